@@ -1,0 +1,148 @@
+/*
+ * crypto.h - keys, operations, providers.
+ *
+ * A key is a suite (xf/alg.h) with its expanded key material; an operation is one packet's work; a
+ * provider is a library that does it. Providers take chains of segments, with
+ * source and destination apart or the same, in batches, and may complete later.
+ *
+ * Threads: a key is constant after xf_key_new(), any thread may use it. A
+ * struct xf_crypto_ctx belongs to one thread. Lengths are bytes unless a name says bits.
+ * Functions return 0 or -errno.
+ */
+#ifndef XF_CRYPTO_H
+#define XF_CRYPTO_H
+
+#include <xf/alg.h>
+#include <xf/pkt.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Where secrets live. Set once before the first key; the memory is zeroed, aligned to 64 and
+ * should be locked and left out of core dumps. The default is the heap. @free wipes.
+ */
+struct xf_secret_ops {
+	void *(*alloc)(void *arg, size_t size);
+	void (*free)(void *arg, void *mem, size_t size);
+	void *arg;
+};
+void xf_secret_set_ops(const struct xf_secret_ops *ops);
+void *xf_secret_alloc(size_t size);
+void xf_secret_free(void *mem, size_t size); /* wipes first */
+
+struct xf_crypto_provider;
+
+/* An SA's keys: the raw bytes as given, and the provider's expanded form behind them. */
+struct xf_key {
+	const struct xf_crypto_provider *provider;
+	struct xf_suite suite;
+	uint8_t salt[XF_SALT_MAX];
+	size_t alloc_len;	 /* of the whole object */
+	uint16_t cipher_raw_len; /* salt included, as netlink had it */
+	uint8_t cipher_raw[XF_CIPHER_KEY_MAX + XF_SALT_MAX];
+	uint8_t auth_raw[XF_AUTH_KEY_MAX];
+	uint8_t expanded[] __attribute__((aligned(64)));
+};
+
+/*
+ * A key for @suite in secret memory. @cipher_key has cipher_key_len + salt_len bytes (the salt
+ * last), @auth_key auth_key_len. @provider NULL: the best one of this machine.
+ *   -EOPNOTSUPP  no provider has the suite    -ENOMEM
+ */
+int xf_key_new(const struct xf_suite *suite, const struct xf_crypto_provider *provider,
+	       const uint8_t *cipher_key, const uint8_t *auth_key, struct xf_key **out);
+
+/* Wipe and free. NULL is allowed. */
+void xf_key_free(struct xf_key *key);
+
+enum xf_crypto_status {
+	XF_CRYPTO_OK,
+	XF_CRYPTO_BAD_ICV, /* decrypt: the packet is not authentic; dst holds nothing of use */
+	XF_CRYPTO_ERROR,   /* the provider failed */
+};
+
+/*
+ * One packet's work. The bytes under the MAC are aad, text (after encryption for CTR and CBC,
+ * as the AEAD defines for those), then tail; the cipher covers text only.
+ *   GCM, ChaCha20-Poly1305, CCM: aad = SPI, sequence number (64 bits with ESN); tail empty
+ *   GMAC: the same and the IV behind it; text is copied, not ciphered
+ *   CBC, CTR, NULL with HMAC: aad = SPI, 32-bit sequence number, IV; tail = high 32 bits with ESN
+ */
+struct xf_crypto_op {
+	const struct xf_key *key;
+	const struct xf_seg *src;
+	const struct xf_seg *dst; /* the same total length as @src; may be @src: in place */
+	uint16_t nsrc;
+	uint16_t ndst;
+	uint32_t len; /* of the text */
+	bool encrypt;
+	uint8_t status; /* enum xf_crypto_status, set on completion */
+	uint8_t aad_len;
+	uint8_t tail_len;	     /* 0 or 4 */
+	uint8_t nonce[XF_NONCE_MAX]; /* salt and IV; CBC: IV; CTR: nonce, IV, 1; CCM: 3 + 8 bytes */
+	uint8_t aad[XF_AAD_MAX];
+	uint8_t tail[4];
+	uint8_t icv[XF_ICV_MAX]; /* encrypt: result; decrypt: what the packet carried */
+	void *user;
+};
+
+/* Per-thread state of a provider. */
+struct xf_crypto_ctx;
+
+/* A library that does the work. The table is constant; the contract stands on each field. */
+struct xf_crypto_provider {
+	const char *name;
+	int preference; /* higher is taken first among those that have the suite */
+	/* Can it run on this CPU? Called once. */
+	bool (*usable)(void);
+	/* Does it have @suite? */
+	bool (*has)(const struct xf_suite *suite);
+	/* Bytes that key_expand() needs behind struct xf_key. */
+	size_t (*expanded_size)(const struct xf_suite *suite);
+	/* Expand key->cipher_raw and key->auth_raw into key->expanded. 0 or -errno. */
+	int (*key_expand)(struct xf_key *key);
+	/* Release what key_expand() took outside of key->expanded. May be NULL. */
+	void (*key_release)(struct xf_key *key);
+	/* State for one thread, or NULL: no memory. */
+	struct xf_crypto_ctx *(*ctx_new)(const struct xf_crypto_provider *provider);
+	void (*ctx_free)(struct xf_crypto_ctx *ctx);
+	/*
+	 * Take up to @n operations, whose keys are all of this provider; returns how many were
+	 * taken, fewer when its ring is full. Taken ones belong to the provider until complete()
+	 * returns them.
+	 */
+	unsigned (*submit)(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n);
+	/* Up to @max finished operations, in any order, status set. Never blocks. */
+	unsigned (*complete)(struct xf_crypto_ctx *ctx, struct xf_crypto_op **done, unsigned max);
+};
+
+extern const struct xf_crypto_provider xf_provider_ipsec_mb; /* usable() false where not built */
+extern const struct xf_crypto_provider xf_provider_openssl;
+
+/* All providers of this build, ended by NULL; some may not be usable. */
+const struct xf_crypto_provider *const *xf_crypto_providers(void);
+
+/* The provider that xf_key_new() takes for @suite, or NULL. */
+const struct xf_crypto_provider *xf_crypto_best(const struct xf_suite *suite);
+
+/*
+ * IVs of one SA. IVs are a function of a counter that never repeats and of secret random bytes
+ * drawn when the SA is made, so any thread computes them without a lock and two SAs with one key
+ * do not share them. 8-byte IVs: counter XOR salt (never twice the same); 16-byte IVs: the counter
+ * block under a random AES key (unpredictable, SP 800-38A appendix C).
+ */
+struct xf_ivgen {
+	uint64_t salt;
+	uint8_t schedule[256] __attribute__((aligned(16)));
+};
+#define XF_IVGEN_SEED 24
+void xf_ivgen_init(struct xf_ivgen *gen, const uint8_t seed[XF_IVGEN_SEED]);
+void xf_ivgen_iv(const struct xf_ivgen *gen, uint64_t counter, uint8_t *iv, uint8_t iv_len);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,95 @@
+/*
+ * esp.h - the ESP transform (RFC 4303): headers, padding, IVs, UDP encapsulation.
+ *
+ * Each way is two halves around the cipher: prepare fills a crypto operation, the caller has it
+ * done (now or later), finish acts on its status. Every check comes before the first write: a
+ * packet that is not XF_PASS is as the caller left it, and no sequence number was spent.
+ *
+ * Threads: a packet and its struct xf_esp_op belong to one thread; SAs are shared, read inside an
+ * RCU section or with a reference. Lengths are bytes.
+ */
+#ifndef XF_ESP_H
+#define XF_ESP_H
+
+#include <xf/ip.h>
+#include <xf/sa.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define XF_ESP_HDR_LEN 8 /* SPI and sequence number */
+#define XF_ESP_OP_SEGS 64
+
+/* One packet between prepare and finish. Must not move: crypto points into it. */
+struct xf_esp_op {
+	struct xf_crypto_op crypto;
+	struct xf_sa *sa;
+	struct xf_pkt *pkt;
+	struct xf_ip_info ip; /* of the outer header, inbound */
+	uint64_t seq;
+	uint32_t text_off; /* in the packet */
+	uint32_t esp_off;
+	struct xf_pkt *dst_pkt; /* where the text goes when it may not be written in place */
+	struct xf_seg src[XF_ESP_OP_SEGS];
+	struct xf_seg dst[XF_ESP_OP_SEGS];
+};
+
+/*
+ * Outbound, first half: @pkt is a whole IP packet, @ip its parse. Adds what the SA's mode adds
+ * (RFC 4303 s3.3; tunnel header fields as the kernel: DSCP and ECN by RFC 6040, DF, TTL, flow
+ * label), trailer, ESP header, IV, UDP header; takes one sequence number and one IV.
+ *   XF_DROP_OUT_STATE_SEQ      the sequence number would wrap (RFC 4303 s3.3.3)
+ *   XF_DROP_OUT_STATE_EXPIRED  a hard limit is reached
+ *   XF_DROP_OUT_STATE_MODE     the mode cannot take this packet
+ *   XF_DROP_OUT_NO_BUFFER      the pool is empty
+ *   XF_DROP_OUT_ERROR          larger than an IP packet can be
+ */
+enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, const struct xf_ip_info *ip,
+				uint64_t now_ns, struct xf_esp_op *op);
+
+/*
+ * Outbound, second half, after the cipher: the ICV goes into place; op->pkt is a complete IP
+ * packet. XF_DROP_OUT_STATE_PROTO: the provider failed.
+ */
+enum xf_drop xf_esp_out_finish(struct xf_esp_op *op);
+
+/*
+ * Inbound, first half: @pkt is a whole outer IP packet, @ip its parse with the ESP header (or,
+ * with @udp_len 8, the UDP header before it) at ip->l4_off. Checks what is known before the
+ * cipher (RFC 4303 s3.4.3): state, encapsulation, lengths, replay.
+ */
+enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, const struct xf_ip_info *ip,
+			       uint32_t udp_len, uint64_t now_ns, struct xf_esp_op *op);
+
+/*
+ * Inbound, second half: ICV verdict, replay commit, padding and next header, decapsulation;
+ * op->pkt is the inner IP packet (transport mode: the packet without ESP, header fixed).
+ * Counts in the SA: bytes, packets, integrity_failed, replay.
+ *   XF_DROP_IN_STATE_PROTO  wrong ICV, or a bad trailer   XF_DROP_IN_STATE_SEQ  replay
+ *   XF_DROP_IN_DUMMY        next header 59 (RFC 4303 s2.6): not an error
+ *   XF_DROP_IN_STATE_MODE   what is inside does not fit the mode
+ */
+enum xf_drop xf_esp_in_finish(struct xf_esp_op *op, uint64_t now_ns);
+
+/* Bytes that @sa adds to an IP packet of @inner_len at most (headers, IV, padding, ICV, UDP). */
+uint32_t xf_esp_overhead(const struct xf_sa *sa, uint32_t inner_len);
+
+/*
+ * The largest inner packet whose outer one is at most @outer_mtu: the kernel's
+ * xfrm_state_mtu() seen from the inner packet. 0: nothing fits.
+ */
+uint32_t xf_esp_inner_mtu(const struct xf_sa *sa, uint32_t outer_mtu, uint16_t inner_family);
+
+/*
+ * SPI and kind of what arrived on a UDP encapsulation port (RFC 3948): an ESP packet, an IKE
+ * message (4 zero bytes) or a keepalive (one byte 0xff).
+ */
+enum xf_udp_kind { XF_UDP_ESP, XF_UDP_IKE, XF_UDP_KEEPALIVE, XF_UDP_SHORT };
+enum xf_udp_kind xf_udp_classify(const uint8_t *payload, uint32_t len);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

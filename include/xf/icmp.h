@@ -1,0 +1,50 @@
+/*
+ * icmp.h - ICMP and ICMPv6 errors: made for senders, read from routers.
+ *
+ * Pure functions. What is made is an ICMP message without IP header: whoever sends it knows the
+ * source address (ICMPv6 checksums are left to the sender for that reason).
+ */
+#ifndef XF_ICMP_H
+#define XF_ICMP_H
+
+#include <xf/ip.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * "Fragmentation needed" (RFC 1191) or "Packet Too Big" (RFC 4443 s3.2) about @pkt with @mtu, in
+ * a fresh packet of the same pool: @pkt's header and as much of it as the RFCs want. *@out NULL:
+ * none may be sent (RFC 1122 s3.2.2: about an ICMP error, a fragment that is not the first, a
+ * multicast or broadcast; RFC 4443 s2.4) or no buffer. meta: family; the destination is @to.
+ */
+void xf_icmp_too_big(const struct xf_pkt *pkt, const struct xf_ip_info *ip, uint32_t mtu,
+		     struct xf_pkt **out, union xf_addr *to);
+
+/* What an ICMP error that came in says about a packet of ours. */
+struct xf_icmp_error {
+	uint16_t family;
+	bool too_big;
+	uint32_t mtu; /* too_big: 0 = an old router, no figure */
+	uint8_t type;
+	uint8_t code;
+	union xf_addr saddr; /* of the packet that it is about */
+	union xf_addr daddr;
+	uint8_t proto; /* XF_IPPROTO_ESP, or _UDP with ESP in it */
+	uint16_t sport;
+	uint16_t dport;
+	uint32_t spi;
+};
+
+/*
+ * Read @pkt, a whole IP packet with an ICMP error about ESP or ESP-in-UDP. 0, -EINVAL (malformed,
+ * or its checksum is wrong), -ENOENT (not an error about ESP).
+ */
+int xf_icmp_read(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_icmp_error *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

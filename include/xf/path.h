@@ -1,0 +1,104 @@
+/*
+ * path.h - the engine: a packet's whole way, out and in.
+ *
+ * An engine has a SAD and an SPD, one writer thread, and workers: one for each thread that moves
+ * packets, with pool, crypto state, fragments and counters of its own. No system call, no clock,
+ * no thread inside: packets and now_ns come in as arguments, results go out as queues.
+ *
+ * A worker's functions are called by its thread alone, registered with xf_read_register(). They
+ * consume every packet of the queue that they are given: it comes out in exactly one result
+ * queue, or is dropped and counted, or waits for its other fragments.
+ */
+#ifndef XF_PATH_H
+#define XF_PATH_H
+
+#include <xf/spd.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define XF_BATCH 64
+
+struct xf_engine;
+struct xf_worker;
+
+/* What the engine asks of whoever runs it. Called on worker threads; must not block. */
+struct xf_env {
+	void *arg;
+	/* Is @addr an address of this host? Decides between policies in and fwd. */
+	bool (*is_local)(void *arg, const union xf_addr *addr, uint16_t family);
+	/* A limit of @sa was reached, or its peer's NAT mapping moved: the control thread should
+	 * call xf_sad_expire(). */
+	void (*sa_attention)(void *arg, struct xf_sa *sa);
+};
+
+struct xf_engine_config {
+	struct xf_sad_config sad;
+	struct xf_spd_config spd;
+	struct xf_env env;
+};
+
+struct xf_engine *xf_engine_new(const struct xf_engine_config *cfg);
+void xf_engine_free(struct xf_engine *engine); /* its workers first */
+struct xf_sad *xf_engine_sad(struct xf_engine *engine);
+struct xf_spd *xf_engine_spd(struct xf_engine *engine);
+
+struct xf_worker_config {
+	struct xf_pool_config pool;
+	uint64_t seed[2]; /* random */
+};
+
+struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker_config *cfg);
+void xf_worker_free(struct xf_worker *worker);
+struct xf_pool *xf_worker_pool(struct xf_worker *worker);
+
+/* Where packets go. The caller empties these queues; packets are its own then. */
+struct xf_path_result {
+	/* Complete outer IP packets to send; mark and family are set. Each fits the path MTU or
+	 * is a fragment that does. */
+	struct xf_pktq wire;
+	/* Captured, but no policy wants them: to be sent on their way unchanged. */
+	struct xf_pktq clear;
+	/* Inner packets for this host or to forward: into the TUN. */
+	struct xf_pktq deliver;
+	/* ICMP messages without IP header, to xf_pkt_reply_to(). */
+	struct xf_pktq reply;
+};
+
+/* The destination of a packet in @reply. */
+const union xf_addr *xf_pkt_reply_to(const struct xf_pkt *pkt);
+
+/* Captured packets, whole IP packets, on their way out (local and forwarded). */
+void xf_path_out(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
+		 struct xf_path_result *res);
+
+/*
+ * Received outer packets: whole IP packets with ESP, or UDP with ESP behind it (encap_sport and
+ * encap_dport set), or ICMP errors about either.
+ */
+void xf_path_in(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
+		struct xf_path_result *res);
+
+/* Time passes: fragments are given up. Returns the next deadline or UINT64_MAX. */
+uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns);
+
+/* Counters, by any thread: sums over all workers of this engine, lost ones included. */
+struct xf_engine_stats {
+	uint64_t drops[XF_DROP_MAX];
+	uint64_t out_packets, out_bytes; /* protected */
+	uint64_t in_packets, in_bytes;
+	uint64_t clear_packets;
+	uint64_t lin_copies;
+	uint64_t payload_bytes_copied;
+};
+void xf_engine_get_stats(struct xf_engine *engine, struct xf_engine_stats *out);
+
+/* I/O counts its own drops through this, so that they are counted in the one place. */
+void xf_worker_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop reason);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

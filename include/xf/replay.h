@@ -1,0 +1,63 @@
+/*
+ * replay.h - the anti-replay window: one window over 64-bit sequence numbers.
+ *
+ * Without ESN the upper half is always zero; with ESN it is inferred from the lower one and the
+ * window's place (RFC 4303 appendix A2.2). The caller locks: check is a guess without the lock,
+ * commit is the truth under it and checks again.
+ */
+#ifndef XF_REPLAY_H
+#define XF_REPLAY_H
+
+#include <xf/drop.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define XF_REPLAY_WINDOW_MAX 4096
+
+/* @bits is a ring: the bit of sequence number s is bit s % (64 * words). */
+struct xf_replay {
+	uint64_t top;	 /* highest authenticated number; 0 = none yet */
+	uint32_t window; /* packets; 0 = no check */
+	uint32_t words;	 /* of @bits: a power of two, more than window / 64 */
+	bool esn;
+	uint64_t bits[];
+};
+
+/* Bytes that a window of @window packets needs, the struct included. */
+size_t xf_replay_size(uint32_t window);
+
+/* Start empty. @replay has xf_replay_size(@window) bytes; @window <= XF_REPLAY_WINDOW_MAX. */
+void xf_replay_init(struct xf_replay *replay, uint32_t window, bool esn);
+
+/*
+ * Set the newest number and the bitmap as netlink has them (struct xfrm_replay_state_esn: bit
+ * (seq - 1) % window of a ring of @nwords 32-bit words), and read them back.
+ */
+void xf_replay_load(struct xf_replay *replay, uint64_t top, const uint32_t *bmp, uint32_t nwords);
+void xf_replay_store(const struct xf_replay *replay, uint32_t *bmp, uint32_t nwords);
+
+/*
+ * The same for struct xfrm_replay_state (bit i of its one word: number top - i was seen).
+ */
+void xf_replay_load32(struct xf_replay *replay, uint32_t top, uint32_t bitmap);
+uint32_t xf_replay_store32(const struct xf_replay *replay);
+
+/* The 64-bit number that @seq_low stands for (RFC 4303 appendix A2.2). */
+uint64_t xf_replay_infer(const struct xf_replay *replay, uint32_t seq_low);
+
+/*
+ * Would @seq be accepted? XF_PASS, or XF_DROP_IN_STATE_SEQ (too old, seen, or zero), as the
+ * kernel's xfrm_replay_check().
+ */
+enum xf_drop xf_replay_check(const struct xf_replay *replay, uint64_t seq);
+
+/* Check again and mark as seen, after the ICV was found right. */
+enum xf_drop xf_replay_commit(struct xf_replay *replay, uint64_t seq);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

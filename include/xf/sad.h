@@ -1,0 +1,128 @@
+/*
+ * sad.h - Security Association Database: find the SA for a packet.
+ *
+ * One writer, many readers. The writer is the control thread; readers sit between
+ * xf_read_begin() and xf_read_end() (xf/rcu.h), never block, and keep an SA no longer than that
+ * unless they take a reference. SPIs are host order. Functions return 0 or -errno; a sentence for
+ * the user, where the kernel has one, goes to *@why (NULL is allowed) and is a constant.
+ */
+#ifndef XF_SAD_H
+#define XF_SAD_H
+
+#include <xf/sa.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct xf_sad;
+
+/* A policy's template: the SA that it wants (RFC 4301 s4.4.1.2; struct xfrm_user_tmpl). */
+struct xf_tmpl {
+	struct xf_sa_id id; /* family is that of the tunnel's addresses */
+	union xf_addr saddr;
+	uint32_t reqid;
+	uint8_t mode;
+	uint8_t share;
+	bool optional;
+	uint32_t aalgos, ealgos, calgos;
+};
+
+/* Told by the control thread's functions and by lifetimes; runs in the thread that found it. */
+enum xf_sa_event {
+	XF_SA_EVENT_SOFT_EXPIRE,
+	XF_SA_EVENT_HARD_EXPIRE,   /* the SA is out of the table already */
+	XF_SA_EVENT_LARVAL_EXPIRE, /* a larval SA ran out of time, likewise */
+};
+struct xf_sad_config {
+	uint32_t max_sas;				  /* 0 = no limit but memory */
+	uint64_t seed[2];				  /* of the hash functions: random */
+	uint32_t larval_lifetime_s;			  /* the kernel's xfrm_acq_expires: 30 */
+	uint64_t real_offset_s;				  /* wall clock minus monotonic clock */
+	void (*random)(void *arg, void *buf, size_t len); /* control thread: SPIs, IV seeds */
+	void *arg;
+};
+
+struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg);
+void xf_sad_free(struct xf_sad *sad);
+
+/*
+ * Insert @sa, as NEWSA does; the table takes the caller's reference, on an error it does not.
+ *   -EEXIST  the same (daddr, SPI, proto, family, mark) is present, larval ones included
+ *   -ENOSPC  the table holds its maximum
+ */
+int xf_sad_add(struct xf_sad *sad, struct xf_sa *sa, const char **why);
+
+/*
+ * UPDSA: a larval SA is replaced wholly by @sa (the table takes the reference); a valid one gets
+ * @sa's encapsulation, care-of address, lifetimes, selector, output mark, if_id as the kernel's
+ * xfrm_state_update() does, and @sa is put. On success *@now is the SA in the table, borrowed.
+ *   -ESRCH  there is none   -EINVAL  what is there does not match   -EEXIST (kernel's cases)
+ */
+int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now, const char **why);
+
+/* Take @sa out (DELSA); the table's reference is put. -ESRCH: not in there. */
+int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa);
+
+/* Take out all SAs of @proto (0 = all; the kernel's rules for IPSEC_PROTO_ANY). Returns how many. */
+unsigned xf_sad_flush(struct xf_sad *sad, uint8_t proto);
+
+/*
+ * ALLOCSPI: find the larval SA that @cfg (proto, addresses, mode, reqid, if_id, mark, seq)
+ * describes or make one, and give it an SPI from [@min, @max], unpredictable within it. Kernel
+ * errors and sentences:
+ *   -ENOENT  no SPI in the range is free    -EINVAL  a range the kernel refuses
+ */
+int xf_sad_alloc_spi(struct xf_sad *sad, const struct xf_sa_config *cfg, uint32_t min, uint32_t max,
+		     uint64_t now_ns, struct xf_sa **out, const char **why);
+
+/* The inbound lookup: exact key, and (@mark & sa.mark.m) == sa.mark.v. NULL: none. */
+struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark);
+
+/* The same for a batch; @out[i] is NULL where there is none. */
+void xf_sad_find_in_batch(const struct xf_sad *sad, const struct xf_sa_id *ids,
+			  const uint32_t *marks, unsigned n, struct xf_sa **out);
+
+/* By addresses and protocol, for protocols without an SPI (xfrm_state_lookup_byaddr()). */
+struct xf_sa *xf_sad_find_by_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
+				  const union xf_addr *saddr, uint32_t mark);
+
+/*
+ * The outbound lookup (the kernel's xfrm_state_find()): the best valid SA between @saddr and
+ * @daddr for @tmpl and @flow, by reqid, mode, protocol, SPI, mark, if_id and the SA's own
+ * selector. NULL: none; *@larval then says whether a larval one is on its way.
+ */
+struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_tmpl *tmpl,
+			      const union xf_addr *saddr, const union xf_addr *daddr,
+			      const struct xf_flow *flow, bool *larval);
+
+/*
+ * Visit SAs, newest first as the kernel's dump does, starting behind the one that *@cursor stands
+ * for (0 = from the start), until @visit returns false. *@cursor then stands for the last one
+ * visited; it stays valid when that SA goes away. Returns false when all were visited.
+ */
+bool xf_sad_walk(const struct xf_sad *sad, uint64_t *cursor,
+		 bool (*visit)(void *arg, struct xf_sa *sa), void *arg);
+
+/* SAs in the table, and the hash size as GETSADINFO shows it. */
+struct xf_sad_info {
+	uint32_t count;
+	uint32_t buckets;
+	uint32_t buckets_max;
+};
+void xf_sad_get_info(const struct xf_sad *sad, struct xf_sad_info *out);
+
+/*
+ * Act on the lifetimes that ran out: soft ones are told once, hard ones take the SA out and are
+ * told. Limits of bytes and packets that a worker hit are acted on here too. Returns the time of
+ * the next deadline, UINT64_MAX when there is none. Control thread.
+ */
+uint64_t xf_sad_expire(struct xf_sad *sad, uint64_t now_ns,
+		       void (*event)(void *arg, struct xf_sa *sa, enum xf_sa_event event),
+		       void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

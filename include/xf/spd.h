@@ -1,0 +1,133 @@
+/*
+ * spd.h - Security Policy Database: what must be protected, what may pass, what is blocked.
+ *
+ * One writer (the control thread), many readers between xf_read_begin() and xf_read_end(), like
+ * the SAD. The order is the kernel's: lower priority number first, of equal ones the older.
+ * Functions return 0 or -errno and a constant sentence in *@why where the kernel has one.
+ */
+#ifndef XF_SPD_H
+#define XF_SPD_H
+
+#include <xf/sad.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The values are those of <linux/xfrm.h>. */
+enum xf_policy_dir { XF_DIR_IN = 0, XF_DIR_OUT = 1, XF_DIR_FWD = 2, XF_DIR_MAX = 3 };
+enum xf_policy_type { XF_POLICY_MAIN = 0, XF_POLICY_SUB = 1, XF_POLICY_TYPE_MAX = 2 };
+enum xf_policy_action { XF_POLICY_ALLOW = 0, XF_POLICY_BLOCK = 1 };
+enum xf_policy_flag { XF_POLICY_LOCALOK = 1, XF_POLICY_ICMP = 2, XF_POLICY_CPU_ACQUIRE = 4 };
+
+struct xf_policy_config {
+	struct xf_selector sel;
+	struct xf_lifetime life;
+	struct xf_mark mark;
+	uint32_t if_id;
+	uint32_t priority;
+	uint32_t index; /* 0: the SPD chooses; its low three bits are the direction */
+	uint8_t dir;
+	uint8_t type;
+	uint8_t action;
+	uint8_t flags;
+	uint8_t share;
+	uint8_t ntmpl;
+	struct xf_tmpl tmpl[XF_MAX_DEPTH];
+};
+
+struct xf_policy; /* reference counted, constant configuration */
+struct xf_spd;
+
+struct xf_spd_config {
+	uint32_t max_policies; /* 0 = no limit but memory */
+	uint64_t seed[2];
+	uint64_t real_offset_s;
+};
+
+struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg);
+void xf_spd_free(struct xf_spd *spd);
+
+const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy);
+struct xf_policy *xf_policy_get(struct xf_policy *policy);
+void xf_policy_put(struct xf_policy *policy);
+void xf_policy_lifetime_now(const struct xf_policy *policy, struct xf_lifetime_now *out);
+
+/* Data path: the policy was used for a packet of @bytes (XFRMA_LASTUSED, lifetimes). */
+void xf_policy_count(struct xf_policy *policy, uint32_t bytes, uint64_t now_ns);
+
+/*
+ * Insert, as NEWPOLICY (@exclusive) or UPDPOLICY does. A policy with the same type, direction,
+ * selector, mark and if_id is replaced, where the kernel replaces it (xfrm_policy_insert()): the
+ * new one's place among equals and its index are the kernel's. *@out is borrowed.
+ *   -EEXIST  @exclusive and there is one    -ENOSPC  full    -ENOMEM
+ */
+int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool exclusive,
+		  uint64_t now_ns, struct xf_policy **out);
+
+/* What names a policy in GETPOLICY and DELPOLICY: the index when it is not 0, else the rest. */
+struct xf_policy_id {
+	struct xf_selector sel;
+	struct xf_mark mark;
+	uint32_t if_id;
+	uint32_t index;
+	uint8_t dir;
+	uint8_t type;
+};
+
+/* Exactly that policy, borrowed, or NULL (the kernel's -ENOENT). */
+struct xf_policy *xf_spd_find(const struct xf_spd *spd, const struct xf_policy_id *id);
+
+/* Take @policy out; the table's reference is put after a grace period. */
+void xf_spd_del(struct xf_spd *spd, struct xf_policy *policy);
+
+/* Take out all policies of @type. Returns how many. */
+unsigned xf_spd_flush(struct xf_spd *spd, uint8_t type);
+
+/*
+ * The policy that @flow meets in direction @dir (type sub before main, as the kernel), or NULL.
+ * The scalar call is the batch of one.
+ */
+void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
+			 const struct xf_flow *flows, unsigned n, struct xf_policy **out);
+
+static inline struct xf_policy *xf_spd_lookup(const struct xf_spd *spd, enum xf_policy_dir dir,
+					      const struct xf_flow *flow)
+{
+	struct xf_policy *policy;
+
+	xf_spd_lookup_batch(spd, dir, flow, 1, &policy);
+	return policy;
+}
+
+/*
+ * Could any policy of @dir with a port, or a transport-mode template, match packets between
+ * @flow's addresses and of its protocol? Then fragments are put together before the lookup.
+ */
+bool xf_spd_wants_whole(const struct xf_spd *spd, enum xf_policy_dir dir,
+			const struct xf_flow *flow);
+
+/* Visit policies in the order of the kernel's dump; like xf_sad_walk(). */
+bool xf_spd_walk(const struct xf_spd *spd, uint64_t *cursor,
+		 bool (*visit)(void *arg, struct xf_policy *policy), void *arg);
+
+/* Counts as GETSPDINFO has them. */
+struct xf_spd_info {
+	uint32_t count[XF_DIR_MAX];
+	uint32_t buckets;
+	uint32_t buckets_max;
+};
+void xf_spd_get_info(const struct xf_spd *spd, struct xf_spd_info *out);
+
+/* A number that changes with every change of the table. */
+uint64_t xf_spd_generation(const struct xf_spd *spd);
+
+/* Act on lifetimes that ran out; like xf_sad_expire(). @hard: the policy is out already. */
+uint64_t xf_spd_expire(struct xf_spd *spd, uint64_t now_ns,
+		       void (*event)(void *arg, struct xf_policy *policy, bool hard), void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

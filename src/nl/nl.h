@@ -1,0 +1,63 @@
+/*
+ * nl.h - the XFRM netlink server, without a socket: requests in, datagrams out.
+ *
+ * A server acts on one SAD and one SPD as the kernel's xfrm_user does. A client is one netlink
+ * socket. Whoever owns the real socket feeds requests in and takes datagrams through a callback,
+ * so that unit tests and fuzzers need no socket.
+ *
+ * Control thread only. Functions return 0 or -errno.
+ */
+#ifndef XF_NL_NL_H
+#define XF_NL_NL_H
+
+#include <xf/sad.h>
+#include <xf/spd.h>
+
+struct xf_nl_server;
+struct xf_nl_client;
+
+struct xf_nl_server_config {
+	struct xf_sad *sad;
+	struct xf_spd *spd;
+	/* Random bytes: IV seeds. */
+	void (*random)(void *arg, void *buf, size_t len);
+	/* The SPD has changed, or an SA has come (@sa) or been reconfigured: capture and path MTU
+	 * follow. Called before the request is acknowledged: protection is in force by then. */
+	void (*spd_changed)(void *arg);
+	void (*sa_changed)(void *arg, struct xf_sa *sa);
+	void *arg;
+};
+
+struct xf_nl_server *xf_nl_server_new(const struct xf_nl_server_config *cfg);
+void xf_nl_server_free(struct xf_nl_server *server); /* its clients first */
+
+/*
+ * A netlink socket. @send gets whole datagrams: 0, -EAGAIN (the reader is slow: a dump waits for
+ * xf_nl_client_writable(), a notification is lost and the client told so by ENOBUFS as the kernel
+ * does), or another error: the client is gone.
+ */
+struct xf_nl_client_config {
+	int (*send)(void *arg, const void *data, size_t len);
+	void *arg;
+};
+int xf_nl_client_new(struct xf_nl_server *server, const struct xf_nl_client_config *cfg,
+		     struct xf_nl_client **out);
+void xf_nl_client_free(struct xf_nl_client *client);
+
+/* What bind(), getsockname() and setsockopt(SOL_NETLINK) said on the client's side. */
+void xf_nl_client_set_portid(struct xf_nl_client *client, uint32_t portid);
+void xf_nl_client_set_groups(struct xf_nl_client *client, uint32_t groups);
+void xf_nl_client_set_options(struct xf_nl_client *client, bool ext_ack, bool cap_ack, bool strict);
+
+/* One datagram from the client: one or more messages (RFC 3549 s2.3.2). */
+void xf_nl_client_request(struct xf_nl_client *client, const void *data, size_t len,
+			  uint64_t now_ns);
+
+/* The client's socket has room again: go on with its dump. */
+void xf_nl_client_writable(struct xf_nl_client *client);
+
+/* Lifetimes ran out: tell the groups that listen (XFRM_MSG_EXPIRE, XFRM_MSG_POLEXPIRE). */
+void xf_nl_sa_expired(struct xf_nl_server *server, struct xf_sa *sa, enum xf_sa_event event);
+void xf_nl_policy_expired(struct xf_nl_server *server, struct xf_policy *policy, bool hard);
+
+#endif

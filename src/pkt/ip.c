@@ -1,0 +1,255 @@
+#include <errno.h>
+
+#include <xf/ip.h>
+
+static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info)
+{
+	uint8_t scratch[60];
+	const uint8_t *hdr = xf_pkt_peek(pkt, 0, XF_IPV4_HDR_LEN, scratch);
+	uint16_t frag;
+
+	if (!hdr)
+		return -EINVAL;
+	info->hdr_len = (hdr[0] & 0xfu) * 4;
+	info->total_len = xf_get_be16(hdr + 2);
+	if (info->hdr_len < XF_IPV4_HDR_LEN || info->total_len < info->hdr_len ||
+	    info->total_len > pkt->len)
+		return -EINVAL;
+	hdr = xf_pkt_peek(pkt, 0, info->hdr_len, scratch);
+	if (check_csum && xf_csum_fold(xf_csum_add(0, hdr, info->hdr_len)) != 0)
+		return -EINVAL;
+	frag = xf_get_be16(hdr + 6);
+	info->family = XF_AF_INET;
+	info->tos = hdr[1];
+	info->frag_id = xf_get_be16(hdr + 4);
+	info->df = frag & XF_IPV4_DF;
+	info->more_frags = frag & XF_IPV4_MF;
+	info->frag_off = (frag & XF_IPV4_OFFSET_MASK) * 8u;
+	info->is_frag = info->more_frags || info->frag_off;
+	info->ttl = hdr[8];
+	info->proto = hdr[9];
+	info->l4_off = info->hdr_len;
+	info->ah_esp_off = info->hdr_len;
+	info->nexthdr_field = 9;
+	xf_addr_load(&info->saddr, hdr + 12, XF_AF_INET);
+	xf_addr_load(&info->daddr, hdr + 16, XF_AF_INET);
+	return 0;
+}
+
+/* Read the fragment header at @off; false: it is cut short. */
+static bool parse_frag_hdr(const struct xf_pkt *pkt, uint32_t off, struct xf_ip_info *info)
+{
+	uint8_t scratch[XF_IPV6_FRAG_HDR_LEN];
+	const uint8_t *hdr = xf_pkt_peek(pkt, off, sizeof(scratch), scratch);
+	uint16_t frag;
+
+	if (!hdr || off + sizeof(scratch) > info->total_len)
+		return false;
+	frag = xf_get_be16(hdr + 2);
+	info->frag_hdr_off = off;
+	info->frag_off = frag & 0xfff8u;
+	info->more_frags = frag & 1;
+	info->is_frag = info->more_frags || info->frag_off;
+	info->frag_id = xf_get_be32(hdr + 4);
+	return true;
+}
+
+/* State of the walk over IPv6 extension headers. */
+struct walk {
+	uint32_t off;
+	uint32_t field; /* offset of the byte that names the header at @off */
+	uint8_t next;
+	bool routing_seen;
+	bool placed; /* ah_esp_off is known */
+};
+
+/* As the kernel's ip6_find_1stfragopt(): may ESP stand behind the header at walk->off? */
+static bool stays_in_front(const struct walk *w)
+{
+	return w->next == XF_IPPROTO_HOPOPTS || w->next == XF_IPPROTO_ROUTING ||
+	       (w->next == XF_IPPROTO_DSTOPTS && !w->routing_seen);
+}
+
+static void place_esp(struct walk *w, struct xf_ip_info *info)
+{
+	if (w->placed)
+		return;
+	w->placed = true;
+	info->ah_esp_off = w->off;
+	info->nexthdr_field = w->field;
+}
+
+/* Step over the extension header at w->off: its length, 0 = it is none, -EINVAL. */
+static int ext_hdr_len(const struct xf_pkt *pkt, struct walk *w, struct xf_ip_info *info)
+{
+	uint8_t scratch[2];
+	const uint8_t *hdr;
+	uint32_t len;
+
+	if (w->next == XF_IPPROTO_FRAGMENT) {
+		if (!parse_frag_hdr(pkt, w->off, info))
+			return -EINVAL;
+		return XF_IPV6_FRAG_HDR_LEN;
+	}
+	if (w->next != XF_IPPROTO_HOPOPTS && w->next != XF_IPPROTO_ROUTING &&
+	    w->next != XF_IPPROTO_DSTOPTS)
+		return 0;
+	hdr = xf_pkt_peek(pkt, w->off, sizeof(scratch), scratch);
+	if (!hdr)
+		return -EINVAL;
+	len = (hdr[1] + 1u) * 8;
+	if (w->off + len > info->total_len)
+		return -EINVAL;
+	return (int)len;
+}
+
+static int walk_ext_hdrs(const struct xf_pkt *pkt, struct walk *w, struct xf_ip_info *info)
+{
+	for (;;) {
+		uint8_t scratch;
+		int len;
+
+		if (!stays_in_front(w))
+			place_esp(w, info);
+		/* Behind the fragment header of a later fragment stands payload. */
+		len = info->frag_off ? 0 : ext_hdr_len(pkt, w, info);
+		if (len <= 0)
+			return len;
+		if (w->next == XF_IPPROTO_ROUTING)
+			w->routing_seen = true;
+		w->field = w->off;
+		w->next = *xf_pkt_peek(pkt, w->off, 1, &scratch);
+		w->off += (uint32_t)len;
+	}
+}
+
+static int parse_ipv6(const struct xf_pkt *pkt, struct xf_ip_info *info)
+{
+	uint8_t scratch[XF_IPV6_HDR_LEN];
+	const uint8_t *hdr = xf_pkt_peek(pkt, 0, XF_IPV6_HDR_LEN, scratch);
+	struct walk w = {.off = XF_IPV6_HDR_LEN, .field = 6};
+	uint32_t first;
+	int err;
+
+	if (!hdr)
+		return -EINVAL;
+	first = xf_get_be32(hdr);
+	info->total_len = XF_IPV6_HDR_LEN + xf_get_be16(hdr + 4);
+	if (info->total_len > pkt->len)
+		return -EINVAL;
+	info->family = XF_AF_INET6;
+	info->tos = (uint8_t)(first >> 20);
+	info->flow_label = first & 0xfffff;
+	info->df = true;
+	info->hdr_len = XF_IPV6_HDR_LEN;
+	info->ttl = hdr[7];
+	xf_addr_load(&info->saddr, hdr + 8, XF_AF_INET6);
+	xf_addr_load(&info->daddr, hdr + 24, XF_AF_INET6);
+	w.next = hdr[6];
+	err = walk_ext_hdrs(pkt, &w, info);
+	info->proto = w.next;
+	info->l4_off = w.off;
+	return err;
+}
+
+int xf_ip_parse(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info)
+{
+	uint8_t scratch;
+	const uint8_t *first = xf_pkt_peek(pkt, 0, 1, &scratch);
+
+	memset(info, 0, sizeof(*info));
+	if (!first)
+		return -EINVAL;
+	if (*first >> 4 == 4)
+		return parse_ipv4(pkt, check_csum, info);
+	if (*first >> 4 == 6)
+		return parse_ipv6(pkt, info);
+	return -EINVAL;
+}
+
+/* The checksum present bit of a GRE header adds a word in front of the key (RFC 2890 s2). */
+static void gre_key(const struct xf_pkt *pkt, uint32_t off, uint32_t end, struct xf_flow *flow)
+{
+	uint8_t scratch[4];
+	const uint8_t *p = off + 4 <= end ? xf_pkt_peek(pkt, off, 4, scratch) : NULL;
+	uint16_t flags;
+
+	if (!p)
+		return;
+	flags = xf_get_be16(p);
+	if (!(flags & 0x2000) || (flags & 0x7))
+		return;
+	off += flags & 0x8000 ? 8 : 4;
+	p = off + 4 <= end ? xf_pkt_peek(pkt, off, 4, scratch) : NULL;
+	if (!p)
+		return;
+	flow->sport = xf_get_be16(p);
+	flow->dport = xf_get_be16(p + 2);
+}
+
+static void read_ports(const struct xf_pkt *pkt, const struct xf_ip_info *info,
+		       struct xf_flow *flow)
+{
+	uint8_t scratch[4];
+	const uint8_t *p = NULL;
+
+	if (info->l4_off + 4 <= info->total_len)
+		p = xf_pkt_peek(pkt, info->l4_off, 4, scratch);
+	if (!p)
+		return;
+	switch (info->proto) {
+	case XF_IPPROTO_TCP:
+	case XF_IPPROTO_UDP:
+	case XF_IPPROTO_UDPLITE:
+	case XF_IPPROTO_SCTP:
+	case XF_IPPROTO_DCCP:
+		flow->sport = xf_get_be16(p);
+		flow->dport = xf_get_be16(p + 2);
+		break;
+	case XF_IPPROTO_ICMP:
+	case XF_IPPROTO_ICMPV6:
+		flow->sport = p[0];
+		flow->dport = p[1];
+		break;
+	case XF_IPPROTO_MH:
+		flow->sport = p[2];
+		break;
+	case XF_IPPROTO_GRE:
+		gre_key(pkt, info->l4_off, info->total_len, flow);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ICMP types and GRE keys do not change sides when a flow is reversed (the kernel's
+ * xfrm_decode_session reverse case swaps real ports only). */
+static bool has_real_ports(uint8_t proto)
+{
+	return proto == XF_IPPROTO_TCP || proto == XF_IPPROTO_UDP || proto == XF_IPPROTO_UDPLITE ||
+	       proto == XF_IPPROTO_SCTP || proto == XF_IPPROTO_DCCP;
+}
+
+void xf_ip_flow(const struct xf_pkt *pkt, const struct xf_ip_info *info, bool reverse,
+		struct xf_flow *flow)
+{
+	memset(flow, 0, sizeof(*flow));
+	flow->family = info->family;
+	flow->proto = info->proto;
+	flow->tos = info->tos;
+	flow->saddr = reverse ? info->daddr : info->saddr;
+	flow->daddr = reverse ? info->saddr : info->daddr;
+	flow->mark = pkt->mark;
+	flow->if_id = pkt->if_id;
+	flow->oif = pkt->oif;
+	flow->uid = pkt->uid;
+	if (info->is_frag)
+		return;
+	read_ports(pkt, info, flow);
+	if (reverse && has_real_ports(info->proto)) {
+		uint16_t port = flow->sport;
+
+		flow->sport = flow->dport;
+		flow->dport = port;
+	}
+}

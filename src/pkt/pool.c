@@ -1,0 +1,124 @@
+#include <stdlib.h>
+
+#include "pkt/pool.h"
+
+static uint8_t *carve(struct xf_pool *pool, struct xf_buf **list, struct xf_buf *bufs,
+		      uint32_t count, uint32_t size, uint8_t *mem)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		struct xf_buf *buf = &bufs[i];
+
+		buf->mem = mem;
+		buf->size = size;
+		buf->home = pool;
+		buf->next = *list;
+		*list = buf;
+		mem += size;
+	}
+	return mem;
+}
+
+struct xf_pool *xf_pool_new(const struct xf_pool_config *cfg)
+{
+	struct xf_pool *pool = calloc(1, sizeof(*pool));
+	uint64_t bytes = (uint64_t)cfg->small_bufs * XF_POOL_SMALL +
+			 (uint64_t)cfg->large_bufs * XF_POOL_LARGE;
+	uint8_t *mem;
+
+	if (!pool)
+		return NULL;
+	pool->memory = aligned_alloc(XF_CACHE_LINE,
+				     (bytes + XF_CACHE_LINE) & ~(uint64_t)(XF_CACHE_LINE - 1));
+	pool->bufs = calloc((size_t)cfg->small_bufs + cfg->large_bufs + 1, sizeof(*pool->bufs));
+	pool->pkts = calloc((size_t)cfg->packets + 1, sizeof(*pool->pkts));
+	if (!pool->memory || !pool->bufs || !pool->pkts) {
+		xf_pool_free(pool);
+		return NULL;
+	}
+	mem = carve(pool, &pool->free_small, pool->bufs, cfg->small_bufs, XF_POOL_SMALL,
+		    pool->memory);
+	carve(pool, &pool->free_large, pool->bufs + cfg->small_bufs, cfg->large_bufs, XF_POOL_LARGE,
+	      mem);
+	for (uint32_t i = 0; i < cfg->packets; i++) {
+		pool->pkts[i].next = pool->free_pkts;
+		pool->free_pkts = &pool->pkts[i];
+	}
+	pool->stats.packets_free = cfg->packets;
+	pool->stats.small_free = cfg->small_bufs;
+	pool->stats.large_free = cfg->large_bufs;
+	return pool;
+}
+
+void xf_pool_free(struct xf_pool *pool)
+{
+	if (!pool)
+		return;
+	free(pool->memory);
+	free(pool->bufs);
+	free(pool->pkts);
+	free(pool);
+}
+
+void xf_pool_get_stats(const struct xf_pool *pool, struct xf_pool_stats *out)
+{
+	*out = pool->stats;
+}
+
+struct xf_buf *xf_pool_get_buf(struct xf_pool *pool, uint32_t size)
+{
+	bool small = size <= XF_POOL_SMALL && pool->free_small;
+	struct xf_buf **list = small ? &pool->free_small : &pool->free_large;
+	struct xf_buf *buf = *list;
+
+	if (!buf || size > buf->size)
+		return NULL;
+	*list = buf->next;
+	if (small)
+		pool->stats.small_free--;
+	else
+		pool->stats.large_free--;
+	buf->next = NULL;
+	buf->refs = 1;
+	return buf;
+}
+
+void xf_pool_put_buf(struct xf_buf *buf)
+{
+	struct xf_pool *pool = buf->home;
+
+	if (--buf->refs > 0 || !pool)
+		return;
+	if (buf->size == XF_POOL_SMALL) {
+		buf->next = pool->free_small;
+		pool->free_small = buf;
+		pool->stats.small_free++;
+	} else {
+		buf->next = pool->free_large;
+		pool->free_large = buf;
+		pool->stats.large_free++;
+	}
+}
+
+struct xf_pkt *xf_pool_get_pkt(struct xf_pool *pool)
+{
+	struct xf_pkt *pkt = pool->free_pkts;
+
+	if (!pkt)
+		return NULL;
+	pool->free_pkts = pkt->next;
+	pool->stats.packets_free--;
+	memset(pkt, 0, offsetof(struct xf_pkt, own_segs));
+	pkt->pool = pool;
+	pkt->segs = pkt->own_segs;
+	pkt->seg_cap = XF_PKT_OWN_SEGS;
+	return pkt;
+}
+
+void xf_pool_put_pkt(struct xf_pkt *pkt)
+{
+	struct xf_pool *pool = pkt->pool;
+
+	pkt->next = pool->free_pkts;
+	pool->free_pkts = pkt;
+	pool->stats.packets_free++;
+}

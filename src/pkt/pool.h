@@ -1,0 +1,29 @@
+/*
+ * pool.h - the inside of a pool, for pool.c and pkt.c alone.
+ */
+#ifndef XF_PKT_POOL_H
+#define XF_PKT_POOL_H
+
+#include <xf/pkt.h>
+
+struct xf_pool {
+	struct xf_pkt *free_pkts;
+	struct xf_buf *free_small;
+	struct xf_buf *free_large;
+	struct xf_pool_stats stats;
+	uint8_t *memory;
+	struct xf_buf *bufs;
+	struct xf_pkt *pkts;
+};
+
+/* A buffer of at least @size bytes with one reference, or NULL. */
+struct xf_buf *xf_pool_get_buf(struct xf_pool *pool, uint32_t size);
+
+/* Drop one reference; the last one brings the buffer home. Foreign ones only count. */
+void xf_pool_put_buf(struct xf_buf *buf);
+
+/* A packet without segments, metadata zero, or NULL. */
+struct xf_pkt *xf_pool_get_pkt(struct xf_pool *pool);
+void xf_pool_put_pkt(struct xf_pkt *pkt);
+
+#endif
