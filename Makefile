@@ -1,0 +1,64 @@
+# A short front for meson; "make help" lists what there is.
+PREFIX ?= /usr/local
+DESTDIR ?=
+SECONDS ?= 60
+BUILD ?= build
+
+# Under sudo, what is built belongs to whom the tree belongs to.
+OWNER := $(shell stat -c %U .)
+ifeq ($(shell id -u):$(filter-out root UNKNOWN,$(OWNER)),0:$(OWNER))
+AS_OWNER := runuser -u $(OWNER) --
+endif
+
+.PHONY: all help deps demo test check interop fuzz bench install clean
+
+all:
+	@tools/need-tools
+	@test -f $(BUILD)/build.ninja || \
+		$(AS_OWNER) meson setup $(BUILD) --buildtype=release -Ddebug=true --prefix=$(PREFIX)
+	@$(AS_OWNER) ninja -C $(BUILD)
+
+help:
+	@echo "make            build into $(BUILD)/"
+	@echo "make deps       install the Debian packages that building and testing need (root)"
+	@echo "make demo       two gateways, one tunnel, real traffic, four namespaces (root)"
+	@echo "make test       all tests, sanitizers included (root for those in namespaces)"
+	@echo "make check      unit tests and style checks only"
+	@echo "make interop    every algorithm, mode and family against a real Linux kernel (root)"
+	@echo "make fuzz       each fuzz target for SECONDS=60"
+	@echo "make bench      ns per packet, Gb/s (root for the latter)"
+	@echo "make install    DESTDIR= PREFIX=/usr/local"
+
+deps:
+	@tools/deps
+
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@tools/demo.sh $(BUILD)
+
+test:
+	@if [ "$$(id -u)" = 0 ]; then tools/deps; fi
+	@tools/need-tools
+	@AS_OWNER="$(AS_OWNER)" tools/run-tests --build $(BUILD)
+
+check:
+	@tools/need-tools
+	@AS_OWNER="$(AS_OWNER)" tools/run-tests --build $(BUILD) --quick
+
+interop: all
+	@test/interop/kernel-peer.sh setup
+	@test/interop/matrix.py --build $(BUILD)
+
+fuzz:
+	@tools/need-tools
+	@AS_OWNER="$(AS_OWNER)" tools/fuzz $(SECONDS)
+
+bench: all
+	@bench/run $(BUILD)
+
+install: all
+	@meson configure $(BUILD) --prefix=$(PREFIX)
+	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf build build-asan build-tsan build-fuzz
