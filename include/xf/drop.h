@@ -56,6 +56,7 @@ extern "C" {
 	X(OUT_NO_BUFFER, "XfrmdOutNoBuffer") \
 	X(OUT_SEND, "XfrmdOutSendError")     \
 	X(IN_KEEPALIVE, "XfrmdInKeepalive")  \
+	X(IN_IKE, "XfrmdInIkeUnclaimed")     \
 	X(IN_DUMMY, "XfrmdInDummy")          \
 	X(IN_DELIVER, "XfrmdInDeliverError") \
 	X(FRAG_HDR, "XfrmdFragHdrError")     \

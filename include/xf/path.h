@@ -62,12 +62,9 @@ struct xf_path_result {
 	struct xf_pktq clear;
 	/* Inner packets for this host or to forward: into the TUN. */
 	struct xf_pktq deliver;
-	/* ICMP messages without IP header, to xf_pkt_reply_to(). */
+	/* ICMP messages without IP header, to pkt->reply_to. */
 	struct xf_pktq reply;
 };
-
-/* The destination of a packet in @reply. */
-const union xf_addr *xf_pkt_reply_to(const struct xf_pkt *pkt);
 
 /* Captured packets, whole IP packets, on their way out (local and forwarded). */
 void xf_path_out(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
@@ -83,7 +80,8 @@ void xf_path_in(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
 /* Time passes: fragments are given up. Returns the next deadline or UINT64_MAX. */
 uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns);
 
-/* Counters, by any thread: sums over all workers of this engine, lost ones included. */
+/* Counters: sums over all workers of this engine, those that have gone included. Control thread,
+ * as are xf_worker_new() and xf_worker_free(). */
 struct xf_engine_stats {
 	uint64_t drops[XF_DROP_MAX];
 	uint64_t out_packets, out_bytes; /* protected */
