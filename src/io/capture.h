@@ -1,0 +1,69 @@
+/*
+ * capture.h - what the kernel must do so that protected traffic meets the daemon.
+ *
+ * Three things, all derived from the SPD, all of which outlive the process:
+ *   - nftables table "inet xfrmd": sets the capture bit on packets that an outbound policy could
+ *     want (forwarded and local ones), drops plaintext that a policy in or fwd wants protected;
+ *   - an ip rule that routes packets with the capture bit into the TUN;
+ *   - a tc-BPF program on every other device, which drops what a policy wants protected and
+ *     nevertheless is about to leave in clear.
+ * So a daemon that is stopped, killed or upgraded fails closed. Only xf_capture_release() takes
+ * them away.
+ *
+ * Control thread only. Functions return 0 or -errno with a sentence in @error; a call that fails
+ * leaves the rules in force as they were: each change is one transaction.
+ */
+#ifndef XF_IO_CAPTURE_H
+#define XF_IO_CAPTURE_H
+
+#include "io/io.h"
+
+struct xf_capture;
+
+enum xf_capture_mode {
+	XF_CAPTURE_AUTO, /* nftables where it works, with the tc-BPF backstop where that works */
+	XF_CAPTURE_NFT,	 /* nftables alone */
+	XF_CAPTURE_TC,	 /* tc-BPF alone: drops what it cannot protect */
+};
+
+struct xf_capture_config {
+	struct xf_io_names names;
+	const struct xf_spd *spd;
+	enum xf_capture_mode mode;
+};
+
+/*
+ * Install rule, route and an nftables table for the SPD as it is now; the TUN must be there
+ * (xf_io_new()). What an earlier daemon left is replaced without a gap.
+ */
+int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
+		   struct xf_io_error *error);
+
+/*
+ * Make the kernel's rules follow the SPD: when this returns 0, protection is in force. Cheap when
+ * xf_spd_generation() has not moved.
+ */
+int xf_capture_sync(struct xf_capture *capture, struct xf_io_error *error);
+
+/* A device came or changed (xf_route_dispatch() said so): the backstop goes onto it. */
+int xf_capture_links_changed(struct xf_capture *capture, struct xf_io_error *error);
+
+/* Forget @capture; everything in the kernel stays. */
+void xf_capture_free(struct xf_capture *capture);
+
+/* Take all of it away, TUN included: traffic flows in clear from then on. */
+int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *error);
+
+/* Packets by the kernel's own counters. */
+struct xf_capture_stats {
+	uint64_t captured;	    /* marked for the TUN */
+	uint64_t plaintext_dropped; /* inbound: a policy wanted them protected */
+	uint64_t misrouted_dropped; /* marked, but about to leave by another device */
+	uint64_t backstop_dropped;  /* by tc-BPF */
+	bool nft;		    /* in force? */
+	bool backstop;
+	unsigned devices; /* with the backstop */
+};
+int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *out);
+
+#endif
