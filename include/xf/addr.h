@@ -14,7 +14,7 @@
 extern "C" {
 #endif
 
-/* Families have the values of AF_INET and AF_INET6 on Linux; the engine includes no socket header. */
+/* Families have the values of Linux' AF_INET and AF_INET6; the engine includes no socket header. */
 enum xf_family { XF_AF_UNSPEC = 0, XF_AF_INET = 2, XF_AF_INET6 = 10 };
 
 /* IP protocol numbers that the engine looks into. */

@@ -37,9 +37,9 @@ struct xf_ip_info {
 	uint32_t flow_label; /* IPv6, 20 bits */
 	uint32_t hdr_len;    /* IPv4 header with options; IPv6: 40 */
 	uint32_t l4_off;     /* where @proto's header starts, after extension headers */
-	uint32_t
-		ah_esp_off; /* where transport mode puts ESP: after hop-by-hop, routing, first dstopts
-				(RFC 4303 s3.1.1), as the kernel's ip6_find_1stfragopt() */
+	/* Where transport mode puts ESP: after hop-by-hop, routing, first dstopts (RFC 4303
+	 * s3.1.1), as the kernel's ip6_find_1stfragopt(). */
+	uint32_t ah_esp_off;
 	uint32_t
 		nexthdr_field; /* offset of the next-header byte that names what is at ah_esp_off */
 	uint32_t frag_hdr_off; /* IPv6: offset of the fragment header, 0 = none */

@@ -64,7 +64,7 @@ int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now, cons
 /* Take @sa out (DELSA); the table's reference is put. -ESRCH: not in there. */
 int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa);
 
-/* Take out all SAs of @proto (0 = all; the kernel's rules for IPSEC_PROTO_ANY). Returns how many. */
+/* Take out all SAs of @proto (0 = all; as the kernel's IPSEC_PROTO_ANY). Returns how many. */
 unsigned xf_sad_flush(struct xf_sad *sad, uint8_t proto);
 
 /*
