@@ -31,12 +31,15 @@ void xf_read_begin(void);
 void xf_read_end(void);
 
 /*
- * Call @func(@head) after a grace period. Control thread: it may run from a later
- * xf_rcu_defer() or xf_rcu_drain(), never from this call.
+ * Call @func(@head) after a grace period, in the control thread, from a later xf_rcu_drain().
+ * Any thread; takes no lock and never runs @func itself.
  */
 void xf_rcu_defer(struct xf_rcu_head *head, void (*func)(struct xf_rcu_head *head));
 
-/* Wait for a grace period, then run all that was deferred. Control thread only. */
+/*
+ * Wait for a grace period, then run all that was deferred. Control thread only, and once in each
+ * turn of its loop: what is deferred is freed by nothing else. Costs nothing when there is none.
+ */
 void xf_rcu_drain(void);
 
 #ifdef __cplusplus

@@ -2,35 +2,36 @@
  * The TSan build (XF_RCU_C11) counts epochs with C11 atomics: TSan does not see the barriers of
  * Debian's liburcu and reports races that are none (DESIGN s3).
  */
+#include <assert.h>
 #include <stdatomic.h>
 
 #include <xf/rcu.h>
 
-static struct xf_rcu_head *deferred;
-static unsigned deferred_count;
+/* A stack that any thread pushes to and the control thread takes as a whole. */
+static _Atomic(struct xf_rcu_head *) deferred;
 
-/* Enough that a grace period costs little per object, few enough to bound the memory held. */
-#define DEFERRED_MAX 1024
+/* Read sections may nest; a thread that goes quiescent inside one has a bug. */
+static _Thread_local unsigned section_depth;
 
 static void grace_period(void);
 
 void xf_rcu_defer(struct xf_rcu_head *head, void (*func)(struct xf_rcu_head *head))
 {
-	if (deferred_count >= DEFERRED_MAX)
-		xf_rcu_drain();
+	struct xf_rcu_head *top = atomic_load_explicit(&deferred, memory_order_relaxed);
+
 	head->func = func;
-	head->next = deferred;
-	deferred = head;
-	deferred_count++;
+	do {
+		head->next = top;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&deferred, &top, head, memory_order_release, memory_order_relaxed));
 }
 
 void xf_rcu_drain(void)
 {
-	while (deferred) {
-		struct xf_rcu_head *head = deferred;
+	struct xf_rcu_head *head;
 
-		deferred = NULL;
-		deferred_count = 0;
+	assert(section_depth == 0);
+	while ((head = atomic_exchange_explicit(&deferred, NULL, memory_order_acquire))) {
 		grace_period();
 		while (head) {
 			struct xf_rcu_head *next = head->next;
@@ -43,16 +44,19 @@ void xf_rcu_drain(void)
 
 void xf_read_begin(void)
 {
+	section_depth++;
 }
 
 void xf_read_end(void)
 {
+	assert(section_depth > 0);
+	section_depth--;
 }
 
 #ifdef XF_RCU_C11
 
-#include <sched.h>
 #include <pthread.h>
+#include <sched.h>
 
 /* A reader's counter: 0 = offline, else the epoch that it has seen. */
 struct reader {
@@ -94,11 +98,13 @@ void xf_read_online(void)
 
 void xf_read_offline(void)
 {
+	assert(section_depth == 0);
 	atomic_store(&self.seen, 0);
 }
 
 void xf_read_quiescent(void)
 {
+	assert(section_depth == 0);
 	xf_read_online();
 }
 
@@ -141,11 +147,13 @@ void xf_read_online(void)
 
 void xf_read_offline(void)
 {
+	assert(section_depth == 0);
 	urcu_qsbr_thread_offline();
 }
 
 void xf_read_quiescent(void)
 {
+	assert(section_depth == 0);
 	urcu_qsbr_quiescent_state();
 }
 
