@@ -140,8 +140,9 @@ struct xf_sa;
 int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_state state,
 	      const uint8_t *seed, uint64_t now_ns, struct xf_sa **out);
 
+/* References; any thread. The last put wipes and frees, after an RCU grace period. */
 struct xf_sa *xf_sa_get(struct xf_sa *sa);
-void xf_sa_put(struct xf_sa *sa); /* the last one frees after an RCU grace period */
+void xf_sa_put(struct xf_sa *sa);
 
 /* Read side: the configuration in force. */
 const struct xf_sa_config *xf_sa_cfg(const struct xf_sa *sa);
@@ -151,8 +152,10 @@ const struct xf_key *xf_sa_key(const struct xf_sa *sa); /* NULL for a larval SA 
 /* Publish a changed configuration (the kernel's xfrm_state_update()): identity and suite stay. */
 int xf_sa_reconfigure(struct xf_sa *sa, const struct xf_sa_config *cfg);
 
+/* Counters as netlink shows and sets them. Wall clock times are right once the SA is in a SAD. */
 void xf_sa_lifetime_now(const struct xf_sa *sa, struct xf_lifetime_now *out);
 void xf_sa_set_lifetime_now(struct xf_sa *sa, const struct xf_lifetime_now *now);
+uint64_t xf_sa_last_used_s(const struct xf_sa *sa); /* wall clock (XFRMA_LASTUSED); 0 = never */
 void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out);
 void xf_sa_set_replay_state(struct xf_sa *sa, const struct xf_sa_replay_state *state);
 void xf_sa_get_stats(const struct xf_sa *sa, struct xf_sa_stats *out);

@@ -3,7 +3,8 @@
  *
  * One writer, many readers. The writer is the control thread; readers sit between
  * xf_read_begin() and xf_read_end() (xf/rcu.h), never block, and keep an SA no longer than that
- * unless they take a reference. SPIs are host order. Functions return 0 or -errno; a sentence for
+ * unless they take a reference. The writer's calls may wait for a grace period and free what was
+ * taken out before: never call them inside a read section. SPIs are host order. Functions return 0 or -errno; a sentence for
  * the user, where the kernel has one, goes to *@why (NULL is allowed) and is a constant.
  */
 #ifndef XF_SAD_H
@@ -64,17 +65,27 @@ int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now, cons
 /* Take @sa out (DELSA); the table's reference is put. -ESRCH: not in there. */
 int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa);
 
-/* Take out all SAs of @proto (0 = all; as the kernel's IPSEC_PROTO_ANY). Returns how many. */
+/*
+ * Take out all SAs of @proto; 0 = all, 255 = AH, ESP and IPComp, as the kernel\'s
+ * xfrm_id_proto_match(). Returns how many.
+ */
 unsigned xf_sad_flush(struct xf_sad *sad, uint8_t proto);
 
 /*
- * ALLOCSPI: find the larval SA that @cfg (proto, addresses, mode, reqid, if_id, mark, seq)
- * describes or make one, and give it an SPI from [@min, @max], unpredictable within it. Kernel
- * errors and sentences:
- *   -ENOENT  no SPI in the range is free    -EINVAL  a range the kernel refuses
+ * ALLOCSPI: find the larval SA that req->cfg (proto, addresses, mode, reqid, if_id, mark, seq,
+ * pcpu, dir) describes or make one, and give it an SPI from [@min, @max], unpredictable within it.
+ * *@out is borrowed. Kernel errors and sentences:
+ *   -ENOENT  no SPI in the range is free (the larval SA stays, as in the kernel)
+ *   -EINVAL  a protocol or a range the kernel refuses    -ENOSPC  full    -ENOMEM
  */
-int xf_sad_alloc_spi(struct xf_sad *sad, const struct xf_sa_config *cfg, uint32_t min, uint32_t max,
-		     uint64_t now_ns, struct xf_sa **out, const char **why);
+struct xf_spi_request {
+	const struct xf_sa_config *cfg;
+	uint32_t min;
+	uint32_t max;
+	uint64_t now_ns;
+};
+int xf_sad_alloc_spi(struct xf_sad *sad, const struct xf_spi_request *req, struct xf_sa **out,
+		     const char **why);
 
 /* The inbound lookup: exact key, and (@mark & sa.mark.m) == sa.mark.v. NULL: none. */
 struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark);
@@ -87,14 +98,24 @@ void xf_sad_find_in_batch(const struct xf_sad *sad, const struct xf_sa_id *ids,
 struct xf_sa *xf_sad_find_by_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
 				  const union xf_addr *saddr, uint32_t mark);
 
+/* What an outbound packet asks for: the arguments of the kernel's xfrm_state_find(). */
+struct xf_sad_query {
+	const struct xf_tmpl *tmpl;
+	const union xf_addr *saddr; /* the tunnel's ends; in transport mode the packet's */
+	const union xf_addr *daddr;
+	const struct xf_flow *flow; /* of the packet, for the SAs' own selectors */
+	uint32_t mark;		    /* the policy's (v & m), not the packet's */
+	uint32_t if_id;		    /* the policy's */
+};
+
 /*
- * The outbound lookup (the kernel's xfrm_state_find()): the best valid SA between @saddr and
- * @daddr for @tmpl and @flow, by reqid, mode, protocol, SPI, mark, if_id and the SA's own
- * selector. NULL: none; *@larval then says whether a larval one is on its way.
+ * The outbound lookup: the best valid SA for @query, by reqid, mode, protocol, SPI, mark, if_id
+ * and the SA's own selector; one without soft expiry before one with, then the newest. SAs bound
+ * to a CPU (RFC 9611) are passed over: their fallback SA serves all. NULL: none; *@larval (may be
+ * NULL) then says whether a larval one is on its way.
  */
-struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_tmpl *tmpl,
-			      const union xf_addr *saddr, const union xf_addr *daddr,
-			      const struct xf_flow *flow, bool *larval);
+struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_query *query,
+			      bool *larval);
 
 /*
  * Visit SAs, newest first as the kernel's dump does, starting behind the one that *@cursor stands
@@ -115,11 +136,15 @@ void xf_sad_get_info(const struct xf_sad *sad, struct xf_sad_info *out);
 /*
  * Act on the lifetimes that ran out: soft ones are told once, hard ones take the SA out and are
  * told. Limits of bytes and packets that a worker hit are acted on here too. Returns the time of
- * the next deadline, UINT64_MAX when there is none. Control thread.
+ * the next deadline, UINT64_MAX when there is none. Control thread: at that time, after changes of
+ * the table, and when xf_sad_pending() says so. @event may not change the table.
  */
 uint64_t xf_sad_expire(struct xf_sad *sad, uint64_t now_ns,
 		       void (*event)(void *arg, struct xf_sa *sa, enum xf_sa_event event),
 		       void *arg);
+
+/* Has a worker hit a limit that xf_sad_expire() should act on? Any thread, costs one load. */
+bool xf_sad_pending(const struct xf_sad *sad);
 
 #ifdef __cplusplus
 }
