@@ -83,7 +83,7 @@ struct xf_selector {
 	uint16_t family;
 	uint8_t prefixlen_d;
 	uint8_t prefixlen_s;
-	uint8_t proto;	  /* 0 = any */
+	uint8_t proto; /* 0 = any */
 	uint32_t ifindex; /* 0 = any */
 	uint32_t user;
 };

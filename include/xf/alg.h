@@ -16,19 +16,19 @@ extern "C" {
 #endif
 
 enum xf_cipher {
-	XF_CIPHER_NULL,		     /* RFC 2410 */
-	XF_CIPHER_AES_CBC,	     /* RFC 3602 */
-	XF_CIPHER_AES_CTR,	     /* RFC 3686 */
-	XF_CIPHER_AES_GCM,	     /* RFC 4106 */
-	XF_CIPHER_AES_CCM,	     /* RFC 4309 */
-	XF_CIPHER_AES_GMAC,	     /* RFC 4543: integrity only */
+	XF_CIPHER_NULL, /* RFC 2410 */
+	XF_CIPHER_AES_CBC, /* RFC 3602 */
+	XF_CIPHER_AES_CTR, /* RFC 3686 */
+	XF_CIPHER_AES_GCM, /* RFC 4106 */
+	XF_CIPHER_AES_CCM, /* RFC 4309 */
+	XF_CIPHER_AES_GMAC, /* RFC 4543: integrity only */
 	XF_CIPHER_CHACHA20_POLY1305, /* RFC 7634 */
 	XF_CIPHER_MAX,
 };
 
 enum xf_auth {
-	XF_AUTH_NONE,	     /* AEAD, or encryption without integrity */
-	XF_AUTH_HMAC_SHA1,   /* RFC 2404 */
+	XF_AUTH_NONE, /* AEAD, or encryption without integrity */
+	XF_AUTH_HMAC_SHA1, /* RFC 2404 */
 	XF_AUTH_HMAC_SHA256, /* RFC 4868 */
 	XF_AUTH_HMAC_SHA384,
 	XF_AUTH_HMAC_SHA512,
@@ -48,8 +48,8 @@ struct xf_suite {
 	enum xf_auth auth;
 	uint16_t cipher_key_len; /* without the salt */
 	uint16_t auth_key_len;
-	uint8_t salt_len;  /* 4 for GCM, GMAC, ChaCha20 and CTR, 3 for CCM, else 0 */
-	uint8_t iv_len;	   /* on the wire: 8 or 16, 0 for NULL */
+	uint8_t salt_len; /* 4 for GCM, GMAC, ChaCha20 and CTR, 3 for CCM, else 0 */
+	uint8_t iv_len; /* on the wire: 8 or 16, 0 for NULL */
 	uint8_t block_len; /* padding unit of the cipher: 16 for CBC, else 1 */
 	uint8_t icv_len;
 };
@@ -64,7 +64,7 @@ static inline bool xf_suite_is_aead(const struct xf_suite *suite)
 enum xf_alg_kind { XF_ALG_AEAD, XF_ALG_CRYPT, XF_ALG_AUTH };
 
 struct xf_alg_desc {
-	const char *name;   /* the kernel's, as dumps show it: "rfc4106(gcm(aes))" */
+	const char *name; /* the kernel's, as dumps show it: "rfc4106(gcm(aes))" */
 	const char *compat; /* alias: "aes", "sha1", …; or NULL */
 	enum xf_alg_kind kind;
 	enum xf_cipher cipher;

@@ -39,7 +39,7 @@ struct xf_key {
 	const struct xf_crypto_provider *provider;
 	struct xf_suite suite;
 	uint8_t salt[XF_SALT_MAX];
-	size_t alloc_len;	 /* of the whole object */
+	size_t alloc_len; /* of the whole object */
 	uint16_t cipher_raw_len; /* salt included, as netlink had it */
 	uint8_t cipher_raw[XF_CIPHER_KEY_MAX + XF_SALT_MAX];
 	uint8_t auth_raw[XF_AUTH_KEY_MAX];
@@ -60,7 +60,7 @@ void xf_key_free(struct xf_key *key);
 enum xf_crypto_status {
 	XF_CRYPTO_OK,
 	XF_CRYPTO_BAD_ICV, /* decrypt: the packet is not authentic; dst holds nothing of use */
-	XF_CRYPTO_ERROR,   /* the provider failed */
+	XF_CRYPTO_ERROR, /* the provider failed */
 };
 
 /*
@@ -80,7 +80,7 @@ struct xf_crypto_op {
 	bool encrypt;
 	uint8_t status; /* enum xf_crypto_status, set on completion */
 	uint8_t aad_len;
-	uint8_t tail_len;	     /* 0 or 4 */
+	uint8_t tail_len; /* 0 or 4 */
 	uint8_t nonce[XF_NONCE_MAX]; /* salt and IV; CBC: IV; CTR: nonce, IV, 1; CCM: 3 + 8 bytes */
 	uint8_t aad[XF_AAD_MAX];
 	uint8_t tail[4];

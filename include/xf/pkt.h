@@ -59,7 +59,7 @@ struct xf_pkt {
 	struct xf_buf *seg_buf;
 
 	/* What is known of it beside its bytes; filled by I/O and by the path. */
-	uint16_t family;      /* of the outermost IP header */
+	uint16_t family; /* of the outermost IP header */
 	uint16_t encap_sport; /* UDP ports of an inbound ESP-in-UDP packet, else 0 */
 	uint16_t encap_dport;
 	bool local; /* out: sent by this host, not forwarded */
@@ -68,7 +68,9 @@ struct xf_pkt {
 	uint32_t iif;
 	uint32_t oif;
 	uint32_t uid;
-	uint32_t mtu;	/* out, result: the MTU that fits, after XF_DROP_OUT_TOO_BIG */
+	uint32_t mtu; /* of a reassembled datagram: its largest fragment, else 0 */
+	uint64_t realm; /* only fragments of one realm are put together: what they came through */
+	union xf_addr reply_to; /* of an ICMP message made by the path: its destination */
 	uint8_t sp_len; /* in: SAs that this packet came through, outermost first */
 	struct xf_sa *sp[XF_MAX_DEPTH];
 

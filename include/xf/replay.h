@@ -18,9 +18,9 @@ extern "C" {
 
 /* @bits is a ring: the bit of sequence number s is bit s % (64 * words). */
 struct xf_replay {
-	uint64_t top;	 /* highest authenticated number; 0 = none yet */
+	uint64_t top; /* highest authenticated number; 0 = none yet */
 	uint32_t window; /* packets; 0 = no check */
-	uint32_t words;	 /* of @bits: a power of two, more than window / 64 */
+	uint32_t words; /* of @bits: a power of two, more than window / 64 */
 	bool esn;
 	uint64_t bits[];
 };

@@ -59,7 +59,7 @@ struct xf_sa_id {
 	union xf_addr daddr;
 	uint32_t spi;
 	uint16_t family; /* of the outer addresses */
-	uint8_t proto;	 /* XF_IPPROTO_ESP, _AH, _COMP, … */
+	uint8_t proto; /* XF_IPPROTO_ESP, _AH, _COMP, … */
 };
 
 /* Limits; XF_INF = none. Seconds: 0 = none, as the kernel has it. */

@@ -32,14 +32,14 @@ struct xf_tmpl {
 /* Told by the control thread's functions and by lifetimes; runs in the thread that found it. */
 enum xf_sa_event {
 	XF_SA_EVENT_SOFT_EXPIRE,
-	XF_SA_EVENT_HARD_EXPIRE,   /* the SA is out of the table already */
+	XF_SA_EVENT_HARD_EXPIRE, /* the SA is out of the table already */
 	XF_SA_EVENT_LARVAL_EXPIRE, /* a larval SA ran out of time, likewise */
 };
 struct xf_sad_config {
-	uint32_t max_sas;				  /* 0 = no limit but memory */
-	uint64_t seed[2];				  /* of the hash functions: random */
-	uint32_t larval_lifetime_s;			  /* the kernel's xfrm_acq_expires: 30 */
-	uint64_t real_offset_s;				  /* wall clock minus monotonic clock */
+	uint32_t max_sas; /* 0 = no limit but memory */
+	uint64_t seed[2]; /* of the hash functions: random */
+	uint32_t larval_lifetime_s; /* the kernel's xfrm_acq_expires: 30 */
+	uint64_t real_offset_s; /* wall clock minus monotonic clock */
 	void (*random)(void *arg, void *buf, size_t len); /* control thread: SPIs, IV seeds */
 	void *arg;
 };

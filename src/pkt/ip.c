@@ -127,7 +127,7 @@ static int parse_ipv6(const struct xf_pkt *pkt, struct xf_ip_info *info)
 {
 	uint8_t scratch[XF_IPV6_HDR_LEN];
 	const uint8_t *hdr = xf_pkt_peek(pkt, 0, XF_IPV6_HDR_LEN, scratch);
-	struct walk w = {.off = XF_IPV6_HDR_LEN, .field = 6};
+	struct walk w = { .off = XF_IPV6_HDR_LEN, .field = 6 };
 	uint32_t first;
 	int err;
 

@@ -425,7 +425,7 @@ int xf_pkt_linearize(struct xf_pkt *pkt)
 	buf = xf_pool_get_buf(pkt->pool, XF_PKT_HEADROOM + pkt->len + XF_PKT_TAILROOM);
 	if (!buf)
 		return -ENOBUFS;
-	seg = (struct xf_seg){.data = buf->mem + XF_PKT_HEADROOM, .len = pkt->len, .buf = buf};
+	seg = (struct xf_seg){ .data = buf->mem + XF_PKT_HEADROOM, .len = pkt->len, .buf = buf };
 	xf_pkt_copy_out(pkt, 0, seg.data, seg.len);
 	close_segs(pkt, 0, pkt->nsegs);
 	pkt->segs[0] = seg;

@@ -30,7 +30,7 @@ struct xf_sa {
 	_Atomic uint32_t refs;
 	_Atomic uint32_t attention;
 	_Alignas(XF_CACHE_LINE) _Atomic uint64_t seq_out; /* last number taken */
-	_Atomic uint64_t iv_counter;			  /* next IV; never set back */
+	_Atomic uint64_t iv_counter; /* next IV; never set back */
 	_Atomic uint64_t bytes;
 	_Atomic uint64_t packets;
 	_Atomic uint64_t use_ns; /* first use, 0 = none */

@@ -22,12 +22,12 @@ static void prefixes(void **state)
 		uint8_t bits;
 		bool match;
 	} cases[] = {
-		{"10.0.0.1", "11.0.0.1", 0, true},   {"10.0.0.1", "11.0.0.1", 7, true},
-		{"10.0.0.1", "11.0.0.1", 8, false},  {"10.1.2.3", "10.1.2.3", 32, true},
-		{"10.1.2.3", "10.1.2.2", 32, false}, {"10.1.2.3", "10.1.2.2", 31, true},
-		{"fd00::1", "fd00::1", 128, true},   {"fd00::1", "fd00::", 128, false},
-		{"fd00::1", "fd00::", 127, true},    {"fd00::1", "fe00::1", 6, true},
-		{"fd00::1", "fe00::1", 7, false},
+		{ "10.0.0.1", "11.0.0.1", 0, true },   { "10.0.0.1", "11.0.0.1", 7, true },
+		{ "10.0.0.1", "11.0.0.1", 8, false },  { "10.1.2.3", "10.1.2.3", 32, true },
+		{ "10.1.2.3", "10.1.2.2", 32, false }, { "10.1.2.3", "10.1.2.2", 31, true },
+		{ "fd00::1", "fd00::1", 128, true },   { "fd00::1", "fd00::", 128, false },
+		{ "fd00::1", "fd00::", 127, true },    { "fd00::1", "fe00::1", 6, true },
+		{ "fd00::1", "fe00::1", 7, false },
 	};
 
 	(void)state;
@@ -41,19 +41,19 @@ static void prefixes(void **state)
 
 static void selectors(void **state)
 {
-	struct xf_selector sel = {.family = XF_AF_INET,
-				  .saddr = addr("10.1.0.0"),
-				  .prefixlen_s = 16,
-				  .daddr = addr("10.2.0.0"),
-				  .prefixlen_d = 16,
-				  .proto = XF_IPPROTO_UDP,
-				  .dport = 0x1234,
-				  .dport_mask = 0xfff0};
-	struct xf_flow flow = {.family = XF_AF_INET,
-			       .saddr = addr("10.1.9.9"),
-			       .daddr = addr("10.2.9.9"),
-			       .proto = XF_IPPROTO_UDP,
-			       .dport = 0x123f};
+	struct xf_selector sel = { .family = XF_AF_INET,
+				   .saddr = addr("10.1.0.0"),
+				   .prefixlen_s = 16,
+				   .daddr = addr("10.2.0.0"),
+				   .prefixlen_d = 16,
+				   .proto = XF_IPPROTO_UDP,
+				   .dport = 0x1234,
+				   .dport_mask = 0xfff0 };
+	struct xf_flow flow = { .family = XF_AF_INET,
+				.saddr = addr("10.1.9.9"),
+				.daddr = addr("10.2.9.9"),
+				.proto = XF_IPPROTO_UDP,
+				.dport = 0x123f };
 
 	(void)state;
 	assert_true(xf_selector_match(&sel, &flow));

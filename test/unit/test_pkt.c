@@ -14,7 +14,7 @@
 
 static struct xf_pool *new_pool(void)
 {
-	const struct xf_pool_config cfg = {.packets = 64, .small_bufs = 64, .large_bufs = 8};
+	const struct xf_pool_config cfg = { .packets = 64, .small_bufs = 64, .large_bufs = 8 };
 	struct xf_pool *pool = xf_pool_new(&cfg);
 
 	assert_non_null(pool);
@@ -133,7 +133,7 @@ static void random_operations(void **state)
 	for (int round = 0; round < 3000; round++) {
 		struct xf_pkt *pkt = xf_pkt_new(pool, 1500);
 		struct xf_pkt *held = NULL;
-		struct flat flat = {.len = 1 + below(1500)};
+		struct flat flat = { .len = 1 + below(1500) };
 		struct flat frozen;
 
 		fill(flat.bytes, flat.len);
@@ -158,8 +158,8 @@ static void random_operations(void **state)
 static void foreign_memory_is_not_written(void **state)
 {
 	struct xf_pool *pool = new_pool();
-	static const uint8_t page[256] = {1, 2, 3};
-	struct xf_buf foreign = {.mem = NULL, .size = sizeof(page), .refs = 1};
+	static const uint8_t page[256] = { 1, 2, 3 };
+	struct xf_buf foreign = { .mem = NULL, .size = sizeof(page), .refs = 1 };
 	struct xf_pkt *pkt = xf_pkt_attach(pool, page, sizeof(page), &foreign);
 	uint8_t *p;
 
@@ -181,7 +181,7 @@ static void foreign_memory_is_not_written(void **state)
 
 static void empty_pool_changes_nothing(void **state)
 {
-	const struct xf_pool_config cfg = {.packets = 2, .small_bufs = 1};
+	const struct xf_pool_config cfg = { .packets = 2, .small_bufs = 1 };
 	struct xf_pool *pool = xf_pool_new(&cfg);
 	struct xf_pkt *pkt = xf_pkt_new(pool, 100);
 
@@ -200,7 +200,7 @@ static void join_and_linearize(void **state)
 {
 	struct xf_pool *pool = new_pool();
 	struct xf_pkt *pkt = xf_pkt_new(pool, 100);
-	struct flat flat = {.len = 0};
+	struct flat flat = { .len = 0 };
 	struct xf_pool_stats stats;
 
 	(void)state;
