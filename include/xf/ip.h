@@ -18,6 +18,7 @@ extern "C" {
 #define XF_IPV6_HDR_LEN 40
 #define XF_UDP_HDR_LEN 8
 #define XF_IPV6_FRAG_HDR_LEN 8
+#define XF_IPV6_MIN_MTU 1280 /* RFC 8200 s5 */
 
 #define XF_IPV4_DF 0x4000
 #define XF_IPV4_MF 0x2000

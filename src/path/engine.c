@@ -1,0 +1,274 @@
+#include <stdlib.h>
+
+#include "path/worker.h"
+
+/* RFC 8200 s4.5 says 60 s; the kernel's ipfrag_time is 30 s, for IPv6 too by default 60. */
+#define FRAG_TIMEOUT_NS (30 * XF_NSEC_PER_SEC)
+/* Of one datagram: 65,535 bytes at an MTU of 576 are 120. */
+#define FRAG_MAX_PIECES 128
+#define FRAG_MAX_DATAGRAMS 256
+
+struct xf_engine *xf_engine_new(const struct xf_engine_config *cfg)
+{
+	struct xf_engine *engine = calloc(1, sizeof(*engine));
+
+	if (!engine)
+		return NULL;
+	engine->env = cfg->env;
+	engine->sad = xf_sad_new(&cfg->sad);
+	engine->spd = xf_spd_new(&cfg->spd);
+	if (!engine->sad || !engine->spd) {
+		xf_engine_free(engine);
+		return NULL;
+	}
+	return engine;
+}
+
+void xf_engine_free(struct xf_engine *engine)
+{
+	if (!engine)
+		return;
+	if (engine->spd)
+		xf_spd_free(engine->spd);
+	if (engine->sad)
+		xf_sad_free(engine->sad);
+	free(engine);
+}
+
+struct xf_sad *xf_engine_sad(struct xf_engine *engine)
+{
+	return engine->sad;
+}
+
+struct xf_spd *xf_engine_spd(struct xf_engine *engine)
+{
+	return engine->spd;
+}
+
+static bool open_crypto(struct xf_worker *worker)
+{
+	const struct xf_crypto_provider *const *p = xf_crypto_providers();
+
+	for (unsigned i = 0; p[i] && i < XF_PROVIDERS_MAX; i++) {
+		if (!p[i]->usable())
+			continue;
+		worker->crypto[i] = p[i]->ctx_new(p[i]);
+		if (!worker->crypto[i])
+			return false;
+	}
+	return true;
+}
+
+/* No more than three eighths of the buffers may wait for their other fragments. */
+static bool open_frags(struct xf_worker *worker, const struct xf_worker_config *cfg)
+{
+	uint64_t bytes = (uint64_t)cfg->pool.small_bufs * XF_POOL_SMALL +
+			 (uint64_t)cfg->pool.large_bufs * XF_POOL_LARGE;
+	const struct xf_frag_config frag = {
+		.datagrams = xf_min_u32(FRAG_MAX_DATAGRAMS, cfg->pool.packets / 4),
+		.fragments = FRAG_MAX_PIECES,
+		.bytes = bytes / 8,
+		.timeout_ns = FRAG_TIMEOUT_NS,
+		.seed = { cfg->seed[0], cfg->seed[1] },
+	};
+
+	worker->frags_out = xf_frag_new(&frag);
+	worker->frags_in = xf_frag_new(&frag);
+	worker->frags_inner = xf_frag_new(&frag);
+	return worker->frags_out && worker->frags_in && worker->frags_inner;
+}
+
+struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker_config *cfg)
+{
+	struct xf_worker *worker =
+		aligned_alloc(XF_CACHE_LINE, xf_align_up(sizeof(struct xf_worker), XF_CACHE_LINE));
+
+	if (!worker)
+		return NULL;
+	memset(worker, 0, sizeof(*worker));
+	worker->engine = engine;
+	worker->ident = (uint32_t)cfg->seed[0];
+	worker->pool = xf_pool_new(&cfg->pool);
+	worker->next = engine->workers;
+	engine->workers = worker;
+	if (!worker->pool || !open_crypto(worker) || !open_frags(worker, cfg)) {
+		xf_worker_free(worker);
+		return NULL;
+	}
+	return worker;
+}
+
+static void add_counters(const struct xf_path_counters *count, struct xf_engine_stats *out)
+{
+	for (int i = 0; i < XF_DROP_MAX; i++)
+		out->drops[i] += atomic_load_explicit(&count->drops[i], memory_order_relaxed);
+	out->out_packets += count->out_packets;
+	out->out_bytes += count->out_bytes;
+	out->in_packets += count->in_packets;
+	out->in_bytes += count->in_bytes;
+	out->clear_packets += count->clear_packets;
+	out->lin_copies += count->lin_copies;
+	out->payload_bytes_copied += count->payload_bytes_copied;
+}
+
+static void unlink_worker(struct xf_worker *worker)
+{
+	struct xf_worker **p = &worker->engine->workers;
+
+	while (*p != worker)
+		p = &(*p)->next;
+	*p = worker->next;
+}
+
+void xf_worker_free(struct xf_worker *worker)
+{
+	const struct xf_crypto_provider *const *p = xf_crypto_providers();
+
+	if (!worker)
+		return;
+	unlink_worker(worker);
+	add_counters(&worker->count, &worker->engine->gone);
+	if (worker->frags_out)
+		xf_frag_free(worker->frags_out);
+	if (worker->frags_in)
+		xf_frag_free(worker->frags_in);
+	if (worker->frags_inner)
+		xf_frag_free(worker->frags_inner);
+	for (unsigned i = 0; p[i] && i < XF_PROVIDERS_MAX; i++)
+		if (worker->crypto[i])
+			p[i]->ctx_free(worker->crypto[i]);
+	xf_pool_free(worker->pool);
+	free(worker);
+}
+
+struct xf_pool *xf_worker_pool(struct xf_worker *worker)
+{
+	return worker->pool;
+}
+
+void xf_engine_get_stats(struct xf_engine *engine, struct xf_engine_stats *out)
+{
+	*out = engine->gone;
+	for (struct xf_worker *w = engine->workers; w; w = w->next)
+		add_counters(&w->count, out);
+}
+
+void xf_path_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop reason,
+		  struct xf_sa *sa)
+{
+	xf_count(&worker->count.drops[reason], 1);
+	if (sa)
+		atomic_fetch_add_explicit(&sa->drops[reason], 1, memory_order_relaxed);
+	xf_pkt_free(pkt);
+}
+
+void xf_worker_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop reason)
+{
+	xf_path_drop(worker, pkt, reason, NULL);
+}
+
+void xf_slot_load(struct xf_slot *s, struct xf_pkt *pkt)
+{
+	s->pkt = pkt;
+	s->policy = NULL;
+	s->bundle[0] = NULL;
+	s->depth = 0;
+}
+
+void xf_path_note_pool(struct xf_worker *worker)
+{
+	struct xf_pool_stats stats;
+
+	xf_pool_get_stats(worker->pool, &stats);
+	atomic_store_explicit(&worker->count.lin_copies, stats.lin_copies, memory_order_relaxed);
+	atomic_store_explicit(&worker->count.payload_bytes_copied, stats.payload_bytes_copied,
+			      memory_order_relaxed);
+}
+
+void xf_slot_drop(struct xf_worker *worker, struct xf_slot *s, enum xf_drop reason,
+		  struct xf_sa *sa)
+{
+	xf_path_drop(worker, s->pkt, reason, sa);
+	s->pkt = NULL;
+}
+
+static void crypto_of(struct xf_crypto_ctx *ctx, const struct xf_crypto_provider *provider,
+		      struct xf_crypto_op **ops, unsigned n)
+{
+	struct xf_crypto_op *done[XF_BATCH];
+	unsigned taken = 0;
+	unsigned finished = 0;
+
+	while (finished < n) {
+		unsigned now = provider->submit(ctx, ops + taken, n - taken);
+
+		taken += now;
+		finished += provider->complete(ctx, done, XF_BATCH);
+		/* Nothing in flight and nothing taken: the provider refuses the rest. */
+		if (now == 0 && finished == taken)
+			break;
+	}
+	for (; taken < n; taken++)
+		ops[taken]->status = XF_CRYPTO_ERROR;
+}
+
+void xf_path_crypto(struct xf_worker *worker, struct xf_esp_op **ops, unsigned n)
+{
+	const struct xf_crypto_provider *const *p = xf_crypto_providers();
+
+	for (unsigned i = 0; p[i] && i < XF_PROVIDERS_MAX && n > 0; i++) {
+		struct xf_crypto_op *mine[XF_BATCH];
+		unsigned count = 0;
+
+		for (unsigned k = 0; k < n; k++)
+			if (ops[k]->crypto.key->provider == p[i])
+				mine[count++] = &ops[k]->crypto;
+		if (count)
+			crypto_of(worker->crypto[i], p[i], mine, count);
+	}
+}
+
+void xf_path_reassemble(struct xf_worker *worker, struct xf_frag_table *table, struct xf_slot *s,
+			uint64_t now_ns)
+{
+	struct xf_pktq dropped = { .count = 0 };
+	struct xf_pkt *whole = NULL;
+	struct xf_pkt *lost;
+	enum xf_drop err = xf_frag_in(table, s->pkt, &s->ip, now_ns, &whole, &dropped);
+
+	while ((lost = xf_pktq_pop(&dropped)))
+		xf_path_drop(worker, lost, err == XF_PASS ? XF_DROP_FRAG_LIMIT : err, NULL);
+	if (err != XF_PASS) {
+		xf_slot_drop(worker, s, err, NULL);
+		return;
+	}
+	s->pkt = whole;
+	if (whole && xf_ip_parse(whole, false, &s->ip) < 0)
+		xf_slot_drop(worker, s, XF_DROP_FRAG_HDR, NULL);
+}
+
+static uint64_t expire_frags(struct xf_worker *worker, struct xf_frag_table *table, uint64_t now_ns)
+{
+	struct xf_pktq dropped = { .count = 0 };
+	struct xf_pkt *lost;
+	uint64_t next = xf_frag_expire(table, now_ns, &dropped);
+
+	while ((lost = xf_pktq_pop(&dropped)))
+		xf_path_drop(worker, lost, XF_DROP_FRAG_TIMEOUT, NULL);
+	return next;
+}
+
+uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns)
+{
+	struct xf_frag_table *tables[] = { worker->frags_out, worker->frags_in,
+					   worker->frags_inner };
+	uint64_t next = UINT64_MAX;
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(tables); i++) {
+		uint64_t deadline = expire_frags(worker, tables[i], now_ns);
+
+		if (deadline < next)
+			next = deadline;
+	}
+	return next;
+}

@@ -1,0 +1,61 @@
+/*
+ * Path MTU: what a bundle can carry in one piece, and what routers say about our outer packets.
+ */
+#include "path/worker.h"
+
+/* How long a router's word is believed: the kernel's net.ipv4.route.mtu_expires. */
+#define LEARNED_NS (600 * XF_NSEC_PER_SEC)
+
+/* Before anything is known of the path: the MTU of Ethernet. */
+#define MTU_UNKNOWN 1500
+
+uint32_t xf_path_outer_mtu(struct xf_sa *sa, uint64_t now_ns)
+{
+	uint32_t mtu = xf_sa_path_mtu(sa, now_ns);
+
+	return mtu ? mtu : MTU_UNKNOWN;
+}
+
+/* The family of the packet that SA @i of the bundle is given. */
+static uint16_t family_into(const struct xf_slot *s, unsigned i)
+{
+	return i == 0 ? s->ip.family : xf_sa_cfg(s->bundle[i - 1])->id.family;
+}
+
+uint32_t xf_path_bundle_mtu(const struct xf_slot *s, uint64_t now_ns)
+{
+	uint32_t mtu = xf_path_outer_mtu(s->bundle[s->depth - 1], now_ns);
+
+	for (unsigned i = s->depth; i-- > 0;)
+		mtu = xf_esp_inner_mtu(s->bundle[i], mtu, family_into(s, i));
+	/* No IPv6 sender may be told less (RFC 8200 s5); the outer packet is cut instead. */
+	if (s->ip.family == XF_AF_INET6 && mtu < XF_IPV6_MIN_MTU)
+		mtu = XF_IPV6_MIN_MTU;
+	return mtu;
+}
+
+/*
+ * Believed only for a live SPI between the same addresses (RFC 4301 s8.2.1), and only downwards.
+ * A router that gives no figure (before RFC 1191) gets the floor that the SA has.
+ */
+void xf_path_icmp(struct xf_worker *worker, struct xf_slot *s, uint64_t now_ns)
+{
+	struct xf_icmp_error err;
+	struct xf_sa_id id = { .proto = XF_IPPROTO_ESP };
+	struct xf_sa *sa = NULL;
+
+	if (xf_icmp_read(s->pkt, &s->ip, &err) == 0 && err.too_big) {
+		id.daddr = err.daddr;
+		id.family = err.family;
+		id.spi = err.spi;
+		sa = xf_sad_find_in(worker->engine->sad, &id, s->pkt->mark);
+	}
+	if (!sa || !xf_addr_equal(&xf_sa_cfg(sa)->saddr, &err.saddr, err.family) ||
+	    err.mtu >= xf_path_outer_mtu(sa, now_ns)) {
+		xf_slot_drop(worker, s, XF_DROP_ICMP_IGNORED, sa);
+		return;
+	}
+	xf_sa_set_path_mtu(sa, err.mtu ? err.mtu : 1, now_ns + LEARNED_NS);
+	xf_pkt_free(s->pkt);
+	s->pkt = NULL;
+}

@@ -1,0 +1,87 @@
+/*
+ * The check of what came in against the policies (RFC 4301 s5.2 step 4; the kernel's
+ * __xfrm_policy_check()): every SA's own selector, then the policy's templates.
+ */
+#include "path/worker.h"
+
+/* Does @sa serve template @tmpl (the kernel's xfrm_state_ok())? */
+static bool sa_serves(const struct xf_tmpl *tmpl, const struct xf_sa_config *sa, uint32_t if_id)
+{
+	if (sa->id.proto != tmpl->id.proto || sa->mode != tmpl->mode)
+		return false;
+	if (tmpl->id.spi && tmpl->id.spi != sa->id.spi)
+		return false;
+	if (tmpl->reqid && tmpl->reqid != sa->reqid)
+		return false;
+	if (if_id && if_id != sa->if_id)
+		return false;
+	return sa->mode == XF_MODE_TRANSPORT || xf_addr_is_any(&tmpl->saddr, tmpl->id.family) ||
+	       xf_addr_equal(&tmpl->saddr, &sa->saddr, XF_AF_INET6);
+}
+
+/*
+ * The place behind the SA that serves @tmpl, looked for from @start; -1: there is none. SAs in
+ * transport mode may be passed over, an optional template in transport mode may be missing (the
+ * kernel's xfrm_policy_ok()).
+ */
+static int match_tmpl(const struct xf_tmpl *tmpl, const struct xf_pkt *pkt, int start,
+		      uint32_t if_id)
+{
+	int missing = tmpl->optional ? start : -1;
+
+	if (tmpl->optional && tmpl->mode == XF_MODE_TRANSPORT)
+		return start;
+	for (int i = start; i < pkt->sp_len; i++) {
+		const struct xf_sa_config *sa = xf_sa_cfg(pkt->sp[i]);
+
+		if (sa_serves(tmpl, sa, if_id))
+			return i + 1;
+		if (sa->mode != XF_MODE_TRANSPORT)
+			return missing;
+	}
+	return missing;
+}
+
+/* Is there an SA at @start or behind that is not in transport mode? Then it was not wanted. */
+static bool has_nontransport(const struct xf_pkt *pkt, int start)
+{
+	for (int i = start; i < pkt->sp_len; i++)
+		if (xf_sa_cfg(pkt->sp[i])->mode != XF_MODE_TRANSPORT)
+			return true;
+	return false;
+}
+
+static enum xf_drop check_tmpls(const struct xf_policy_config *cfg, const struct xf_pkt *pkt)
+{
+	int k = 0;
+
+	for (int i = cfg->ntmpl; i-- > 0;) {
+		k = match_tmpl(&cfg->tmpl[i], pkt, k, cfg->if_id);
+		if (k < 0)
+			return XF_DROP_IN_TMPL_MISMATCH;
+	}
+	return has_nontransport(pkt, k) ? XF_DROP_IN_TMPL_MISMATCH : XF_PASS;
+}
+
+enum xf_drop xf_path_policy_check(struct xf_worker *worker, const struct xf_slot *s,
+				  enum xf_policy_dir dir, uint64_t now_ns)
+{
+	const struct xf_policy_config *cfg;
+	struct xf_policy *policy;
+
+	for (int i = s->pkt->sp_len; i-- > 0;) {
+		const struct xf_selector *sel = &xf_sa_cfg(s->pkt->sp[i])->sel;
+
+		if (sel->family &&
+		    (sel->family != s->flow.family || !xf_selector_match(sel, &s->flow)))
+			return XF_DROP_IN_STATE_MISMATCH;
+	}
+	policy = xf_spd_lookup(worker->engine->spd, dir, &s->flow);
+	if (!policy)
+		return has_nontransport(s->pkt, 0) ? XF_DROP_IN_NO_POLS : XF_PASS;
+	xf_policy_count(policy, s->pkt->len, now_ns);
+	cfg = xf_policy_cfg(policy);
+	if (cfg->action == XF_POLICY_BLOCK)
+		return XF_DROP_IN_POL_BLOCK;
+	return check_tmpls(cfg, s->pkt);
+}
