@@ -1,0 +1,471 @@
+#include "crypto/openssl.h"
+#include "crypto/done.h"
+#include "crypto/walk.h"
+
+#include <openssl/evp.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#define AES_BLOCK 16
+
+enum mode { MODE_CBC, MODE_CTR, MODE_GCM, MODE_CHACHA, MODE_MAX };
+enum { KEY_SIZES = 3, DIRECTIONS = 2 };
+
+/* A keyed context: of one cipher and one direction, so that a packet costs no lookup by name. */
+struct slot {
+	EVP_CIPHER_CTX *evp;
+	uint64_t serial; /* of the key in it; 0 = none */
+};
+
+struct xf_ossl {
+	struct slot slots[MODE_MAX][KEY_SIZES][DIRECTIONS];
+};
+
+static const EVP_CIPHER *(*const ciphers[MODE_MAX][KEY_SIZES])(void) = {
+	[MODE_CBC] = { EVP_aes_128_cbc, EVP_aes_192_cbc, EVP_aes_256_cbc },
+	[MODE_CTR] = { EVP_aes_128_ctr, EVP_aes_192_ctr, EVP_aes_256_ctr },
+	[MODE_GCM] = { EVP_aes_128_gcm, EVP_aes_192_gcm, EVP_aes_256_gcm },
+	[MODE_CHACHA] = { NULL, NULL, EVP_chacha20_poly1305 },
+};
+
+void xf_ossl_key_init(struct xf_ossl_key *out, const struct xf_key *key)
+{
+	static _Atomic uint64_t last_serial;
+
+	out->serial = atomic_fetch_add_explicit(&last_serial, 1, memory_order_relaxed) + 1;
+	if (key->suite.auth != XF_AUTH_NONE)
+		xf_hmac_key_init(&out->hmac, key->suite.auth, key->auth_raw,
+				 key->suite.auth_key_len);
+}
+
+static bool slot_init(struct slot *slot, const EVP_CIPHER *cipher, int encrypt)
+{
+	slot->evp = EVP_CIPHER_CTX_new();
+	return slot->evp && EVP_CipherInit_ex(slot->evp, cipher, NULL, NULL, NULL, encrypt) &&
+	       EVP_CIPHER_CTX_set_padding(slot->evp, 0);
+}
+
+struct xf_ossl *xf_ossl_new(void)
+{
+	struct xf_ossl *ossl = calloc(1, sizeof(*ossl));
+
+	if (!ossl)
+		return NULL;
+	for (unsigned i = 0; i < MODE_MAX * KEY_SIZES * DIRECTIONS; i++) {
+		unsigned mode = i / (KEY_SIZES * DIRECTIONS);
+		unsigned size = i / DIRECTIONS % KEY_SIZES;
+		unsigned encrypt = i % DIRECTIONS;
+
+		if (ciphers[mode][size] && !slot_init(&ossl->slots[mode][size][encrypt],
+						      ciphers[mode][size](), (int)encrypt)) {
+			xf_ossl_free(ossl);
+			return NULL;
+		}
+	}
+	return ossl;
+}
+
+void xf_ossl_free(struct xf_ossl *ossl)
+{
+	struct slot *slot;
+
+	if (!ossl)
+		return;
+	slot = &ossl->slots[0][0][0];
+	for (unsigned i = 0; i < MODE_MAX * KEY_SIZES * DIRECTIONS; i++)
+		EVP_CIPHER_CTX_free(slot[i].evp);
+	free(ossl);
+}
+
+/* One operation at work. */
+struct work {
+	struct xf_ossl *ossl;
+	struct xf_crypto_op *op;
+	const struct xf_ossl_key *key;
+};
+
+/* The context for @mode with the operation's key in it, ready for a message under @iv, or NULL. */
+static EVP_CIPHER_CTX *start(const struct work *work, enum mode mode, bool encrypt,
+			     const uint8_t *iv)
+{
+	const struct xf_key *key = work->op->key;
+	unsigned size = key->suite.cipher_key_len / 8u - 2;
+	struct slot *slot = &work->ossl->slots[mode][size][encrypt];
+	bool known = slot->serial == work->key->serial;
+
+	slot->serial = 0;
+	if (!EVP_CipherInit_ex(slot->evp, NULL, NULL, known ? NULL : key->cipher_raw, iv, encrypt))
+		return NULL;
+	slot->serial = work->key->serial;
+	return slot->evp;
+}
+
+static bool update(EVP_CIPHER_CTX *evp, uint8_t *out, const uint8_t *in, uint32_t len)
+{
+	int done;
+
+	return !len || EVP_CipherUpdate(evp, out, &done, in, (int)len);
+}
+
+/* The text through a stream cipher, run after run. */
+static bool stream(EVP_CIPHER_CTX *evp, const struct xf_crypto_op *op)
+{
+	struct xf_walk walk;
+	const uint8_t *in;
+	uint8_t *out;
+	uint32_t n;
+
+	xf_walk_init(&walk, op);
+	while ((n = xf_walk_run(&walk, &in, &out))) {
+		if (!update(evp, out, in, n))
+			return false;
+		xf_walk_skip(&walk, n);
+	}
+	return !walk.left;
+}
+
+/* One block that straddles a border of either chain. */
+static bool straddling_block(EVP_CIPHER_CTX *evp, struct xf_walk *walk)
+{
+	uint8_t block[AES_BLOCK];
+
+	return xf_walk_gather(walk, block, AES_BLOCK) && update(evp, block, block, AES_BLOCK) &&
+	       xf_walk_scatter(walk, block, AES_BLOCK);
+}
+
+/* The text through CBC: the whole blocks of each run, then the block over its end. */
+static bool blocks(EVP_CIPHER_CTX *evp, const struct xf_crypto_op *op)
+{
+	struct xf_walk walk;
+	const uint8_t *in;
+	uint8_t *out;
+	uint32_t n;
+
+	if (op->len % AES_BLOCK)
+		return false;
+	xf_walk_init(&walk, op);
+	while ((n = xf_walk_run(&walk, &in, &out))) {
+		n &= ~(AES_BLOCK - 1u);
+		if (n ? !update(evp, out, in, n) : !straddling_block(evp, &walk))
+			return false;
+		xf_walk_skip(&walk, n);
+	}
+	return !walk.left;
+}
+
+/* Compare or hand over a computed ICV of XF_ICV_MAX bytes. */
+static uint8_t settle_icv(struct xf_crypto_op *op, const uint8_t *icv)
+{
+	uint8_t len = op->key->suite.icv_len;
+
+	if (op->encrypt)
+		memcpy(op->icv, icv, len);
+	else if (!xf_equal_const_time(op->icv, icv, len))
+		return XF_CRYPTO_BAD_ICV;
+	return XF_CRYPTO_OK;
+}
+
+static uint8_t finish_aead(EVP_CIPHER_CTX *evp, struct xf_crypto_op *op)
+{
+	uint8_t icv_len = op->key->suite.icv_len;
+	uint8_t none[AES_BLOCK];
+	int done;
+
+	if (!op->encrypt) {
+		if (!EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_SET_TAG, icv_len, op->icv))
+			return XF_CRYPTO_ERROR;
+		return EVP_CipherFinal_ex(evp, none, &done) > 0 ? XF_CRYPTO_OK : XF_CRYPTO_BAD_ICV;
+	}
+	if (EVP_CipherFinal_ex(evp, none, &done) <= 0 ||
+	    !EVP_CIPHER_CTX_ctrl(evp, EVP_CTRL_AEAD_GET_TAG, icv_len, op->icv))
+		return XF_CRYPTO_ERROR;
+	return XF_CRYPTO_OK;
+}
+
+/* AES-GCM and ChaCha20-Poly1305. */
+static uint8_t run_aead(const struct work *work, enum mode mode)
+{
+	struct xf_crypto_op *op = work->op;
+	EVP_CIPHER_CTX *evp = start(work, mode, op->encrypt, op->nonce);
+
+	if (!evp || !update(evp, NULL, op->aad, op->aad_len) || !stream(evp, op))
+		return XF_CRYPTO_ERROR;
+	return finish_aead(evp, op);
+}
+
+/* RFC 4543: GCM over additional data only, and the text is the end of that data. */
+static uint8_t run_gmac(const struct work *work)
+{
+	struct xf_crypto_op *op = work->op;
+	EVP_CIPHER_CTX *evp = start(work, MODE_GCM, op->encrypt, op->nonce);
+	struct xf_walk walk;
+	const uint8_t *in;
+	uint8_t *out;
+	uint32_t n;
+
+	if (!evp || !update(evp, NULL, op->aad, op->aad_len))
+		return XF_CRYPTO_ERROR;
+	xf_walk_init(&walk, op);
+	while ((n = xf_walk_run(&walk, &in, &out))) {
+		if (!update(evp, NULL, in, n))
+			return XF_CRYPTO_ERROR;
+		xf_walk_skip(&walk, n);
+	}
+	if (walk.left || !xf_walk_copy(op))
+		return XF_CRYPTO_ERROR;
+	return finish_aead(evp, op);
+}
+
+/*
+ * CBC-MAC for CCM: libcrypto's own CCM wants the text in one piece, so the MAC is CBC encryption
+ * whose output goes nowhere but for its last block.
+ */
+struct cbc_mac {
+	EVP_CIPHER_CTX *evp;
+	uint32_t len;
+	uint8_t last[AES_BLOCK];
+};
+
+static bool mac_update(struct cbc_mac *mac, const uint8_t *data, uint32_t len)
+{
+	uint8_t sink[512 + AES_BLOCK];
+
+	mac->len += len;
+	while (len) {
+		uint32_t n = xf_min_u32(len, 512);
+		int done;
+
+		if (!EVP_CipherUpdate(mac->evp, sink, &done, data, (int)n))
+			return false;
+		if (done)
+			memcpy(mac->last, sink + done - AES_BLOCK, AES_BLOCK);
+		data += n;
+		len -= n;
+	}
+	return true;
+}
+
+static bool mac_pad(struct cbc_mac *mac)
+{
+	static const uint8_t zeros[AES_BLOCK];
+
+	return mac_update(mac, zeros, -mac->len % AES_BLOCK);
+}
+
+/* What comes before the text, RFC 3610 s2.2: B_0, then the additional data and its length. */
+static bool mac_start(struct cbc_mac *mac, const struct work *work)
+{
+	static const uint8_t zero_iv[AES_BLOCK];
+	const struct xf_crypto_op *op = work->op;
+	uint8_t head[AES_BLOCK + 2];
+
+	mac->evp = start(work, MODE_CBC, true, zero_iv);
+	head[0] = (uint8_t)((op->aad_len ? 0x40 : 0) | (op->key->suite.icv_len - 2) / 2 << 3 | 3);
+	memcpy(head + 1, op->nonce, 11);
+	xf_put_be32(head + 12, op->len);
+	xf_put_be16(head + AES_BLOCK, op->aad_len);
+	if (!mac->evp || !mac_update(mac, head, op->aad_len ? sizeof(head) : AES_BLOCK))
+		return false;
+	return mac_update(mac, op->aad, op->aad_len) && mac_pad(mac);
+}
+
+static bool mac_chain(struct cbc_mac *mac, const struct xf_seg *segs, unsigned nsegs, uint32_t len)
+{
+	for (unsigned i = 0; i < nsegs; i++) {
+		uint32_t n = xf_min_u32(segs[i].len, len);
+
+		if (!mac_update(mac, segs[i].data, n))
+			return false;
+		len -= n;
+	}
+	return !len && mac_pad(mac);
+}
+
+/* AES-CCM as RFC 4309 s4 uses it: an 11-byte nonce, a 4-byte length. The MAC is over plaintext. */
+static uint8_t run_ccm(const struct work *work)
+{
+	struct xf_crypto_op *op = work->op;
+	struct cbc_mac mac = { .len = 0 };
+	uint8_t block[AES_BLOCK] = { 3 };
+	uint8_t icv[XF_ICV_MAX];
+	EVP_CIPHER_CTX *ctr;
+
+	memcpy(block + 1, op->nonce, 11);
+	ctr = start(work, MODE_CTR, true, block);
+	memset(block, 0, sizeof(block));
+	/* The key stream's first block hides the MAC; the text takes those behind it. */
+	if (!ctr || !update(ctr, block, block, AES_BLOCK) || !mac_start(&mac, work))
+		return XF_CRYPTO_ERROR;
+	if (op->encrypt && !mac_chain(&mac, op->src, op->nsrc, op->len))
+		return XF_CRYPTO_ERROR;
+	if (!stream(ctr, op))
+		return XF_CRYPTO_ERROR;
+	if (!op->encrypt && !mac_chain(&mac, op->dst, op->ndst, op->len))
+		return XF_CRYPTO_ERROR;
+	for (unsigned i = 0; i < AES_BLOCK; i++)
+		icv[i] = mac.last[i] ^ block[i];
+	return settle_icv(op, icv);
+}
+
+static bool run_cipher(const struct work *work)
+{
+	struct xf_crypto_op *op = work->op;
+	EVP_CIPHER_CTX *evp;
+
+	switch (op->key->suite.cipher) {
+	case XF_CIPHER_NULL:
+		return xf_walk_copy(op);
+	case XF_CIPHER_AES_CBC:
+		evp = start(work, MODE_CBC, op->encrypt, op->nonce);
+		return evp && blocks(evp, op);
+	case XF_CIPHER_AES_CTR:
+		evp = start(work, MODE_CTR, true, op->nonce);
+		return evp && stream(evp, op);
+	default:
+		return false;
+	}
+}
+
+/* HMAC over aad, ciphertext, tail. */
+static uint8_t run_hmac(const struct work *work)
+{
+	struct xf_crypto_op *op = work->op;
+	const struct xf_seg *segs = op->encrypt ? op->dst : op->src;
+	unsigned nsegs = op->encrypt ? op->ndst : op->nsrc;
+	uint32_t left = op->len;
+	uint8_t icv[XF_ICV_MAX];
+	struct xf_hmac mac;
+
+	xf_hmac_begin(&mac, &work->key->hmac);
+	xf_hmac_update(&mac, op->aad, op->aad_len);
+	for (unsigned i = 0; i < nsegs; i++) {
+		uint32_t n = xf_min_u32(segs[i].len, left);
+
+		xf_hmac_update(&mac, segs[i].data, n);
+		left -= n;
+	}
+	xf_hmac_update(&mac, op->tail, op->tail_len);
+	xf_hmac_final(&mac, icv);
+	return left ? XF_CRYPTO_ERROR : settle_icv(op, icv);
+}
+
+/* Encrypt, then MAC; check, then decrypt. */
+static uint8_t run_composed(const struct work *work)
+{
+	struct xf_crypto_op *op = work->op;
+	bool has_mac = op->key->suite.auth != XF_AUTH_NONE;
+	uint8_t status = XF_CRYPTO_OK;
+
+	if (!op->encrypt && has_mac)
+		status = run_hmac(work);
+	if (status == XF_CRYPTO_OK && !run_cipher(work))
+		return XF_CRYPTO_ERROR;
+	return op->encrypt && has_mac ? run_hmac(work) : status;
+}
+
+void xf_ossl_run(struct xf_ossl *ossl, struct xf_crypto_op *op, const struct xf_ossl_key *key)
+{
+	const struct work work = { .ossl = ossl, .op = op, .key = key };
+
+	switch (op->key->suite.cipher) {
+	case XF_CIPHER_AES_GCM:
+		op->status = run_aead(&work, MODE_GCM);
+		break;
+	case XF_CIPHER_CHACHA20_POLY1305:
+		op->status = run_aead(&work, MODE_CHACHA);
+		break;
+	case XF_CIPHER_AES_GMAC:
+		op->status = run_gmac(&work);
+		break;
+	case XF_CIPHER_AES_CCM:
+		op->status = run_ccm(&work);
+		break;
+	default:
+		op->status = run_composed(&work);
+		break;
+	}
+}
+
+/* The provider: operations are finished when submit() returns. */
+struct xf_crypto_ctx {
+	struct xf_ossl *ossl;
+	struct xf_done done;
+};
+
+static bool ossl_usable(void)
+{
+	return true;
+}
+
+static bool ossl_has(const struct xf_suite *suite)
+{
+	return suite->cipher < XF_CIPHER_MAX && suite->auth < XF_AUTH_MAX;
+}
+
+static size_t ossl_expanded_size(const struct xf_suite *suite)
+{
+	(void)suite;
+	return sizeof(struct xf_ossl_key);
+}
+
+static int ossl_key_expand(struct xf_key *key)
+{
+	xf_ossl_key_init((struct xf_ossl_key *)(void *)key->expanded, key);
+	return 0;
+}
+
+static void ossl_ctx_free(struct xf_crypto_ctx *ctx)
+{
+	if (!ctx)
+		return;
+	xf_ossl_free(ctx->ossl);
+	free(ctx);
+}
+
+static struct xf_crypto_ctx *ossl_ctx_new(const struct xf_crypto_provider *provider)
+{
+	struct xf_crypto_ctx *ctx = calloc(1, sizeof(*ctx));
+
+	(void)provider;
+	if (!ctx)
+		return NULL;
+	ctx->ossl = xf_ossl_new();
+	if (!ctx->ossl) {
+		ossl_ctx_free(ctx);
+		return NULL;
+	}
+	return ctx;
+}
+
+static unsigned ossl_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n)
+{
+	unsigned room = xf_done_room(&ctx->done);
+
+	if (n > room)
+		n = room;
+	for (unsigned i = 0; i < n; i++) {
+		const void *expanded = ops[i]->key->expanded;
+
+		xf_ossl_run(ctx->ossl, ops[i], expanded);
+		xf_done_push(&ctx->done, ops[i]);
+	}
+	return n;
+}
+
+static unsigned ossl_complete(struct xf_crypto_ctx *ctx, struct xf_crypto_op **done, unsigned max)
+{
+	return xf_done_take(&ctx->done, done, max);
+}
+
+const struct xf_crypto_provider xf_provider_openssl = {
+	.name = "openssl",
+	.preference = 10,
+	.usable = ossl_usable,
+	.has = ossl_has,
+	.expanded_size = ossl_expanded_size,
+	.key_expand = ossl_key_expand,
+	.ctx_new = ossl_ctx_new,
+	.ctx_free = ossl_ctx_free,
+	.submit = ossl_submit,
+	.complete = ossl_complete,
+};
