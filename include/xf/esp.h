@@ -18,30 +18,36 @@
 extern "C" {
 #endif
 
-#define XF_ESP_HDR_LEN 8 /* SPI and sequence number */
-#define XF_ESP_OP_SEGS 64
+#define XF_ESP_HDR_LEN 8u /* SPI and sequence number */
+#define XF_ESP_OP_SEGS 128 /* an IPv4 datagram in fragments for an MTU of 576 has 120 */
 
-/* One packet between prepare and finish. Must not move: crypto points into it. */
+/*
+ * One packet between prepare and finish. Must not move: crypto points into it. A packet whose
+ * prepare passed must be finished, with crypto.status XF_CRYPTO_ERROR when nobody did the work.
+ */
 struct xf_esp_op {
 	struct xf_crypto_op crypto;
 	struct xf_sa *sa;
 	struct xf_pkt *pkt;
-	struct xf_ip_info ip; /* of the outer header, inbound */
+	struct xf_ip_info ip; /* inbound: of the outer packet; after finish, of op->pkt */
 	uint64_t seq;
-	uint32_t text_off; /* in the packet */
+	uint32_t udp_off; /* in the packet; 0 = no UDP header */
 	uint32_t esp_off;
+	uint32_t text_off;
+	uint32_t icv_len;
 	struct xf_pkt *dst_pkt; /* where the text goes when it may not be written in place */
+	struct xf_seg dst;
 	struct xf_seg src[XF_ESP_OP_SEGS];
-	struct xf_seg dst[XF_ESP_OP_SEGS];
 };
 
 /*
- * Outbound, first half: @pkt is a whole IP packet, @ip its parse. Adds what the SA's mode adds
- * (RFC 4303 s3.3; tunnel header fields as the kernel: DSCP and ECN by RFC 6040, DF, TTL, flow
+ * Outbound, first half: @pkt is a whole IP packet, @ip its parse; bytes behind its end are cut
+ * off. Adds what the SA's mode adds (RFC 4303 s3.3; tunnel header fields as the kernel: DSCP and ECN by RFC 6040, DF, TTL, flow
  * label), trailer, ESP header, IV, UDP header; takes one sequence number and one IV.
  *   XF_DROP_OUT_STATE_SEQ      the sequence number would wrap (RFC 4303 s3.3.3)
  *   XF_DROP_OUT_STATE_EXPIRED  a hard limit is reached
- *   XF_DROP_OUT_STATE_MODE     the mode cannot take this packet
+ *   XF_DROP_OUT_STATE_MODE     the mode cannot take this packet: a fragment or another family in
+ *                              transport mode
  *   XF_DROP_OUT_NO_BUFFER      the pool is empty
  *   XF_DROP_OUT_ERROR          larger than an IP packet can be
  */
@@ -57,33 +63,48 @@ enum xf_drop xf_esp_out_finish(struct xf_esp_op *op);
 /*
  * Inbound, first half: @pkt is a whole outer IP packet, @ip its parse with the ESP header (or,
  * with @udp_len 8, the UDP header before it) at ip->l4_off. Checks what is known before the
- * cipher (RFC 4303 s3.4.3): state, encapsulation, lengths, replay.
+ * cipher (RFC 4303 s3.4.3): state, encapsulation, lengths, replay. Ports are not compared, as in
+ * the kernel: a NAT may have moved them. A UDP checksum is not looked at: the ICV says more.
+ *   XF_DROP_IN_HDR             cut short, or lengths that cannot be
+ *   XF_DROP_IN_STATE_MISMATCH  the SA wants UDP encapsulation and there is none, or reverse
+ *   XF_DROP_IN_STATE_PROTO     too short for this SA's IV, padding and ICV
+ *   XF_DROP_IN_STATE_SEQ       replay    XF_DROP_IN_STATE_DIR  an outbound SA
+ *   XF_DROP_IN_BUFFER          the pool is empty
+ *   those of xf_sa_check()
  */
 enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, const struct xf_ip_info *ip,
 			       uint32_t udp_len, uint64_t now_ns, struct xf_esp_op *op);
 
 /*
  * Inbound, second half: ICV verdict, replay commit, padding and next header, decapsulation;
- * op->pkt is the inner IP packet (transport mode: the packet without ESP, header fixed).
+ * op->pkt is the inner IP packet (transport mode: the packet without ESP, header fixed) and
+ * op->ip its parse. Checksums of TCP and UDP are not verified or changed, not even where a NAT
+ * broke them in transport mode (RFC 3948 s3.1.2): like the kernel, believe the ICV.
  * Counts in the SA: bytes, packets, integrity_failed, replay.
  *   XF_DROP_IN_STATE_PROTO  wrong ICV, or a bad trailer   XF_DROP_IN_STATE_SEQ  replay
  *   XF_DROP_IN_DUMMY        next header 59 (RFC 4303 s2.6): not an error
  *   XF_DROP_IN_STATE_MODE   what is inside does not fit the mode
+ *   XF_DROP_IN_HDR          the IP header inside is malformed
+ *   XF_DROP_IN_BUFFER       the pool is empty
  */
 enum xf_drop xf_esp_in_finish(struct xf_esp_op *op, uint64_t now_ns);
 
-/* Bytes that @sa adds to an IP packet of @inner_len at most (headers, IV, padding, ICV, UDP). */
+/*
+ * Bytes that @sa adds to an IP packet of @inner_len at most (headers, IV, padding, ICV, UDP).
+ * TFC padding is not in it: it never makes a packet larger than the path MTU takes.
+ */
 uint32_t xf_esp_overhead(const struct xf_sa *sa, uint32_t inner_len);
 
 /*
  * The largest inner packet whose outer one is at most @outer_mtu: the kernel's
- * xfrm_state_mtu() seen from the inner packet. 0: nothing fits.
+ * xfrm_state_mtu() seen from the inner packet. 0: nothing fits. With IPv6 inside or outside it is
+ * never below 1280: then the outer packet is one that may be cut.
  */
 uint32_t xf_esp_inner_mtu(const struct xf_sa *sa, uint32_t outer_mtu, uint16_t inner_family);
 
 /*
  * SPI and kind of what arrived on a UDP encapsulation port (RFC 3948): an ESP packet, an IKE
- * message (4 zero bytes) or a keepalive (one byte 0xff).
+ * message (4 zero bytes) or a keepalive (one byte 0xff). SHORT is none of these.
  */
 enum xf_udp_kind { XF_UDP_ESP, XF_UDP_IKE, XF_UDP_KEEPALIVE, XF_UDP_SHORT };
 enum xf_udp_kind xf_udp_classify(const uint8_t *payload, uint32_t len);

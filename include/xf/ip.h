@@ -38,11 +38,11 @@ struct xf_ip_info {
 	uint32_t flow_label; /* IPv6, 20 bits */
 	uint32_t hdr_len;    /* IPv4 header with options; IPv6: 40 */
 	uint32_t l4_off;     /* where @proto's header starts, after extension headers */
+	uint32_t l4_nexthdr_field; /* offset of the byte that holds @proto */
 	/* Where transport mode puts ESP: after hop-by-hop, routing, first dstopts (RFC 4303
-	 * s3.1.1), as the kernel's ip6_find_1stfragopt(). */
+	 * s3.1.1), as the kernel's ip6_find_1stfragopt(); and the byte that names what is there. */
 	uint32_t ah_esp_off;
-	uint32_t
-		nexthdr_field; /* offset of the next-header byte that names what is at ah_esp_off */
+	uint32_t nexthdr_field;
 	uint32_t frag_hdr_off; /* IPv6: offset of the fragment header, 0 = none */
 	uint32_t total_len;    /* by the IP header */
 	union xf_addr saddr;

@@ -31,6 +31,7 @@ static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_in
 	info->l4_off = info->hdr_len;
 	info->ah_esp_off = info->hdr_len;
 	info->nexthdr_field = 9;
+	info->l4_nexthdr_field = 9;
 	xf_addr_load(&info->saddr, hdr + 12, XF_AF_INET);
 	xf_addr_load(&info->daddr, hdr + 16, XF_AF_INET);
 	return 0;
@@ -149,6 +150,7 @@ static int parse_ipv6(const struct xf_pkt *pkt, struct xf_ip_info *info)
 	err = walk_ext_hdrs(pkt, &w, info);
 	info->proto = w.next;
 	info->l4_off = w.off;
+	info->l4_nexthdr_field = w.field;
 	return err;
 }
 

@@ -1,0 +1,204 @@
+/*
+ * Inbound, every mode alike up to the last step:
+ *
+ *   | IP | [UDP] | ESP | IV | text: payload, [TFC,] padding, length, next header | ICV |
+ *
+ *   1. check the SA, then the lengths              (RFC 4303 s3.4.2)
+ *   2. guess the 64-bit sequence number, check it  (s3.4.3)
+ *   3. describe the work to the cipher             (s3.4.4)
+ *      --- the cipher decrypts, in place or to fresh memory ---
+ *   4. believe the ICV, commit the sequence number
+ *   5. read the trailer, cut off ICV and padding
+ *   6. tunnel: cut off all headers; transport: close the gap between IP and payload
+ */
+#include <errno.h>
+
+#include "proto/transform.h"
+
+static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_config *cfg, uint32_t udp_len,
+			     uint64_t now_ns)
+{
+	enum xf_drop drop;
+
+	if (cfg->dir == XF_SA_DIR_OUT)
+		return XF_DROP_IN_STATE_DIR;
+	drop = xf_sa_check(sa, cfg, false, now_ns);
+	if (drop != XF_PASS)
+		return drop;
+	if ((cfg->encap.type != 0) != (udp_len != 0))
+		return XF_DROP_IN_STATE_MISMATCH;
+	if (cfg->id.proto != XF_IPPROTO_ESP)
+		return XF_DROP_IN_STATE_PROTO;
+	if (cfg->mode != XF_MODE_TUNNEL && cfg->mode != XF_MODE_TRANSPORT)
+		return XF_DROP_IN_STATE_MODE;
+	return XF_PASS;
+}
+
+/* Where ESP ends: by the IP header, and by the UDP header when there is one. 0: it cannot be. */
+static uint32_t esp_end(const struct xf_pkt *pkt, const struct xf_ip_info *ip, uint32_t udp_len)
+{
+	uint32_t room = ip->total_len - ip->l4_off;
+	uint8_t scratch[XF_UDP_HDR_LEN];
+	const uint8_t *udp;
+	uint32_t len;
+
+	if (ip->is_frag || ip->total_len < ip->l4_off || room < udp_len + XF_ESP_HDR_LEN)
+		return 0;
+	if (udp_len == 0)
+		return ip->total_len;
+	udp = xf_pkt_peek(pkt, ip->l4_off, sizeof(scratch), scratch);
+	if (!udp)
+		return 0;
+	len = xf_get_be16(udp + 4);
+	return len >= udp_len + XF_ESP_HDR_LEN && len <= room ? ip->l4_off + len : 0;
+}
+
+/*
+ * Step 1, lengths: IV, ICV and one byte of payload before the trailer must be there, and whole
+ * blocks for a block cipher.
+ */
+static enum xf_drop measure(struct xf_esp_op *op, const struct xf_suite *suite, uint32_t end)
+{
+	uint32_t fixed;
+
+	if (end == 0)
+		return XF_DROP_IN_HDR;
+	fixed = XF_ESP_HDR_LEN + suite->iv_len + suite->icv_len;
+	if (end - op->esp_off < fixed + XF_ESP_TRAILER_LEN + 1)
+		return XF_DROP_IN_STATE_PROTO;
+	op->text_off = op->esp_off + XF_ESP_HDR_LEN + suite->iv_len;
+	op->icv_len = suite->icv_len;
+	op->crypto.len = end - op->esp_off - fixed;
+	if (op->crypto.len % suite->block_len != 0)
+		return XF_DROP_IN_STATE_PROTO;
+	return XF_PASS;
+}
+
+static enum xf_drop describe(struct xf_esp_op *op, const struct xf_sa_config *cfg)
+{
+	uint8_t iv[XF_IV_MAX];
+	int err = xf_esp_target(op, 0);
+
+	if (err)
+		return err == -ENOBUFS ? XF_DROP_IN_BUFFER : XF_DROP_IN_ERROR;
+	op->crypto.encrypt = false;
+	xf_pkt_copy_out(op->pkt, op->esp_off + XF_ESP_HDR_LEN, iv, cfg->suite.iv_len);
+	xf_pkt_copy_out(op->pkt, op->text_off + op->crypto.len, op->crypto.icv, op->icv_len);
+	xf_esp_crypto_fill(op, cfg, iv);
+	return XF_PASS;
+}
+
+enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, const struct xf_ip_info *ip,
+			       uint32_t udp_len, uint64_t now_ns, struct xf_esp_op *op)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	uint8_t scratch[4];
+	enum xf_drop drop = check_sa(sa, cfg, udp_len, now_ns);
+
+	if (drop != XF_PASS)
+		return drop;
+	op->sa = sa;
+	op->pkt = pkt;
+	op->ip = *ip;
+	op->udp_off = udp_len ? ip->l4_off : 0;
+	op->esp_off = ip->l4_off + udp_len;
+	drop = measure(op, &cfg->suite, esp_end(pkt, ip, udp_len));
+	if (drop != XF_PASS)
+		return drop;
+	op->seq = xf_sa_infer_seq(sa, xf_get_be32(xf_pkt_peek(pkt, op->esp_off + 4, 4, scratch)));
+	drop = xf_sa_replay_check(sa, op->seq);
+	if (drop != XF_PASS)
+		return drop;
+	return describe(op, cfg);
+}
+
+/* Step 4. */
+static enum xf_drop believe(struct xf_esp_op *op)
+{
+	if (op->crypto.status == XF_CRYPTO_BAD_ICV)
+		atomic_fetch_add(&op->sa->stat_integrity, 1);
+	if (op->crypto.status != XF_CRYPTO_OK)
+		return XF_DROP_IN_STATE_PROTO;
+	return xf_sa_replay_commit(op->sa, op->seq);
+}
+
+/* Step 5. As the kernel's esp_remove_trailer(): no payload at all is garbage. */
+static enum xf_drop cut_trailer(struct xf_esp_op *op, uint8_t *next_hdr)
+{
+	struct xf_pkt *pkt = op->pkt;
+	uint8_t trailer[XF_ESP_TRAILER_LEN];
+	uint32_t cut;
+
+	/* Now a packet that ends with the text, wherever that was decrypted to. */
+	if (op->dst_pkt) {
+		if (xf_esp_put_text(op) < 0)
+			return XF_DROP_IN_BUFFER;
+	} else {
+		xf_pkt_trim_back(pkt, pkt->len - op->text_off - op->crypto.len);
+	}
+	xf_pkt_copy_out(pkt, pkt->len - XF_ESP_TRAILER_LEN, trailer, sizeof(trailer));
+	cut = XF_ESP_TRAILER_LEN + trailer[0];
+	if (cut >= op->crypto.len)
+		return XF_DROP_IN_STATE_PROTO;
+	*next_hdr = trailer[1];
+	if (*next_hdr == XF_IPPROTO_NONE)
+		return XF_DROP_IN_DUMMY;
+	xf_pkt_trim_back(pkt, cut);
+	return XF_PASS;
+}
+
+/* Step 6: what follows the IP packet inside is TFC padding (RFC 4303 s2.7). */
+static enum xf_drop leave_tunnel(struct xf_esp_op *op, const struct xf_sa_config *cfg,
+				 uint8_t next_hdr)
+{
+	uint16_t family = next_hdr == XF_IPPROTO_IPIP ? XF_AF_INET : XF_AF_INET6;
+	uint8_t outer_tos = op->ip.tos;
+	struct xf_pkt *pkt = op->pkt;
+
+	if (next_hdr != XF_IPPROTO_IPIP && next_hdr != XF_IPPROTO_IPV6)
+		return XF_DROP_IN_STATE_MODE;
+	xf_pkt_trim_front(pkt, op->text_off);
+	if (xf_ip_parse(pkt, true, &op->ip) < 0)
+		return XF_DROP_IN_HDR;
+	if (op->ip.family != family)
+		return XF_DROP_IN_STATE_MODE;
+	xf_pkt_trim_back(pkt, pkt->len - op->ip.total_len);
+	if (xf_tunnel_set_tos(pkt, &op->ip, xf_tunnel_decap_tos(cfg, outer_tos, op->ip.tos)) < 0)
+		return XF_DROP_IN_BUFFER;
+	pkt->family = family;
+	return XF_PASS;
+}
+
+static enum xf_drop leave_transport(struct xf_esp_op *op, uint8_t next_hdr)
+{
+	const struct xf_ip_info *ip = &op->ip;
+	uint32_t off = ip->l4_off;
+	uint8_t *hdr;
+
+	if (xf_pkt_remove(op->pkt, off, op->text_off - off) < 0)
+		return XF_DROP_IN_BUFFER;
+	hdr = xf_pkt_writable(op->pkt, 0, off);
+	if (!hdr)
+		return XF_DROP_IN_BUFFER;
+	xf_ip_patch(hdr, ip, ip->l4_nexthdr_field, next_hdr, op->pkt->len);
+	return xf_ip_parse(op->pkt, false, &op->ip) < 0 ? XF_DROP_IN_HDR : XF_PASS;
+}
+
+enum xf_drop xf_esp_in_finish(struct xf_esp_op *op, uint64_t now_ns)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(op->sa);
+	uint8_t next_hdr = XF_IPPROTO_NONE;
+	enum xf_drop drop = believe(op);
+
+	if (drop == XF_PASS)
+		drop = cut_trailer(op, &next_hdr);
+	xf_pkt_free(op->dst_pkt);
+	op->dst_pkt = NULL;
+	if (drop != XF_PASS)
+		return drop;
+	xf_sa_count(op->sa, op->pkt->len - op->text_off, now_ns);
+	op->pkt->mark = xf_sa_mark(cfg, op->pkt->mark);
+	if (cfg->mode == XF_MODE_TUNNEL)
+		return leave_tunnel(op, cfg, next_hdr);
+	return leave_transport(op, next_hdr);
+}

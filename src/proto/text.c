@@ -1,0 +1,53 @@
+#include <errno.h>
+
+#include "proto/transform.h"
+
+int xf_esp_target(struct xf_esp_op *op, uint32_t spare)
+{
+	struct xf_crypto_op *crypto = &op->crypto;
+	struct xf_pkt *pkt = op->pkt;
+	int n = xf_pkt_segs(pkt, op->text_off, crypto->len, op->src, XF_ESP_OP_SEGS);
+
+	op->dst_pkt = NULL;
+	if (n < 0)
+		return n;
+	crypto->src = crypto->dst = op->src;
+	crypto->nsrc = crypto->ndst = (uint16_t)n;
+	if (xf_pkt_is_own(pkt, op->text_off, crypto->len))
+		return 0;
+	op->dst_pkt = xf_pkt_new(pkt->pool, crypto->len + spare);
+	if (!op->dst_pkt)
+		return -ENOBUFS;
+	op->dst.data = xf_pkt_append(op->dst_pkt, crypto->len + spare);
+	op->dst.len = crypto->len;
+	op->dst.buf = op->dst_pkt->segs[0].buf;
+	crypto->dst = &op->dst;
+	crypto->ndst = 1;
+	return 0;
+}
+
+int xf_esp_put_text(struct xf_esp_op *op)
+{
+	int err;
+
+	if (!op->dst_pkt)
+		return 0;
+	xf_pkt_trim_back(op->pkt, op->pkt->len - op->text_off);
+	err = xf_pkt_join(op->pkt, op->dst_pkt);
+	if (err)
+		return err;
+	op->dst_pkt = NULL;
+	return 0;
+}
+
+void xf_ip_patch(uint8_t *hdr, const struct xf_ip_info *ip, uint32_t field, uint8_t proto,
+		 uint32_t len)
+{
+	hdr[field] = proto;
+	if (ip->family == XF_AF_INET) {
+		xf_put_be16(hdr + 2, (uint16_t)len);
+		xf_ipv4_set_csum(hdr, ip->hdr_len);
+	} else {
+		xf_put_be16(hdr + 4, (uint16_t)(len - XF_IPV6_HDR_LEN));
+	}
+}
