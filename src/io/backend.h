@@ -1,0 +1,178 @@
+/*
+ * backend.h - what the files of one worker's input and output share.
+ *
+ * A source is a descriptor that packets come from, with the function that reads a batch from it.
+ * All sources read through one set of receive slots; all complete packets leave through struct
+ * xf_tx, one for each family. Everything belongs to the worker's thread, but for the UDP sources
+ * (udp_lock) and the counters, which others read.
+ */
+#ifndef XF_IO_BACKEND_H
+#define XF_IO_BACKEND_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "io/io.h"
+
+/* Linux's numbers where glibc 2.36 does not have the names. */
+#ifndef IPV6_FLOWINFO
+#define IPV6_FLOWINFO 11
+#endif
+#ifndef IPV6_HDRINCL
+#define IPV6_HDRINCL 36
+#endif
+#ifndef IPV6_FREEBIND
+#define IPV6_FREEBIND 78
+#endif
+#ifndef SO_RCVMARK
+#define SO_RCVMARK 75
+#endif
+
+/*
+ * Received bytes go to a small buffer first and on into a large one, which stays in the slot
+ * when it was not needed: small packets do not spend large buffers, large ones are not copied.
+ */
+#define XF_RX_SMALL (XF_POOL_SMALL - XF_PKT_HEADROOM - XF_PKT_TAILROOM)
+#define XF_RX_LARGE (XF_PKT_MAX - XF_RX_SMALL)
+#define XF_RX_CONTROL 256
+
+struct xf_rx_slot {
+	struct xf_pkt *small;
+	struct xf_pkt *large;
+	struct iovec iov[2];
+	struct sockaddr_storage from;
+	uint8_t control[XF_RX_CONTROL] __attribute__((aligned(16)));
+};
+
+/* Messages on their way to one raw socket; flushed when full and at the end of a batch. */
+#define XF_TX_IOVS 1024
+#define XF_TX_CONTROL 128
+
+struct xf_tx {
+	int fd;
+	uint16_t family;
+	unsigned n;
+	unsigned iovs;
+	struct xf_pkt *pkts[XF_BATCH];
+	struct mmsghdr msgs[XF_BATCH];
+	struct sockaddr_storage to[XF_BATCH];
+	uint8_t control[XF_BATCH][XF_TX_CONTROL] __attribute__((aligned(16)));
+	struct iovec iov[XF_TX_IOVS];
+};
+
+struct xf_source;
+
+/* A kind of source. Back ends are added as such tables. */
+struct xf_backend {
+	const char *name;
+	/* Does it give captured packets (xf_path_out()), not received ones (xf_path_in())? */
+	bool captured;
+	/*
+	 * Read up to @max packets into @out without blocking. Returns how many were read, or
+	 * -errno; what is malformed is dropped and counted here and does not come out.
+	 */
+	int (*receive)(struct xf_io *io, struct xf_source *source, unsigned max,
+		       struct xf_pktq *out);
+};
+
+extern const struct xf_backend xf_backend_tun;
+extern const struct xf_backend xf_backend_raw4;
+extern const struct xf_backend xf_backend_raw6;
+extern const struct xf_backend xf_backend_udp4;
+
+struct xf_source {
+	const struct xf_backend *backend;
+	int fd;	       /* -1: closed */
+	uint8_t proto; /* of raw6: what the header that it rebuilds says */
+	uint16_t port; /* of udp4 */
+};
+
+enum xf_source_index {
+	XF_SOURCE_TUN,
+	XF_SOURCE_ESP4,
+	XF_SOURCE_ESP6,
+	XF_SOURCE_ICMP4,
+	XF_SOURCE_ICMP6,
+	XF_SOURCE_UDP,
+	XF_SOURCE_MAX = XF_SOURCE_UDP + XF_IO_UDP_PORTS_MAX,
+	XF_SOURCE_STOP = XF_SOURCE_MAX, /* the eventfd of xf_io_stop() */
+};
+
+/* As struct xf_io_stats. One writer each, but for those of the control thread. */
+struct xf_io_counters {
+	_Atomic uint64_t tun_rx, tun_tx, raw_rx, raw_tx, udp_rx, clear_tx, reply_tx;
+	_Atomic uint64_t send_errors, truncated, rx_no_buffer, udp_in_use, wakeups;
+};
+
+struct xf_io {
+	/* Constant after xf_io_new(). */
+	struct xf_io_config cfg;
+	struct xf_worker *worker;
+	struct xf_pool *pool;
+	int epoll_fd;
+	int stop_fd;
+
+	/* Under udp_lock from XF_SOURCE_UDP on, else constant. */
+	pthread_mutex_t udp_lock;
+	struct xf_source sources[XF_SOURCE_MAX];
+
+	/* The worker's thread. */
+	uint32_t ident; /* of IPv6 fragments made here */
+	struct xf_rx_slot rx[XF_BATCH];
+	struct mmsghdr rx_msgs[XF_BATCH];
+	struct xf_tx tx4;
+	struct xf_tx tx6;
+
+	struct xf_io_counters count;
+};
+
+static inline void xf_io_count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+int xf_io_fail(struct xf_io_error *error, int err, const char *fmt, ...) XF_PRINTF(3, 4);
+
+/* rx.c: fill the first @n slots; returns how many have a small buffer and room for a whole packet. */
+unsigned xf_rx_refill(struct xf_io *io, unsigned n);
+/* Take the @len bytes that were read into slot @i as a packet. */
+struct xf_pkt *xf_rx_take(struct xf_io *io, unsigned i, uint32_t len);
+/* recvmmsg() into the slots: how many messages, or -errno. */
+int xf_rx_recvmmsg(struct xf_io *io, int fd, unsigned max);
+/* Metadata that a message's control messages carry; what is not there is zero. */
+struct xf_rx_meta {
+	union xf_addr saddr;
+	union xf_addr daddr;
+	uint16_t sport;
+	uint32_t iif;
+	uint32_t mark;
+	uint32_t flowinfo; /* IPv6 traffic class and flow label */
+	uint8_t tos;
+	uint8_t ttl;
+	bool has_daddr;
+};
+void xf_rx_meta(struct xf_io *io, unsigned i, struct xf_rx_meta *out);
+/* Was message @i longer than its buffers? Then it is counted and must not be used. */
+bool xf_rx_truncated(struct xf_io *io, unsigned i);
+void xf_rx_free(struct xf_io *io);
+
+/* tun.c: the persistent device. */
+int xf_tun_open(const char *name, int *fd, struct xf_io_error *error);
+int xf_tun_remove(const char *name, struct xf_io_error *error);
+void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q);
+
+/* raw.c: sockets to receive from. */
+int xf_raw_open(struct xf_io *io, struct xf_io_error *error);
+/* Options by which received datagrams tell their destination, interface, mark and header. */
+int xf_raw_receive_options(int fd, uint16_t family);
+
+/* tx.c: complete packets out. */
+int xf_tx_open(struct xf_tx *tx, uint16_t family, uint32_t mark, struct xf_io_error *error);
+void xf_tx_wire(struct xf_io *io, struct xf_pktq *q);
+void xf_tx_clear(struct xf_io *io, struct xf_pktq *q);
+void xf_tx_reply(struct xf_io *io, struct xf_pktq *q);
+
+#endif

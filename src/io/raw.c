@@ -1,0 +1,180 @@
+/*
+ * Raw sockets: ESP packets, and ICMP errors about them.
+ *
+ * IPv4 sockets give whole packets, put together by the kernel. IPv6 ones leave out the header,
+ * which is rebuilt from control messages; extension headers before ESP (hop-by-hop, routing,
+ * destination options) are gone by then and are not rebuilt: nothing in ESP covers them.
+ */
+#include <errno.h>
+#include <linux/icmp.h>
+#include <netinet/icmp6.h>
+#include <netinet/in.h>
+#include <unistd.h>
+
+#include <xf/ip.h>
+
+#include "io/backend.h"
+
+#define RCVBUF_DEFAULT (8 << 20)
+
+static int raw4_receive(struct xf_io *io, struct xf_source *source, unsigned max,
+			struct xf_pktq *out)
+{
+	int n = xf_rx_recvmmsg(io, source->fd, max);
+
+	for (int i = 0; i < n; i++) {
+		struct xf_rx_meta meta;
+		struct xf_pkt *pkt;
+
+		if (xf_rx_truncated(io, (unsigned)i))
+			continue;
+		xf_rx_meta(io, (unsigned)i, &meta);
+		pkt = xf_rx_take(io, (unsigned)i, io->rx_msgs[i].msg_len);
+		pkt->family = XF_AF_INET;
+		pkt->iif = meta.iif;
+		pkt->mark = meta.mark;
+		xf_pktq_push(out, pkt);
+	}
+	if (n > 0)
+		xf_io_count(&io->count.raw_rx, (unsigned)n);
+	return n;
+}
+
+static bool rebuild_ipv6(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint8_t proto)
+{
+	uint32_t payload = pkt->len;
+	uint8_t *hdr;
+
+	if (!meta->has_daddr || payload > UINT16_MAX)
+		return false;
+	hdr = xf_pkt_prepend(pkt, XF_IPV6_HDR_LEN);
+	if (!hdr)
+		return false;
+	xf_put_be32(hdr, 6u << 28 | (meta->flowinfo & 0x0fffffff));
+	xf_put_be16(hdr + 4, (uint16_t)payload);
+	hdr[6] = proto;
+	hdr[7] = meta->ttl;
+	memcpy(hdr + 8, meta->saddr.bytes, 16);
+	memcpy(hdr + 24, meta->daddr.bytes, 16);
+	return true;
+}
+
+static int raw6_receive(struct xf_io *io, struct xf_source *source, unsigned max,
+			struct xf_pktq *out)
+{
+	int n = xf_rx_recvmmsg(io, source->fd, max);
+
+	for (int i = 0; i < n; i++) {
+		struct xf_rx_meta meta;
+		struct xf_pkt *pkt;
+
+		if (xf_rx_truncated(io, (unsigned)i))
+			continue;
+		xf_rx_meta(io, (unsigned)i, &meta);
+		pkt = xf_rx_take(io, (unsigned)i, io->rx_msgs[i].msg_len);
+		pkt->family = XF_AF_INET6;
+		pkt->iif = meta.iif;
+		pkt->mark = meta.mark;
+		if (rebuild_ipv6(pkt, &meta, source->proto))
+			xf_pktq_push(out, pkt);
+		else
+			xf_worker_drop(io->worker, pkt, XF_DROP_IN_HDR);
+	}
+	if (n > 0)
+		xf_io_count(&io->count.raw_rx, (unsigned)n);
+	return n;
+}
+
+const struct xf_backend xf_backend_raw4 = { .name = "raw4", .receive = raw4_receive };
+const struct xf_backend xf_backend_raw6 = { .name = "raw6", .receive = raw6_receive };
+
+static int set_int(int fd, int level, int name, int value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+int xf_raw_receive_options(int fd, uint16_t family)
+{
+	int err;
+
+	/* Linux 5.19; without it SAs with a mark are not found for received packets. */
+	set_int(fd, SOL_SOCKET, SO_RCVMARK, 1);
+	if (family == XF_AF_INET) {
+		err = set_int(fd, SOL_IP, IP_PKTINFO, 1);
+		err = err ? err : set_int(fd, SOL_IP, IP_RECVTOS, 1);
+		return err ? err : set_int(fd, SOL_IP, IP_RECVTTL, 1);
+	}
+	err = set_int(fd, SOL_IPV6, IPV6_RECVPKTINFO, 1);
+	err = err ? err : set_int(fd, SOL_IPV6, IPV6_FLOWINFO, 1);
+	return err ? err : set_int(fd, SOL_IPV6, IPV6_RECVHOPLIMIT, 1);
+}
+
+/* Only errors that can be about ESP; the rest never wakes us. */
+static int filter_icmp4(int fd)
+{
+	const struct icmp_filter filter = {
+		.data = ~(1u << ICMP_DEST_UNREACH | 1u << ICMP_TIME_EXCEEDED |
+			  1u << ICMP_PARAMETERPROB),
+	};
+
+	return setsockopt(fd, SOL_RAW, ICMP_FILTER, &filter, sizeof(filter)) < 0 ? -errno : 0;
+}
+
+static int filter_icmp6(int fd)
+{
+	struct icmp6_filter filter;
+
+	ICMP6_FILTER_SETBLOCKALL(&filter);
+	ICMP6_FILTER_SETPASS(ICMP6_DST_UNREACH, &filter);
+	ICMP6_FILTER_SETPASS(ICMP6_PACKET_TOO_BIG, &filter);
+	ICMP6_FILTER_SETPASS(ICMP6_TIME_EXCEEDED, &filter);
+	ICMP6_FILTER_SETPASS(ICMP6_PARAM_PROB, &filter);
+	return setsockopt(fd, SOL_ICMPV6, ICMP6_FILTER, &filter, sizeof(filter)) < 0 ? -errno : 0;
+}
+
+/* What to open, in the order of enum xf_source_index. */
+static const struct raw_kind {
+	enum xf_source_index index;
+	uint16_t family;
+	uint8_t proto;
+	const struct xf_backend *backend;
+	int (*filter)(int fd);
+} kinds[] = {
+	{ XF_SOURCE_ESP4, XF_AF_INET, XF_IPPROTO_ESP, &xf_backend_raw4, NULL },
+	{ XF_SOURCE_ESP6, XF_AF_INET6, XF_IPPROTO_ESP, &xf_backend_raw6, NULL },
+	{ XF_SOURCE_ICMP4, XF_AF_INET, XF_IPPROTO_ICMP, &xf_backend_raw4, filter_icmp4 },
+	{ XF_SOURCE_ICMP6, XF_AF_INET6, XF_IPPROTO_ICMPV6, &xf_backend_raw6, filter_icmp6 },
+};
+
+static int open_kind(struct xf_io *io, const struct raw_kind *kind, struct xf_io_error *error)
+{
+	struct xf_source *source = &io->sources[kind->index];
+	int rcvbuf = io->cfg.rcvbuf_bytes ? (int)io->cfg.rcvbuf_bytes : RCVBUF_DEFAULT;
+	int fd = socket(kind->family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, kind->proto);
+	int err = fd < 0 ? -errno : 0;
+
+	if (err == -EAFNOSUPPORT)
+		return 0; /* a kernel without IPv6 */
+	source->fd = fd;
+	source->backend = kind->backend;
+	source->proto = kind->proto;
+	if (!err && kind->filter)
+		err = kind->filter(fd);
+	if (!err)
+		err = set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, rcvbuf);
+	if (!err)
+		err = xf_raw_receive_options(fd, kind->family);
+	if (err)
+		return xf_io_fail(error, err, "cannot open an IPv%d raw socket for protocol %u",
+				  kind->family == XF_AF_INET ? 4 : 6, kind->proto);
+	return 0;
+}
+
+int xf_raw_open(struct xf_io *io, struct xf_io_error *error)
+{
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(kinds); i++)
+		err = open_kind(io, &kinds[i], error);
+	return err;
+}

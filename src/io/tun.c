@@ -1,0 +1,238 @@
+/*
+ * The persistent TUN: captured packets come out of it, decrypted ones go in.
+ *
+ * It outlives the process. Without a reader the kernel drops what is routed into it, which is
+ * what "fail closed" rests on.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/virtio_net.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <xf/ip.h>
+
+#include "io/backend.h"
+
+#define TUN_FLAGS (IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE)
+/* Packets that wait for the worker; a full queue drops, as a full device queue does. */
+#define TUN_QUEUE_LEN 2048
+#define TUN_IOVS 256
+
+struct sysctl {
+	const char *path; /* %s is the device */
+	const char *value;
+	bool must; /* fail when it can be neither set nor found so */
+};
+
+/* In this order: no link-local address may be made when the device comes up. */
+static const struct sysctl sysctls[] = {
+	{ "/proc/sys/net/ipv6/conf/%s/disable_ipv6", "0", false },
+	{ "/proc/sys/net/ipv6/conf/%s/addr_gen_mode", "1", false },
+	{ "/proc/sys/net/ipv6/conf/%s/accept_ra", "0", false },
+	{ "/proc/sys/net/ipv6/conf/%s/autoconf", "0", false },
+	{ "/proc/sys/net/ipv6/conf/%s/router_solicitations", "0", false },
+	/* Inner sources are reached through other devices; a policy vouches for them instead. */
+	{ "/proc/sys/net/ipv4/conf/%s/rp_filter", "0", true },
+	/* Two ends of a tunnel on one host. */
+	{ "/proc/sys/net/ipv4/conf/%s/accept_local", "1", false },
+	/* What is captured on this device was protected already. */
+	{ "/proc/sys/net/ipv4/conf/%s/send_redirects", "0", false },
+};
+
+static bool holds(const char *path, const char *value)
+{
+	char text[16] = "";
+	FILE *f = fopen(path, "re");
+	bool same;
+
+	if (!f)
+		return false;
+	same = fgets(text, sizeof(text), f) && atoi(text) == atoi(value);
+	fclose(f);
+	return same;
+}
+
+static int set_sysctl(const struct sysctl *sysctl, const char *dev, struct xf_io_error *error)
+{
+	char path[128];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), sysctl->path, dev);
+	if (holds(path, sysctl->value))
+		return 0;
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : write(fd, sysctl->value, strlen(sysctl->value));
+	if (fd >= 0)
+		close(fd);
+	if (n > 0 || !sysctl->must)
+		return 0;
+	return xf_io_fail(error, -EPERM, "%s must be %s and cannot be set", path, sysctl->value);
+}
+
+static int bring_up(const char *name, struct xf_io_error *error)
+{
+	struct ifreq ifr = { 0 };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int err = 0;
+
+	if (fd < 0)
+		return xf_io_fail(error, -errno, "cannot open a socket");
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+	ifr.ifr_mtu = XF_TUN_MTU;
+	if (ioctl(fd, SIOCSIFMTU, &ifr) < 0)
+		err = xf_io_fail(error, -errno, "cannot set the MTU of %s", name);
+	ifr.ifr_qlen = TUN_QUEUE_LEN;
+	if (!err && ioctl(fd, SIOCSIFTXQLEN, &ifr) < 0)
+		err = xf_io_fail(error, -errno, "cannot set the queue length of %s", name);
+	if (!err && ioctl(fd, SIOCGIFFLAGS, &ifr) < 0)
+		err = xf_io_fail(error, -errno, "cannot read the flags of %s", name);
+	ifr.ifr_flags = (short)(ifr.ifr_flags | IFF_UP);
+	if (!err && ioctl(fd, SIOCSIFFLAGS, &ifr) < 0)
+		err = xf_io_fail(error, -errno, "cannot bring %s up", name);
+	close(fd);
+	return err;
+}
+
+static int attach(const char *name, int *out, struct xf_io_error *error)
+{
+	struct ifreq ifr = { .ifr_flags = TUN_FLAGS };
+	int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	int err;
+
+	if (fd < 0)
+		return xf_io_fail(error, -errno, "cannot open /dev/net/tun");
+	if (strlen(name) >= sizeof(ifr.ifr_name)) {
+		close(fd);
+		return xf_io_fail(error, -ENAMETOOLONG, "interface name %s is too long", name);
+	}
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+	if (ioctl(fd, TUNSETIFF, &ifr) < 0) {
+		err = -errno;
+		close(fd);
+		return xf_io_fail(error, err, "cannot attach to the TUN device %s", name);
+	}
+	*out = fd;
+	return 0;
+}
+
+int xf_tun_open(const char *name, int *out, struct xf_io_error *error)
+{
+	int fd;
+	int err = attach(name, &fd, error);
+
+	if (err)
+		return err;
+	/* No offloads: every packet comes and goes whole, with its checksum. */
+	if (ioctl(fd, TUNSETOFFLOAD, 0) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
+		err = xf_io_fail(error, -errno, "cannot set up the TUN device %s", name);
+	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(sysctls); i++)
+		err = set_sysctl(&sysctls[i], name, error);
+	if (!err)
+		err = bring_up(name, error);
+	if (err) {
+		close(fd);
+		return err;
+	}
+	*out = fd;
+	return 0;
+}
+
+int xf_tun_remove(const char *name, struct xf_io_error *error)
+{
+	int fd;
+	int err;
+
+	if (!if_nametoindex(name))
+		return 0;
+	err = attach(name, &fd, error);
+	if (err)
+		return err;
+	if (ioctl(fd, TUNSETPERSIST, 0) < 0)
+		err = xf_io_fail(error, -errno, "cannot remove the TUN device %s", name);
+	close(fd);
+	return err;
+}
+
+/* The kernel left the checksum to us, with the pseudo header's sum in its place. */
+static bool complete_csum(struct xf_pkt *pkt, const struct virtio_net_hdr *vnet)
+{
+	uint32_t at = (uint32_t)vnet->csum_start + vnet->csum_offset;
+	uint16_t csum;
+	uint8_t *field;
+
+	if (vnet->csum_start >= pkt->len || at + 2 > pkt->len)
+		return false;
+	csum = xf_csum_fold(xf_pkt_csum(pkt, vnet->csum_start, pkt->len - vnet->csum_start, 0));
+	field = xf_pkt_writable(pkt, at, 2);
+	if (!field)
+		return false;
+	xf_put_be16(field, csum ? csum : 0xffff); /* RFC 768: zero would mean "none" */
+	return true;
+}
+
+static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
+		       struct xf_pktq *out)
+{
+	unsigned n = xf_rx_refill(io, max);
+	unsigned i;
+
+	if (!n)
+		return -ENOBUFS;
+	for (i = 0; i < n; i++) {
+		struct virtio_net_hdr vnet;
+		struct iovec iov[] = { { &vnet, sizeof(vnet) },
+				       io->rx[i].iov[0],
+				       io->rx[i].iov[1] };
+		ssize_t len = readv(source->fd, iov, 3);
+		struct xf_pkt *pkt;
+
+		if (len < 0)
+			break;
+		pkt = xf_rx_take(io, i, (uint32_t)len - (uint32_t)sizeof(vnet));
+		if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE ||
+		    ((vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !complete_csum(pkt, &vnet)))
+			xf_worker_drop(io->worker, pkt, XF_DROP_OUT_HDR);
+		else
+			xf_pktq_push(out, pkt);
+	}
+	xf_io_count(&io->count.tun_rx, i);
+	return i ? (int)i : -errno;
+}
+
+const struct xf_backend xf_backend_tun = {
+	.name = "tun",
+	.captured = true,
+	.receive = tun_receive,
+};
+
+static bool deliver_one(struct xf_io *io, const struct xf_pkt *pkt)
+{
+	struct virtio_net_hdr vnet = { 0 };
+	struct iovec iov[TUN_IOVS] = { { &vnet, sizeof(vnet) } };
+
+	if (pkt->nsegs >= TUN_IOVS)
+		return false;
+	for (unsigned i = 0; i < pkt->nsegs; i++)
+		iov[i + 1] = (struct iovec){ pkt->segs[i].data, pkt->segs[i].len };
+	return writev(io->sources[XF_SOURCE_TUN].fd, iov, pkt->nsegs + 1) > 0;
+}
+
+void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q)
+{
+	struct xf_pkt *pkt;
+
+	while ((pkt = xf_pktq_pop(q))) {
+		if (deliver_one(io, pkt)) {
+			xf_io_count(&io->count.tun_tx, 1);
+			xf_pkt_free(pkt);
+		} else {
+			xf_worker_drop(io->worker, pkt, XF_DROP_IN_DELIVER);
+		}
+	}
+}

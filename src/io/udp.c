@@ -1,0 +1,180 @@
+/*
+ * UDP sockets of our own, for ESP in UDP (RFC 3948) where no IKE daemon holds the port.
+ *
+ * What arrives gets its IP and UDP header back in the head room, so that the engine sees whole
+ * packets whatever they came through. Sending needs no such socket: the engine's packets are
+ * complete and leave by the raw ones. IPv4 only.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <xf/ip.h>
+
+#include "io/backend.h"
+
+#define RCVBUF_DEFAULT (8 << 20)
+
+static bool rebuild(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint16_t dport)
+{
+	uint32_t udp_len = pkt->len + XF_UDP_HDR_LEN;
+	uint32_t total = udp_len + XF_IPV4_HDR_LEN;
+	uint8_t *ip;
+	uint8_t *udp;
+
+	if (!meta->has_daddr || total > UINT16_MAX)
+		return false;
+	ip = xf_pkt_prepend(pkt, XF_IPV4_HDR_LEN + XF_UDP_HDR_LEN);
+	if (!ip)
+		return false;
+	memset(ip, 0, XF_IPV4_HDR_LEN + XF_UDP_HDR_LEN);
+	ip[0] = 0x45;
+	ip[1] = meta->tos;
+	xf_put_be16(ip + 2, (uint16_t)total);
+	ip[8] = meta->ttl;
+	ip[9] = XF_IPPROTO_UDP;
+	memcpy(ip + 12, meta->saddr.bytes, 4);
+	memcpy(ip + 16, meta->daddr.bytes, 4);
+	xf_ipv4_set_csum(ip, XF_IPV4_HDR_LEN);
+	udp = ip + XF_IPV4_HDR_LEN;
+	xf_put_be16(udp, meta->sport);
+	xf_put_be16(udp + 2, dport);
+	xf_put_be16(udp + 4, (uint16_t)udp_len);
+	return true;
+}
+
+static void take(struct xf_io *io, unsigned i, const struct xf_source *source, struct xf_pktq *out)
+{
+	struct xf_rx_meta meta;
+	struct xf_pkt *pkt;
+
+	if (xf_rx_truncated(io, i))
+		return;
+	xf_rx_meta(io, i, &meta);
+	pkt = xf_rx_take(io, i, io->rx_msgs[i].msg_len);
+	pkt->family = XF_AF_INET;
+	pkt->iif = meta.iif;
+	pkt->mark = meta.mark;
+	pkt->encap_sport = meta.sport;
+	pkt->encap_dport = source->port;
+	if (rebuild(pkt, &meta, source->port))
+		xf_pktq_push(out, pkt);
+	else
+		xf_worker_drop(io->worker, pkt, XF_DROP_IN_HDR);
+}
+
+static int udp4_receive(struct xf_io *io, struct xf_source *source, unsigned max,
+			struct xf_pktq *out)
+{
+	int n = -EAGAIN;
+
+	pthread_mutex_lock(&io->udp_lock);
+	if (source->fd >= 0)
+		n = xf_rx_recvmmsg(io, source->fd, max);
+	for (int i = 0; i < n; i++)
+		take(io, (unsigned)i, source, out);
+	pthread_mutex_unlock(&io->udp_lock);
+	if (n > 0)
+		xf_io_count(&io->count.udp_rx, (unsigned)n);
+	return n;
+}
+
+const struct xf_backend xf_backend_udp4 = { .name = "udp4", .receive = udp4_receive };
+
+static int open_port(struct xf_io *io, uint16_t port, int *out)
+{
+	const struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int rcvbuf = io->cfg.rcvbuf_bytes ? (int)io->cfg.rcvbuf_bytes : RCVBUF_DEFAULT;
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int err;
+
+	if (fd < 0)
+		return -errno;
+	err = xf_raw_receive_options(fd, XF_AF_INET);
+	if (!err && (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &rcvbuf, sizeof(rcvbuf)) < 0 ||
+		     bind(fd, (const struct sockaddr *)&any, sizeof(any)) < 0))
+		err = -errno;
+	if (err) {
+		close(fd);
+		return err;
+	}
+	*out = fd;
+	return 0;
+}
+
+static bool wanted(uint16_t port, const uint16_t *ports, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (ports[i] == port)
+			return true;
+	return false;
+}
+
+/* The source that has @port, or with 0 a closed one. */
+static struct xf_source *find_source(struct xf_io *io, uint16_t port)
+{
+	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++) {
+		struct xf_source *source = &io->sources[i];
+
+		if (port ? source->fd >= 0 && source->port == port : source->fd < 0)
+			return source;
+	}
+	return NULL;
+}
+
+static void close_others(struct xf_io *io, const uint16_t *ports, unsigned n)
+{
+	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++) {
+		struct xf_source *source = &io->sources[i];
+
+		if (source->fd < 0 || wanted(source->port, ports, n))
+			continue;
+		close(source->fd); /* which takes it out of the epoll set */
+		source->fd = -1;
+	}
+}
+
+static int add_port(struct xf_io *io, uint16_t port)
+{
+	struct xf_source *source = find_source(io, 0);
+	struct epoll_event event = {
+		.events = EPOLLIN,
+		.data.u32 = (uint32_t)(source - io->sources),
+	};
+	int err = open_port(io, port, &source->fd);
+
+	if (err)
+		return err;
+	source->port = port;
+	source->backend = &xf_backend_udp4;
+	if (epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) == 0)
+		return 0;
+	err = -errno;
+	close(source->fd);
+	source->fd = -1;
+	return err;
+}
+
+int xf_io_set_udp_ports(struct xf_io *io, const uint16_t *ports, unsigned n,
+			struct xf_io_error *error)
+{
+	int result = 0;
+
+	if (n > XF_IO_UDP_PORTS_MAX)
+		return xf_io_fail(error, -E2BIG, "more than %d ports for ESP in UDP",
+				  XF_IO_UDP_PORTS_MAX);
+	pthread_mutex_lock(&io->udp_lock);
+	close_others(io, ports, n);
+	for (unsigned i = 0; i < n; i++) {
+		int err = find_source(io, ports[i]) ? 0 : add_port(io, ports[i]);
+
+		if (!err)
+			continue;
+		if (err == -EADDRINUSE)
+			xf_io_count(&io->count.udp_in_use, 1);
+		result = xf_io_fail(error, err, "cannot receive ESP in UDP on port %u", ports[i]);
+	}
+	pthread_mutex_unlock(&io->udp_lock);
+	return result;
+}
