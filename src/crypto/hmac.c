@@ -87,3 +87,12 @@ void xf_hmac_final(struct xf_hmac *mac, uint8_t *out)
 	hash->final(&mac->state, out);
 	xf_wipe(&mac->state, sizeof(mac->state));
 }
+
+/* The words stand first in each of libcrypto's states; SHA_CTX names them h0 to h4. */
+_Static_assert(offsetof(SHA_CTX, h4) == 4 * sizeof(SHA_LONG), "SHA-1's words are in a row");
+_Static_assert(offsetof(SHA256_CTX, h) == 0 && offsetof(SHA512_CTX, h) == 0, "words come first");
+
+const uint8_t *xf_hmac_words(const union xf_hash_state *state)
+{
+	return (const uint8_t *)state;
+}

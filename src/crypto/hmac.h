@@ -45,6 +45,12 @@ void xf_hmac_update(struct xf_hmac *mac, const void *data, size_t len);
 /* The whole MAC into @out of XF_ICV_MAX bytes; @mac is wiped. */
 void xf_hmac_final(struct xf_hmac *mac, uint8_t *out);
 
+/*
+ * The hash words of a key's inner or outer @state, in host order: what ipsec-mb calls the
+ * hashed key xor pad.
+ */
+const uint8_t *xf_hmac_words(const union xf_hash_state *state);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,207 @@
+#include "crypto/ipsec_mb.h"
+#include "crypto/walk.h"
+
+#define AES_BLOCK 16
+/* From so many packets of one hash on, the wide manager's lanes are worth their price. */
+#define FILLS_LANES 4
+
+#define CLASS_CCM XF_AUTH_MAX
+
+static const struct {
+	IMB_HASH_ALG alg;
+	uint8_t digest_len;
+} hashes[XF_AUTH_MAX] = {
+	[XF_AUTH_NONE] = { IMB_AUTH_NULL, 0 },
+	[XF_AUTH_HMAC_SHA1] = { IMB_AUTH_HMAC_SHA_1, 20 },
+	[XF_AUTH_HMAC_SHA256] = { IMB_AUTH_HMAC_SHA_256, 32 },
+	[XF_AUTH_HMAC_SHA384] = { IMB_AUTH_HMAC_SHA_384, 48 },
+	[XF_AUTH_HMAC_SHA512] = { IMB_AUTH_HMAC_SHA_512, 64 },
+};
+
+static unsigned job_class(const struct xf_suite *suite)
+{
+	return suite->cipher == XF_CIPHER_AES_CCM ? CLASS_CCM : suite->auth;
+}
+
+/* The side that the MAC is over. */
+static const struct xf_seg *mac_side(const struct xf_crypto_op *op)
+{
+	return op->encrypt ? op->dst : op->src;
+}
+
+/*
+ * Do the additional data stand in front of the text, as in an ESP packet in one piece? Only what
+ * lies in the segment's own buffer is looked at.
+ */
+static bool aad_in_front(const struct xf_crypto_op *op, const struct xf_seg *seg)
+{
+	const struct xf_buf *buf = seg->buf;
+
+	if (!buf || !buf->mem || seg->data < buf->mem ||
+	    (size_t)(seg->data - buf->mem) < op->aad_len)
+		return false;
+	return !memcmp(seg->data - op->aad_len, op->aad, op->aad_len);
+}
+
+/*
+ * With ESN the MAC goes on over four bytes that are not in the packet (RFC 4303 s2.2.1). They can
+ * stand behind the text for a while, where the ICV's place is, when that memory is ours alone.
+ */
+static bool lend_tail(struct imb_pending *pending, const struct xf_seg *seg)
+{
+	struct xf_crypto_op *op = pending->op;
+	const struct xf_buf *buf = seg->buf;
+	uint8_t *end = seg->data + op->len;
+
+	if (!op->tail_len)
+		return true;
+	if ((size_t)(buf->mem + buf->size - end) < op->tail_len || !buf->home || buf->refs != 1)
+		return false;
+	memcpy(pending->saved, end, op->tail_len);
+	memcpy(end, op->tail, op->tail_len);
+	pending->lent = end;
+	return true;
+}
+
+static bool is_ready(struct imb_pending *pending)
+{
+	struct xf_crypto_op *op = pending->op;
+	const struct xf_suite *suite = &op->key->suite;
+	const struct xf_seg *seg = mac_side(op);
+
+	if (!op->len || op->len % suite->block_len || !imb_is_one_piece(op))
+		return false;
+	if (suite->auth == XF_AUTH_NONE)
+		return suite->cipher != XF_CIPHER_NULL;
+	pending->mac_start = seg->data - op->aad_len;
+	return aad_in_front(op, seg) && lend_tail(pending, seg);
+}
+
+bool imb_jobs_add(struct imb_jobs *jobs, struct xf_crypto_op *op)
+{
+	struct imb_pending *pending = &jobs->pending[jobs->count];
+
+	pending->op = op;
+	pending->lent = NULL;
+	if (!is_ready(pending))
+		return false;
+	jobs->count++;
+	jobs->in_class[job_class(&op->key->suite)]++;
+	return true;
+}
+
+static void fill_ccm(IMB_JOB *job, const struct xf_crypto_op *op)
+{
+	job->cipher_mode = IMB_CIPHER_CCM;
+	job->iv_len_in_bytes = 11;
+	job->hash_alg = IMB_AUTH_AES_CCM;
+	job->chain_order = op->encrypt ? IMB_ORDER_HASH_CIPHER : IMB_ORDER_CIPHER_HASH;
+	job->u.CCM.aad = op->aad;
+	job->u.CCM.aad_len_in_bytes = op->aad_len;
+	job->msg_len_to_hash_in_bytes = op->len;
+	job->auth_tag_output_len_in_bytes = op->key->suite.icv_len;
+}
+
+static void fill_cipher(IMB_JOB *job, const struct xf_crypto_op *op)
+{
+	switch (op->key->suite.cipher) {
+	case XF_CIPHER_AES_CBC:
+		job->cipher_mode = IMB_CIPHER_CBC;
+		break;
+	case XF_CIPHER_AES_CTR:
+		job->cipher_mode = IMB_CIPHER_CNTR;
+		break;
+	default:
+		xf_walk_copy(op);
+		job->cipher_mode = IMB_CIPHER_NULL;
+		break;
+	}
+	job->iv_len_in_bytes = AES_BLOCK;
+}
+
+static void fill_hmac(IMB_JOB *job, const struct imb_pending *pending)
+{
+	const struct xf_crypto_op *op = pending->op;
+	const struct xf_hmac_key *hmac = &imb_key_of(op)->ossl.hmac;
+	enum xf_auth auth = op->key->suite.auth;
+
+	job->hash_alg = hashes[auth].alg;
+	job->chain_order = op->encrypt ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
+	if (auth == XF_AUTH_NONE)
+		return;
+	/* An offset from src in the library's terms, also when it leads to dst. */
+	job->hash_start_src_offset_in_bytes =
+		(uint64_t)((uintptr_t)pending->mac_start - (uintptr_t)job->src);
+	job->msg_len_to_hash_in_bytes = (uint64_t)op->aad_len + op->len + op->tail_len;
+	job->u.HMAC._hashed_auth_key_xor_ipad = xf_hmac_words(&hmac->inner);
+	job->u.HMAC._hashed_auth_key_xor_opad = xf_hmac_words(&hmac->outer);
+	/* The library truncates to the RFCs' lengths only. */
+	job->auth_tag_output_len_in_bytes = hashes[auth].digest_len;
+}
+
+static void fill_job(IMB_JOB *job, struct imb_pending *pending)
+{
+	const struct xf_crypto_op *op = pending->op;
+	const struct imb_key *key = imb_key_of(op);
+
+	job->src = op->src->data;
+	job->dst = op->dst->data;
+	job->cipher_direction = op->encrypt ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
+	job->enc_keys = key->encrypt;
+	job->dec_keys = key->decrypt;
+	job->key_len_in_bytes = op->key->suite.cipher_key_len;
+	job->iv = op->nonce;
+	job->cipher_start_src_offset_in_bytes = 0;
+	job->msg_len_to_cipher_in_bytes = op->len;
+	job->hash_start_src_offset_in_bytes = 0;
+	job->msg_len_to_hash_in_bytes = 0;
+	job->auth_tag_output = pending->tag;
+	job->auth_tag_output_len_in_bytes = 0;
+	job->user_data = pending;
+	if (op->key->suite.cipher == XF_CIPHER_AES_CCM) {
+		fill_ccm(job, op);
+		return;
+	}
+	fill_cipher(job, op);
+	fill_hmac(job, pending);
+}
+
+static void finish(const IMB_JOB *job, struct xf_done *done)
+{
+	struct imb_pending *pending = job->user_data;
+	struct xf_crypto_op *op = pending->op;
+
+	if (pending->lent)
+		memcpy(pending->lent, pending->saved, op->tail_len);
+	if (job->status == IMB_STATUS_COMPLETED)
+		imb_settle(op, pending->tag);
+	else
+		op->status = XF_CRYPTO_ERROR;
+	xf_done_push(done, op);
+}
+
+static void flush(IMB_MGR *mgr, struct xf_done *done)
+{
+	const IMB_JOB *job;
+
+	while ((job = IMB_FLUSH_JOB(mgr)))
+		finish(job, done);
+}
+
+void imb_jobs_run(struct imb_jobs *jobs, struct xf_done *done)
+{
+	for (unsigned i = 0; i < jobs->count; i++) {
+		struct imb_pending *pending = &jobs->pending[i];
+		unsigned of = job_class(&pending->op->key->suite);
+		IMB_MGR *mgr = jobs->in_class[of] >= FILLS_LANES ? jobs->many : jobs->few;
+		const IMB_JOB *job;
+
+		fill_job(IMB_GET_NEXT_JOB(mgr), pending);
+		for (job = IMB_SUBMIT_JOB(mgr); job; job = IMB_GET_COMPLETED_JOB(mgr))
+			finish(job, done);
+	}
+	flush(jobs->many, done);
+	flush(jobs->few, done);
+	memset(jobs->in_class, 0, sizeof(jobs->in_class));
+	jobs->count = 0;
+}
