@@ -2,8 +2,10 @@
  * replay.h - the anti-replay window: one window over 64-bit sequence numbers.
  *
  * Without ESN the upper half is always zero; with ESN it is inferred from the lower one and the
- * window's place (RFC 4303 appendix A2.2). The caller locks: check is a guess without the lock,
- * commit is the truth under it and checks again.
+ * window's place (RFC 4303 appendix A2.2).
+ *
+ * Threads: check and infer may run without the lock, beside a commit: they are a good guess.
+ * Everything else runs under the caller's lock; commit is the truth and checks again.
  */
 #ifndef XF_REPLAY_H
 #define XF_REPLAY_H
@@ -16,11 +18,14 @@ extern "C" {
 
 #define XF_REPLAY_WINDOW_MAX 4096
 
-/* @bits is a ring: the bit of sequence number s is bit s % (64 * words). */
+/*
+ * @bits is a ring: the bit of sequence number s is bit s % (64 * words). It holds more than the
+ * window, so that a word can be cleared as a whole when the newest number enters it.
+ */
 struct xf_replay {
 	uint64_t top; /* highest authenticated number; 0 = none yet */
 	uint32_t window; /* packets; 0 = no check */
-	uint32_t words; /* of @bits: a power of two, more than window / 64 */
+	uint32_t words; /* of @bits: a power of two, at least 2 and (window + 126) / 64 */
 	bool esn;
 	uint64_t bits[];
 };
@@ -32,8 +37,9 @@ size_t xf_replay_size(uint32_t window);
 void xf_replay_init(struct xf_replay *replay, uint32_t window, bool esn);
 
 /*
- * Set the newest number and the bitmap as netlink has them (struct xfrm_replay_state_esn: bit
- * (seq - 1) % window of a ring of @nwords 32-bit words), and read them back.
+ * Set the newest number and the bitmap as netlink has them, and read them back. In struct
+ * xfrm_replay_state_esn the bits form a ring of @window bits in @nwords 32-bit words, the newest
+ * number at (low half of @top - 1) % window. A window of 0 keeps @top alone.
  */
 void xf_replay_load(struct xf_replay *replay, uint64_t top, const uint32_t *bmp, uint32_t nwords);
 void xf_replay_store(const struct xf_replay *replay, uint32_t *bmp, uint32_t nwords);
@@ -44,7 +50,10 @@ void xf_replay_store(const struct xf_replay *replay, uint32_t *bmp, uint32_t nwo
 void xf_replay_load32(struct xf_replay *replay, uint32_t top, uint32_t bitmap);
 uint32_t xf_replay_store32(const struct xf_replay *replay);
 
-/* The 64-bit number that @seq_low stands for (RFC 4303 appendix A2.2). */
+/*
+ * The 64-bit number that @seq_low stands for (RFC 4303 appendix A2.2). Where that would lie below
+ * zero it wraps, as in the kernel: no packet with such a number is authentic.
+ */
 uint64_t xf_replay_infer(const struct xf_replay *replay, uint32_t seq_low);
 
 /*
@@ -53,7 +62,10 @@ uint64_t xf_replay_infer(const struct xf_replay *replay, uint32_t seq_low);
  */
 enum xf_drop xf_replay_check(const struct xf_replay *replay, uint64_t seq);
 
-/* Check again and mark as seen, after the ICV was found right. */
+/*
+ * Check again and mark as seen, after the ICV was found right. With a window of 0 nothing is
+ * checked and nothing remembered, as in the kernel.
+ */
 enum xf_drop xf_replay_commit(struct xf_replay *replay, uint64_t seq);
 
 #ifdef __cplusplus

@@ -1,0 +1,178 @@
+/*
+ * The newest number is published after the bits that it brings into the window were cleared, and
+ * every field that changes is read and written as a relaxed atomic. So a check beside a commit
+ * refuses nothing that either the old or the new window would take.
+ */
+#include <xf/replay.h>
+
+#define WORD_BITS 64
+#define LOW_HALF 0xffffffffull
+#define BITMAP_BITS 32
+
+static uint32_t ring_words(uint32_t window)
+{
+	/* Two words hold the whole bitmap of struct xfrm_replay_state, whatever the window. */
+	uint32_t words = 2;
+
+	while (words * WORD_BITS < window + WORD_BITS - 1)
+		words *= 2;
+	return words;
+}
+
+size_t xf_replay_size(uint32_t window)
+{
+	return sizeof(struct xf_replay) + ring_words(window) * sizeof(uint64_t);
+}
+
+void xf_replay_init(struct xf_replay *replay, uint32_t window, bool esn)
+{
+	memset(replay, 0, xf_replay_size(window));
+	replay->window = window;
+	replay->words = ring_words(window);
+	replay->esn = esn;
+}
+
+static uint64_t load_top(const struct xf_replay *replay)
+{
+	return __atomic_load_n(&replay->top, __ATOMIC_ACQUIRE);
+}
+
+static uint32_t word_of(const struct xf_replay *replay, uint64_t seq)
+{
+	return (uint32_t)(seq / WORD_BITS) & (replay->words - 1);
+}
+
+static bool is_set(const struct xf_replay *replay, uint64_t seq)
+{
+	uint64_t word = __atomic_load_n(&replay->bits[word_of(replay, seq)], __ATOMIC_RELAXED);
+
+	return word >> (seq % WORD_BITS) & 1;
+}
+
+static void set(struct xf_replay *replay, uint64_t seq)
+{
+	uint64_t *word = &replay->bits[word_of(replay, seq)];
+
+	__atomic_store_n(word, *word | 1ull << (seq % WORD_BITS), __ATOMIC_RELAXED);
+}
+
+/* Forget what the words from @first on, @count of them, said of earlier numbers. */
+static void clear_words(struct xf_replay *replay, uint64_t first, uint64_t count)
+{
+	if (count > replay->words)
+		count = replay->words;
+	for (uint64_t i = 0; i < count; i++)
+		__atomic_store_n(&replay->bits[(first + i) & (replay->words - 1)], 0,
+				 __ATOMIC_RELAXED);
+}
+
+/*
+ * The bit of number top - @back in netlink's ring. The kernel counts from the low half alone:
+ * with a window that does not divide 2^32 the ring starts anew at each wrap.
+ */
+static uint32_t netlink_bit(const struct xf_replay *replay, uint32_t back)
+{
+	uint32_t pos = ((uint32_t)replay->top - 1) % replay->window;
+
+	return pos >= back ? pos - back : replay->window - (back - pos);
+}
+
+/* How many numbers, from the newest down, have a bit of their own: none is below 1. */
+static uint32_t known_numbers(const struct xf_replay *replay, uint32_t most)
+{
+	return replay->top < most ? (uint32_t)replay->top : most;
+}
+
+void xf_replay_load(struct xf_replay *replay, uint64_t top, const uint32_t *bmp, uint32_t nwords)
+{
+	clear_words(replay, 0, replay->words);
+	__atomic_store_n(&replay->top, top, __ATOMIC_RELEASE);
+	for (uint32_t back = 0; back < known_numbers(replay, replay->window); back++) {
+		uint32_t bit = netlink_bit(replay, back);
+
+		if (bit / 32 < nwords && (bmp[bit / 32] >> (bit % 32) & 1))
+			set(replay, top - back);
+	}
+}
+
+void xf_replay_store(const struct xf_replay *replay, uint32_t *bmp, uint32_t nwords)
+{
+	memset(bmp, 0, nwords * sizeof(*bmp));
+	for (uint32_t back = 0; back < known_numbers(replay, replay->window); back++) {
+		uint32_t bit = netlink_bit(replay, back);
+
+		if (bit / 32 < nwords && is_set(replay, replay->top - back))
+			bmp[bit / 32] |= 1u << (bit % 32);
+	}
+}
+
+void xf_replay_load32(struct xf_replay *replay, uint32_t top, uint32_t bitmap)
+{
+	clear_words(replay, 0, replay->words);
+	__atomic_store_n(&replay->top, top, __ATOMIC_RELEASE);
+	for (uint32_t back = 0; back < known_numbers(replay, BITMAP_BITS); back++) {
+		if (bitmap >> back & 1)
+			set(replay, top - back);
+	}
+}
+
+uint32_t xf_replay_store32(const struct xf_replay *replay)
+{
+	uint32_t bitmap = 0;
+
+	for (uint32_t back = 0; back < known_numbers(replay, BITMAP_BITS); back++)
+		bitmap |= (uint32_t)is_set(replay, replay->top - back) << back;
+	return bitmap;
+}
+
+uint64_t xf_replay_infer(const struct xf_replay *replay, uint32_t seq_low)
+{
+	uint64_t top = load_top(replay);
+	uint64_t high = top & ~LOW_HALF;
+	uint32_t bottom = (uint32_t)top - replay->window + 1;
+
+	if (!replay->esn)
+		return seq_low;
+	if (replay->window == 0)
+		return high | seq_low;
+	/* RFC 4303 appendix A2.2: does the window lie in one subspace of 2^32, or in two? */
+	if ((top & LOW_HALF) >= replay->window - 1)
+		high += seq_low < bottom ? LOW_HALF + 1 : 0;
+	else
+		high -= seq_low >= bottom ? LOW_HALF + 1 : 0;
+	return high | seq_low;
+}
+
+enum xf_drop xf_replay_check(const struct xf_replay *replay, uint64_t seq)
+{
+	uint64_t top = load_top(replay);
+
+	if (replay->window == 0)
+		return XF_PASS;
+	if (seq == 0)
+		return XF_DROP_IN_STATE_SEQ;
+	if (seq > top)
+		return XF_PASS;
+	if (top - seq >= replay->window || is_set(replay, seq))
+		return XF_DROP_IN_STATE_SEQ;
+	return XF_PASS;
+}
+
+enum xf_drop xf_replay_commit(struct xf_replay *replay, uint64_t seq)
+{
+	enum xf_drop drop = xf_replay_check(replay, seq);
+	uint64_t top = replay->top;
+
+	if (drop != XF_PASS || replay->window == 0)
+		return drop;
+	if (seq > top) {
+		/* A jump of the window's width or more leaves nothing of the old window. */
+		if (seq - top >= replay->window)
+			clear_words(replay, 0, replay->words);
+		else
+			clear_words(replay, top / WORD_BITS + 1, seq / WORD_BITS - top / WORD_BITS);
+		__atomic_store_n(&replay->top, seq, __ATOMIC_RELEASE);
+	}
+	set(replay, seq);
+	return XF_PASS;
+}

@@ -1,0 +1,246 @@
+/*
+ * The edges of the replay window; model_replay.c has the rest. Each case is a window, what has
+ * come before, and what then is accepted or refused.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <xf/replay.h>
+
+static struct xf_replay *new_window(uint32_t window, bool esn)
+{
+	struct xf_replay *replay = malloc(xf_replay_size(window));
+
+	assert_non_null(replay);
+	xf_replay_init(replay, window, esn);
+	return replay;
+}
+
+static bool accepted(struct xf_replay *replay, uint64_t seq)
+{
+	enum xf_drop check = xf_replay_check(replay, seq);
+	enum xf_drop commit = xf_replay_commit(replay, seq);
+
+	assert_int_equal(check, commit);
+	assert_true(commit == XF_PASS || commit == XF_DROP_IN_STATE_SEQ);
+	return commit == XF_PASS;
+}
+
+static const uint32_t windows[] = { 1, 2, 31, 32, 33, 63, 64, 65, 100, 127, 128, 1024, 4095, 4096 };
+
+static void zero_is_refused(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(windows); i++) {
+		struct xf_replay *replay = new_window(windows[i], false);
+
+		assert_false(accepted(replay, 0));
+		assert_true(accepted(replay, 1));
+		assert_false(accepted(replay, 0));
+		assert_false(accepted(replay, 1));
+		free(replay);
+	}
+}
+
+static void window_of_zero_checks_nothing(void **state)
+{
+	struct xf_replay *replay = new_window(0, false);
+
+	(void)state;
+	assert_true(accepted(replay, 0));
+	assert_true(accepted(replay, 7));
+	assert_true(accepted(replay, 7));
+	assert_int_equal(replay->top, 0);
+	free(replay);
+}
+
+static void left_edge(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(windows); i++) {
+		uint32_t w = windows[i];
+		struct xf_replay *replay = new_window(w, false);
+
+		assert_true(accepted(replay, 10000));
+		assert_false(accepted(replay, 10000 - w));
+		if (w > 1)
+			assert_true(accepted(replay, 10000 - w + 1));
+		assert_false(accepted(replay, 10000 - w + 1));
+		free(replay);
+	}
+}
+
+/* A jump of the width less one, the width, one more, and far beyond; then what lies behind. */
+static void jumps(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(windows); i++) {
+		const uint32_t w = windows[i];
+		const uint64_t by[] = {
+			w - 1, w, w + 1, 2 * w, 64 * 128, 64 * 128 + 1, 1ull << 31
+		};
+
+		for (size_t j = 0; j < XF_ARRAY_SIZE(by); j++) {
+			struct xf_replay *replay = new_window(w, false);
+			uint64_t top = 5000 + by[j];
+
+			for (uint64_t seq = 5000 - w + 1; seq <= 5000; seq++)
+				assert_true(accepted(replay, seq));
+			if (by[j])
+				assert_true(accepted(replay, top));
+			for (uint64_t seq = top - w + 1; seq < top; seq++)
+				assert_int_equal(accepted(replay, seq), seq > 5000);
+			free(replay);
+		}
+	}
+}
+
+struct infer_case {
+	uint64_t top;
+	uint32_t window;
+	uint32_t low;
+	uint64_t seq;
+};
+
+/* RFC 4303 appendix A2.2: cases A and B, at their borders. */
+static void inference(void **state)
+{
+	static const struct infer_case cases[] = {
+		{ 0, 64, 1, 1 },
+		{ 0, 64, 0, 0 },
+		{ 100, 64, 37, 37 },
+		{ 100, 64, 36, (1ull << 32) + 36 },
+		{ 100, 64, 0xffffffff, 0xffffffff },
+		{ 63, 64, 0, 0 },
+		{ 62, 64, 0xffffffff, UINT64_MAX },
+		{ 62, 64, 0xfffffffe, 0xfffffffe },
+		{ 0xffffffff, 64, 5, (1ull << 32) + 5 },
+		{ 0xffffffff, 64, 0xffffffc0, 0xffffffc0 },
+		{ 0xffffffff, 64, 0xffffffbf, (1ull << 32) + 0xffffffbf },
+		{ (1ull << 32) + 5, 64, 0xfffffff0, 0xfffffff0 },
+		{ (1ull << 32) + 5, 64, 6, (1ull << 32) + 6 },
+		{ (1ull << 32) + 5, 64, 0xffffffc5, (1ull << 32) + 0xffffffc5 },
+		{ (1ull << 32) + 5, 64, 0xffffffc6, 0xffffffc6 },
+		{ (7ull << 32), 1, 0xffffffff, (7ull << 32) + 0xffffffff },
+		{ (7ull << 32), 1, 0, 7ull << 32 },
+		{ UINT64_MAX, 64, 0xffffffff, UINT64_MAX },
+		{ UINT64_MAX - 1, 4096, 0xfffff000, UINT64_MAX - 4095 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(cases); i++) {
+		struct xf_replay *replay = new_window(cases[i].window, true);
+
+		replay->top = cases[i].top;
+		if (xf_replay_infer(replay, cases[i].low) != cases[i].seq)
+			fail_msg("case %zu", i);
+		replay->esn = false;
+		assert_int_equal(xf_replay_infer(replay, cases[i].low), cases[i].low);
+		free(replay);
+	}
+}
+
+/* struct xfrm_replay_state: bit i is number top - i, whatever the window. */
+static void bitmap_of_one_word(void **state)
+{
+	struct xf_replay *replay = new_window(4, false);
+
+	(void)state;
+	for (uint64_t seq = 1; seq <= 10; seq++)
+		assert_true(accepted(replay, seq));
+	assert_true(accepted(replay, 12));
+	assert_int_equal(xf_replay_store32(replay), 0xffd);
+	assert_true(accepted(replay, 16));
+	assert_int_equal(xf_replay_store32(replay), 1);
+
+	xf_replay_load32(replay, 1000, 0x8000000b);
+	assert_int_equal(replay->top, 1000);
+	assert_int_equal(xf_replay_store32(replay), 0x8000000b);
+	assert_false(accepted(replay, 999));
+	assert_true(accepted(replay, 998));
+	assert_false(accepted(replay, 997));
+	free(replay);
+}
+
+/* The kernel's ring: the newest number at (low half - 1) % window. */
+static void ring_of_the_kernel(void **state)
+{
+	struct xf_replay *replay = new_window(100, true);
+	uint32_t bmp[4];
+
+	(void)state;
+	assert_true(accepted(replay, 1));
+	assert_true(accepted(replay, 33));
+	assert_true(accepted(replay, 100));
+	xf_replay_store(replay, bmp, 4);
+	assert_int_equal(bmp[0], 1);
+	assert_int_equal(bmp[1], 1);
+	assert_int_equal(bmp[2], 0);
+	assert_int_equal(bmp[3], 1u << 3);
+	/* 101 takes the place of 1. */
+	assert_true(accepted(replay, 101));
+	xf_replay_store(replay, bmp, 4);
+	assert_int_equal(bmp[0], 1);
+	/* 2^32 wraps the low half to 0: the ring counts on from (2^32 - 1) % 100 = 95. */
+	assert_true(accepted(replay, 1ull << 32));
+	xf_replay_store(replay, bmp, 4);
+	assert_int_equal(bmp[0] | bmp[1], 0);
+	assert_int_equal(bmp[2], 1u << 31);
+	assert_int_equal(bmp[3], 0);
+	free(replay);
+}
+
+/* What was stored and loaded accepts and refuses the same. */
+static void store_and_load(void **state)
+{
+	static const uint64_t tops[] = { 1,
+					 31,
+					 32,
+					 4095,
+					 4096,
+					 4097,
+					 0xffffffff,
+					 1ull << 32,
+					 (1ull << 32) + 17,
+					 UINT64_MAX - 5000,
+					 UINT64_MAX };
+	uint32_t bmp[XF_REPLAY_WINDOW_MAX / 32];
+
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(windows) * XF_ARRAY_SIZE(tops); i++) {
+		uint32_t w = windows[i / XF_ARRAY_SIZE(tops)];
+		uint64_t top = tops[i % XF_ARRAY_SIZE(tops)];
+		struct xf_replay *a = new_window(w, true);
+		struct xf_replay *b = new_window(w, true);
+
+		xf_replay_commit(a, top);
+		for (uint32_t back = 0; back < w && back < top; back += 3)
+			xf_replay_commit(a, top - back);
+		xf_replay_store(a, bmp, (w + 31) / 32);
+		xf_replay_load(b, top, bmp, (w + 31) / 32);
+		for (uint32_t back = 0; back < w + 70 && back < top; back++)
+			assert_int_equal(accepted(b, top - back), back < w && back % 3 != 0);
+		free(a);
+		free(b);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(zero_is_refused),
+		cmocka_unit_test(window_of_zero_checks_nothing),
+		cmocka_unit_test(left_edge),
+		cmocka_unit_test(jumps),
+		cmocka_unit_test(inference),
+		cmocka_unit_test(bitmap_of_one_word),
+		cmocka_unit_test(ring_of_the_kernel),
+		cmocka_unit_test(store_and_load),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
