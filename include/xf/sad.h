@@ -45,6 +45,8 @@ struct xf_sad_config {
 };
 
 struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg);
+
+/* Without readers: whoever still has a reference to an SA may do no more than put it. */
 void xf_sad_free(struct xf_sad *sad);
 
 /*
@@ -56,17 +58,19 @@ int xf_sad_add(struct xf_sad *sad, struct xf_sa *sa, const char **why);
 
 /*
  * UPDSA: a larval SA is replaced wholly by @sa (the table takes the reference); a valid one gets
- * @sa's encapsulation, care-of address, lifetimes, selector, output mark, if_id as the kernel's
- * xfrm_state_update() does, and @sa is put. On success *@now is the SA in the table, borrowed.
- *   -ESRCH  there is none   -EINVAL  what is there does not match   -EEXIST (kernel's cases)
+ * @sa's encapsulation, care-of address, lifetimes, output mark, if_id as the kernel's
+ * xfrm_state_update() does, and @sa is put. On success *@now is the SA in the table, borrowed; on
+ * an error @sa is still the caller's.
+ *   -ESRCH   there is none, or one of another direction
+ *   -EINVAL  it is not valid any more, or has no (or another) encapsulation
  */
-int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now, const char **why);
+int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now);
 
 /* Take @sa out (DELSA); the table's reference is put. -ESRCH: not in there. */
 int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa);
 
 /*
- * Take out all SAs of @proto; 0 = all, 255 = AH, ESP and IPComp, as the kernel\'s
+ * Take out all SAs of @proto; 0 = all, 255 = AH, ESP and IPComp, as the kernel's
  * xfrm_id_proto_match(). Returns how many.
  */
 unsigned xf_sad_flush(struct xf_sad *sad, uint8_t proto);
@@ -104,8 +108,8 @@ struct xf_sad_query {
 	const union xf_addr *saddr; /* the tunnel's ends; in transport mode the packet's */
 	const union xf_addr *daddr;
 	const struct xf_flow *flow; /* of the packet, for the SAs' own selectors */
-	uint32_t mark;		    /* the policy's (v & m), not the packet's */
-	uint32_t if_id;		    /* the policy's */
+	uint32_t mark; /* the policy's (v & m), not the packet's */
+	uint32_t if_id; /* the policy's */
 };
 
 /*
@@ -120,7 +124,8 @@ struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_quer
 /*
  * Visit SAs, newest first as the kernel's dump does, starting behind the one that *@cursor stands
  * for (0 = from the start), until @visit returns false. *@cursor then stands for the last one
- * visited; it stays valid when that SA goes away. Returns false when all were visited.
+ * visited, the one that returned false included; it stays valid when that SA goes away. Returns
+ * false when all were visited. Control thread.
  */
 bool xf_sad_walk(const struct xf_sad *sad, uint64_t *cursor,
 		 bool (*visit)(void *arg, struct xf_sa *sa), void *arg);

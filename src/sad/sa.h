@@ -9,18 +9,48 @@
 
 #include <stdatomic.h>
 
+#include <xf/heap.h>
 #include <xf/rcu.h>
 #include <xf/sad.h>
 
+#include "table.h"
+
 /* Reasons why the control thread should look at an SA (attention bits). */
 enum xf_sa_attention { XF_SA_SOFT_HIT = 1, XF_SA_HARD_HIT = 2 };
+
+/* The hash tables of a SAD, by what their key is made of. */
+enum xf_sa_table {
+	XF_SA_BY_SPI, /* daddr, SPI, proto, family: inbound */
+	XF_SA_BY_ENDS, /* daddr, saddr, reqid, family: outbound */
+	XF_SA_BY_ADDR, /* daddr, saddr, proto, family: protocols without an SPI */
+	XF_SA_BY_SEQ, /* seq of the ACQUIRE */
+	XF_SA_BY_NUMBER, /* SPI, proto: is an SPI taken? */
+	XF_SA_TABLES,
+};
+
+/* An SA's places in its SAD. */
+struct xf_sa_links {
+	struct xf_table_link table[XF_SA_TABLES];
+	uint8_t in_tables; /* bit per table */
+	struct xf_heap_node due;
+	uint64_t id; /* order of arrival, from 1; 0 = in no SAD */
+	size_t slot;
+};
+
+/* SAs that want the control thread's attention: a stack that any thread pushes to. */
+struct xf_sa_stack {
+	_Atomic(struct xf_sa *) top;
+};
 
 struct xf_sa {
 	/* Constant after xf_sa_new(). */
 	struct xf_key *key;
 	struct xf_ivgen ivgen;
 	uint64_t add_ns;
+
+	/* Constant once in a SAD. */
 	uint64_t real_offset_s;
+	struct xf_sa_stack *stack; /* NULL: in none */
 
 	/* Published by RCU: written by the control thread only. */
 	_Atomic(const struct xf_sa_config *) cfg;
@@ -29,11 +59,14 @@ struct xf_sa {
 	_Atomic int state; /* enum xf_sa_state */
 	_Atomic uint32_t refs;
 	_Atomic uint32_t attention;
+	_Atomic bool dying; /* the soft limit was told */
+	_Atomic uint64_t add_s; /* as netlink set it, XF_SA_UNSET: from add_ns */
+	_Atomic uint64_t use_s; /* likewise, from use_ns */
+	_Atomic uint64_t use_ns; /* first use, 0 = none */
 	_Alignas(XF_CACHE_LINE) _Atomic uint64_t seq_out; /* last number taken */
 	_Atomic uint64_t iv_counter; /* next IV; never set back */
 	_Atomic uint64_t bytes;
 	_Atomic uint64_t packets;
-	_Atomic uint64_t use_ns; /* first use, 0 = none */
 	_Atomic uint64_t last_ns;
 	_Atomic uint32_t path_mtu; /* 0 = not known */
 	_Atomic uint64_t path_mtu_expires_ns;
@@ -46,15 +79,20 @@ struct xf_sa {
 	_Alignas(XF_CACHE_LINE) atomic_flag replay_lock;
 	struct xf_replay *replay;
 
-	/* Control thread: links of the table, timers. */
-	struct xf_sa_links *links;
+	/* Control thread. */
+	struct xf_sa_links links;
+
+	/* Whoever holds the SA in the stack, and after the last reference. */
+	struct xf_sa *stack_next;
 	struct xf_rcu_head rcu;
 };
+
+#define XF_SA_UNSET UINT64_MAX
 
 /*
  * Take the next outbound sequence number: XF_PASS and *@seq, or XF_DROP_OUT_STATE_SEQ when the
  * limit is reached (2^32 - 1, or 2^64 - 1 with ESN; OSEQ_MAY_WRAP: none without ESN). A number
- * above the limit is never handed out, however many threads ask.
+ * above the limit is never handed out, however many threads ask. Without ESN *@seq has 32 bits.
  */
 enum xf_drop xf_sa_take_seq(struct xf_sa *sa, const struct xf_sa_config *cfg, uint64_t *seq);
 
@@ -64,13 +102,25 @@ enum xf_drop xf_sa_replay_check(struct xf_sa *sa, uint64_t seq);
 enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq);
 
 /*
- * Is the SA valid, and are its limits not reached (the kernel's xfrm_state_check_expire())? Sets
- * attention bits where a limit is hit. XF_PASS, or the _INVALID or _EXPIRED reason of the way.
+ * Is the SA valid and of this direction, and are its limits not reached (the kernel's
+ * xfrm_state_check_expire())? Notes the first use and sets attention bits where a limit is hit.
+ * XF_PASS, or the _DIR, _INVALID or _EXPIRED reason of the way (ACQUIRE_ERROR for a larval SA
+ * inbound).
  */
 enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_config *cfg, bool out,
 			 uint64_t now_ns);
 
 /* Count a packet that was protected or accepted. */
 void xf_sa_count(struct xf_sa *sa, uint32_t bytes, uint64_t now_ns);
+
+/* For the SAD: limits of bytes and packets alone. False: a hard one is reached. */
+bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_config *cfg);
+
+/* For the SAD: when was it added and first used, on the monotonic clock? Below 0: before boot. */
+int64_t xf_sa_added_ns(const struct xf_sa *sa);
+bool xf_sa_used_ns(const struct xf_sa *sa, int64_t *ns); /* false: not yet */
+
+/* For the SAD, in the control thread: put the reference of a table that readers have left. */
+void xf_sa_put_unseen(struct xf_sa *sa);
 
 #endif

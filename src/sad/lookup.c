@@ -1,0 +1,191 @@
+/*
+ * Readers. Within one key the newest SA comes first, as in the kernel's chains.
+ */
+#include <xf/hash.h>
+
+#include "db.h"
+
+/* One key for all tables: what a table does not look at stays zero. No padding. */
+struct key {
+	union xf_addr daddr;
+	union xf_addr saddr;
+	uint32_t number; /* SPI, reqid or seq */
+	uint16_t family;
+	uint8_t proto;
+	uint8_t table;
+};
+
+static void set_addr(union xf_addr *to, const union xf_addr *from, uint16_t family)
+{
+	memcpy(to, from, family == XF_AF_INET ? 4 : 16);
+}
+
+uint64_t xf_sad_hash_spi(const struct xf_sad *sad, const struct xf_sa_id *id)
+{
+	struct key key = {
+		.number = id->spi, .family = id->family, .proto = id->proto, .table = XF_SA_BY_SPI
+	};
+
+	set_addr(&key.daddr, &id->daddr, id->family);
+	return xf_hash(sad->cfg.seed, &key, sizeof(key));
+}
+
+uint64_t xf_sad_hash_number(const struct xf_sad *sad, uint32_t spi, uint8_t proto)
+{
+	struct key key = { .number = spi, .proto = proto, .table = XF_SA_BY_NUMBER };
+
+	return xf_hash(sad->cfg.seed, &key, sizeof(key));
+}
+
+uint64_t xf_sad_hash_seq(const struct xf_sad *sad, uint32_t seq)
+{
+	struct key key = { .number = seq, .table = XF_SA_BY_SEQ };
+
+	return xf_hash(sad->cfg.seed, &key, sizeof(key));
+}
+
+uint64_t xf_sad_hash_ends(const struct xf_sad *sad, const struct xf_sa_id *id,
+			  const union xf_addr *saddr, uint32_t reqid)
+{
+	struct key key = { .number = reqid, .family = id->family, .table = XF_SA_BY_ENDS };
+
+	set_addr(&key.daddr, &id->daddr, id->family);
+	set_addr(&key.saddr, saddr, id->family);
+	return xf_hash(sad->cfg.seed, &key, sizeof(key));
+}
+
+uint64_t xf_sad_hash_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
+			  const union xf_addr *saddr)
+{
+	struct key key = { .family = id->family, .proto = id->proto, .table = XF_SA_BY_ADDR };
+
+	set_addr(&key.daddr, &id->daddr, id->family);
+	set_addr(&key.saddr, saddr, id->family);
+	return xf_hash(sad->cfg.seed, &key, sizeof(key));
+}
+
+static bool same_peer(const struct xf_sa_id *a, const struct xf_sa_id *b)
+{
+	return a->family == b->family && a->proto == b->proto &&
+	       xf_addr_equal(&a->daddr, &b->daddr, b->family);
+}
+
+struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark)
+{
+	struct xf_table_walk walk;
+	struct xf_sa *sa;
+
+	xf_table_first(&sad->tables[XF_SA_BY_SPI], xf_sad_hash_spi(sad, id), &walk);
+	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_SPI)); xf_table_next(&walk)) {
+		const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+
+		if (cfg->id.spi == id->spi && same_peer(&cfg->id, id) &&
+		    xf_mark_match(&cfg->mark, mark))
+			return sa;
+	}
+	return NULL;
+}
+
+void xf_sad_find_in_batch(const struct xf_sad *sad, const struct xf_sa_id *ids,
+			  const uint32_t *marks, unsigned n, struct xf_sa **out)
+{
+	for (unsigned i = 0; i < n; i++)
+		out[i] = xf_sad_find_in(sad, &ids[i], marks[i]);
+}
+
+struct xf_sa *xf_sad_find_by_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
+				  const union xf_addr *saddr, uint32_t mark)
+{
+	struct xf_table_walk walk;
+	struct xf_sa *sa;
+
+	xf_table_first(&sad->tables[XF_SA_BY_ADDR], xf_sad_hash_addr(sad, id, saddr), &walk);
+	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_ADDR)); xf_table_next(&walk)) {
+		const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+
+		if (same_peer(&cfg->id, id) && xf_addr_equal(&cfg->saddr, saddr, id->family) &&
+		    xf_mark_match(&cfg->mark, mark))
+			return sa;
+	}
+	return NULL;
+}
+
+/* What xf_sad_find_out() has met so far. */
+struct found {
+	struct xf_sa *best;
+	uint64_t add_s;
+	bool dying;
+	bool larval;
+};
+
+/* The kernel's xfrm_state_look_at(); of two equal ones the newest, first in the chain, stays. */
+static void look_at(struct found *found, struct xf_sa *sa, const struct xf_sa_config *cfg,
+		    const struct xf_flow *flow)
+{
+	enum xf_sa_state state = xf_sa_get_state(sa);
+	struct xf_lifetime_now now;
+	bool dying;
+
+	if (state == XF_SA_ACQ && !found->best)
+		found->larval = true;
+	if (state != XF_SA_VALID || cfg->pcpu != UINT32_MAX)
+		return;
+	if (cfg->sel.family &&
+	    (cfg->sel.family != flow->family || !xf_selector_match(&cfg->sel, flow)))
+		return;
+	dying = atomic_load_explicit(&sa->dying, memory_order_relaxed);
+	xf_sa_lifetime_now(sa, &now);
+	if (found->best &&
+	    (found->dying < dying || (found->dying == dying && found->add_s >= now.add_s)))
+		return;
+	found->best = sa;
+	found->dying = dying;
+	found->add_s = now.add_s;
+}
+
+static bool wanted(const struct xf_sa_config *cfg, const struct xf_sad_query *query,
+		   const union xf_addr *saddr)
+{
+	const struct xf_tmpl *tmpl = query->tmpl;
+	uint16_t family = tmpl->id.family;
+
+	return cfg->id.family == family && cfg->reqid == tmpl->reqid &&
+	       xf_mark_match(&cfg->mark, query->mark) && cfg->if_id == query->if_id &&
+	       !(cfg->flags & XF_SA_WILDRECV) &&
+	       xf_addr_equal(&cfg->id.daddr, query->daddr, family) &&
+	       xf_addr_equal(&cfg->saddr, saddr, family) && cfg->mode == tmpl->mode &&
+	       cfg->id.proto == tmpl->id.proto &&
+	       (tmpl->id.spi == 0 || cfg->id.spi == tmpl->id.spi);
+}
+
+static void look_between(const struct xf_sad *sad, const struct xf_sad_query *query,
+			 const union xf_addr *saddr, struct found *found)
+{
+	const struct xf_sa_id id = { .daddr = *query->daddr, .family = query->tmpl->id.family };
+	struct xf_table_walk walk;
+	struct xf_sa *sa;
+
+	xf_table_first(&sad->tables[XF_SA_BY_ENDS],
+		       xf_sad_hash_ends(sad, &id, saddr, query->tmpl->reqid), &walk);
+	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_ENDS)); xf_table_next(&walk)) {
+		const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+
+		if (wanted(cfg, query, saddr))
+			look_at(found, sa, cfg, query->flow);
+	}
+}
+
+struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_query *query,
+			      bool *larval)
+{
+	static const union xf_addr any;
+	struct found found = { 0 };
+
+	look_between(sad, query, query->saddr, &found);
+	/* Only when nothing is between the two ends does an SA from anywhere do. */
+	if (!found.best && !found.larval && !xf_addr_is_any(query->saddr, query->tmpl->id.family))
+		look_between(sad, query, &any, &found);
+	if (larval)
+		*larval = !found.best && found.larval;
+	return found.best;
+}

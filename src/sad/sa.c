@@ -1,0 +1,258 @@
+/*
+ * References: the table holds one until readers have left it, so an SA found in a read section
+ * has at least that one and xf_sa_get() cannot meet a count of zero.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "sa.h"
+
+/* The window of struct xfrm_replay_state has one word, whatever size was asked for. */
+#define LEGACY_WINDOW_MAX 32
+
+/* Times further off than this (126 years) are taken as never, or as long ago. */
+#define FAR_S 4000000000ll
+
+struct config_box {
+	struct xf_sa_config cfg;
+	struct xf_rcu_head rcu;
+};
+
+static const struct xf_sa_config *config_new(const struct xf_sa_config *cfg)
+{
+	struct config_box *box = calloc(1, sizeof(*box));
+
+	if (!box)
+		return NULL;
+	box->cfg = *cfg;
+	box->cfg.mark.v &= box->cfg.mark.m;
+	return &box->cfg;
+}
+
+static struct config_box *config_box(const struct xf_sa_config *cfg)
+{
+	return XF_CONTAINER_OF(cfg, struct config_box, cfg);
+}
+
+static void config_free(struct xf_rcu_head *head)
+{
+	free(XF_CONTAINER_OF(head, struct config_box, rcu));
+}
+
+static uint32_t window_of(const struct xf_sa_config *cfg)
+{
+	if (cfg->replay_esn_attr)
+		return xf_min_u32(cfg->replay_window, XF_REPLAY_WINDOW_MAX);
+	return xf_min_u32(cfg->replay_window, LEGACY_WINDOW_MAX);
+}
+
+static struct xf_replay *replay_new(const struct xf_sa_config *cfg)
+{
+	struct xf_replay *replay = malloc(xf_replay_size(window_of(cfg)));
+
+	if (replay)
+		xf_replay_init(replay, window_of(cfg), cfg->flags & XF_SA_ESN);
+	return replay;
+}
+
+static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg)
+{
+	struct xf_sa *sa = aligned_alloc(_Alignof(struct xf_sa), sizeof(*sa));
+
+	if (!sa)
+		return NULL;
+	memset(sa, 0, sizeof(*sa));
+	sa->replay = replay_new(cfg);
+	atomic_init(&sa->cfg, config_new(cfg));
+	if (!sa->replay || !xf_sa_cfg(sa)) {
+		free(sa->replay);
+		if (xf_sa_cfg(sa))
+			free(config_box(xf_sa_cfg(sa)));
+		free(sa);
+		return NULL;
+	}
+	return sa;
+}
+
+int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_state state,
+	      const uint8_t *seed, uint64_t now_ns, struct xf_sa **out)
+{
+	struct xf_sa *sa = sa_alloc(cfg);
+
+	if (!sa)
+		return -ENOMEM;
+	sa->key = key;
+	if (key)
+		xf_ivgen_init(&sa->ivgen, seed);
+	sa->add_ns = now_ns;
+	atomic_init(&sa->state, (int)state);
+	atomic_init(&sa->refs, 1);
+	atomic_init(&sa->add_s, XF_SA_UNSET);
+	atomic_init(&sa->use_s, XF_SA_UNSET);
+	*out = sa;
+	return 0;
+}
+
+static void sa_free(struct xf_sa *sa)
+{
+	xf_key_free(sa->key);
+	free(config_box(xf_sa_cfg(sa)));
+	free(sa->replay);
+	xf_wipe(sa, sizeof(*sa));
+	free(sa);
+}
+
+static void sa_free_deferred(struct xf_rcu_head *head)
+{
+	sa_free(XF_CONTAINER_OF(head, struct xf_sa, rcu));
+}
+
+struct xf_sa *xf_sa_get(struct xf_sa *sa)
+{
+	atomic_fetch_add_explicit(&sa->refs, 1, memory_order_relaxed);
+	return sa;
+}
+
+/* True for whoever put the last one. */
+static bool put_last(struct xf_sa *sa)
+{
+	return atomic_fetch_sub_explicit(&sa->refs, 1, memory_order_acq_rel) == 1;
+}
+
+void xf_sa_put(struct xf_sa *sa)
+{
+	if (put_last(sa))
+		xf_rcu_defer(&sa->rcu, sa_free_deferred);
+}
+
+void xf_sa_put_unseen(struct xf_sa *sa)
+{
+	if (put_last(sa))
+		sa_free(sa);
+}
+
+const struct xf_sa_config *xf_sa_cfg(const struct xf_sa *sa)
+{
+	return atomic_load_explicit(&sa->cfg, memory_order_acquire);
+}
+
+enum xf_sa_state xf_sa_get_state(const struct xf_sa *sa)
+{
+	return (enum xf_sa_state)atomic_load_explicit(&sa->state, memory_order_acquire);
+}
+
+const struct xf_key *xf_sa_key(const struct xf_sa *sa)
+{
+	return sa->key;
+}
+
+int xf_sa_reconfigure(struct xf_sa *sa, const struct xf_sa_config *cfg)
+{
+	const struct xf_sa_config *old = xf_sa_cfg(sa);
+	const struct xf_sa_config *new = config_new(cfg);
+
+	if (!new)
+		return -ENOMEM;
+	atomic_store_explicit(&sa->cfg, new, memory_order_release);
+	xf_rcu_defer(&config_box(old)->rcu, config_free);
+	return 0;
+}
+
+static uint64_t get(const _Atomic uint64_t *value)
+{
+	return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static void put(_Atomic uint64_t *value, uint64_t new)
+{
+	atomic_store_explicit(value, new, memory_order_relaxed);
+}
+
+static uint64_t wall_s(const struct xf_sa *sa, uint64_t ns)
+{
+	return sa->real_offset_s + ns / XF_NSEC_PER_SEC;
+}
+
+static int64_t mono_ns(const struct xf_sa *sa, uint64_t s)
+{
+	int64_t since_boot = (int64_t)(s - sa->real_offset_s);
+
+	if (since_boot > FAR_S)
+		since_boot = FAR_S;
+	if (since_boot < -FAR_S)
+		since_boot = -FAR_S;
+	return since_boot * (int64_t)XF_NSEC_PER_SEC;
+}
+
+int64_t xf_sa_added_ns(const struct xf_sa *sa)
+{
+	uint64_t set = get(&sa->add_s);
+
+	return set == XF_SA_UNSET ? (int64_t)sa->add_ns : mono_ns(sa, set);
+}
+
+bool xf_sa_used_ns(const struct xf_sa *sa, int64_t *ns)
+{
+	uint64_t set = get(&sa->use_s);
+	uint64_t first = get(&sa->use_ns);
+
+	*ns = set == XF_SA_UNSET ? (int64_t)first : mono_ns(sa, set);
+	return set != XF_SA_UNSET || first != 0;
+}
+
+void xf_sa_lifetime_now(const struct xf_sa *sa, struct xf_lifetime_now *out)
+{
+	uint64_t first_use = get(&sa->use_ns);
+
+	out->bytes = get(&sa->bytes);
+	out->packets = get(&sa->packets);
+	out->add_s = get(&sa->add_s);
+	if (out->add_s == XF_SA_UNSET)
+		out->add_s = wall_s(sa, sa->add_ns);
+	out->use_s = get(&sa->use_s);
+	if (out->use_s == XF_SA_UNSET)
+		out->use_s = first_use ? wall_s(sa, first_use) : 0;
+}
+
+void xf_sa_set_lifetime_now(struct xf_sa *sa, const struct xf_lifetime_now *now)
+{
+	put(&sa->bytes, now->bytes);
+	put(&sa->packets, now->packets);
+	put(&sa->add_s, now->add_s);
+	put(&sa->use_ns, 0);
+	put(&sa->use_s, now->use_s ? now->use_s : XF_SA_UNSET);
+}
+
+uint64_t xf_sa_last_used_s(const struct xf_sa *sa)
+{
+	uint64_t last = get(&sa->last_ns);
+
+	return last ? wall_s(sa, last) : 0;
+}
+
+void xf_sa_get_stats(const struct xf_sa *sa, struct xf_sa_stats *out)
+{
+	out->replay_window = atomic_load_explicit(&sa->stat_replay_window, memory_order_relaxed);
+	out->replay = atomic_load_explicit(&sa->stat_replay, memory_order_relaxed);
+	out->integrity_failed = atomic_load_explicit(&sa->stat_integrity, memory_order_relaxed);
+	for (unsigned i = 0; i < XF_DROP_MAX; i++)
+		out->drops[i] = get(&sa->drops[i]);
+}
+
+void xf_sa_set_path_mtu(struct xf_sa *sa, uint32_t mtu, uint64_t expires_ns)
+{
+	uint32_t floor = xf_sa_cfg(sa)->id.family == XF_AF_INET6 ? 1280 : 576;
+
+	if (mtu && mtu < floor)
+		mtu = floor;
+	put(&sa->path_mtu_expires_ns, expires_ns);
+	atomic_store_explicit(&sa->path_mtu, mtu, memory_order_release);
+}
+
+uint32_t xf_sa_path_mtu(const struct xf_sa *sa, uint64_t now_ns)
+{
+	uint32_t mtu = atomic_load_explicit(&sa->path_mtu, memory_order_acquire);
+	uint64_t expires_ns = get(&sa->path_mtu_expires_ns);
+
+	return expires_ns && now_ns >= expires_ns ? 0 : mtu;
+}

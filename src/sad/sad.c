@@ -1,0 +1,318 @@
+#include <errno.h>
+#include <stdlib.h>
+
+#include "db.h"
+
+/* As the kernel's: what GETSADINFO shows. */
+#define BUCKETS_MIN 8
+#define BUCKETS_MAX (1024 * 1024)
+
+#define SLOTS_MIN 16
+
+bool xf_sad_proto_match(uint8_t proto, uint8_t wanted)
+{
+	if (wanted == XF_SAD_PROTO_IPSEC)
+		return proto == XF_IPPROTO_AH || proto == XF_IPPROTO_ESP ||
+		       proto == XF_IPPROTO_COMP;
+	return wanted == 0 || proto == wanted;
+}
+
+struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
+{
+	struct xf_sad *sad = calloc(1, sizeof(*sad));
+
+	if (!sad)
+		return NULL;
+	sad->cfg = *cfg;
+	for (unsigned i = 0; i < XF_SA_TABLES; i++) {
+		if (xf_table_init(&sad->tables[i], BUCKETS_MIN) == 0)
+			continue;
+		while (i > 0)
+			xf_table_fini(&sad->tables[--i]);
+		free(sad);
+		return NULL;
+	}
+	return sad;
+}
+
+void xf_sad_free(struct xf_sad *sad)
+{
+	struct xf_sa *sa, *next;
+
+	if (!sad)
+		return;
+	xf_sad_flush(sad, 0);
+	for (sa = atomic_load(&sad->stack.top); sa; sa = next) {
+		next = sa->stack_next;
+		xf_sa_put(sa);
+	}
+	xf_rcu_drain();
+	for (unsigned i = 0; i < XF_SA_TABLES; i++)
+		xf_table_fini(&sad->tables[i]);
+	xf_heap_fini(&sad->due);
+	free(sad->slots);
+	free(sad);
+}
+
+/* Close the gaps that SAs left when they went away. */
+static void pack_slots(struct xf_sad *sad)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < sad->nslots; i++) {
+		if (!sad->slots[i].sa)
+			continue;
+		sad->slots[n] = sad->slots[i];
+		sad->slots[n].sa->links.slot = n;
+		n++;
+	}
+	sad->nslots = n;
+}
+
+static int reserve_slot(struct xf_sad *sad)
+{
+	size_t max = sad->slots_max ? sad->slots_max * 2 : SLOTS_MIN;
+	struct xf_sad_slot *slots;
+
+	if (sad->nslots < sad->slots_max)
+		return 0;
+	if (sad->slots_max && sad->count <= sad->slots_max / 2) {
+		pack_slots(sad);
+		return 0;
+	}
+	slots = realloc(sad->slots, max * sizeof(*slots));
+	if (!slots)
+		return -ENOMEM;
+	sad->slots = slots;
+	sad->slots_max = max;
+	return 0;
+}
+
+static int reserve(struct xf_sad *sad)
+{
+	int err = reserve_slot(sad);
+
+	return err ? err : xf_heap_reserve(&sad->due, sad->count + 1);
+}
+
+int xf_sad_check_room(const struct xf_sad *sad, uint32_t leaving, const char **why)
+{
+	if (sad->cfg.max_sas == 0 || sad->count - leaving < sad->cfg.max_sas)
+		return 0;
+	if (why)
+		*why = "The SAD holds its maximum of SAs";
+	return -ENOSPC;
+}
+
+static void link_table(struct xf_sad *sad, struct xf_sa *sa, enum xf_sa_table table, uint64_t hash)
+{
+	xf_table_add(&sad->tables[table], &sa->links.table[table], hash);
+	sa->links.in_tables |= (uint8_t)(1u << table);
+}
+
+static void link_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_sa_id *id)
+{
+	link_table(sad, sa, XF_SA_BY_SPI, xf_sad_hash_spi(sad, id));
+	link_table(sad, sa, XF_SA_BY_NUMBER, xf_sad_hash_number(sad, id->spi, id->proto));
+}
+
+static void grow(struct xf_sad *sad)
+{
+	uint32_t size = xf_table_size(&sad->tables[0]);
+
+	if (sad->count < size || size >= BUCKETS_MAX)
+		return;
+	for (unsigned i = 0; i < XF_SA_TABLES; i++)
+		xf_table_grow(&sad->tables[i]);
+}
+
+int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	struct xf_sa_links *links = &sa->links;
+	int err = reserve(sad);
+
+	if (err)
+		return err;
+	sa->real_offset_s = sad->cfg.real_offset_s;
+	sa->stack = &sad->stack;
+	links->id = ++sad->last_id;
+	links->slot = sad->nslots;
+	sad->slots[sad->nslots++] = (struct xf_sad_slot){ links->id, sa };
+	sad->count++;
+	link_table(sad, sa, XF_SA_BY_ENDS,
+		   xf_sad_hash_ends(sad, &cfg->id, &cfg->saddr, cfg->reqid));
+	link_table(sad, sa, XF_SA_BY_ADDR, xf_sad_hash_addr(sad, &cfg->id, &cfg->saddr));
+	if (cfg->seq)
+		link_table(sad, sa, XF_SA_BY_SEQ, xf_sad_hash_seq(sad, cfg->seq));
+	if (cfg->id.spi)
+		link_spi(sad, sa, &cfg->id);
+	xf_sad_reschedule(sad, sa);
+	grow(sad);
+	return 0;
+}
+
+int xf_sad_set_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_sa_config *cfg)
+{
+	int err = xf_sa_reconfigure(sa, cfg);
+
+	if (err == 0)
+		link_spi(sad, sa, &cfg->id);
+	return err;
+}
+
+void xf_sad_reschedule(struct xf_sad *sad, struct xf_sa *sa)
+{
+	const struct xf_lifetime *life = &xf_sa_cfg(sa)->life;
+
+	if (life->soft_add_s || life->hard_add_s || life->soft_use_s || life->hard_use_s)
+		xf_heap_set(&sad->due, &sa->links.due, 0);
+	else
+		xf_heap_del(&sad->due, &sa->links.due);
+}
+
+/* The SA that @cfg would collide with (the kernel's __xfrm_state_locate()). */
+static struct xf_sa *locate(const struct xf_sad *sad, const struct xf_sa_config *cfg)
+{
+	uint32_t mark = cfg->mark.v & cfg->mark.m;
+
+	if (xf_sad_proto_match(cfg->id.proto, XF_SAD_PROTO_IPSEC))
+		return xf_sad_find_in(sad, &cfg->id, mark);
+	return xf_sad_find_by_addr(sad, &cfg->id, &cfg->saddr, mark);
+}
+
+/* The larval SA that @cfg is the answer to: it goes away once the answer is there. */
+static struct xf_sa *answered_by(const struct xf_sad *sad, const struct xf_sa_config *cfg)
+{
+	struct xf_sa *larval;
+
+	if (!xf_sad_proto_match(cfg->id.proto, XF_SAD_PROTO_IPSEC))
+		return NULL;
+	larval = cfg->seq ? xf_sad_larval_by_seq(sad, cfg) : NULL;
+	if (larval && xf_sa_cfg(larval)->id.proto == cfg->id.proto &&
+	    xf_addr_equal(&xf_sa_cfg(larval)->id.daddr, &cfg->id.daddr, cfg->id.family))
+		return larval;
+	return xf_sad_larval_like(sad, cfg);
+}
+
+int xf_sad_add(struct xf_sad *sad, struct xf_sa *sa, const char **why)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	struct xf_sa *larval;
+	int err;
+
+	if (locate(sad, cfg))
+		return -EEXIST;
+	larval = answered_by(sad, cfg);
+	err = xf_sad_check_room(sad, larval != NULL, why);
+	if (err == 0)
+		err = xf_sad_insert(sad, sa);
+	if (err == 0 && larval)
+		xf_sad_del(sad, larval);
+	return err;
+}
+
+/* The kernel's xfrm_state_update(), for an SA with keys. */
+static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa_config *want)
+{
+	struct xf_sa_config cfg = *xf_sa_cfg(old);
+	int64_t used_ns;
+	int err;
+
+	if (xf_sa_get_state(old) != XF_SA_VALID || want->encap.type != cfg.encap.type)
+		return -EINVAL;
+	cfg.encap = want->encap;
+	if (want->has_coaddr && cfg.has_coaddr)
+		cfg.coaddr = want->coaddr;
+	if (!xf_sad_proto_match(cfg.id.proto, XF_SAD_PROTO_IPSEC))
+		cfg.sel = want->sel;
+	cfg.life = want->life;
+	if (want->set_mark.m || want->set_mark.v)
+		cfg.set_mark = want->set_mark;
+	if (want->if_id)
+		cfg.if_id = want->if_id;
+	err = xf_sa_reconfigure(old, &cfg);
+	if (err)
+		return err;
+	atomic_store(&old->dying, false);
+	xf_sad_reschedule(sad, old);
+	if (xf_sa_used_ns(old, &used_ns))
+		xf_sa_check_limits(old, &cfg);
+	return 0;
+}
+
+/* @sa takes the place of the larval SA @old. */
+static int replace(struct xf_sad *sad, struct xf_sa *old, struct xf_sa *sa)
+{
+	int err = xf_sad_insert(sad, sa);
+
+	if (err == 0)
+		xf_sad_del(sad, old);
+	return err;
+}
+
+int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	struct xf_sa *old = locate(sad, cfg);
+	bool larval = old && xf_sa_get_state(old) == XF_SA_ACQ;
+	int err;
+
+	/* A larval SA takes any direction when none is given; one with keys keeps its own. */
+	if (!old || ((!larval || cfg->dir) && xf_sa_cfg(old)->dir != cfg->dir))
+		return -ESRCH;
+	err = larval ? replace(sad, old, sa) : reconfigure(sad, old, cfg);
+	if (err)
+		return err;
+	*now = larval ? sa : old;
+	if (!larval)
+		xf_sa_put(sa);
+	return 0;
+}
+
+static void left_table(struct xf_rcu_head *head)
+{
+	xf_sa_put_unseen(XF_CONTAINER_OF(head, struct xf_sa, rcu));
+}
+
+int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa)
+{
+	struct xf_sa_links *links = &sa->links;
+
+	if (!links->id || sa->stack != &sad->stack)
+		return -ESRCH;
+	atomic_store_explicit(&sa->state, XF_SA_DEAD, memory_order_release);
+	for (unsigned i = 0; i < XF_SA_TABLES; i++) {
+		if (links->in_tables >> i & 1)
+			xf_table_del(&sad->tables[i], &links->table[i]);
+	}
+	links->in_tables = 0;
+	xf_heap_del(&sad->due, &links->due);
+	sad->slots[links->slot].sa = NULL;
+	links->id = 0;
+	sad->count--;
+	xf_rcu_defer(&sa->rcu, left_table);
+	return 0;
+}
+
+unsigned xf_sad_flush(struct xf_sad *sad, uint8_t proto)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < sad->nslots; i++) {
+		struct xf_sa *sa = sad->slots[i].sa;
+
+		if (!sa || !xf_sad_proto_match(xf_sa_cfg(sa)->id.proto, proto))
+			continue;
+		xf_sad_del(sad, sa);
+		n++;
+	}
+	return n;
+}
+
+void xf_sad_get_info(const struct xf_sad *sad, struct xf_sad_info *out)
+{
+	out->count = sad->count;
+	out->buckets = xf_table_size(&sad->tables[0]);
+	out->buckets_max = BUCKETS_MAX;
+}

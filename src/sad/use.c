@@ -1,0 +1,184 @@
+/*
+ * What a worker does to an SA for each packet: sequence number, limits, window, counters.
+ */
+#include "sa.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#define RELAX() __builtin_ia32_pause()
+#else
+#define RELAX() ((void)0)
+#endif
+
+/* The last number that may be handed out; counted in 64 bits also where the wire has 32. */
+static uint64_t last_usable_seq(const struct xf_sa_config *cfg)
+{
+	if (cfg->flags & XF_SA_ESN || cfg->extra_flags & XF_SA_OSEQ_MAY_WRAP)
+		return UINT64_MAX;
+	return UINT32_MAX;
+}
+
+enum xf_drop xf_sa_take_seq(struct xf_sa *sa, const struct xf_sa_config *cfg, uint64_t *seq)
+{
+	uint64_t last = atomic_load_explicit(&sa->seq_out, memory_order_relaxed);
+	uint64_t limit = last_usable_seq(cfg);
+
+	do {
+		if (last >= limit)
+			return XF_DROP_OUT_STATE_SEQ;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&sa->seq_out, &last, last + 1, memory_order_relaxed, memory_order_relaxed));
+	*seq = cfg->flags & XF_SA_ESN ? last + 1 : (uint32_t)(last + 1);
+	return XF_PASS;
+}
+
+/* Tell the control thread; the stack holds a reference until it has looked. */
+static void want_attention(struct xf_sa *sa, enum xf_sa_attention why)
+{
+	struct xf_sa *top;
+
+	if (atomic_fetch_or_explicit(&sa->attention, why, memory_order_acq_rel) || !sa->stack)
+		return;
+	xf_sa_get(sa);
+	top = atomic_load_explicit(&sa->stack->top, memory_order_relaxed);
+	do {
+		sa->stack_next = top;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&sa->stack->top, &top, sa, memory_order_release, memory_order_relaxed));
+}
+
+bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_config *cfg)
+{
+	const struct xf_lifetime *life = &cfg->life;
+	uint64_t bytes = atomic_load_explicit(&sa->bytes, memory_order_relaxed);
+	uint64_t packets = atomic_load_explicit(&sa->packets, memory_order_relaxed);
+	int valid = XF_SA_VALID;
+
+	if (bytes >= life->hard_bytes || packets >= life->hard_packets) {
+		if (atomic_compare_exchange_strong(&sa->state, &valid, XF_SA_EXPIRED))
+			want_attention(sa, XF_SA_HARD_HIT);
+		return false;
+	}
+	if ((bytes >= life->soft_bytes || packets >= life->soft_packets) &&
+	    !atomic_load_explicit(&sa->dying, memory_order_relaxed) &&
+	    !atomic_exchange(&sa->dying, true))
+		want_attention(sa, XF_SA_SOFT_HIT);
+	return true;
+}
+
+static void note_use(struct xf_sa *sa, uint64_t now_ns)
+{
+	uint64_t none = 0;
+
+	if (atomic_load_explicit(&sa->use_ns, memory_order_relaxed) == 0)
+		atomic_compare_exchange_strong_explicit(&sa->use_ns, &none, now_ns ? now_ns : 1,
+							memory_order_relaxed, memory_order_relaxed);
+}
+
+static enum xf_drop not_valid(enum xf_sa_state state, bool out)
+{
+	if (out)
+		return XF_DROP_OUT_STATE_INVALID;
+	return state == XF_SA_ACQ ? XF_DROP_ACQUIRE_ERROR : XF_DROP_IN_STATE_INVALID;
+}
+
+enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_config *cfg, bool out,
+			 uint64_t now_ns)
+{
+	enum xf_sa_state state = xf_sa_get_state(sa);
+
+	if (cfg->dir != XF_SA_DIR_ANY && cfg->dir != (out ? XF_SA_DIR_OUT : XF_SA_DIR_IN))
+		return out ? XF_DROP_OUT_STATE_DIR : XF_DROP_IN_STATE_DIR;
+	if (state != XF_SA_VALID)
+		return not_valid(state, out);
+	note_use(sa, now_ns);
+	if (!xf_sa_check_limits(sa, cfg))
+		return out ? XF_DROP_OUT_STATE_EXPIRED : XF_DROP_IN_STATE_EXPIRED;
+	return XF_PASS;
+}
+
+void xf_sa_count(struct xf_sa *sa, uint32_t bytes, uint64_t now_ns)
+{
+	atomic_fetch_add_explicit(&sa->bytes, bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&sa->packets, 1, memory_order_relaxed);
+	atomic_store_explicit(&sa->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
+}
+
+static void lock(struct xf_sa *sa)
+{
+	while (atomic_flag_test_and_set_explicit(&sa->replay_lock, memory_order_acquire))
+		RELAX();
+}
+
+static void unlock(struct xf_sa *sa)
+{
+	atomic_flag_clear_explicit(&sa->replay_lock, memory_order_release);
+}
+
+/* As struct xfrm_stats has it: a zero is neither late nor seen. */
+static void count_refused(struct xf_sa *sa, uint64_t seq)
+{
+	uint64_t top = __atomic_load_n(&sa->replay->top, __ATOMIC_RELAXED);
+
+	if (seq == 0)
+		return;
+	if (seq < top && top - seq >= sa->replay->window)
+		atomic_fetch_add_explicit(&sa->stat_replay_window, 1, memory_order_relaxed);
+	else
+		atomic_fetch_add_explicit(&sa->stat_replay, 1, memory_order_relaxed);
+}
+
+uint64_t xf_sa_infer_seq(struct xf_sa *sa, uint32_t seq_low)
+{
+	return xf_replay_infer(sa->replay, seq_low);
+}
+
+enum xf_drop xf_sa_replay_check(struct xf_sa *sa, uint64_t seq)
+{
+	enum xf_drop drop = xf_replay_check(sa->replay, seq);
+
+	if (drop != XF_PASS)
+		count_refused(sa, seq);
+	return drop;
+}
+
+enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq)
+{
+	enum xf_drop drop;
+
+	lock(sa);
+	drop = xf_replay_commit(sa->replay, seq);
+	if (drop != XF_PASS)
+		count_refused(sa, seq);
+	unlock(sa);
+	return drop;
+}
+
+void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+
+	memset(out, 0, sizeof(*out));
+	out->seq_out = atomic_load_explicit(&sa->seq_out, memory_order_relaxed);
+	if (!(cfg->flags & XF_SA_ESN))
+		out->seq_out = (uint32_t)out->seq_out;
+	lock(sa);
+	out->seq_in = sa->replay->top;
+	if (cfg->replay_esn_attr) {
+		out->nwords = (sa->replay->window + 31) / 32;
+		xf_replay_store(sa->replay, out->bmp, out->nwords);
+	} else {
+		out->bitmap = xf_replay_store32(sa->replay);
+	}
+	unlock(sa);
+}
+
+void xf_sa_set_replay_state(struct xf_sa *sa, const struct xf_sa_replay_state *state)
+{
+	atomic_store_explicit(&sa->seq_out, state->seq_out, memory_order_relaxed);
+	lock(sa);
+	if (xf_sa_cfg(sa)->replay_esn_attr)
+		xf_replay_load(sa->replay, state->seq_in, state->bmp, state->nwords);
+	else
+		xf_replay_load32(sa->replay, (uint32_t)state->seq_in, state->bitmap);
+	unlock(sa);
+}

@@ -1,0 +1,32 @@
+#include "db.h"
+
+/* How many slots hold SAs that came before number @id. */
+static size_t slots_before(const struct xf_sad *sad, uint64_t id)
+{
+	size_t low = 0, high = sad->nslots;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (sad->slots[middle].id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+bool xf_sad_walk(const struct xf_sad *sad, uint64_t *cursor,
+		 bool (*visit)(void *arg, struct xf_sa *sa), void *arg)
+{
+	size_t i = *cursor ? slots_before(sad, *cursor) : sad->nslots;
+
+	while (i-- > 0) {
+		if (!sad->slots[i].sa)
+			continue;
+		*cursor = sad->slots[i].id;
+		if (!visit(arg, sad->slots[i].sa))
+			return true;
+	}
+	return false;
+}
