@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The traffic of the interop matrix, on both sides.
 
-  agent.py serve [--encap]        TCP server on port 7700; --encap: own UDP port 4500 for ESP (RFC 3948)
-  agent.py transfer HOST          send bytes, receive bytes, compare checksums; exit status 0: same
+  agent.py serve [--encap]    TCP server on port 7700; --encap: and UDP port 4500 for ESP (RFC 3948)
+  agent.py transfer HOST      send bytes, receive bytes, compare checksums; exit status 0: same
 """
 import hashlib
 import socket

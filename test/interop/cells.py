@@ -1,4 +1,4 @@
-"""The cells of the interop matrix: which suite in which mode, and the ip commands that set it up."""
+"""The cells of the interop matrix: which suite in which mode, and the ip commands for it."""
 import hashlib
 import itertools
 from collections import namedtuple
@@ -144,7 +144,8 @@ def ground(side, device, neighbour):
         nodad = " nodad" if family == 6 else ""
         lines += [f"{ip} addr replace {outer[own]}/{24 if family == 4 else 64} dev {device}{nodad}",
                   f"{ip} addr replace {inner[own]}/{inner_len} dev lo{nodad}",
-                  f"{ip} neigh replace {outer[other]} dev {device} lladdr {neighbour} nud permanent",
+                  f"{ip} neigh replace {outer[other]} dev {device} lladdr {neighbour}"
+                  " nud permanent",
                   f"{ip} route replace {net.format(other + 1)} via {outer[other]} dev {device}"
                   f" src {inner[own]}"]
     return "\n".join(["set -e", f"ip link set {device} up", *lines]) + "\n"

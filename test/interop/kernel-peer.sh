@@ -30,7 +30,8 @@ setup() {
 	fi
 	rm -rf "$cache" && mkdir -p "$cache" && cd "$cache" || fail "cannot make $cache"
 	# Not installed, only unpacked: it must not get in the way of the host's own kernel tools.
-	if ! apt-get -q=2 -o APT::Sandbox::User=root download user-mode-linux >download.log 2>&1; then
+	if ! apt-get -q=2 -o APT::Sandbox::User=root download user-mode-linux >download.log 2>&1
+	then
 		echo "skip: apt-get download user-mode-linux: $(tail -1 download.log)"
 		return 77
 	fi
@@ -45,7 +46,8 @@ setup() {
 # Alive, and not a zombie that nobody waited for.
 alive() {
 	local state
-	state=$(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$(cat "$dir/pid" 2>/dev/null)/status" 2>/dev/null)
+	state=$(cat "$dir/pid" 2>/dev/null) || return 1
+	state=$(sed -n 's/^State:\t\(.\).*/\1/p' "/proc/$state/status" 2>/dev/null)
 	[ -n "$state" ] && [[ $state != [ZX] ]]
 }
 

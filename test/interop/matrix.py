@@ -64,8 +64,8 @@ class Kernel:
     def prepare(self):
         done = self.sh(cells.ground(self.side, self.device, MACS[1 - self.side])
                        + f"python3 -u {AGENT} serve --encap >/run/agent 2>&1 &\n"
-                       "for n in 1 2 3 4 5 6 7 8 9; do sleep 0.3; ss -ltn | grep -q :7700 && exit 0;"
-                       " done; cat /run/agent; exit 1\n")
+                       "for n in 1 2 3 4 5 6 7 8 9; do sleep 0.3\n"
+                       "ss -ltn | grep -q :7700 && exit 0; done; cat /run/agent; exit 1\n")
         if done.returncode:
             raise RuntimeError(f"kernel peer: {done.stdout}")
 

@@ -24,7 +24,7 @@ static char state[1 << 14];
 
 static long set_xstate(long pid, void *note, struct iovec *given)
 {
-	struct iovec whole = {state, sizeof(state)};
+	struct iovec whole = { state, sizeof(state) };
 	uint64_t valid;
 
 	if (syscall(SYS_ptrace, (long)PTRACE_GETREGSET, pid, note, &whole) < 0)
