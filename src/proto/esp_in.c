@@ -18,11 +18,8 @@
 static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_config *cfg, uint32_t udp_len,
 			     uint64_t now_ns)
 {
-	enum xf_drop drop;
+	enum xf_drop drop = xf_sa_check(sa, cfg, false, now_ns);
 
-	if (cfg->dir == XF_SA_DIR_OUT)
-		return XF_DROP_IN_STATE_DIR;
-	drop = xf_sa_check(sa, cfg, false, now_ns);
 	if (drop != XF_PASS)
 		return drop;
 	if ((cfg->encap.type != 0) != (udp_len != 0))
@@ -165,7 +162,6 @@ static enum xf_drop leave_tunnel(struct xf_esp_op *op, const struct xf_sa_config
 	xf_pkt_trim_back(pkt, pkt->len - op->ip.total_len);
 	if (xf_tunnel_set_tos(pkt, &op->ip, xf_tunnel_decap_tos(cfg, outer_tos, op->ip.tos)) < 0)
 		return XF_DROP_IN_BUFFER;
-	pkt->family = family;
 	return XF_PASS;
 }
 
@@ -198,7 +194,8 @@ enum xf_drop xf_esp_in_finish(struct xf_esp_op *op, uint64_t now_ns)
 		return drop;
 	xf_sa_count(op->sa, op->pkt->len - op->text_off, now_ns);
 	op->pkt->mark = xf_sa_mark(cfg, op->pkt->mark);
-	if (cfg->mode == XF_MODE_TUNNEL)
-		return leave_tunnel(op, cfg, next_hdr);
-	return leave_transport(op, next_hdr);
+	drop = cfg->mode == XF_MODE_TUNNEL ? leave_tunnel(op, cfg, next_hdr)
+					   : leave_transport(op, next_hdr);
+	op->pkt->family = op->ip.family;
+	return drop;
 }

@@ -29,15 +29,6 @@ struct plan {
 	uint8_t *tail;
 };
 
-static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_config *cfg, uint64_t now_ns)
-{
-	if (cfg->dir == XF_SA_DIR_IN)
-		return XF_DROP_OUT_STATE_DIR;
-	if (cfg->id.proto != XF_IPPROTO_ESP)
-		return XF_DROP_OUT_STATE_PROTO;
-	return xf_sa_check(sa, cfg, true, now_ns);
-}
-
 /* RFC 4303 s3.1: fragments are tunnelled, but transport mode takes whole datagrams only. */
 static bool mode_takes(const struct xf_sa_config *cfg, const struct xf_ip_info *ip)
 {
@@ -67,6 +58,8 @@ static enum xf_drop make_plan(struct xf_sa *sa, const struct xf_sa_config *cfg,
 {
 	uint32_t len;
 
+	if (cfg->id.proto != XF_IPPROTO_ESP)
+		return XF_DROP_OUT_STATE_PROTO;
 	if (!mode_takes(cfg, ip))
 		return XF_DROP_OUT_STATE_MODE;
 	plan_lengths(sa, cfg, ip, now_ns, plan);
@@ -168,7 +161,7 @@ enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, const stru
 {
 	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
 	struct plan plan = { .gap = NULL, .tail = NULL };
-	enum xf_drop drop = check_sa(sa, cfg, now_ns);
+	enum xf_drop drop = xf_sa_check(sa, cfg, true, now_ns);
 
 	if (drop == XF_PASS)
 		drop = make_plan(sa, cfg, ip, now_ns, &plan);
