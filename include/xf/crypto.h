@@ -95,9 +95,9 @@ struct xf_crypto_ctx;
 struct xf_crypto_provider {
 	const char *name;
 	int preference; /* higher is taken first among those that have the suite */
-	/* Can it run on this CPU? Called once. */
+	/* Can it run on this CPU? Any thread may ask, and again. */
 	bool (*usable)(void);
-	/* Does it have @suite? */
+	/* Does it have @suite, on this CPU? */
 	bool (*has)(const struct xf_suite *suite);
 	/* Bytes that key_expand() needs behind struct xf_key. */
 	size_t (*expanded_size)(const struct xf_suite *suite);

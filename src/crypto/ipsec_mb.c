@@ -53,12 +53,14 @@ static IMB_MGR *new_key_mgr(void)
 
 static bool imb_usable(void)
 {
+	static atomic_bool refused;
 	IMB_MGR *none = NULL;
 	IMB_MGR *mgr;
 
-	if (atomic_load(&key_mgr))
-		return true;
+	if (atomic_load(&key_mgr) || atomic_load(&refused))
+		return !atomic_load(&refused);
 	mgr = new_key_mgr();
+	atomic_store(&refused, !mgr);
 	/* Of threads that come at once, the first one's manager stays. */
 	if (mgr && !atomic_compare_exchange_strong(&key_mgr, &none, mgr))
 		free_mb_mgr(mgr);
@@ -70,7 +72,7 @@ static bool imb_has(const struct xf_suite *suite)
 	/* The library's CCM knows keys of 128 and 256 bits. */
 	if (suite->cipher == XF_CIPHER_AES_CCM && suite->cipher_key_len == 24)
 		return false;
-	return suite->cipher < XF_CIPHER_MAX && suite->auth < XF_AUTH_MAX;
+	return imb_usable() && suite->cipher < XF_CIPHER_MAX && suite->auth < XF_AUTH_MAX;
 }
 
 static bool is_gcm(enum xf_cipher cipher)

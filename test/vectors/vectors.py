@@ -140,8 +140,8 @@ def chacha(root, out):
             else:
                 out.add(name=label(path, r), cipher="chacha", key=r["key"], nonce=nonce, aad=aad,
                         plain=text_or_hex(r.get("in", r.get("plaintext", ""))),
-                        text=text_or_hex(r.get("ct", r.get("ciphertext", ""))), icv=text_or_hex(r["tag"]),
-                        forged="result" in r)
+                        text=text_or_hex(r.get("ct", r.get("ciphertext", ""))),
+                        icv=text_or_hex(r["tag"]), forged="result" in r)
 
 
 def hmac(root, out):

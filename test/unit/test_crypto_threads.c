@@ -1,0 +1,127 @@
+/*
+ * One key, many threads: each with its own context, all with the same answer. Worth most under
+ * ThreadSanitizer.
+ */
+#include "crypto_util.h"
+
+#include <pthread.h>
+
+#define THREADS 4
+#define ROUNDS 20
+#define LEN 304 /* whole blocks, for CBC */
+
+static struct xf_suite suites[MAX_SUITES];
+static unsigned nsuites;
+static struct xf_key *keys[MAX_SUITES];
+static const struct xf_crypto_provider *provider;
+
+/* What a thread made: the last block of the text and the ICV, per suite. */
+struct worker {
+	pthread_t thread;
+	uint8_t text[MAX_SUITES][LEN];
+	uint8_t icv[MAX_SUITES][XF_ICV_MAX];
+};
+static struct worker workers[THREADS];
+
+/* The same plain text, nonce and aad in every thread; no random numbers here. */
+static void run_key(struct engine *engine, unsigned suite, struct worker *worker)
+{
+	uint8_t mem[XF_AAD_MAX + LEN] = { 0 };
+	struct xf_buf buf = { .mem = mem, .size = sizeof(mem), .refs = 1 };
+	struct xf_crypto_op op = { .key = keys[suite], .len = LEN, .encrypt = true, .aad_len = 8 };
+	struct xf_seg seg = { .data = mem + op.aad_len, .len = LEN, .buf = &buf };
+	struct xf_crypto_op *ops = &op;
+
+	op.src = op.dst = &seg;
+	op.nsrc = op.ndst = 1;
+	op.nonce[15] = 1;
+	engine->provider->submit(engine->ctx, &ops, 1);
+	while (!engine->provider->complete(engine->ctx, &ops, 1))
+		;
+	memcpy(worker->text[suite], seg.data, LEN);
+	memcpy(worker->icv[suite], op.icv, sizeof(op.icv));
+}
+
+static void *work(void *arg)
+{
+	struct engine engine = { .provider = provider, .ctx = provider->ctx_new(provider) };
+
+	if (!engine.ctx)
+		return NULL;
+	for (unsigned round = 0; round < ROUNDS; round++)
+		for (unsigned i = 0; i < nsuites; i++)
+			if (keys[i])
+				run_key(&engine, i, arg);
+	engine_close(&engine);
+	return arg;
+}
+
+static void compare_threads(void)
+{
+	for (unsigned t = 1; t < THREADS; t++) {
+		assert_memory_equal(workers[t].text, workers[0].text, sizeof(workers[t].text));
+		assert_memory_equal(workers[t].icv, workers[0].icv, sizeof(workers[t].icv));
+	}
+}
+
+static void keys_are_shared(void **state)
+{
+	(void)state;
+	for (unsigned p = 0; (provider = xf_crypto_providers()[p]); p++) {
+		if (!provider->usable())
+			continue;
+		memset(workers, 0, sizeof(workers));
+		for (unsigned i = 0; i < nsuites; i++)
+			keys[i] = provider->has(&suites[i]) ? make_key(&suites[i], provider, i)
+							    : NULL;
+		for (unsigned t = 0; t < THREADS; t++)
+			assert_int_equal(
+				pthread_create(&workers[t].thread, NULL, work, &workers[t]), 0);
+		for (unsigned t = 0; t < THREADS; t++) {
+			void *done;
+
+			assert_int_equal(pthread_join(workers[t].thread, &done), 0);
+			assert_ptr_equal(done, &workers[t]);
+		}
+		compare_threads();
+		for (unsigned i = 0; i < nsuites; i++)
+			xf_key_free(keys[i]);
+	}
+}
+
+/* All at once ask for the best provider, which nobody has asked before. */
+static void *choose(void *arg)
+{
+	const struct xf_suite *suite = arg;
+	struct xf_key *key = make_key(suite, NULL, 1);
+	bool best = key->provider == xf_crypto_best(suite);
+
+	xf_key_free(key);
+	return best ? arg : NULL;
+}
+
+static void choice_without_a_lock(void **state)
+{
+	pthread_t threads[THREADS];
+
+	(void)state;
+	for (unsigned t = 0; t < THREADS; t++)
+		assert_int_equal(pthread_create(&threads[t], NULL, choose, &suites[0]), 0);
+	for (unsigned t = 0; t < THREADS; t++) {
+		void *done;
+
+		assert_int_equal(pthread_join(threads[t], &done), 0);
+		assert_ptr_equal(done, &suites[0]);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(choice_without_a_lock),
+		cmocka_unit_test(keys_are_shared),
+	};
+
+	nsuites = all_suites(suites);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
