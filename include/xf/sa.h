@@ -160,9 +160,13 @@ void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out);
 void xf_sa_set_replay_state(struct xf_sa *sa, const struct xf_sa_replay_state *state);
 void xf_sa_get_stats(const struct xf_sa *sa, struct xf_sa_stats *out);
 
-/* The largest outer packet towards the peer; 0 = not known, 1500 is assumed. Never below 576
- * (IPv4) or 1280 (IPv6). @expires_ns 0: until changed. */
-void xf_sa_set_path_mtu(struct xf_sa *sa, uint32_t mtu, uint64_t expires_ns);
+/*
+ * The largest outer packet towards the peer: by our own routes (0 = not known), and what a router
+ * said by ICMP (RFC 1191; believed until @expires_ns; 0 = it gave no figure). Neither is taken
+ * below 576 (IPv4) or 1280 (IPv6). xf_sa_path_mtu() is the smaller one, 0 = neither is known.
+ */
+void xf_sa_set_route_mtu(struct xf_sa *sa, uint32_t mtu);
+void xf_sa_learn_mtu(struct xf_sa *sa, uint32_t mtu, uint64_t expires_ns);
 uint32_t xf_sa_path_mtu(const struct xf_sa *sa, uint64_t now_ns);
 
 #ifdef __cplusplus

@@ -84,7 +84,7 @@ extern const struct xf_backend xf_backend_udp4;
 
 struct xf_source {
 	const struct xf_backend *backend;
-	int fd;	       /* -1: closed */
+	int fd; /* -1: closed */
 	uint8_t proto; /* of raw6: what the header that it rebuilds says */
 	uint16_t port; /* of udp4 */
 };

@@ -22,8 +22,8 @@ struct xf_capture;
 
 enum xf_capture_mode {
 	XF_CAPTURE_AUTO, /* nftables where it works, with the tc-BPF backstop where that works */
-	XF_CAPTURE_NFT,	 /* nftables alone */
-	XF_CAPTURE_TC,	 /* tc-BPF alone: drops what it cannot protect */
+	XF_CAPTURE_NFT, /* nftables alone */
+	XF_CAPTURE_TC, /* tc-BPF alone: drops what it cannot protect */
 };
 
 struct xf_capture_config {
@@ -56,11 +56,11 @@ int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *erro
 
 /* Packets by the kernel's own counters. */
 struct xf_capture_stats {
-	uint64_t captured;	    /* marked for the TUN */
+	uint64_t captured; /* marked for the TUN */
 	uint64_t plaintext_dropped; /* inbound: a policy wanted them protected */
 	uint64_t misrouted_dropped; /* marked, but about to leave by another device */
-	uint64_t backstop_dropped;  /* by tc-BPF */
-	bool nft;		    /* in force? */
+	uint64_t backstop_dropped; /* by tc-BPF */
+	bool nft; /* in force? */
 	bool backstop;
 	unsigned devices; /* with the backstop */
 };

@@ -22,10 +22,10 @@ struct xf_io_error {
 
 /* The names and numbers by which kernel and daemon know each other; see capture.h. */
 struct xf_io_names {
-	const char *tun;	/* interface name, default XF_TUN_NAME */
-	uint32_t mark_capture;	/* one bit: "route this into the TUN" */
-	uint32_t mark_bypass;	/* another: "the daemon sent this, leave it alone" */
-	uint32_t table;		/* routing table whose default route is the TUN */
+	const char *tun; /* interface name, default XF_TUN_NAME */
+	uint32_t mark_capture; /* one bit: "route this into the TUN" */
+	uint32_t mark_bypass; /* another: "the daemon sent this, leave it alone" */
+	uint32_t table; /* routing table whose default route is the TUN */
 	uint32_t rule_priority; /* of the ip rule: behind local (0), before main (32766) */
 };
 
@@ -79,12 +79,12 @@ struct xf_io_stats {
 	uint64_t tun_rx, tun_tx;
 	uint64_t raw_rx, raw_tx;
 	uint64_t udp_rx;
-	uint64_t clear_tx;     /* captured, not wanted by any policy, sent on unchanged */
-	uint64_t reply_tx;     /* ICMP messages to senders */
-	uint64_t send_errors;  /* packets the kernel did not take */
-	uint64_t truncated;    /* longer than an IP packet can be */
+	uint64_t clear_tx; /* captured, not wanted by any policy, sent on unchanged */
+	uint64_t reply_tx; /* ICMP messages to senders */
+	uint64_t send_errors; /* packets the kernel did not take */
+	uint64_t truncated; /* longer than an IP packet can be */
 	uint64_t rx_no_buffer; /* wake-ups that found the pool empty */
-	uint64_t udp_in_use;   /* ports wanted but held by another program */
+	uint64_t udp_in_use; /* ports wanted but held by another program */
 	uint64_t wakeups;
 };
 void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out);

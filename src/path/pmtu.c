@@ -55,7 +55,7 @@ void xf_path_icmp(struct xf_worker *worker, struct xf_slot *s, uint64_t now_ns)
 		xf_slot_drop(worker, s, XF_DROP_ICMP_IGNORED, sa);
 		return;
 	}
-	xf_sa_set_path_mtu(sa, err.mtu ? err.mtu : 1, now_ns + LEARNED_NS);
+	xf_sa_learn_mtu(sa, err.mtu, now_ns + LEARNED_NS);
 	xf_pkt_free(s->pkt);
 	s->pkt = NULL;
 }

@@ -239,20 +239,33 @@ void xf_sa_get_stats(const struct xf_sa *sa, struct xf_sa_stats *out)
 		out->drops[i] = get(&sa->drops[i]);
 }
 
-void xf_sa_set_path_mtu(struct xf_sa *sa, uint32_t mtu, uint64_t expires_ns)
+static uint32_t mtu_floor(const struct xf_sa *sa, uint32_t mtu)
 {
 	uint32_t floor = xf_sa_cfg(sa)->id.family == XF_AF_INET6 ? 1280 : 576;
 
-	if (mtu && mtu < floor)
-		mtu = floor;
-	put(&sa->path_mtu_expires_ns, expires_ns);
-	atomic_store_explicit(&sa->path_mtu, mtu, memory_order_release);
+	return mtu && mtu < floor ? floor : mtu;
+}
+
+/* A way that has changed makes what was learned of the old one void. */
+void xf_sa_set_route_mtu(struct xf_sa *sa, uint32_t mtu)
+{
+	mtu = mtu_floor(sa, mtu);
+	if (atomic_exchange_explicit(&sa->route_mtu, mtu, memory_order_relaxed) != mtu)
+		atomic_store_explicit(&sa->learned_mtu, 0, memory_order_relaxed);
+}
+
+void xf_sa_learn_mtu(struct xf_sa *sa, uint32_t mtu, uint64_t expires_ns)
+{
+	put(&sa->learned_expires_ns, expires_ns);
+	atomic_store_explicit(&sa->learned_mtu, mtu_floor(sa, mtu ? mtu : 1), memory_order_release);
 }
 
 uint32_t xf_sa_path_mtu(const struct xf_sa *sa, uint64_t now_ns)
 {
-	uint32_t mtu = atomic_load_explicit(&sa->path_mtu, memory_order_acquire);
-	uint64_t expires_ns = get(&sa->path_mtu_expires_ns);
+	uint32_t route = atomic_load_explicit(&sa->route_mtu, memory_order_relaxed);
+	uint32_t learned = atomic_load_explicit(&sa->learned_mtu, memory_order_acquire);
 
-	return expires_ns && now_ns >= expires_ns ? 0 : mtu;
+	if (!learned || now_ns >= get(&sa->learned_expires_ns))
+		return route;
+	return route && route < learned ? route : learned;
 }

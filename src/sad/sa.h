@@ -68,8 +68,9 @@ struct xf_sa {
 	_Atomic uint64_t bytes;
 	_Atomic uint64_t packets;
 	_Atomic uint64_t last_ns;
-	_Atomic uint32_t path_mtu; /* 0 = not known */
-	_Atomic uint64_t path_mtu_expires_ns;
+	_Atomic uint32_t route_mtu; /* of the way to the peer by our own routes; 0 = not known */
+	_Atomic uint32_t learned_mtu; /* what a router said; 0 = nothing */
+	_Atomic uint64_t learned_expires_ns;
 	_Atomic uint32_t stat_replay_window;
 	_Atomic uint32_t stat_replay;
 	_Atomic uint32_t stat_integrity;

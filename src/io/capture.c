@@ -1,0 +1,272 @@
+/*
+ * The kernel's side of capture: the ip rule and its table, the nftables table.
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <linux/fib_rules.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <nftables/libnftables.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "io/backend.h"
+#include "io/capture.h"
+#include "io/rtnl.h"
+#include "io/ruleset.h"
+
+struct xf_capture {
+	struct xf_capture_config cfg;
+	struct nft_ctx *nft;
+	uint64_t generation; /* of the SPD that the rules are made from */
+	bool synced;
+};
+
+static const uint8_t families[] = { AF_INET, AF_INET6 };
+
+/* The first line of what libnftables had to say. */
+static int nft_fail(struct nft_ctx *nft, struct xf_io_error *error, const char *what)
+{
+	const char *text = nft_ctx_get_error_buffer(nft);
+
+	if (error)
+		snprintf(error->text, sizeof(error->text), "nftables: cannot %s: %.*s", what,
+			 (int)strcspn(text ? text : "", "\n"), text ? text : "");
+	return -EIO;
+}
+
+static struct nft_ctx *nft_open(void)
+{
+	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
+
+	if (!nft)
+		return NULL;
+	nft_ctx_buffer_output(nft);
+	nft_ctx_buffer_error(nft);
+	return nft;
+}
+
+/*
+ * "packets with the capture bit: table N", in front of main and behind local, so that what is for
+ * this host stays here. There already is what is wanted.
+ */
+static int change_rule(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
+		       bool add)
+{
+	struct nlmsghdr *msg =
+		xf_rtnl_start(rtnl, add ? RTM_NEWRULE : RTM_DELRULE,
+			      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0)));
+	struct fib_rule_hdr *rule = mnl_nlmsg_put_extra_header(msg, sizeof(*rule));
+	int err;
+
+	rule->family = family;
+	rule->action = FR_ACT_TO_TBL;
+	mnl_attr_put_u32(msg, FRA_TABLE, names->table);
+	mnl_attr_put_u32(msg, FRA_PRIORITY, names->rule_priority);
+	mnl_attr_put_u32(msg, FRA_FWMARK, names->mark_capture);
+	mnl_attr_put_u32(msg, FRA_FWMASK, names->mark_capture);
+	mnl_attr_put_u8(msg, FRA_PROTOCOL, RTPROT_STATIC);
+	err = xf_rtnl_talk(rtnl, msg, NULL, NULL);
+	return add && err == -EEXIST ? 0 : err;
+}
+
+/*
+ * The default route of table N: the TUN, and behind it a black hole, so that a packet to be
+ * captured goes nowhere else while the TUN is down or when its socket is bound to a device.
+ */
+static int change_route(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
+			unsigned ifindex, bool add)
+{
+	struct nlmsghdr *msg =
+		xf_rtnl_start(rtnl, add ? RTM_NEWROUTE : RTM_DELROUTE,
+			      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_REPLACE : 0)));
+	struct rtmsg *route = mnl_nlmsg_put_extra_header(msg, sizeof(*route));
+
+	route->rtm_family = family;
+	route->rtm_protocol = RTPROT_STATIC;
+	route->rtm_scope = ifindex ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+	route->rtm_type = ifindex ? RTN_UNICAST : RTN_BLACKHOLE;
+	mnl_attr_put_u32(msg, RTA_TABLE, names->table);
+	mnl_attr_put_u32(msg, RTA_PRIORITY, ifindex ? 1 : 0xffff);
+	if (ifindex)
+		mnl_attr_put_u32(msg, RTA_OIF, ifindex);
+	return xf_rtnl_talk(rtnl, msg, NULL, NULL);
+}
+
+static int route_family(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family)
+{
+	unsigned ifindex = if_nametoindex(names->tun);
+	int err;
+
+	if (!ifindex)
+		return -ENODEV;
+	err = change_route(rtnl, names, family, 0, true);
+	if (!err)
+		err = change_route(rtnl, names, family, ifindex, true);
+	return err ? err : change_rule(rtnl, names, family, true);
+}
+
+static bool has_ipv6(void)
+{
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
+static int add_routing(const struct xf_io_names *names, struct xf_io_error *error)
+{
+	struct xf_rtnl rtnl;
+	int err = xf_rtnl_open(&rtnl, error);
+
+	if (err)
+		return err;
+	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(families); i++) {
+		if (families[i] == AF_INET6 && !has_ipv6())
+			continue;
+		err = route_family(&rtnl, names, families[i]);
+		if (err)
+			xf_io_fail(error, err, "cannot route captured IPv%d packets to %s",
+				   families[i] == AF_INET ? 4 : 6, names->tun);
+	}
+	xf_rtnl_close(&rtnl);
+	return err;
+}
+
+/* Everything that is there goes; what is not there is no error. */
+static int del_routing(const struct xf_io_names *names, struct xf_io_error *error)
+{
+	unsigned ifindex = if_nametoindex(names->tun);
+	struct xf_rtnl rtnl;
+	int err = xf_rtnl_open(&rtnl, error);
+
+	if (err)
+		return err;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(families); i++) {
+		while (change_rule(&rtnl, names, families[i], false) == 0)
+			;
+		if (ifindex)
+			change_route(&rtnl, names, families[i], ifindex, false);
+		change_route(&rtnl, names, families[i], 0, false);
+	}
+	xf_rtnl_close(&rtnl);
+	return 0;
+}
+
+int xf_capture_sync(struct xf_capture *capture, struct xf_io_error *error)
+{
+	uint64_t generation = xf_spd_generation(capture->cfg.spd);
+	char *script;
+	int err;
+
+	if (capture->synced && generation == capture->generation)
+		return 0;
+	err = xf_ruleset_build(&capture->cfg.names, capture->cfg.spd, &script);
+	if (err)
+		return xf_io_fail(error, err, "cannot make capture rules");
+	if (nft_run_cmd_from_buffer(capture->nft, script) != 0)
+		err = nft_fail(capture->nft, error, "change the capture rules");
+	free(script);
+	if (err)
+		return err;
+	capture->generation = generation;
+	capture->synced = true;
+	return 0;
+}
+
+int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
+		   struct xf_io_error *error)
+{
+	struct xf_capture *capture = calloc(1, sizeof(*capture));
+	int err;
+
+	if (capture)
+		capture->nft = nft_open();
+	if (!capture || !capture->nft) {
+		free(capture);
+		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
+	}
+	capture->cfg = *cfg;
+	err = add_routing(&cfg->names, error);
+	if (!err)
+		err = xf_capture_sync(capture, error);
+	if (err) {
+		xf_capture_free(capture);
+		return err;
+	}
+	*out = capture;
+	return 0;
+}
+
+void xf_capture_free(struct xf_capture *capture)
+{
+	if (!capture)
+		return;
+	nft_ctx_free(capture->nft);
+	free(capture);
+}
+
+int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *error)
+{
+	struct nft_ctx *nft = nft_open();
+	int err = 0;
+
+	if (!nft)
+		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
+	if (nft_run_cmd_from_buffer(nft, xf_ruleset_delete) != 0)
+		err = nft_fail(nft, error, "remove the capture rules");
+	nft_ctx_free(nft);
+	if (!err)
+		err = del_routing(names, error);
+	return err ? err : xf_tun_remove(names->tun, error);
+}
+
+static void read_counter(const json_t *item, struct xf_capture_stats *out)
+{
+	const json_t *counter = json_object_get(item, "counter");
+	const char *name = json_string_value(json_object_get(counter, "name"));
+	uint64_t packets = (uint64_t)json_integer_value(json_object_get(counter, "packets"));
+
+	if (!name)
+		return;
+	if (strcmp(name, "captured") == 0)
+		out->captured = packets;
+	else if (strcmp(name, "plaintext") == 0)
+		out->plaintext_dropped = packets;
+	else if (strcmp(name, "misrouted") == 0)
+		out->misrouted_dropped = packets;
+}
+
+static int read_nft(struct xf_capture *capture, struct xf_capture_stats *out)
+{
+	static const char list[] = "list counters table inet " XF_NFT_TABLE;
+	const json_t *item;
+	json_t *root;
+	size_t i;
+	int err;
+
+	nft_ctx_output_set_flags(capture->nft, NFT_CTX_OUTPUT_JSON);
+	err = nft_run_cmd_from_buffer(capture->nft, list);
+	nft_ctx_output_set_flags(capture->nft, 0);
+	root = err ? NULL : json_loads(nft_ctx_get_output_buffer(capture->nft), 0, NULL);
+	if (!root)
+		return nft_fail(capture->nft, NULL, "read counters");
+	json_array_foreach(json_object_get(root, "nftables"), i, item) read_counter(item, out);
+	json_decref(root);
+	out->nft = true;
+	return 0;
+}
+
+int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *out)
+{
+	memset(out, 0, sizeof(*out));
+	return read_nft(capture, out);
+}
+
+int xf_capture_links_changed(struct xf_capture *capture, struct xf_io_error *error)
+{
+	return xf_capture_sync(capture, error);
+}

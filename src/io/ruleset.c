@@ -1,0 +1,396 @@
+/*
+ * Policies as nftables rules. The chains:
+ *
+ *   prerouting, output  -> outbound:  set the capture bit on what a policy out could want
+ *   input -> inbound, forward -> forwarded:  drop plaintext that a policy in / fwd wants protected
+ *   postrouting:  what has the bit leaves by the TUN or not at all
+ *
+ * Capture stands behind destination NAT (-100) and behind the user's own marks (-150), so it sees
+ * the destination that counts, and before source NAT, so it sees the source that counts.
+ *
+ * Multicast and broadcast are routed by interface, whatever a mark says, so they cannot reach the
+ * TUN: where a policy wants them, the postrouting chain drops them. (The kernel would protect
+ * them.) The same holds for sockets bound to a device.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "io/ruleset.h"
+
+#define CAPTURE_PRIORITY "-90"
+#define FILTER_PRIORITY "-10"
+#define GUARD_PRIORITY "-400"
+
+const char xf_ruleset_delete[] = "add table inet " XF_NFT_TABLE "\n"
+				 "delete table inet " XF_NFT_TABLE "\n";
+
+/* Policies of one direction in the order in which they are asked. */
+struct list {
+	const struct xf_policy_config **cfg;
+	size_t n;
+	size_t room;
+	bool failed;
+	uint8_t dir;
+};
+
+static bool collect(void *arg, struct xf_policy *policy)
+{
+	struct list *list = arg;
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+
+	/* Those with an if_id see only what an xfrm interface sends. */
+	if (cfg->dir != list->dir || cfg->if_id)
+		return true;
+	if (list->n == list->room) {
+		size_t room = list->room ? 2 * list->room : 64;
+		void *bigger = realloc(list->cfg, room * sizeof(list->cfg[0]));
+
+		list->failed = !bigger;
+		if (!bigger)
+			return false;
+		list->cfg = bigger;
+		list->room = room;
+	}
+	list->cfg[list->n++] = cfg;
+	return true;
+}
+
+/* Type sub is asked before main, then by priority. */
+static bool goes_before(const struct xf_policy_config *a, const struct xf_policy_config *b)
+{
+	if (a->type != b->type)
+		return a->type > b->type;
+	return a->priority < b->priority;
+}
+
+/* A stable merge of two sorted runs. */
+static void merge(const struct xf_policy_config **v, size_t mid, size_t n,
+		  const struct xf_policy_config **tmp)
+{
+	size_t a = 0;
+	size_t b = mid;
+
+	for (size_t i = 0; i < n; i++)
+		tmp[i] = b == n || (a < mid && !goes_before(v[b], v[a])) ? v[a++] : v[b++];
+	memcpy(v, tmp, n * sizeof(v[0]));
+}
+
+static void sort(const struct xf_policy_config **v, size_t n, const struct xf_policy_config **tmp)
+{
+	if (n < 2)
+		return;
+	sort(v, n / 2, tmp);
+	sort(v + n / 2, n - n / 2, tmp);
+	merge(v, n / 2, n, tmp);
+}
+
+static int get_policies(const struct xf_spd *spd, uint8_t dir, struct list *list)
+{
+	const struct xf_policy_config **tmp;
+	uint64_t cursor = 0;
+
+	*list = (struct list){ .dir = dir };
+	xf_spd_walk(spd, &cursor, collect, list);
+	tmp = calloc(list->n + 1, sizeof(tmp[0]));
+	if (list->failed || !tmp) {
+		free(tmp);
+		free(list->cfg);
+		return -ENOMEM;
+	}
+	/* The walk is newest first; of equal priority the older one wins. */
+	for (size_t i = 0; i < list->n / 2; i++) {
+		const struct xf_policy_config *first = list->cfg[i];
+
+		list->cfg[i] = list->cfg[list->n - 1 - i];
+		list->cfg[list->n - 1 - i] = first;
+	}
+	sort(list->cfg, list->n, tmp);
+	free(tmp);
+	return 0;
+}
+
+static bool has_ports(uint8_t proto)
+{
+	return proto == XF_IPPROTO_TCP || proto == XF_IPPROTO_UDP || proto == XF_IPPROTO_SCTP ||
+	       proto == XF_IPPROTO_DCCP || proto == XF_IPPROTO_UDPLITE;
+}
+
+static void put_prefix(FILE *f, uint16_t family, const char *side, const union xf_addr *addr,
+		       uint8_t len)
+{
+	char text[XF_ADDR_STRLEN];
+
+	if (len)
+		fprintf(f, "%s %s %s/%u ", family == XF_AF_INET ? "ip" : "ip6", side,
+			xf_addr_format(addr, family, text), len);
+}
+
+static void put_port(FILE *f, const char *side, uint16_t port, uint16_t mask)
+{
+	if (mask == 0xffff)
+		fprintf(f, "th %s %u ", side, port);
+	else if (mask)
+		fprintf(f, "th %s & 0x%x == 0x%x ", side, mask, port & mask);
+}
+
+/* Type and code of ICMP stand where ports would (xf/addr.h). False: not all of it was matched. */
+static bool put_icmp(FILE *f, const struct xf_selector *sel)
+{
+	if (sel->sport_mask == 0xffff)
+		fprintf(f, "@th,0,8 %u ", sel->sport & 0xff);
+	if (sel->dport_mask == 0xffff)
+		fprintf(f, "@th,8,8 %u ", sel->dport & 0xff);
+	return (sel->sport_mask == 0xffff || !sel->sport_mask) &&
+	       (sel->dport_mask == 0xffff || !sel->dport_mask);
+}
+
+static bool put_l4(FILE *f, const struct xf_selector *sel)
+{
+	bool ports = sel->sport_mask || sel->dport_mask;
+
+	if (sel->proto)
+		fprintf(f, "meta l4proto %u ", sel->proto);
+	if (!ports)
+		return true;
+	if (has_ports(sel->proto)) {
+		put_port(f, "sport", sel->sport, sel->sport_mask);
+		put_port(f, "dport", sel->dport, sel->dport_mask);
+		return true;
+	}
+	if (sel->proto == XF_IPPROTO_ICMP || sel->proto == XF_IPPROTO_ICMPV6)
+		return put_icmp(f, sel);
+	return false;
+}
+
+/* Match what @cfg selects. False: the match is wider than the selector. */
+static bool put_match(FILE *f, const struct xf_policy_config *cfg)
+{
+	const struct xf_selector *sel = &cfg->sel;
+	bool exact = !sel->ifindex && !sel->user;
+
+	if (sel->family != XF_AF_UNSPEC) {
+		fprintf(f, "meta nfproto %s ", sel->family == XF_AF_INET ? "ipv4" : "ipv6");
+		put_prefix(f, sel->family, "saddr", &sel->saddr, sel->prefixlen_s);
+		put_prefix(f, sel->family, "daddr", &sel->daddr, sel->prefixlen_d);
+	}
+	if (cfg->mark.m)
+		fprintf(f, "meta mark & 0x%x == 0x%x ", cfg->mark.m, cfg->mark.v);
+	return put_l4(f, sel) && exact;
+}
+
+static bool wants_protection(const struct xf_policy_config *cfg)
+{
+	for (unsigned i = 0; i < cfg->ntmpl; i++)
+		if (!cfg->tmpl[i].optional)
+			return true;
+	return false;
+}
+
+/*
+ * Must matching packets be acted on? Outbound ones go to the engine for any template, optional
+ * ones too; inbound plaintext breaks a policy only where a template is required.
+ */
+static bool is_strict(const struct xf_policy_config *cfg)
+{
+	if (cfg->action == XF_POLICY_BLOCK)
+		return true;
+	return cfg->dir == XF_DIR_OUT ? cfg->ntmpl > 0 : wants_protection(cfg);
+}
+
+/*
+ * Fragments behind the first have no ports to match, so where ports decide they all count: the
+ * engine puts the outbound ones together, and where plaintext is not wanted pieces of it are not.
+ */
+static void put_fragments(FILE *f, const struct xf_policy_config *cfg, const char *chain,
+			  const char *verdict)
+{
+	struct xf_policy_config any_port = *cfg;
+
+	if (!cfg->sel.sport_mask && !cfg->sel.dport_mask)
+		return;
+	any_port.sel.sport_mask = 0;
+	any_port.sel.dport_mask = 0;
+	if (cfg->sel.family != XF_AF_INET6) {
+		any_port.sel.family = XF_AF_INET;
+		fprintf(f, "add rule inet " XF_NFT_TABLE " %s ip frag-off & 0x3fff != 0 ", chain);
+		put_match(f, &any_port);
+		fprintf(f, "%s\n", verdict);
+	}
+	if (cfg->sel.family != XF_AF_INET) {
+		any_port.sel.family = XF_AF_INET6;
+		fprintf(f, "add rule inet " XF_NFT_TABLE " %s exthdr frag exists ", chain);
+		put_match(f, &any_port);
+		fprintf(f, "%s\n", verdict);
+	}
+}
+
+static void put_strict(FILE *f, const struct xf_policy_config *cfg, const char *chain,
+		       const char *verdict)
+{
+	fprintf(f, "add rule inet " XF_NFT_TABLE " %s ", chain);
+	put_match(f, cfg);
+	fprintf(f, "%s\n", verdict);
+	put_fragments(f, cfg, chain, verdict);
+}
+
+/* A rule for an allowing policy, when it can be exact. One of type sub decides nothing: main is
+ * asked too. */
+static void put_allow(FILE *f, const struct xf_policy_config *cfg, const char *chain)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *match = cfg->type == XF_POLICY_MAIN ? open_memstream(&text, &size) : NULL;
+	bool exact;
+
+	if (!match)
+		return;
+	exact = put_match(match, cfg);
+	fclose(match);
+	if (exact)
+		fprintf(f, "add rule inet " XF_NFT_TABLE " %s %sreturn\n", chain, text);
+	free(text);
+}
+
+static void put_policies(FILE *f, const struct list *list, const char *chain, const char *verdict)
+{
+	for (size_t i = 0; i < list->n; i++) {
+		if (is_strict(list->cfg[i]))
+			put_strict(f, list->cfg[i], chain, verdict);
+		else
+			put_allow(f, list->cfg[i], chain);
+	}
+}
+
+/* Does @sel select every destination of @family? */
+static bool is_everything(const struct xf_selector *sel, uint16_t family)
+{
+	return !sel->family || (sel->family == family && !sel->prefixlen_d);
+}
+
+static void put_element(FILE *f, const struct xf_selector *sel, const char *set)
+{
+	char text[XF_ADDR_STRLEN];
+
+	fprintf(f, "add element inet " XF_NFT_TABLE " %s { %s/%u }\n", set,
+		xf_addr_format(&sel->daddr, sel->family, text), sel->prefixlen_d);
+}
+
+/* Destinations of one family: too much, never too little. */
+static void put_coarse(FILE *f, const struct list *list, uint16_t family, const char *verdict)
+{
+	bool v4 = family == XF_AF_INET;
+	const char *set = v4 ? "dst4" : "dst6";
+	bool all = false;
+
+	fprintf(f, "add set inet " XF_NFT_TABLE " %s { type %s; flags interval; auto-merge; }\n",
+		set, v4 ? "ipv4_addr" : "ipv6_addr");
+	fprintf(f, "flush set inet " XF_NFT_TABLE " %s\n", set);
+	for (size_t i = 0; i < list->n && !all; i++) {
+		const struct xf_policy_config *cfg = list->cfg[i];
+
+		all = is_strict(cfg) && is_everything(&cfg->sel, family);
+		if (is_strict(cfg) && cfg->sel.family == family && !all)
+			put_element(f, &cfg->sel, set);
+	}
+	if (all)
+		fprintf(f, "add rule inet " XF_NFT_TABLE " outbound meta nfproto %s %s\n",
+			v4 ? "ipv4" : "ipv6", verdict);
+	else
+		fprintf(f, "add rule inet " XF_NFT_TABLE " outbound %s daddr @%s %s\n",
+			v4 ? "ip" : "ip6", set, verdict);
+}
+
+static void put_outbound(FILE *f, const struct xf_io_names *names, const struct list *list)
+{
+	char verdict[96];
+
+	snprintf(verdict, sizeof(verdict),
+		 "meta mark set meta mark | 0x%x counter name captured return",
+		 names->mark_capture);
+	if (list->n <= XF_RULESET_EXACT_MAX) {
+		put_policies(f, list, "outbound", verdict);
+		return;
+	}
+	put_coarse(f, list, XF_AF_INET, verdict);
+	put_coarse(f, list, XF_AF_INET6, verdict);
+}
+
+/* Chains that do not depend on the policies. %1$s table, %2$s TUN, %3$x capture, %4$x bypass. */
+static const char frame[] =
+	"add table inet %1$s\n"
+	"add counter inet %1$s captured\n"
+	"add counter inet %1$s plaintext\n"
+	"add counter inet %1$s misrouted\n"
+	"add chain inet %1$s outbound\n"
+	"add chain inet %1$s inbound\n"
+	"add chain inet %1$s forwarded\n"
+	"add chain inet %1$s prerouting { type filter hook prerouting priority " CAPTURE_PRIORITY
+	"; }\n"
+	"add chain inet %1$s output { type route hook output priority " CAPTURE_PRIORITY "; }\n"
+	"add chain inet %1$s input { type filter hook input priority " FILTER_PRIORITY "; }\n"
+	"add chain inet %1$s forward { type filter hook forward priority " FILTER_PRIORITY "; }\n"
+	"add chain inet %1$s postrouting { type filter hook postrouting priority " GUARD_PRIORITY
+	"; }\n"
+	"flush table inet %1$s\n"
+	"add rule inet %1$s prerouting meta mark & 0x%4$x != 0 return\n"
+	"add rule inet %1$s prerouting fib daddr type { local, broadcast, anycast, multicast } "
+	"return\n"
+	"add rule inet %1$s prerouting goto outbound\n"
+	"add rule inet %1$s output meta mark & 0x%4$x != 0 return\n"
+	"add rule inet %1$s output oifname \"lo\" return\n"
+	"add rule inet %1$s output goto outbound\n"
+	/* ESP is not plaintext; IKE sockets carry the bypass mark. */
+	"add rule inet %1$s input iifname { \"lo\", \"%2$s\" } return\n"
+	"add rule inet %1$s input meta l4proto { 50, 51, 108 } return\n"
+	"add rule inet %1$s input socket mark & 0x%4$x != 0 return\n"
+	"add rule inet %1$s input goto inbound\n"
+	"add rule inet %1$s forward iifname \"%2$s\" return\n"
+	"add rule inet %1$s forward goto forwarded\n"
+	"add rule inet %1$s postrouting meta mark & 0x%3$x != 0 oifname != \"%2$s\" counter name "
+	"misrouted drop\n"
+	/* What the kernel itself says on the TUN (MLD) is for nobody. */
+	"add rule inet %1$s postrouting oifname \"%2$s\" meta mark & 0x%3$x == 0 drop\n";
+
+static int put_all(FILE *f, const struct xf_io_names *names, const struct xf_spd *spd)
+{
+	static const char drop[] = "counter name plaintext drop";
+	static const char *const chains[XF_DIR_MAX] = {
+		[XF_DIR_IN] = "inbound",
+		[XF_DIR_FWD] = "forwarded",
+	};
+
+	fprintf(f, frame, XF_NFT_TABLE, names->tun, names->mark_capture, names->mark_bypass);
+	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
+		struct list list;
+
+		if (get_policies(spd, dir, &list) < 0)
+			return -ENOMEM;
+		if (dir == XF_DIR_OUT)
+			put_outbound(f, names, &list);
+		else
+			put_policies(f, &list, chains[dir], drop);
+		free(list.cfg);
+	}
+	return 0;
+}
+
+int xf_ruleset_build(const struct xf_io_names *names, const struct xf_spd *spd, char **out)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+	int err;
+
+	if (!f)
+		return -ENOMEM;
+	err = put_all(f, names, spd);
+	if (fclose(f) != 0)
+		err = -ENOMEM;
+	if (err) {
+		free(text);
+		return err;
+	}
+	*out = text;
+	return 0;
+}
