@@ -1,0 +1,353 @@
+/*
+ * The rtnetlink monitor, the set of local addresses, and route lookups for path MTU.
+ */
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <xf/rcu.h>
+
+#include "io/backend.h"
+#include "io/route.h"
+#include "io/rtnl.h"
+
+/* The groups of struct sockaddr_nl, as bits. */
+#define GROUPS                                                                       \
+	(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | \
+	 RTMGRP_IPV6_ROUTE)
+#define MONITOR_RCVBUF (1 << 20)
+
+struct entry {
+	union xf_addr addr;
+	uint16_t family;
+};
+
+/* Open addressing, never more than half full; constant once published. */
+struct address_set {
+	struct xf_rcu_head rcu;
+	uint32_t mask;
+	struct entry slots[];
+};
+
+struct xf_route {
+	/* Constant after xf_route_new(). */
+	struct mnl_socket *monitor;
+
+	/* Published by RCU. */
+	_Atomic(struct address_set *) local;
+
+	/* Control thread. */
+	struct xf_rtnl rtnl;
+};
+
+static uint32_t hash_addr(const union xf_addr *addr)
+{
+	uint64_t v = addr->quad[0] ^ (addr->quad[1] * 0x9e3779b97f4a7c15ull);
+
+	v *= 0xff51afd7ed558ccdull;
+	return (uint32_t)(v >> 32);
+}
+
+static bool is_loopback(const union xf_addr *addr, uint16_t family)
+{
+	return family == XF_AF_INET && addr->bytes[0] == 127;
+}
+
+bool xf_route_is_local(void *arg, const union xf_addr *addr, uint16_t family)
+{
+	struct xf_route *route = arg;
+	const struct address_set *set = atomic_load_explicit(&route->local, memory_order_acquire);
+
+	for (uint32_t i = hash_addr(addr);; i++) {
+		const struct entry *slot = &set->slots[i & set->mask];
+
+		if (!slot->family)
+			return is_loopback(addr, family);
+		if (slot->family == family && xf_addr_equal(&slot->addr, addr, family))
+			return true;
+	}
+}
+
+/* Addresses as a dump brings them. */
+struct collected {
+	struct entry *entries;
+	uint32_t n;
+	uint32_t room;
+};
+
+static int add_entry(struct collected *c, const void *addr, uint16_t family)
+{
+	if (c->n == c->room) {
+		uint32_t room = c->room ? 2 * c->room : 32;
+		struct entry *bigger = realloc(c->entries, room * sizeof(*bigger));
+
+		if (!bigger)
+			return -ENOMEM;
+		c->entries = bigger;
+		c->room = room;
+	}
+	memset(&c->entries[c->n], 0, sizeof(c->entries[0]));
+	c->entries[c->n].family = family;
+	xf_addr_load(&c->entries[c->n++].addr, addr, family);
+	return 0;
+}
+
+struct address_attrs {
+	uint16_t need; /* bytes of an address */
+	const void *address;
+	const void *local;
+};
+
+static int address_attr(const struct nlattr *attr, void *arg)
+{
+	struct address_attrs *found = arg;
+
+	if (mnl_attr_get_payload_len(attr) < found->need)
+		return MNL_CB_OK;
+	if (mnl_attr_get_type(attr) == IFA_LOCAL)
+		found->local = mnl_attr_get_payload(attr);
+	else if (mnl_attr_get_type(attr) == IFA_ADDRESS)
+		found->address = mnl_attr_get_payload(attr);
+	return MNL_CB_OK;
+}
+
+/*
+ * IFA_LOCAL is this end of a point-to-point IPv4 address, IFA_ADDRESS the other one; IPv6 mostly
+ * has IFA_ADDRESS alone.
+ */
+static int read_address(const struct nlmsghdr *msg, void *arg)
+{
+	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(msg);
+	struct address_attrs found = { .need = ifa->ifa_family == AF_INET ? 4 : 16 };
+	const void *mine;
+
+	if (msg->nlmsg_type != RTM_NEWADDR ||
+	    (ifa->ifa_family != AF_INET && ifa->ifa_family != AF_INET6))
+		return MNL_CB_OK;
+	mnl_attr_parse(msg, sizeof(*ifa), address_attr, &found);
+	mine = found.local ? found.local : found.address;
+	if (!mine)
+		return MNL_CB_OK;
+	return add_entry(arg, mine, ifa->ifa_family) < 0 ? MNL_CB_ERROR : MNL_CB_OK;
+}
+
+static struct address_set *build_set(const struct collected *c)
+{
+	uint32_t slots = 16;
+	struct address_set *set;
+
+	while (slots < 2 * (c->n + 1))
+		slots *= 2;
+	set = calloc(1, sizeof(*set) + slots * sizeof(set->slots[0]));
+	if (!set)
+		return NULL;
+	set->mask = slots - 1;
+	for (uint32_t i = 0; i < c->n; i++) {
+		uint32_t at = hash_addr(&c->entries[i].addr);
+
+		while (set->slots[at & set->mask].family)
+			at++;
+		set->slots[at & set->mask] = c->entries[i];
+	}
+	return set;
+}
+
+static void free_set(struct xf_rcu_head *head)
+{
+	free(XF_CONTAINER_OF(head, struct address_set, rcu));
+}
+
+/* Read all addresses anew and publish them. On an error the old set stays. */
+static int load_addresses(struct xf_route *route)
+{
+	struct collected c = { 0 };
+	struct nlmsghdr *msg = xf_rtnl_start(&route->rtnl, RTM_GETADDR, NLM_F_DUMP);
+	struct rtgenmsg *gen = mnl_nlmsg_put_extra_header(msg, sizeof(*gen));
+	struct address_set *set;
+	struct address_set *old;
+	int err;
+
+	gen->rtgen_family = AF_UNSPEC;
+	err = xf_rtnl_talk(&route->rtnl, msg, read_address, &c);
+	set = err ? NULL : build_set(&c);
+	free(c.entries);
+	if (!set)
+		return err ? err : -ENOMEM;
+	old = atomic_exchange_explicit(&route->local, set, memory_order_acq_rel);
+	if (old)
+		xf_rcu_defer(&old->rcu, free_set);
+	return 0;
+}
+
+static int open_monitor(struct xf_route *route)
+{
+	int rcvbuf = MONITOR_RCVBUF;
+
+	route->monitor = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (!route->monitor || mnl_socket_bind(route->monitor, GROUPS, MNL_SOCKET_AUTOPID) < 0)
+		return -errno;
+	setsockopt(mnl_socket_get_fd(route->monitor), SOL_SOCKET, SO_RCVBUF, &rcvbuf,
+		   sizeof(rcvbuf));
+	return 0;
+}
+
+int xf_route_new(struct xf_route **out, struct xf_io_error *error)
+{
+	struct xf_route *route = calloc(1, sizeof(*route));
+	int err;
+
+	if (!route)
+		return xf_io_fail(error, -ENOMEM, "cannot watch routes");
+	/* The monitor first: what changes while the addresses are read is told by it. */
+	err = open_monitor(route);
+	if (!err)
+		err = xf_rtnl_open(&route->rtnl, error);
+	if (!err)
+		err = load_addresses(route);
+	if (err) {
+		xf_route_free(route);
+		return xf_io_fail(error, err, "cannot watch addresses and routes");
+	}
+	*out = route;
+	return 0;
+}
+
+void xf_route_free(struct xf_route *route)
+{
+	if (!route)
+		return;
+	if (route->monitor)
+		mnl_socket_close(route->monitor);
+	xf_rtnl_close(&route->rtnl);
+	free(atomic_load(&route->local));
+	free(route);
+}
+
+int xf_route_fd(const struct xf_route *route)
+{
+	return mnl_socket_get_fd(route->monitor);
+}
+
+static int note_change(const struct nlmsghdr *msg, void *arg)
+{
+	unsigned *changes = arg;
+
+	switch (msg->nlmsg_type) {
+	case RTM_NEWADDR:
+	case RTM_DELADDR:
+		*changes |= XF_ROUTE_ADDR;
+		break;
+	case RTM_NEWLINK:
+	case RTM_DELLINK:
+		*changes |= XF_ROUTE_LINK;
+		break;
+	case RTM_NEWROUTE:
+	case RTM_DELROUTE:
+		*changes |= XF_ROUTE_ROUTE;
+		break;
+	default:
+		break;
+	}
+	return MNL_CB_OK;
+}
+
+unsigned xf_route_dispatch(struct xf_route *route)
+{
+	uint8_t buf[XF_RTNL_BUF] __attribute__((aligned(8)));
+	unsigned changes = 0;
+
+	for (;;) {
+		ssize_t len = mnl_socket_recvfrom(route->monitor, buf, sizeof(buf));
+
+		if (len < 0 && errno == ENOBUFS)
+			changes = XF_ROUTE_ADDR | XF_ROUTE_LINK | XF_ROUTE_ROUTE;
+		else if (len < 0 && errno != EINTR)
+			break;
+		else if (len > 0)
+			mnl_cb_run(buf, (size_t)len, 0, 0, note_change, &changes);
+	}
+	if (changes & XF_ROUTE_ADDR)
+		load_addresses(route);
+	return changes;
+}
+
+struct route_answer {
+	uint32_t oif;
+	uint32_t mtu;
+};
+
+static int metric_attr(const struct nlattr *attr, void *arg)
+{
+	struct route_answer *out = arg;
+
+	if (mnl_attr_get_type(attr) == RTAX_MTU && mnl_attr_get_payload_len(attr) == 4)
+		out->mtu = mnl_attr_get_u32(attr);
+	return MNL_CB_OK;
+}
+
+static int route_attr(const struct nlattr *attr, void *arg)
+{
+	struct route_answer *out = arg;
+
+	if (mnl_attr_get_type(attr) == RTA_OIF && mnl_attr_get_payload_len(attr) == 4)
+		out->oif = mnl_attr_get_u32(attr);
+	else if (mnl_attr_get_type(attr) == RTA_METRICS)
+		mnl_attr_parse_nested(attr, metric_attr, arg);
+	return MNL_CB_OK;
+}
+
+static int read_route(const struct nlmsghdr *msg, void *arg)
+{
+	if (msg->nlmsg_type == RTM_NEWROUTE)
+		mnl_attr_parse(msg, sizeof(struct rtmsg), route_attr, arg);
+	return MNL_CB_OK;
+}
+
+static uint32_t device_mtu(uint32_t ifindex)
+{
+	struct ifreq ifr = { 0 };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int err = -1;
+
+	if (fd < 0)
+		return 0;
+	if (if_indextoname(ifindex, ifr.ifr_name))
+		err = ioctl(fd, SIOCGIFMTU, &ifr);
+	close(fd);
+	return err < 0 ? 0 : (uint32_t)ifr.ifr_mtu;
+}
+
+static void put_addr(struct nlmsghdr *msg, uint16_t type, const union xf_addr *addr,
+		     uint16_t family)
+{
+	mnl_attr_put(msg, type, xf_addr_bits(family) / 8, addr->bytes);
+}
+
+uint32_t xf_route_mtu(struct xf_route *route, const union xf_addr *saddr,
+		      const union xf_addr *daddr, uint16_t family, uint32_t mark)
+{
+	struct nlmsghdr *msg = xf_rtnl_start(&route->rtnl, RTM_GETROUTE, NLM_F_ACK);
+	struct rtmsg *rtm = mnl_nlmsg_put_extra_header(msg, sizeof(*rtm));
+	struct route_answer answer = { 0 };
+	uint32_t mtu;
+
+	rtm->rtm_family = (uint8_t)family;
+	rtm->rtm_dst_len = xf_addr_bits(family);
+	put_addr(msg, RTA_DST, daddr, family);
+	/* The kernel refuses a source that is not an address of this host (yet). */
+	if (xf_route_is_local(route, saddr, family)) {
+		rtm->rtm_src_len = xf_addr_bits(family);
+		put_addr(msg, RTA_SRC, saddr, family);
+	}
+	if (mark)
+		mnl_attr_put_u32(msg, RTA_MARK, mark);
+	if (xf_rtnl_talk(&route->rtnl, msg, read_route, &answer) < 0 || !answer.oif)
+		return 0;
+	mtu = device_mtu(answer.oif);
+	return answer.mtu && answer.mtu < mtu ? answer.mtu : mtu;
+}
