@@ -113,6 +113,7 @@ struct xf_io {
 	struct xf_pool *pool;
 	int epoll_fd;
 	int stop_fd;
+	bool marks; /* the TUN tells marks (meta.h) */
 
 	/* Under udp_lock from XF_SOURCE_UDP on, else constant. */
 	pthread_mutex_t udp_lock;

@@ -13,6 +13,7 @@
 #include <xf/rcu.h>
 
 #include "io/backend.h"
+#include "io/meta.h"
 
 const struct xf_io_names xf_io_names_default = {
 	.tun = XF_TUN_NAME,
@@ -165,6 +166,7 @@ static int open_all(struct xf_io *io, struct xf_io_error *error)
 	int err = xf_tun_open(io->cfg.names.tun, &tun->fd, error);
 
 	tun->backend = &xf_backend_tun;
+	io->marks = !err && xf_meta_attach(io->cfg.names.tun, NULL) == 0;
 	if (!err)
 		err = xf_raw_open(io, error);
 	if (!err)
@@ -256,5 +258,6 @@ void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out)
 		.rx_no_buffer = atomic_load(&c->rx_no_buffer),
 		.udp_in_use = atomic_load(&c->udp_in_use),
 		.wakeups = atomic_load(&c->wakeups),
+		.marks = io->marks,
 	};
 }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
+#include <linux/types.h>
 #include <linux/virtio_net.h>
 #include <net/if.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include <xf/ip.h>
 
 #include "io/backend.h"
+#include "tun_meta.h"
 
 #define TUN_FLAGS (IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE)
 /* Packets that wait for the worker; a full queue drops, as a full device queue does. */
@@ -176,6 +178,23 @@ static bool complete_csum(struct xf_pkt *pkt, const struct virtio_net_hdr *vnet)
 	return true;
 }
 
+/* Take off what bpf/meta.bpf.c put in front; without its program there is nothing to take. */
+static void take_meta(struct xf_io *io, struct xf_pkt *pkt, struct virtio_net_hdr *vnet)
+{
+	const struct xf_io_names *names = &io->cfg.names;
+	struct xf_meta meta;
+
+	if (xf_pkt_copy_out(pkt, 0, &meta, sizeof(meta)) < 0 || meta.magic != XF_META_MAGIC)
+		return;
+	xf_pkt_trim_front(pkt, sizeof(meta));
+	if (vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
+		vnet->csum_start = (uint16_t)(vnet->csum_start - sizeof(meta));
+	pkt->mark = meta.mark & ~(names->mark_capture | names->mark_bypass);
+	pkt->iif = meta.iif;
+	pkt->local = meta.iif == 0;
+	pkt->uid = meta.uid;
+}
+
 static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 		       struct xf_pktq *out)
 {
@@ -195,6 +214,7 @@ static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 		if (len < 0)
 			break;
 		pkt = xf_rx_take(io, i, (uint32_t)len - (uint32_t)sizeof(vnet));
+		take_meta(io, pkt, &vnet);
 		if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE ||
 		    ((vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !complete_csum(pkt, &vnet)))
 			xf_worker_drop(io->worker, pkt, XF_DROP_OUT_HDR);

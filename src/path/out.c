@@ -28,7 +28,7 @@ static void parse(struct out *o, struct xf_slot *s)
 	}
 	xf_pkt_trim_back(s->pkt, s->pkt->len - s->ip.total_len);
 	s->pkt->family = s->ip.family;
-	s->pkt->local = env->is_local(env->arg, &s->ip.saddr, s->ip.family);
+	s->pkt->local |= env->is_local(env->arg, &s->ip.saddr, s->ip.family);
 	xf_ip_flow(s->pkt, &s->ip, false, &s->flow);
 	if (!s->ip.is_frag || !xf_spd_wants_whole(o->worker->engine->spd, XF_DIR_OUT, &s->flow))
 		return;

@@ -1,0 +1,32 @@
+/*
+ * On the TUN's way out to the daemon: mark, interface and user of each packet, which the device
+ * itself does not pass on and policies ask for. Super-packets keep their vnet header.
+ *
+ * A packet that gets no header is still read, as one without a mark: it is never lost here.
+ */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "tun_meta.h"
+
+SEC("tc")
+int xf_meta(struct __sk_buff *skb)
+{
+	struct xf_meta meta = {
+		.magic = XF_META_MAGIC,
+		.mark = skb->mark,
+		.iif = skb->ingress_ifindex,
+	};
+
+	meta.uid = bpf_get_socket_uid(skb);
+	if (bpf_skb_change_head(skb, sizeof(meta), 0))
+		return TC_ACT_OK;
+	/* The head is open: without its content the packet would be garbage. */
+	if (bpf_skb_store_bytes(skb, 0, &meta, sizeof(meta), 0))
+		return TC_ACT_SHOT;
+	return TC_ACT_OK;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

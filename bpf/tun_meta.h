@@ -1,0 +1,18 @@
+/*
+ * tun_meta.h - what the kernel knows of a captured packet beside its bytes; bpf/meta.bpf.c puts it in
+ * front of the packet on the TUN device, src/io/tun.c takes it off.
+ */
+#ifndef XF_BPF_TUN_META_H
+#define XF_BPF_TUN_META_H
+
+/* First byte 0xf0: no IP version, so a packet with it cannot be taken for one without. */
+#define XF_META_MAGIC 0x746d7ff0u /* little endian: f0 7f 6d 74 */
+
+struct xf_meta {
+	__u32 magic;
+	__u32 mark; /* as the packet had it, the capture bit included */
+	__u32 iif; /* where it was received; 0: sent by this host */
+	__u32 uid; /* of the sending socket, (__u32)-1: not known */
+};
+
+#endif

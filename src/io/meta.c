@@ -1,0 +1,55 @@
+#include <errno.h>
+#include <net/if.h>
+
+/* What bpftool writes is not held to our warnings. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#include "meta.skel.h"
+#pragma GCC diagnostic pop
+
+#include "io/backend.h"
+#include "io/meta.h"
+
+/* A place of our own among the filters of the device, so that an upgrade replaces its own. */
+#define FILTER_HANDLE 0x7866
+#define FILTER_PRIORITY 0x7866
+
+static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
+{
+	(void)level;
+	(void)fmt;
+	(void)ap;
+	return 0;
+}
+
+static int attach_program(int ifindex, int prog_fd)
+{
+	DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
+	DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = prog_fd, .handle = FILTER_HANDLE,
+			    .priority = FILTER_PRIORITY, .flags = BPF_TC_F_REPLACE);
+	int err = bpf_tc_hook_create(&hook);
+
+	if (err && err != -EEXIST)
+		return err;
+	return bpf_tc_attach(&hook, &opts);
+}
+
+int xf_meta_attach(const char *tun, struct xf_io_error *error)
+{
+	int ifindex = (int)if_nametoindex(tun);
+	libbpf_print_fn_t print = libbpf_set_print(quiet);
+	struct meta *skel = meta__open_and_load();
+	int err;
+
+	if (!skel) {
+		err = errno ? -errno : -EINVAL;
+		libbpf_set_print(print);
+		return xf_io_fail(error, err, "cannot load the BPF program for marks");
+	}
+	err = attach_program(ifindex, bpf_program__fd(skel->progs.xf_meta));
+	meta__destroy(skel);
+	libbpf_set_print(print);
+	return err ? xf_io_fail(error, err, "cannot attach the BPF program for marks to %s", tun)
+		   : 0;
+}

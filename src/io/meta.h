@@ -1,0 +1,17 @@
+/*
+ * meta.h - mark, interface and user of captured packets: the program on the TUN's egress.
+ *
+ * Control thread. Like the rules of capture.h it outlives the process.
+ */
+#ifndef XF_IO_META_H
+#define XF_IO_META_H
+
+#include "io/io.h"
+
+/*
+ * Put the program (bpf/meta.bpf.c) onto @tun. 0 or -errno with a sentence: without it packets are
+ * captured all the same, but have mark 0 for policies.
+ */
+int xf_meta_attach(const char *tun, struct xf_io_error *error);
+
+#endif
