@@ -51,8 +51,7 @@ static uint32_t esp_end(const struct xf_pkt *pkt, const struct xf_ip_info *ip, u
 }
 
 /*
- * Step 1, lengths: IV, ICV and one byte of payload before the trailer must be there, and whole
- * blocks for a block cipher.
+ * Step 1, lengths: IV, trailer and ICV must be there, and whole blocks for a block cipher.
  */
 static enum xf_drop measure(struct xf_esp_op *op, const struct xf_suite *suite, uint32_t end)
 {
@@ -61,7 +60,7 @@ static enum xf_drop measure(struct xf_esp_op *op, const struct xf_suite *suite, 
 	if (end == 0)
 		return XF_DROP_IN_HDR;
 	fixed = XF_ESP_HDR_LEN + suite->iv_len + suite->icv_len;
-	if (end - op->esp_off < fixed + XF_ESP_TRAILER_LEN + 1)
+	if (end - op->esp_off < fixed + XF_ESP_TRAILER_LEN)
 		return XF_DROP_IN_STATE_PROTO;
 	op->text_off = op->esp_off + XF_ESP_HDR_LEN + suite->iv_len;
 	op->icv_len = suite->icv_len;
