@@ -85,7 +85,7 @@ def pairwise():
     return found
 
 
-def _key(cell, way, part, length):
+def key(cell, way, part, length):
     """Each cell, direction and algorithm has a key of its own, the same on both sides."""
     seed = f"{name(cell)} {way} {part}".encode()
     return hashlib.shake_128(seed).hexdigest(length)
@@ -94,8 +94,8 @@ def _key(cell, way, part, length):
 def _algorithms(cell, way):
     words = []
     for kind, algo, length, bits in cell.suite.algo:
-        key = "0x" + _key(cell, way, kind, length) if length else '""'
-        words += [kind, f'"{algo}"', key] + ([str(bits)] if bits else [])
+        text = "0x" + key(cell, way, kind, length) if length else '""'
+        words += [kind, f'"{algo}"', text] + ([str(bits)] if bits else [])
     return words
 
 
