@@ -2,8 +2,9 @@
  * spd.h - Security Policy Database: what must be protected, what may pass, what is blocked.
  *
  * One writer (the control thread), many readers between xf_read_begin() and xf_read_end(), like
- * the SAD. The order is the kernel's: lower priority number first, of equal ones the older.
- * Functions return 0 or -errno and a constant sentence in *@why where the kernel has one.
+ * the SAD. Lookups, and xf_policy_*(), are for any reader; everything else is the writer's.
+ * The order is the kernel's: lower priority number first, of equal ones the older. Functions
+ * return 0 or -errno; the kernel has no sentences for these errors.
  */
 #ifndef XF_SPD_H
 #define XF_SPD_H
@@ -51,16 +52,23 @@ void xf_spd_free(struct xf_spd *spd);
 const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy);
 struct xf_policy *xf_policy_get(struct xf_policy *policy);
 void xf_policy_put(struct xf_policy *policy);
+
+/*
+ * use_s is the last use, as the kernel has it for policies. Bytes and packets are ours: the kernel
+ * counts none, and its dumps say 0.
+ */
 void xf_policy_lifetime_now(const struct xf_policy *policy, struct xf_lifetime_now *out);
 
-/* Data path: the policy was used for a packet of @bytes (XFRMA_LASTUSED, lifetimes). */
+/* Data path: the policy was used for a packet of @bytes (counters, use lifetimes). */
 void xf_policy_count(struct xf_policy *policy, uint32_t bytes, uint64_t now_ns);
 
 /*
  * Insert, as NEWPOLICY (@exclusive) or UPDPOLICY does. A policy with the same type, direction,
- * selector, mark and if_id is replaced, where the kernel replaces it (xfrm_policy_insert()): the
- * new one's place among equals and its index are the kernel's. *@out is borrowed.
+ * selector, mark and if_id is replaced as the kernel's xfrm_policy_insert() does it: the new one
+ * takes the index over, and its place among equals when the priority stays; in the dump it is the
+ * youngest. *@out is borrowed.
  *   -EEXIST  @exclusive and there is one    -ENOSPC  full    -ENOMEM
+ *   -EINVAL  family, prefix length, direction, type, or an index of another direction
  */
 int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool exclusive,
 		  uint64_t now_ns, struct xf_policy **out);
@@ -75,13 +83,13 @@ struct xf_policy_id {
 	uint8_t type;
 };
 
-/* Exactly that policy, borrowed, or NULL (the kernel's -ENOENT). */
+/* Exactly that policy (an index alone is not enough), borrowed, or NULL (-ENOENT). */
 struct xf_policy *xf_spd_find(const struct xf_spd *spd, const struct xf_policy_id *id);
 
-/* Take @policy out; the table's reference is put after a grace period. */
+/* Take @policy out; the table's reference is put after a grace period. Out already: nothing. */
 void xf_spd_del(struct xf_spd *spd, struct xf_policy *policy);
 
-/* Take out all policies of @type. Returns how many. */
+/* Take out all policies of @type, youngest first. Returns how many. */
 unsigned xf_spd_flush(struct xf_spd *spd, uint8_t type);
 
 /*
@@ -107,11 +115,14 @@ static inline struct xf_policy *xf_spd_lookup(const struct xf_spd *spd, enum xf_
 bool xf_spd_wants_whole(const struct xf_spd *spd, enum xf_policy_dir dir,
 			const struct xf_flow *flow);
 
-/* Visit policies in the order of the kernel's dump; like xf_sad_walk(). */
+/*
+ * Visit policies, youngest first as the kernel's dump does; cursor and result as xf_sad_walk().
+ * @visit may take policies out.
+ */
 bool xf_spd_walk(const struct xf_spd *spd, uint64_t *cursor,
 		 bool (*visit)(void *arg, struct xf_policy *policy), void *arg);
 
-/* Counts as GETSPDINFO has them. */
+/* As GETSPDINFO has them: buckets are those that the kernel would have (its mask, in fact). */
 struct xf_spd_info {
 	uint32_t count[XF_DIR_MAX];
 	uint32_t buckets;
@@ -122,7 +133,10 @@ void xf_spd_get_info(const struct xf_spd *spd, struct xf_spd_info *out);
 /* A number that changes with every change of the table. */
 uint64_t xf_spd_generation(const struct xf_spd *spd);
 
-/* Act on lifetimes that ran out; like xf_sad_expire(). @hard: the policy is out already. */
+/*
+ * Act on lifetimes that ran out: soft ones are told once, hard ones take the policy out and are
+ * told. Returns the next deadline or UINT64_MAX.
+ */
 uint64_t xf_spd_expire(struct xf_spd *spd, uint64_t now_ns,
 		       void (*event)(void *arg, struct xf_policy *policy, bool hard), void *arg);
 

@@ -11,8 +11,8 @@
 /* Every bit of key and seed counts: flipping one changes the hash, and lengths differ. */
 static void hash_depends_on_everything(void **state)
 {
-	uint64_t seed[2] = {1, 2};
-	uint8_t key[23] = {0};
+	uint64_t seed[2] = { 1, 2 };
+	uint8_t key[23] = { 0 };
 	uint64_t plain = xf_hash(seed, key, sizeof(key));
 
 	(void)state;
@@ -51,9 +51,9 @@ static void hash_is_siphash(void **state)
 
 static void heap_sorts(void **state)
 {
-	struct xf_heap heap = {0};
-	struct xf_heap_node nodes[200] = {0};
-	bool in[200] = {0};
+	struct xf_heap heap = { 0 };
+	struct xf_heap_node nodes[200] = { 0 };
+	bool in[200] = { 0 };
 
 	(void)state;
 	print_message("# seed 7\n");

@@ -1,0 +1,148 @@
+#include <stdlib.h>
+
+#include "spd/spd_priv.h"
+
+const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy)
+{
+	return &policy->cfg;
+}
+
+struct xf_policy *xf_policy_get(struct xf_policy *policy)
+{
+	atomic_fetch_add_explicit(&policy->refs, 1, memory_order_relaxed);
+	return policy;
+}
+
+/* The table's own reference is put after a grace period, so the last one may free at once. */
+void xf_policy_put(struct xf_policy *policy)
+{
+	if (atomic_fetch_sub_explicit(&policy->refs, 1, memory_order_acq_rel) == 1)
+		free(policy);
+}
+
+static uint64_t wall_s(const struct xf_policy *policy, uint64_t now_ns)
+{
+	return now_ns / XF_NSEC_PER_SEC + policy->real_offset_s;
+}
+
+void xf_policy_lifetime_now(const struct xf_policy *policy, struct xf_lifetime_now *out)
+{
+	out->bytes = atomic_load_explicit(&policy->bytes, memory_order_relaxed);
+	out->packets = atomic_load_explicit(&policy->packets, memory_order_relaxed);
+	out->add_s = policy->add_s;
+	out->use_s = atomic_load_explicit(&policy->use_s, memory_order_relaxed);
+}
+
+void xf_policy_count(struct xf_policy *policy, uint32_t bytes, uint64_t now_ns)
+{
+	uint64_t now_s = wall_s(policy, now_ns);
+
+	atomic_fetch_add_explicit(&policy->bytes, bytes, memory_order_relaxed);
+	atomic_fetch_add_explicit(&policy->packets, 1, memory_order_relaxed);
+	if (atomic_load_explicit(&policy->use_s, memory_order_relaxed) != now_s)
+		atomic_store_explicit(&policy->use_s, now_s, memory_order_relaxed);
+}
+
+static bool any_side(const union xf_addr *addr, uint8_t prefix_bits, uint16_t family)
+{
+	/* The kernel's INEXACT_PREFIXLEN_IPV4 and _IPV6. */
+	return prefix_bits < (family == XF_AF_INET6 ? 48 : 16) || xf_addr_is_any(addr, family);
+}
+
+static enum rule_class classify(const struct xf_selector *sel)
+{
+	uint8_t bits = xf_addr_bits(sel->family);
+	bool any_src = any_side(&sel->saddr, sel->prefixlen_s, sel->family);
+	bool any_dst = any_side(&sel->daddr, sel->prefixlen_d, sel->family);
+
+	if (sel->prefixlen_s == bits && sel->prefixlen_d == bits)
+		return CLASS_EXACT;
+	if (any_src)
+		return any_dst ? CLASS_ANY : CLASS_DADDR;
+	return any_dst ? CLASS_SADDR : CLASS_BOTH;
+}
+
+static bool wants_whole(const struct xf_policy_config *cfg)
+{
+	if (cfg->sel.sport_mask || cfg->sel.dport_mask)
+		return true;
+	for (uint8_t i = 0; i < cfg->ntmpl; i++)
+		if (cfg->tmpl[i].mode == XF_MODE_TRANSPORT)
+			return true;
+	return false;
+}
+
+struct xf_policy *policy_new(const struct xf_spd *spd, const struct xf_policy_config *cfg,
+			     uint64_t now_ns)
+{
+	struct xf_policy *policy = calloc(1, sizeof(*policy));
+
+	if (!policy)
+		return NULL;
+	policy->cfg = *cfg;
+	policy->real_offset_s = spd->cfg.real_offset_s;
+	policy->add_s = wall_s(policy, now_ns);
+	policy->class = classify(&cfg->sel);
+	policy->whole = wants_whole(cfg);
+	atomic_init(&policy->refs, 1);
+	return policy;
+}
+
+/* @limit_s after @since_s, or UINT64_MAX when there is no limit or no such time. */
+static uint64_t deadline_s(uint64_t limit_s, uint64_t since_s)
+{
+	uint64_t sum;
+
+	if (limit_s == 0 || __builtin_add_overflow(limit_s, since_s, &sum))
+		return UINT64_MAX;
+	return sum;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/*
+ * As the kernel's xfrm_policy_timer(): use limits count from the last use, or from the making
+ * when there was none; bytes and packets have no limits that anybody acts on.
+ */
+static uint64_t hard_s(const struct xf_policy *policy)
+{
+	const struct xf_lifetime *life = &policy->cfg.life;
+	uint64_t use_s = atomic_load_explicit(&policy->use_s, memory_order_relaxed);
+
+	return earlier(deadline_s(life->hard_add_s, policy->add_s),
+		       deadline_s(life->hard_use_s, use_s ? use_s : policy->add_s));
+}
+
+static uint64_t soft_s(const struct xf_policy *policy)
+{
+	const struct xf_lifetime *life = &policy->cfg.life;
+	uint64_t use_s = atomic_load_explicit(&policy->use_s, memory_order_relaxed);
+
+	if (policy->soft_told)
+		return UINT64_MAX;
+	return earlier(deadline_s(life->soft_add_s, policy->add_s),
+		       deadline_s(life->soft_use_s, use_s ? use_s : policy->add_s));
+}
+
+uint64_t policy_due_ns(const struct xf_policy *policy)
+{
+	uint64_t due_s = earlier(hard_s(policy), soft_s(policy));
+	uint64_t due_ns;
+
+	if (due_s == UINT64_MAX ||
+	    __builtin_mul_overflow(due_s - policy->real_offset_s, XF_NSEC_PER_SEC, &due_ns))
+		return UINT64_MAX;
+	return due_ns;
+}
+
+enum policy_age policy_age(const struct xf_policy *policy, uint64_t now_ns)
+{
+	uint64_t now_s = wall_s(policy, now_ns);
+
+	if (hard_s(policy) <= now_s)
+		return POLICY_HARD;
+	return soft_s(policy) <= now_s ? POLICY_SOFT : POLICY_FRESH;
+}

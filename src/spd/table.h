@@ -1,0 +1,38 @@
+/*
+ * table.h - chained hash table with links inside its entries, for the control thread alone.
+ *
+ * Only table_reserve() allocates, so that adding what was reserved cannot fail.
+ */
+#ifndef XF_SPD_TABLE_H
+#define XF_SPD_TABLE_H
+
+#include <xf/base.h>
+
+struct table_link {
+	struct table_link *next;
+	uint64_t hash;
+};
+
+/* All zero is an empty table. */
+struct table {
+	struct table_link **buckets;
+	size_t mask; /* buckets - 1, when there are any */
+	size_t count;
+};
+
+void table_fini(struct table *table);
+
+/* Make room for @count entries at good speed: 0 or -ENOMEM. */
+int table_reserve(struct table *table, size_t count);
+
+/* There is room for @link, whose key has @hash. */
+void table_add(struct table *table, struct table_link *link, uint64_t hash);
+
+/* Take @link, which is in there, out. */
+void table_del(struct table *table, struct table_link *link);
+
+/* The first entry with @hash, and the next one: the caller compares keys. */
+struct table_link *table_first(const struct table *table, uint64_t hash);
+struct table_link *table_next(const struct table_link *link);
+
+#endif
