@@ -1,0 +1,782 @@
+/*
+ * The SAD by the kernel's rules (net/xfrm/xfrm_state.c): adding, updating, flushing, ALLOCSPI,
+ * both lookups and dumps.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <sad/sa.h>
+
+#include "sas.h"
+
+#define S XF_NSEC_PER_SEC
+
+static int try_add(struct xf_sad *sad, const struct xf_sa_config *cfg)
+{
+	struct xf_sa *sa = sas_new(cfg, 10 * S);
+	int err = xf_sad_add(sad, sa, NULL);
+
+	if (err)
+		xf_sa_put(sa);
+	return err;
+}
+
+static void found_by_its_whole_key(void **state)
+{
+	const struct xf_sa_config cfg = sas_config(1, 2, 100);
+	struct xf_sad *sad = sas_sad(0);
+	struct xf_sa *sa = sas_add(sad, &cfg);
+	struct xf_sa_id ids[6], id = cfg.id;
+	const uint32_t marks[6] = { 0 };
+	struct xf_sa *out[6];
+
+	(void)state;
+	for (unsigned i = 0; i < 6; i++)
+		ids[i] = id;
+	ids[1].spi = 101;
+	ids[2].proto = XF_IPPROTO_AH;
+	ids[3].family = XF_AF_INET6;
+	ids[4].daddr = sas_addr(3);
+	xf_sad_find_in_batch(sad, ids, marks, 6, out);
+	for (unsigned i = 0; i < 6; i++)
+		assert_ptr_equal(out[i], i == 0 || i == 5 ? sa : NULL);
+	assert_ptr_equal(xf_sad_find_by_addr(sad, &id, &cfg.saddr, 0), sa);
+	assert_null(xf_sad_find_by_addr(sad, &id, &cfg.id.daddr, 0));
+	assert_int_equal(xf_sad_del(sad, sa), 0);
+	assert_null(xf_sad_find_in(sad, &id, 0));
+	assert_null(xf_sad_find_by_addr(sad, &id, &cfg.saddr, 0));
+	assert_int_equal(sas_count(sad), 0);
+	assert_int_equal(xf_sad_del(sad, sa), -ESRCH);
+	xf_sad_free(sad);
+}
+
+struct mark_case {
+	struct xf_mark first, second;
+	int err;
+	uint32_t packet;
+	int found; /* 0 = none, else which */
+};
+
+/* The new SA's mark is looked up as a packet's would be; of two that match the newer is found. */
+static void marks_tell_sas_apart(void **state)
+{
+	static const struct mark_case cases[] = {
+		{ { 0, 0 }, { 0, 0 }, -EEXIST, 0, 1 },
+		{ { 0, 0 }, { 1, 0xff }, -EEXIST, 1, 1 },
+		{ { 1, 0xff }, { 0, 0 }, 0, 1, 2 },
+		{ { 1, 0xff }, { 2, 0xff }, 0, 1, 1 },
+		{ { 1, 0xff }, { 2, 0xff }, 0, 2, 2 },
+		{ { 1, 0xff }, { 2, 0xff }, 0, 0x102, 2 },
+		{ { 1, 0xff }, { 2, 0xff }, 0, 3, 0 },
+		{ { 1, 0xff }, { 1, 0xff }, -EEXIST, 1, 1 },
+		{ { 1, 0x0f }, { 0xf1, 0xff }, -EEXIST, 1, 1 },
+		{ { 0xffff, 0x0f }, { 1, 0x0f }, 0, 0x1f, 1 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(cases); i++) {
+		struct xf_sa_config cfg = sas_config(1, 2, 100);
+		struct xf_sad *sad = sas_sad(0);
+		struct xf_sa *sas[3] = { NULL }, *found;
+
+		cfg.mark = cases[i].first;
+		sas[1] = sas_add(sad, &cfg);
+		cfg.mark = cases[i].second;
+		cfg.if_id = 7; /* no part of the key */
+		sas[2] = sas_new(&cfg, 10 * S);
+		assert_int_equal(xf_sad_add(sad, sas[2], NULL), cases[i].err);
+		found = xf_sad_find_in(sad, &cfg.id, cases[i].packet);
+		if (found != sas[cases[i].found])
+			fail_msg("case %zu", i);
+		if (cases[i].err)
+			xf_sa_put(sas[2]);
+		xf_sad_free(sad);
+	}
+}
+
+/* Protocols without an SPI are told apart by their addresses (Mobile IPv6). */
+static void without_an_spi_the_ends_count(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 0);
+	struct xf_sad *sad = sas_sad(0);
+
+	(void)state;
+	cfg.id.proto = XF_IPPROTO_DSTOPTS;
+	assert_int_equal(try_add(sad, &cfg), 0);
+	assert_int_equal(try_add(sad, &cfg), -EEXIST);
+	cfg.saddr = sas_addr(3);
+	assert_int_equal(try_add(sad, &cfg), 0);
+	xf_sad_free(sad);
+}
+
+static void full(void **state)
+{
+	const struct xf_sa_config cfgs[] = { sas_config(1, 2, 1), sas_config(1, 2, 2),
+					     sas_config(1, 2, 3) };
+	struct xf_spi_request req = { .cfg = &cfgs[2], .min = 9, .max = 9 };
+	struct xf_sad *sad = sas_sad(2);
+	struct xf_sa *sa = sas_new(&cfgs[2], 0), *got;
+	const char *why = NULL;
+
+	(void)state;
+	sas_add(sad, &cfgs[0]);
+	sas_add(sad, &cfgs[1]);
+	assert_int_equal(xf_sad_add(sad, sa, &why), -ENOSPC);
+	assert_non_null(why);
+	why = NULL;
+	assert_int_equal(xf_sad_alloc_spi(sad, &req, &got, &why), -ENOSPC);
+	assert_non_null(why);
+	assert_int_equal(sas_count(sad), 2);
+	assert_int_equal(xf_sad_del(sad, xf_sad_find_in(sad, &cfgs[0].id, 0)), 0);
+	assert_int_equal(xf_sad_alloc_spi(sad, &req, &got, &why), 0);
+	/* What takes the place of a larval SA needs no room of its own. */
+	xf_sa_put(sa);
+	sa = sas_new(xf_sa_cfg(got), 0);
+	assert_int_equal(xf_sad_update(sad, sa, &got), 0);
+	assert_int_equal(sas_count(sad), 2);
+	xf_sad_free(sad);
+}
+
+static void grows(void **state)
+{
+	struct xf_sad *sad = sas_sad(0);
+	struct xf_sad_info info;
+
+	(void)state;
+	xf_sad_get_info(sad, &info);
+	assert_int_equal(info.buckets, 8);
+	assert_int_equal(info.buckets_max, 1 << 20);
+	for (uint32_t spi = 1; spi <= 5000; spi++) {
+		const struct xf_sa_config cfg = sas_config(1, (uint8_t)(spi % 7 + 2), spi);
+
+		sas_add(sad, &cfg);
+		if (spi % 3 == 0)
+			assert_int_equal(xf_sad_del(sad, xf_sad_find_in(sad, &cfg.id, 0)), 0);
+	}
+	xf_sad_get_info(sad, &info);
+	assert_int_equal(info.count, 5000 - 5000 / 3);
+	assert_int_equal(info.buckets, 4096);
+	for (uint32_t spi = 1; spi <= 5000; spi++) {
+		const struct xf_sa_config cfg = sas_config(1, (uint8_t)(spi % 7 + 2), spi);
+		struct xf_sa *sa = xf_sad_find_in(sad, &cfg.id, 0);
+
+		assert_int_equal(sa != NULL, spi % 3 != 0);
+		if (sa)
+			assert_int_equal(xf_sa_cfg(sa)->id.spi, spi);
+	}
+	xf_sad_free(sad);
+}
+
+/* --- larval SAs --- */
+
+struct range_case {
+	uint8_t proto;
+	uint32_t min, max;
+	int err;
+	const char *why;
+};
+
+static void ranges_as_the_kernel_checks_them(void **state)
+{
+	static const struct range_case cases[] = {
+		{ XF_IPPROTO_ESP, 0x1234, 0x1234, 0, NULL },
+		{ XF_IPPROTO_ESP, 1, 1, 0, NULL },
+		{ XF_IPPROTO_ESP, 0, 0, -ENOENT, "No SPI available in the requested range" },
+		{ XF_IPPROTO_ESP, 0, 1, 0, NULL },
+		{ XF_IPPROTO_ESP, 0, UINT32_MAX, 0, NULL },
+		{ XF_IPPROTO_AH, 256, UINT32_MAX, 0, NULL },
+		{ XF_IPPROTO_ESP, 2, 1, -EINVAL, "Invalid SPI range: min > max" },
+		{ XF_IPPROTO_COMP, 1, 0xffff, 0, NULL },
+		{ XF_IPPROTO_COMP, 1, 0x10000, -EINVAL, "IPCOMP SPI must be <= 65535" },
+		{ XF_IPPROTO_IPIP, 1, 2, -EINVAL,
+		  "Invalid protocol, must be one of AH, ESP, IPCOMP" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(cases); i++) {
+		struct xf_sa_config cfg = sas_config(1, 2, 0);
+		const struct xf_spi_request req = { .cfg = &cfg,
+						    .min = cases[i].min,
+						    .max = cases[i].max };
+		struct xf_sad *sad = sas_sad(0);
+		const char *why = NULL;
+		struct xf_sa *sa;
+
+		cfg.id.proto = cases[i].proto;
+		assert_int_equal(xf_sad_alloc_spi(sad, &req, &sa, &why), cases[i].err);
+		if (cases[i].why)
+			assert_string_equal(why, cases[i].why);
+		else
+			assert_in_range(xf_sa_cfg(sa)->id.spi, cases[i].min ? cases[i].min : 1,
+					cases[i].max);
+		/* Without a free SPI the larval SA stays, as in the kernel. */
+		assert_int_equal(sas_count(sad), cases[i].err == -EINVAL ? 0 : 1);
+		xf_sad_free(sad);
+	}
+}
+
+/* Zero is never given, and whatever else is free always found. */
+static void the_last_free_number(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 0);
+
+	(void)state;
+	for (uint32_t i = 0; i < 40; i++) {
+		struct xf_sad *sad = sas_sad(0);
+		struct xf_sa *sa;
+
+		assert_int_equal(sas_alloc(sad, &cfg, 0, 1, &sa), 0);
+		assert_int_equal(xf_sa_cfg(sa)->id.spi, 1);
+		for (uint32_t spi = 2; spi <= 60; spi++) {
+			const struct xf_sa_config other = sas_config(1, 2, spi);
+
+			if (spi != i + 2)
+				sas_add(sad, &other);
+		}
+		assert_int_equal(sas_alloc(sad, &cfg, 0, 60, &sa), 0);
+		assert_int_equal(xf_sa_cfg(sa)->id.spi, i + 2);
+		assert_int_equal(sas_alloc(sad, &cfg, 0, 60, &sa), -ENOENT);
+		xf_sad_free(sad);
+	}
+}
+
+static void larval_as_dumps_show_it(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 77);
+	struct xf_sad *sad = sas_sad(0);
+	const struct xf_sa_config *got;
+	struct xf_sa *sa;
+
+	(void)state;
+	cfg.reqid = 5;
+	cfg.if_id = 6;
+	cfg.dir = XF_SA_DIR_IN;
+	cfg.flags = XF_SA_ESN;
+	cfg.life.soft_add_s = 3;
+	assert_int_equal(sas_alloc(sad, &cfg, 500, 500, &sa), 0);
+	got = xf_sa_cfg(sa);
+	assert_int_equal(xf_sa_get_state(sa), XF_SA_ACQ);
+	assert_int_equal(got->id.spi, 500);
+	assert_int_equal(got->sel.prefixlen_d, 32);
+	assert_int_equal(got->sel.family, 0);
+	assert_true(xf_addr_equal(&got->sel.daddr, &cfg.id.daddr, XF_AF_INET));
+	assert_true(xf_addr_equal(&got->sel.saddr, &cfg.saddr, XF_AF_INET));
+	assert_int_equal(got->life.hard_add_s, 30);
+	assert_int_equal(got->life.soft_add_s, 0);
+	assert_int_equal(got->life.hard_bytes, XF_INF);
+	assert_int_equal(got->reqid, 5);
+	assert_int_equal(got->if_id, 6);
+	assert_int_equal(got->dir, XF_SA_DIR_IN);
+	assert_int_equal(got->flags, 0);
+	assert_ptr_equal(xf_sad_find_in(sad, &got->id, 0), sa);
+	xf_sad_free(sad);
+}
+
+static void each_number_once(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 0);
+	struct xf_sad *sad = sas_sad(0);
+	bool taken[102] = { false };
+	struct xf_sa *sa;
+
+	(void)state;
+	for (uint32_t i = 0; i < 100; i++) {
+		cfg.reqid = i;
+		cfg.id.daddr = sas_addr((uint8_t)(i % 5 + 2));
+		assert_int_equal(sas_alloc(sad, &cfg, 1, 100, &sa), 0);
+		assert_in_range(xf_sa_cfg(sa)->id.spi, 1, 100);
+		assert_false(taken[xf_sa_cfg(sa)->id.spi]);
+		taken[xf_sa_cfg(sa)->id.spi] = true;
+	}
+	cfg.reqid = 1000;
+	assert_int_equal(sas_alloc(sad, &cfg, 1, 100, &sa), -ENOENT);
+	/* Another protocol has numbers of its own. */
+	cfg.id.proto = XF_IPPROTO_AH;
+	assert_int_equal(sas_alloc(sad, &cfg, 100, 100, &sa), 0);
+	xf_sad_free(sad);
+}
+
+/* One that waits for an SPI is found again by what it is for; if_id is not compared. */
+static void one_without_spi_is_found_again(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 0), other = sas_config(1, 2, 9);
+	struct xf_sad *sad = sas_sad(0);
+	struct xf_sa *sa;
+
+	(void)state;
+	sas_add(sad, &other);
+	assert_int_equal(sas_alloc(sad, &cfg, 9, 9, &sa), -ENOENT);
+	assert_int_equal(sas_count(sad), 2);
+	cfg.if_id = 3;
+	assert_int_equal(sas_alloc(sad, &cfg, 9, 9, &sa), -ENOENT);
+	assert_int_equal(sas_count(sad), 2);
+	assert_int_equal(sas_alloc(sad, &cfg, 10, 10, &sa), 0);
+	assert_int_equal(sas_count(sad), 2);
+	assert_int_equal(sas_alloc(sad, &cfg, 11, 11, &sa), 0);
+	assert_int_equal(sas_count(sad), 3);
+	cfg.mode = XF_MODE_TRANSPORT;
+	assert_int_equal(sas_alloc(sad, &cfg, 11, 11, &sa), -ENOENT);
+	assert_int_equal(sas_count(sad), 4);
+	cfg.pcpu = 1;
+	assert_int_equal(sas_alloc(sad, &cfg, 11, 11, &sa), -ENOENT);
+	assert_int_equal(sas_count(sad), 5);
+	xf_sad_free(sad);
+}
+
+static struct xf_sa *add_larval(struct xf_sad *sad, const struct xf_sa_config *cfg)
+{
+	struct xf_sa *sa = sas_new_larval(cfg, 5 * S);
+
+	assert_int_equal(xf_sad_add(sad, sa, NULL), 0);
+	return sa;
+}
+
+/* What ACQUIRE left behind is found by its number, and keeps an SPI that it has. */
+static void acquire_is_found_by_seq(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 0);
+	struct xf_sad *sad = sas_sad(0);
+	struct xf_sa *larval, *sa;
+
+	(void)state;
+	cfg.seq = 42;
+	larval = add_larval(sad, &cfg);
+	cfg.saddr = sas_addr(9);
+	cfg.dir = XF_SA_DIR_OUT;
+	assert_int_equal(sas_alloc(sad, &cfg, 7, 7, &sa), 0);
+	assert_ptr_equal(sa, larval);
+	assert_int_equal(xf_sa_cfg(sa)->dir, XF_SA_DIR_OUT);
+	cfg.dir = XF_SA_DIR_IN;
+	assert_int_equal(sas_alloc(sad, &cfg, 8, 8, &sa), 0);
+	assert_ptr_equal(sa, larval);
+	assert_int_equal(xf_sa_cfg(sa)->id.spi, 7);
+	assert_int_equal(xf_sa_cfg(sa)->dir, XF_SA_DIR_IN);
+	cfg.id.daddr = sas_addr(3);
+	assert_int_equal(sas_alloc(sad, &cfg, 8, 8, &sa), 0);
+	assert_ptr_not_equal(sa, larval);
+	xf_sad_free(sad);
+}
+
+/* NEWSA that answers an ACQUIRE: the larval SA goes, by number or by what it was for. */
+static void the_answer_replaces_the_question(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 0);
+	struct xf_sad *sad = sas_sad(0);
+
+	(void)state;
+	cfg.seq = 42;
+	add_larval(sad, &cfg);
+	cfg.id.spi = 200;
+	cfg.reqid = 1; /* seq alone must do */
+	assert_int_equal(try_add(sad, &cfg), 0);
+	assert_int_equal(sas_count(sad), 1);
+
+	cfg = sas_config(3, 4, 0);
+	add_larval(sad, &cfg);
+	cfg.id.spi = 201;
+	assert_int_equal(try_add(sad, &cfg), 0);
+	assert_int_equal(sas_count(sad), 2);
+
+	/* Not an answer: another peer, or the larval SA has an SPI. */
+	cfg = sas_config(5, 6, 0);
+	cfg.seq = 43;
+	add_larval(sad, &cfg);
+	cfg.id.daddr = sas_addr(7);
+	cfg.id.spi = 202;
+	assert_int_equal(try_add(sad, &cfg), 0);
+	assert_int_equal(sas_count(sad), 4);
+	cfg = sas_config(8, 9, 300);
+	add_larval(sad, &cfg);
+	assert_int_equal(try_add(sad, &cfg), -EEXIST);
+	cfg.id.spi = 301;
+	assert_int_equal(try_add(sad, &cfg), 0);
+	assert_int_equal(sas_count(sad), 6);
+	xf_sad_free(sad);
+}
+
+/* --- updates --- */
+
+static void update_of_a_larval_sa_replaces_it(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 0);
+	struct xf_sad *sad = sas_sad(0);
+	struct xf_sa *larval, *now;
+
+	(void)state;
+	cfg.mode = XF_MODE_TRANSPORT; /* pluto asks with mode 0 */
+	assert_int_equal(sas_alloc(sad, &cfg, 300, 300, &larval), 0);
+	cfg = sas_config(1, 2, 300);
+	cfg.dir = XF_SA_DIR_IN;
+	assert_int_equal(sas_update(sad, &cfg, &now), -ESRCH);
+	cfg.dir = XF_SA_DIR_ANY;
+	cfg.encap.type = 2;
+	assert_int_equal(sas_update(sad, &cfg, &now), 0);
+	assert_ptr_not_equal(now, larval);
+	assert_int_equal(sas_count(sad), 1);
+	assert_ptr_equal(xf_sad_find_in(sad, &cfg.id, 0), now);
+	assert_int_equal(xf_sa_cfg(now)->mode, XF_MODE_TUNNEL);
+	assert_int_equal(xf_sa_get_state(now), XF_SA_VALID);
+	xf_sad_free(sad);
+}
+
+static void update_changes_what_the_kernel_changes(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 100), was;
+	struct xf_sad *sad = sas_sad(0);
+	struct xf_sa *sa, *now;
+
+	(void)state;
+	cfg.has_coaddr = true;
+	cfg.encap.type = 2;
+	cfg.if_id = 1;
+	cfg.set_mark = (struct xf_mark){ 1, 1 };
+	sa = sas_add(sad, &cfg);
+	was = cfg;
+	cfg.coaddr = sas_addr(9);
+	cfg.encap.sport = 4501;
+	cfg.life.hard_packets = 1000;
+	cfg.reqid = 99;
+	cfg.sel.family = XF_AF_INET;
+	cfg.if_id = 0;
+	cfg.set_mark = (struct xf_mark){ 0, 0 };
+	assert_int_equal(sas_update(sad, &cfg, &now), 0);
+	assert_ptr_equal(now, sa);
+	assert_int_equal(xf_sa_cfg(sa)->encap.sport, 4501);
+	assert_true(xf_addr_equal(&xf_sa_cfg(sa)->coaddr, &cfg.coaddr, XF_AF_INET));
+	assert_int_equal(xf_sa_cfg(sa)->life.hard_packets, 1000);
+	assert_int_equal(xf_sa_cfg(sa)->reqid, was.reqid);
+	assert_int_equal(xf_sa_cfg(sa)->sel.family, 0);
+	assert_int_equal(xf_sa_cfg(sa)->if_id, 1);
+	assert_int_equal(xf_sa_cfg(sa)->set_mark.m, 1);
+	cfg.if_id = 2;
+	cfg.set_mark = (struct xf_mark){ 2, 3 };
+	assert_int_equal(sas_update(sad, &cfg, &now), 0);
+	assert_int_equal(xf_sa_cfg(sa)->if_id, 2);
+	assert_int_equal(xf_sa_cfg(sa)->set_mark.m, 3);
+	xf_sad_free(sad);
+}
+
+static void update_refused(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 100), want;
+	struct xf_sad *sad = sas_sad(0);
+	struct xf_sa *sa, *now;
+
+	(void)state;
+	assert_int_equal(sas_update(sad, &cfg, &now), -ESRCH);
+	sa = sas_add(sad, &cfg);
+	want = cfg;
+	want.encap.type = 2;
+	assert_int_equal(sas_update(sad, &want, &now), -EINVAL);
+	want = cfg;
+	want.dir = XF_SA_DIR_OUT;
+	assert_int_equal(sas_update(sad, &want, &now), -ESRCH);
+	want = cfg;
+	want.id.spi = 101;
+	assert_int_equal(sas_update(sad, &want, &now), -ESRCH);
+	want.dir = XF_SA_DIR_IN;
+	sas_add(sad, &want);
+	want.dir = XF_SA_DIR_ANY;
+	assert_int_equal(sas_update(sad, &want, &now), -ESRCH);
+	atomic_store(&sa->state, XF_SA_EXPIRED);
+	assert_int_equal(sas_update(sad, &cfg, &now), -EINVAL);
+	xf_sad_free(sad);
+}
+
+struct flush_case {
+	uint8_t proto;
+	unsigned gone;
+};
+
+static void flush_by_protocol(void **state)
+{
+	static const uint8_t protos[] = { XF_IPPROTO_ESP,  XF_IPPROTO_ESP,     XF_IPPROTO_AH,
+					  XF_IPPROTO_COMP, XF_IPPROTO_ROUTING, XF_IPPROTO_IPIP };
+	static const struct flush_case cases[] = {
+		{ 0, 6 }, { 255, 4 }, { XF_IPPROTO_ESP, 2 }, { XF_IPPROTO_IPIP, 1 }, { 17, 0 }
+	};
+
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(cases); i++) {
+		struct xf_sad *sad = sas_sad(0);
+
+		for (uint32_t j = 0; j < XF_ARRAY_SIZE(protos); j++) {
+			struct xf_sa_config cfg = sas_config(1, 2, 100 + j);
+
+			cfg.id.proto = protos[j];
+			sas_add(sad, &cfg);
+		}
+		assert_int_equal(xf_sad_flush(sad, cases[i].proto), cases[i].gone);
+		assert_int_equal(sas_count(sad), 6 - cases[i].gone);
+		assert_int_equal(xf_sad_flush(sad, cases[i].proto), 0);
+		xf_sad_free(sad);
+	}
+}
+
+/* --- the outbound lookup --- */
+
+struct asked {
+	struct xf_tmpl tmpl;
+	struct xf_flow flow;
+	union xf_addr saddr, daddr;
+	uint32_t mark, if_id;
+};
+
+static struct asked ask(uint8_t src, uint8_t dst)
+{
+	return (struct asked){
+		.tmpl = { .id = { .family = XF_AF_INET, .proto = XF_IPPROTO_ESP },
+			  .mode = XF_MODE_TUNNEL },
+		.flow = { .family = XF_AF_INET, .saddr = sas_addr(101), .daddr = sas_addr(102) },
+		.saddr = sas_addr(src),
+		.daddr = sas_addr(dst),
+	};
+}
+
+static struct xf_sa *answer(const struct xf_sad *sad, const struct asked *asked, bool *larval)
+{
+	const struct xf_sad_query query = { .tmpl = &asked->tmpl,
+					    .flow = &asked->flow,
+					    .saddr = &asked->saddr,
+					    .daddr = &asked->daddr,
+					    .mark = asked->mark,
+					    .if_id = asked->if_id };
+
+	return xf_sad_find_out(sad, &query, larval);
+}
+
+/* Each change to the one SA, or to the question, that makes it unfit; -1: fit all the same. */
+static bool unfit(struct xf_sa_config *cfg, struct asked *asked, unsigned which)
+{
+	switch (which) {
+	case 0:
+		return false;
+	case 1:
+		cfg->reqid = 1;
+		return true;
+	case 2:
+		cfg->mode = XF_MODE_BEET;
+		return true;
+	case 3:
+		cfg->id.proto = XF_IPPROTO_AH;
+		return true;
+	case 4:
+		cfg->flags = XF_SA_WILDRECV;
+		return true;
+	case 5:
+		cfg->if_id = 1;
+		return true;
+	case 6:
+		cfg->mark = (struct xf_mark){ 1, 1 };
+		return true;
+	case 7:
+		cfg->mark = (struct xf_mark){ 1, 1 };
+		asked->mark = 3;
+		return false;
+	case 8:
+		/* The packet's mark is nothing to an SA. */
+		cfg->mark = (struct xf_mark){ 1, 1 };
+		asked->flow.mark = 1;
+		return true;
+	case 9:
+		asked->tmpl.id.spi = 101;
+		return true;
+	case 10:
+		asked->tmpl.id.spi = 100;
+		return false;
+	case 11:
+		cfg->sel.family = XF_AF_INET6;
+		return true;
+	case 12:
+		cfg->sel = (struct xf_selector){ .family = XF_AF_INET,
+						 .daddr = sas_addr(102),
+						 .prefixlen_d = 32 };
+		return false;
+	case 13:
+		cfg->sel = (struct xf_selector){ .family = XF_AF_INET,
+						 .daddr = sas_addr(103),
+						 .prefixlen_d = 32 };
+		return true;
+	case 14:
+		cfg->pcpu = 0;
+		return true;
+	case 15:
+		asked->daddr = sas_addr(3);
+		return true;
+	case 16:
+		asked->saddr = sas_addr(3);
+		return true;
+	case 17:
+		cfg->saddr = sas_addr(0); /* from anywhere */
+		return false;
+	case 18:
+		asked->saddr = sas_addr(0);
+		return true;
+	default:
+		asked->tmpl.id.family = XF_AF_INET6;
+		return true;
+	}
+}
+
+static void fit_or_not(void **state)
+{
+	(void)state;
+	for (unsigned which = 0; which < 20; which++) {
+		struct xf_sa_config cfg = sas_config(1, 2, 100);
+		struct asked asked = ask(1, 2);
+		bool expect = !unfit(&cfg, &asked, which), larval = true;
+		struct xf_sad *sad = sas_sad(0);
+
+		sas_add(sad, &cfg);
+		if ((answer(sad, &asked, &larval) != NULL) != expect)
+			fail_msg("change %u", which);
+		assert_false(larval);
+		xf_sad_free(sad);
+	}
+}
+
+/* The younger; of equal age the later added; before all, one that is not dying. */
+static void the_best_of_many(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 100);
+	const struct xf_lifetime_now old = { .add_s = SAS_REAL_OFFSET_S + 4 };
+	struct xf_sad *sad = sas_sad(0);
+	struct asked asked = ask(1, 2);
+	struct xf_sa *sas[4];
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		cfg.id.spi = 100 + i;
+		sas[i] = sas_new(&cfg, 10 * S);
+		if (i == 3)
+			xf_sa_set_lifetime_now(sas[i], &old);
+		assert_int_equal(xf_sad_add(sad, sas[i], NULL), 0);
+	}
+	assert_ptr_equal(answer(sad, &asked, NULL), sas[2]);
+	atomic_store(&sas[2]->dying, true);
+	assert_ptr_equal(answer(sad, &asked, NULL), sas[1]);
+	atomic_store(&sas[1]->state, XF_SA_EXPIRED);
+	assert_ptr_equal(answer(sad, &asked, NULL), sas[0]);
+	atomic_store(&sas[0]->dying, true);
+	assert_ptr_equal(answer(sad, &asked, NULL), sas[3]);
+	atomic_store(&sas[3]->dying, true);
+	assert_ptr_equal(answer(sad, &asked, NULL), sas[2]);
+	/* A younger SA from anywhere does not take the place of one between the two ends. */
+	cfg.id.spi = 200;
+	cfg.saddr = sas_addr(0);
+	sas_add(sad, &cfg);
+	assert_ptr_equal(answer(sad, &asked, NULL), sas[2]);
+	xf_sad_free(sad);
+}
+
+static void a_larval_sa_is_reported(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 0);
+	struct xf_sad *sad = sas_sad(0);
+	struct asked asked = ask(1, 2);
+	bool larval = false;
+	struct xf_sa *sa, *waiting;
+
+	(void)state;
+	assert_int_equal(sas_alloc(sad, &cfg, 9, 9, &sa), 0);
+	assert_null(answer(sad, &asked, &larval));
+	assert_true(larval);
+	cfg.id.spi = 100;
+	sa = sas_add(sad, &cfg);
+	assert_ptr_equal(answer(sad, &asked, &larval), sa);
+	assert_false(larval);
+	cfg.id.spi = 0;
+	assert_int_equal(sas_alloc(sad, &cfg, 11, 11, &waiting), 0);
+	assert_ptr_equal(answer(sad, &asked, &larval), sa);
+	assert_false(larval);
+	asked.tmpl.id.spi = 10;
+	assert_null(answer(sad, &asked, &larval));
+	assert_false(larval);
+	xf_sad_free(sad);
+}
+
+/* --- dumps --- */
+
+struct seen {
+	uint32_t spis[32];
+	unsigned n;
+	unsigned stop_after;
+};
+
+static bool visit(void *arg, struct xf_sa *sa)
+{
+	struct seen *seen = arg;
+
+	seen->spis[seen->n++] = xf_sa_cfg(sa)->id.spi;
+	return seen->n % seen->stop_after != 0;
+}
+
+static void dump_newest_first_and_in_parts(void **state)
+{
+	struct seen seen = { .stop_after = 3 };
+	struct xf_sad *sad = sas_sad(0);
+	uint64_t cursor = 0, peek;
+	struct xf_sa *sas[20];
+
+	(void)state;
+	for (uint32_t spi = 1; spi <= 10; spi++) {
+		const struct xf_sa_config cfg = sas_config(1, 2, spi);
+
+		sas[spi] = sas_add(sad, &cfg);
+	}
+	assert_true(xf_sad_walk(sad, &cursor, visit, &seen));
+	assert_int_equal(seen.n, 3);
+	assert_int_equal(seen.spis[0], 10);
+	assert_int_equal(seen.spis[2], 8);
+	/* The one it stands on goes, the next one too; a new one comes: it is not seen. */
+	assert_int_equal(xf_sad_del(sad, sas[8]), 0);
+	assert_int_equal(xf_sad_del(sad, sas[7]), 0);
+	assert_int_equal(xf_sad_del(sad, sas[4]), 0);
+	peek = cursor;
+	assert_true(xf_sad_walk(sad, &peek, visit, &(struct seen){ .stop_after = 4 }));
+	assert_false(xf_sad_walk(sad, &peek, visit, &(struct seen){ .stop_after = 4 }));
+	for (uint32_t spi = 100; spi < 140; spi++) {
+		const struct xf_sa_config cfg = sas_config(1, 2, spi);
+
+		assert_int_equal(xf_sad_del(sad, sas_add(sad, &cfg)), 0);
+	}
+	assert_true(xf_sad_walk(sad, &cursor, visit, &seen));
+	assert_int_equal(seen.spis[3], 6);
+	assert_false(xf_sad_walk(sad, &cursor, visit, &seen));
+	assert_int_equal(seen.spis[7], 1);
+	assert_int_equal(seen.n, 8);
+	xf_sad_free(sad);
+}
+
+static const struct CMUnitTest tests[] = {
+	cmocka_unit_test(found_by_its_whole_key),
+	cmocka_unit_test(marks_tell_sas_apart),
+	cmocka_unit_test(without_an_spi_the_ends_count),
+	cmocka_unit_test(full),
+	cmocka_unit_test(grows),
+	cmocka_unit_test(ranges_as_the_kernel_checks_them),
+	cmocka_unit_test(the_last_free_number),
+	cmocka_unit_test(larval_as_dumps_show_it),
+	cmocka_unit_test(each_number_once),
+	cmocka_unit_test(one_without_spi_is_found_again),
+	cmocka_unit_test(acquire_is_found_by_seq),
+	cmocka_unit_test(the_answer_replaces_the_question),
+	cmocka_unit_test(update_of_a_larval_sa_replaces_it),
+	cmocka_unit_test(update_changes_what_the_kernel_changes),
+	cmocka_unit_test(update_refused),
+	cmocka_unit_test(flush_by_protocol),
+	cmocka_unit_test(fit_or_not),
+	cmocka_unit_test(the_best_of_many),
+	cmocka_unit_test(a_larval_sa_is_reported),
+	cmocka_unit_test(dump_newest_first_and_in_parts),
+};
+
+int main(void)
+{
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
