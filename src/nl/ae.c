@@ -111,7 +111,7 @@ int xf_nl_new_ae(struct xf_nl_request *req)
 	struct xf_sa_replay_state replay;
 	struct xf_lifetime_now now;
 	struct xfrm_aevent_id id;
-	struct xf_sa *sa;
+	struct xf_sa *sa = NULL;
 	bool has_replay;
 	int err;
 
