@@ -204,6 +204,8 @@ def run_cell(setting, cell, number):
     refused = matrix.install(setting.under_test, cell, number)
     if refused:
         return [f"refused: {' '.join(refused.split())}"]
+    while select.select([setting.sock], [], [], 0)[0]:  # what the cell before left behind
+        setting.sock.recv(65536)
     return Probe(setting.sock, setting.under_test.side, cell, number).faults()
 
 
