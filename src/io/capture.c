@@ -12,13 +12,15 @@
 #include <unistd.h>
 
 #include "io/backend.h"
+#include "io/backstop.h"
 #include "io/capture.h"
 #include "io/rtnl.h"
 #include "io/ruleset.h"
 
 struct xf_capture {
 	struct xf_capture_config cfg;
-	struct nft_ctx *nft;
+	struct nft_ctx *nft; /* NULL: mode tc */
+	struct xf_backstop *backstop; /* NULL: none */
 	uint64_t generation; /* of the SPD that the rules are made from */
 	bool synced;
 };
@@ -156,25 +158,77 @@ static int del_routing(const struct xf_io_names *names, struct xf_io_error *erro
 	return 0;
 }
 
-int xf_capture_sync(struct xf_capture *capture, struct xf_io_error *error)
+static int sync_nft(struct xf_capture *capture, struct xf_io_error *error)
 {
-	uint64_t generation = xf_spd_generation(capture->cfg.spd);
 	char *script;
-	int err;
+	int err = xf_ruleset_build(&capture->cfg.names, capture->cfg.spd, &script);
 
-	if (capture->synced && generation == capture->generation)
-		return 0;
-	err = xf_ruleset_build(&capture->cfg.names, capture->cfg.spd, &script);
 	if (err)
 		return xf_io_fail(error, err, "cannot make capture rules");
 	if (nft_run_cmd_from_buffer(capture->nft, script) != 0)
 		err = nft_fail(capture->nft, error, "change the capture rules");
 	free(script);
+	return err;
+}
+
+/* The backstop first: when the rules in front of it fail, it stands already. */
+int xf_capture_sync(struct xf_capture *capture, struct xf_io_error *error)
+{
+	uint64_t generation = xf_spd_generation(capture->cfg.spd);
+	int err = 0;
+
+	if (capture->synced && generation == capture->generation)
+		return 0;
+	if (capture->backstop)
+		err = xf_backstop_sync(capture->backstop, capture->cfg.spd, error);
+	if (!err && capture->nft)
+		err = sync_nft(capture, error);
 	if (err)
 		return err;
 	capture->generation = generation;
 	capture->synced = true;
 	return 0;
+}
+
+static int open_nft(struct xf_capture *capture, struct xf_io_error *error)
+{
+	capture->nft = nft_open();
+	if (!capture->nft)
+		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
+	if (nft_run_cmd_from_buffer(capture->nft, "add table inet " XF_NFT_TABLE) == 0)
+		return 0;
+	nft_fail(capture->nft, error, "add a table");
+	nft_ctx_free(capture->nft);
+	capture->nft = NULL;
+	return -EOPNOTSUPP;
+}
+
+/* What the mode asks for and this kernel has; at least one of the two. */
+static int open_parts(struct xf_capture *capture, struct xf_io_error *error)
+{
+	enum xf_capture_mode mode = capture->cfg.mode;
+	int nft_err = mode == XF_CAPTURE_TC ? -ENOENT : open_nft(capture, error);
+	int tc_err;
+
+	if (nft_err && mode == XF_CAPTURE_NFT)
+		return nft_err;
+	if (mode == XF_CAPTURE_NFT)
+		return 0;
+	tc_err = xf_backstop_new(&capture->cfg.names, &capture->backstop, nft_err ? error : NULL);
+	return nft_err ? tc_err : 0;
+}
+
+static int start(struct xf_capture *capture, struct xf_io_error *error)
+{
+	int err = open_parts(capture, error);
+
+	if (!err)
+		err = add_routing(&capture->cfg.names, error);
+	if (!err)
+		err = xf_capture_sync(capture, error);
+	if (!err && capture->backstop)
+		err = xf_backstop_attach(capture->backstop, error);
+	return err;
 }
 
 int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
@@ -183,16 +237,10 @@ int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 	struct xf_capture *capture = calloc(1, sizeof(*capture));
 	int err;
 
-	if (capture)
-		capture->nft = nft_open();
-	if (!capture || !capture->nft) {
-		free(capture);
-		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
-	}
+	if (!capture)
+		return xf_io_fail(error, -ENOMEM, "cannot capture");
 	capture->cfg = *cfg;
-	err = add_routing(&cfg->names, error);
-	if (!err)
-		err = xf_capture_sync(capture, error);
+	err = start(capture, error);
 	if (err) {
 		xf_capture_free(capture);
 		return err;
@@ -205,7 +253,9 @@ void xf_capture_free(struct xf_capture *capture)
 {
 	if (!capture)
 		return;
-	nft_ctx_free(capture->nft);
+	if (capture->nft)
+		nft_ctx_free(capture->nft);
+	xf_backstop_free(capture->backstop);
 	free(capture);
 }
 
@@ -219,6 +269,8 @@ int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *erro
 	if (nft_run_cmd_from_buffer(nft, xf_ruleset_delete) != 0)
 		err = nft_fail(nft, error, "remove the capture rules");
 	nft_ctx_free(nft);
+	if (!err)
+		err = xf_backstop_release(error);
 	if (!err)
 		err = del_routing(names, error);
 	return err ? err : xf_tun_remove(names->tun, error);
@@ -263,10 +315,15 @@ static int read_nft(struct xf_capture *capture, struct xf_capture_stats *out)
 int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *out)
 {
 	memset(out, 0, sizeof(*out));
-	return read_nft(capture, out);
+	if (capture->backstop) {
+		out->backstop = true;
+		out->devices = xf_backstop_devices(capture->backstop);
+		out->backstop_dropped = xf_backstop_dropped(capture->backstop);
+	}
+	return capture->nft ? read_nft(capture, out) : 0;
 }
 
 int xf_capture_links_changed(struct xf_capture *capture, struct xf_io_error *error)
 {
-	return xf_capture_sync(capture, error);
+	return capture->backstop ? xf_backstop_attach(capture->backstop, error) : 0;
 }

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "io/policies.h"
 #include "io/ruleset.h"
 
 #define CAPTURE_PRIORITY "-90"
@@ -24,97 +25,6 @@
 
 const char xf_ruleset_delete[] = "add table inet " XF_NFT_TABLE "\n"
 				 "delete table inet " XF_NFT_TABLE "\n";
-
-/* Policies of one direction in the order in which they are asked. */
-struct list {
-	const struct xf_policy_config **cfg;
-	size_t n;
-	size_t room;
-	bool failed;
-	uint8_t dir;
-};
-
-static bool collect(void *arg, struct xf_policy *policy)
-{
-	struct list *list = arg;
-	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
-
-	/* Those with an if_id see only what an xfrm interface sends. */
-	if (cfg->dir != list->dir || cfg->if_id)
-		return true;
-	if (list->n == list->room) {
-		size_t room = list->room ? 2 * list->room : 64;
-		void *bigger = realloc(list->cfg, room * sizeof(list->cfg[0]));
-
-		list->failed = !bigger;
-		if (!bigger)
-			return false;
-		list->cfg = bigger;
-		list->room = room;
-	}
-	list->cfg[list->n++] = cfg;
-	return true;
-}
-
-/* Type sub is asked before main, then by priority. */
-static bool goes_before(const struct xf_policy_config *a, const struct xf_policy_config *b)
-{
-	if (a->type != b->type)
-		return a->type > b->type;
-	return a->priority < b->priority;
-}
-
-/* A stable merge of two sorted runs. */
-static void merge(const struct xf_policy_config **v, size_t mid, size_t n,
-		  const struct xf_policy_config **tmp)
-{
-	size_t a = 0;
-	size_t b = mid;
-
-	for (size_t i = 0; i < n; i++)
-		tmp[i] = b == n || (a < mid && !goes_before(v[b], v[a])) ? v[a++] : v[b++];
-	memcpy(v, tmp, n * sizeof(v[0]));
-}
-
-static void sort(const struct xf_policy_config **v, size_t n, const struct xf_policy_config **tmp)
-{
-	if (n < 2)
-		return;
-	sort(v, n / 2, tmp);
-	sort(v + n / 2, n - n / 2, tmp);
-	merge(v, n / 2, n, tmp);
-}
-
-static int get_policies(const struct xf_spd *spd, uint8_t dir, struct list *list)
-{
-	const struct xf_policy_config **tmp;
-	uint64_t cursor = 0;
-
-	*list = (struct list){ .dir = dir };
-	xf_spd_walk(spd, &cursor, collect, list);
-	tmp = calloc(list->n + 1, sizeof(tmp[0]));
-	if (list->failed || !tmp) {
-		free(tmp);
-		free(list->cfg);
-		return -ENOMEM;
-	}
-	/* The walk is newest first; of equal priority the older one wins. */
-	for (size_t i = 0; i < list->n / 2; i++) {
-		const struct xf_policy_config *first = list->cfg[i];
-
-		list->cfg[i] = list->cfg[list->n - 1 - i];
-		list->cfg[list->n - 1 - i] = first;
-	}
-	sort(list->cfg, list->n, tmp);
-	free(tmp);
-	return 0;
-}
-
-static bool has_ports(uint8_t proto)
-{
-	return proto == XF_IPPROTO_TCP || proto == XF_IPPROTO_UDP || proto == XF_IPPROTO_SCTP ||
-	       proto == XF_IPPROTO_DCCP || proto == XF_IPPROTO_UDPLITE;
-}
 
 static void put_prefix(FILE *f, uint16_t family, const char *side, const union xf_addr *addr,
 		       uint8_t len)
@@ -153,7 +63,7 @@ static bool put_l4(FILE *f, const struct xf_selector *sel)
 		fprintf(f, "meta l4proto %u ", sel->proto);
 	if (!ports)
 		return true;
-	if (has_ports(sel->proto)) {
+	if (xf_policy_has_ports(sel->proto)) {
 		put_port(f, "sport", sel->sport, sel->sport_mask);
 		put_port(f, "dport", sel->dport, sel->dport_mask);
 		return true;
@@ -177,25 +87,6 @@ static bool put_match(FILE *f, const struct xf_policy_config *cfg)
 	if (cfg->mark.m)
 		fprintf(f, "meta mark & 0x%x == 0x%x ", cfg->mark.m, cfg->mark.v);
 	return put_l4(f, sel) && exact;
-}
-
-static bool wants_protection(const struct xf_policy_config *cfg)
-{
-	for (unsigned i = 0; i < cfg->ntmpl; i++)
-		if (!cfg->tmpl[i].optional)
-			return true;
-	return false;
-}
-
-/*
- * Must matching packets be acted on? Outbound ones go to the engine for any template, optional
- * ones too; inbound plaintext breaks a policy only where a template is required.
- */
-static bool is_strict(const struct xf_policy_config *cfg)
-{
-	if (cfg->action == XF_POLICY_BLOCK)
-		return true;
-	return cfg->dir == XF_DIR_OUT ? cfg->ntmpl > 0 : wants_protection(cfg);
 }
 
 /*
@@ -252,10 +143,11 @@ static void put_allow(FILE *f, const struct xf_policy_config *cfg, const char *c
 	free(text);
 }
 
-static void put_policies(FILE *f, const struct list *list, const char *chain, const char *verdict)
+static void put_policies(FILE *f, const struct xf_policy_list *list, const char *chain,
+			 const char *verdict)
 {
 	for (size_t i = 0; i < list->n; i++) {
-		if (is_strict(list->cfg[i]))
+		if (xf_policy_is_strict(list->cfg[i]))
 			put_strict(f, list->cfg[i], chain, verdict);
 		else
 			put_allow(f, list->cfg[i], chain);
@@ -277,7 +169,8 @@ static void put_element(FILE *f, const struct xf_selector *sel, const char *set)
 }
 
 /* Destinations of one family: too much, never too little. */
-static void put_coarse(FILE *f, const struct list *list, uint16_t family, const char *verdict)
+static void put_coarse(FILE *f, const struct xf_policy_list *list, uint16_t family,
+		       const char *verdict)
 {
 	bool v4 = family == XF_AF_INET;
 	const char *set = v4 ? "dst4" : "dst6";
@@ -289,8 +182,8 @@ static void put_coarse(FILE *f, const struct list *list, uint16_t family, const 
 	for (size_t i = 0; i < list->n && !all; i++) {
 		const struct xf_policy_config *cfg = list->cfg[i];
 
-		all = is_strict(cfg) && is_everything(&cfg->sel, family);
-		if (is_strict(cfg) && cfg->sel.family == family && !all)
+		all = xf_policy_is_strict(cfg) && is_everything(&cfg->sel, family);
+		if (xf_policy_is_strict(cfg) && cfg->sel.family == family && !all)
 			put_element(f, &cfg->sel, set);
 	}
 	if (all)
@@ -301,7 +194,8 @@ static void put_coarse(FILE *f, const struct list *list, uint16_t family, const 
 			v4 ? "ip" : "ip6", set, verdict);
 }
 
-static void put_outbound(FILE *f, const struct xf_io_names *names, const struct list *list)
+static void put_outbound(FILE *f, const struct xf_io_names *names,
+			 const struct xf_policy_list *list)
 {
 	char verdict[96];
 
@@ -362,15 +256,15 @@ static int put_all(FILE *f, const struct xf_io_names *names, const struct xf_spd
 
 	fprintf(f, frame, XF_NFT_TABLE, names->tun, names->mark_capture, names->mark_bypass);
 	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
-		struct list list;
+		struct xf_policy_list list;
 
-		if (get_policies(spd, dir, &list) < 0)
+		if (xf_policy_list_get(spd, dir, &list) < 0)
 			return -ENOMEM;
 		if (dir == XF_DIR_OUT)
 			put_outbound(f, names, &list);
 		else
 			put_policies(f, &list, chains[dir], drop);
-		free(list.cfg);
+		xf_policy_list_free(&list);
 	}
 	return 0;
 }

@@ -1,0 +1,33 @@
+/*
+ * backstop.h - the tc program: loading it, its maps, the devices that it is on.
+ *
+ * Control thread. Functions return 0 or -errno with a sentence in @error. Program and maps stay
+ * in the kernel when the process goes.
+ */
+#ifndef XF_IO_BACKSTOP_H
+#define XF_IO_BACKSTOP_H
+
+#include "io/io.h"
+
+struct xf_backstop;
+
+/* Load, with no rules yet. -EOPNOTSUPP and others: this kernel or container has no such BPF. */
+int xf_backstop_new(const struct xf_io_names *names, struct xf_backstop **out,
+		    struct xf_io_error *error);
+void xf_backstop_free(struct xf_backstop *backstop);
+
+/* Take the rules from the SPD; they change at once, from one packet to the next. */
+int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_spd *spd,
+		     struct xf_io_error *error);
+
+/* Put the program onto every device there is, where they are not yet. */
+int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error);
+
+/* How many devices have it, and how many packets were dropped since xf_backstop_new(). */
+unsigned xf_backstop_devices(const struct xf_backstop *backstop);
+uint64_t xf_backstop_dropped(const struct xf_backstop *backstop);
+
+/* Take the program off every device, whoever put it there. */
+int xf_backstop_release(struct xf_io_error *error);
+
+#endif

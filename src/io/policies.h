@@ -1,0 +1,33 @@
+/*
+ * policies.h - the policies of one direction in the order in which a packet meets them, for what
+ * programs the kernel by them.
+ *
+ * Control thread. What is collected is borrowed from the SPD and valid until it changes.
+ */
+#ifndef XF_IO_POLICIES_H
+#define XF_IO_POLICIES_H
+
+#include <xf/spd.h>
+
+struct xf_policy_list {
+	const struct xf_policy_config **cfg;
+	size_t n;
+	size_t room;
+	bool failed;
+	uint8_t dir;
+};
+
+/* Those with an if_id are left out: they see only what an xfrm interface sends. -ENOMEM. */
+int xf_policy_list_get(const struct xf_spd *spd, uint8_t dir, struct xf_policy_list *list);
+void xf_policy_list_free(struct xf_policy_list *list);
+
+/*
+ * Must matching packets be acted on? Outbound ones go to the engine for any template, optional
+ * ones too; inbound plaintext breaks a policy only where a template is required.
+ */
+bool xf_policy_is_strict(const struct xf_policy_config *cfg);
+
+/* Does @proto have ports where TCP has them? */
+bool xf_policy_has_ports(uint8_t proto);
+
+#endif
