@@ -36,7 +36,8 @@ static struct xf_policy *match_class(const struct rules *rules, const struct xf_
 static struct xf_policy *match_type(const struct xf_spd *spd, enum xf_policy_dir dir,
 				    enum xf_policy_type type, const struct xf_flow *flow)
 {
-	const struct part_table *table = part_table_of(spd, (uint8_t)dir, type, flow->family);
+	const struct part_table *table =
+		part_table_of(spd, (uint8_t)dir, (uint8_t)type, flow->family);
 	const struct part *part = part_find(table, flow->if_id);
 	struct xf_policy *best = NULL;
 
