@@ -17,7 +17,8 @@ extern "C" {
  * "Fragmentation needed" (RFC 1191) or "Packet Too Big" (RFC 4443 s3.2) about @pkt with @mtu, in
  * a fresh packet of the same pool: @pkt's header and as much of it as the RFCs want. *@out NULL:
  * none may be sent (RFC 1122 s3.2.2: about an ICMP error, a fragment that is not the first, a
- * multicast or broadcast; RFC 4443 s2.4) or no buffer. meta: family; the destination is @to.
+ * multicast or broadcast; RFC 4443 s2.4, which allows it for a multicast destination) or no
+ * buffer. meta: family; the destination is @to.
  */
 void xf_icmp_too_big(const struct xf_pkt *pkt, const struct xf_ip_info *ip, uint32_t mtu,
 		     struct xf_pkt **out, union xf_addr *to);
@@ -34,7 +35,7 @@ struct xf_icmp_error {
 	uint8_t proto; /* XF_IPPROTO_ESP, or _UDP with ESP in it */
 	uint16_t sport;
 	uint16_t dport;
-	uint32_t spi;
+	uint32_t spi; /* 0: cut off, as may be with UDP (RFC 792 quotes 8 bytes behind IP) */
 };
 
 /*

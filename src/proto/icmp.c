@@ -1,0 +1,241 @@
+#include <errno.h>
+
+#include <xf/icmp.h>
+
+#define ICMP_HDR_LEN 8
+/* The longest error, IP header included: RFC 1812 s4.3.2.3, RFC 4443 s2.4 (c). */
+#define ICMPV4_MAX 576
+#define ICMPV6_MAX XF_IPV6_MIN_MTU
+
+enum icmpv4 {
+	ICMPV4_UNREACH = 3,
+	ICMPV4_QUENCH = 4,
+	ICMPV4_REDIRECT = 5,
+	ICMPV4_EXCEEDED = 11,
+	ICMPV4_PARAM = 12,
+	ICMPV4_CODE_FRAG_NEEDED = 4,
+};
+
+enum icmpv6 { ICMPV6_TOO_BIG = 2, ICMPV6_INFORMATIONAL = 128, ICMPV6_REDIRECT = 137 };
+
+/* @len bytes at @off that belong to the IP packet, or NULL. */
+static const uint8_t *read_at(const struct xf_pkt *pkt, const struct xf_ip_info *ip, uint32_t off,
+			      uint32_t len, void *scratch)
+{
+	if (off + len > ip->total_len)
+		return NULL;
+	return xf_pkt_peek(pkt, off, len, scratch);
+}
+
+static bool is_error_v4(uint8_t type)
+{
+	return type == ICMPV4_UNREACH || type == ICMPV4_QUENCH || type == ICMPV4_REDIRECT ||
+	       type == ICMPV4_EXCEEDED || type == ICMPV4_PARAM;
+}
+
+/* RFC 1122 s3.2.2, RFC 4443 s2.4 (e.1, e.2): no error about an error. One too short to tell is one. */
+static bool is_icmp_error(const struct xf_pkt *pkt, const struct xf_ip_info *ip)
+{
+	uint8_t scratch;
+	const uint8_t *type;
+
+	if (ip->proto != (ip->family == XF_AF_INET ? XF_IPPROTO_ICMP : XF_IPPROTO_ICMPV6))
+		return false;
+	type = read_at(pkt, ip, ip->l4_off, 1, &scratch);
+	if (!type)
+		return true;
+	if (ip->family == XF_AF_INET)
+		return is_error_v4(*type);
+	return *type < ICMPV6_INFORMATIONAL || *type == ICMPV6_REDIRECT;
+}
+
+static bool is_broadcast(const union xf_addr *addr)
+{
+	return addr->v4_be == UINT32_MAX;
+}
+
+/* Packet Too Big is the one error that may be about a multicast (RFC 4443 s2.4 (e.3)). */
+static bool may_answer(const struct xf_pkt *pkt, const struct xf_ip_info *ip)
+{
+	if (ip->frag_off || is_icmp_error(pkt, ip))
+		return false;
+	if (xf_addr_is_any(&ip->saddr, ip->family) || xf_addr_is_multicast(&ip->saddr, ip->family))
+		return false;
+	if (ip->family == XF_AF_INET6)
+		return true;
+	return !is_broadcast(&ip->saddr) && !is_broadcast(&ip->daddr) &&
+	       !xf_addr_is_multicast(&ip->daddr, XF_AF_INET);
+}
+
+void xf_icmp_too_big(const struct xf_pkt *pkt, const struct xf_ip_info *ip, uint32_t mtu,
+		     struct xf_pkt **out, union xf_addr *to)
+{
+	bool v4 = ip->family == XF_AF_INET;
+	uint32_t room = v4 ? ICMPV4_MAX - XF_IPV4_HDR_LEN : ICMPV6_MAX - XF_IPV6_HDR_LEN;
+	uint32_t quote = xf_min_u32(ip->total_len, room - ICMP_HDR_LEN);
+	struct xf_pkt *reply;
+	uint8_t *icmp;
+
+	*out = NULL;
+	if (!may_answer(pkt, ip))
+		return;
+	reply = xf_pkt_new(pkt->pool, ICMP_HDR_LEN + quote);
+	if (!reply)
+		return;
+	icmp = xf_pkt_append(reply, ICMP_HDR_LEN + quote);
+	memset(icmp, 0, ICMP_HDR_LEN);
+	xf_pkt_copy_out(pkt, 0, icmp + ICMP_HDR_LEN, quote);
+	if (v4) {
+		icmp[0] = ICMPV4_UNREACH;
+		icmp[1] = ICMPV4_CODE_FRAG_NEEDED;
+		xf_put_be16(icmp + 6, (uint16_t)xf_min_u32(mtu, UINT16_MAX));
+		xf_put_be16(icmp + 2, xf_csum_fold(xf_csum_add(0, icmp, ICMP_HDR_LEN + quote)));
+	} else {
+		icmp[0] = ICMPV6_TOO_BIG;
+		xf_put_be32(icmp + 4, mtu);
+	}
+	reply->family = ip->family;
+	*to = ip->saddr;
+	*out = reply;
+}
+
+/* What the quoted packet has behind its IP header and extension headers. */
+struct quoted {
+	uint8_t proto;
+	uint32_t off;
+};
+
+static int quoted_v4(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct quoted *q,
+		     struct xf_icmp_error *out)
+{
+	uint8_t scratch[XF_IPV4_HDR_LEN];
+	const uint8_t *hdr = read_at(pkt, ip, q->off, XF_IPV4_HDR_LEN, scratch);
+	uint32_t hdr_len = hdr ? (hdr[0] & 0xfu) * 4 : 0;
+
+	if (hdr_len < XF_IPV4_HDR_LEN || hdr[0] >> 4 != 4)
+		return -EINVAL;
+	xf_addr_load(&out->saddr, hdr + 12, XF_AF_INET);
+	xf_addr_load(&out->daddr, hdr + 16, XF_AF_INET);
+	q->proto = hdr[9];
+	q->off += hdr_len;
+	return xf_get_be16(hdr + 6) & XF_IPV4_OFFSET_MASK ? -ENOENT : 0;
+}
+
+/* Step over one extension header: 1 = done, 0 = that was none, -ENOENT = no transport header here. */
+static int skip_ext_hdr(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct quoted *q)
+{
+	uint8_t scratch[4];
+	const uint8_t *hdr;
+
+	if (q->proto != XF_IPPROTO_HOPOPTS && q->proto != XF_IPPROTO_ROUTING &&
+	    q->proto != XF_IPPROTO_DSTOPTS && q->proto != XF_IPPROTO_FRAGMENT)
+		return 0;
+	hdr = read_at(pkt, ip, q->off, sizeof(scratch), scratch);
+	if (!hdr)
+		return -EINVAL;
+	if (q->proto == XF_IPPROTO_FRAGMENT) {
+		if (xf_get_be16(hdr + 2) & 0xfff8)
+			return -ENOENT;
+		q->off += XF_IPV6_FRAG_HDR_LEN;
+	} else {
+		q->off += (hdr[1] + 1u) * 8;
+	}
+	q->proto = hdr[0];
+	return 1;
+}
+
+static int quoted_v6(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct quoted *q,
+		     struct xf_icmp_error *out)
+{
+	uint8_t scratch[XF_IPV6_HDR_LEN];
+	const uint8_t *hdr = read_at(pkt, ip, q->off, XF_IPV6_HDR_LEN, scratch);
+	int step;
+
+	if (!hdr || hdr[0] >> 4 != 6)
+		return -EINVAL;
+	xf_addr_load(&out->saddr, hdr + 8, XF_AF_INET6);
+	xf_addr_load(&out->daddr, hdr + 24, XF_AF_INET6);
+	q->proto = hdr[6];
+	q->off += XF_IPV6_HDR_LEN;
+	while ((step = skip_ext_hdr(pkt, ip, q)) > 0)
+		;
+	return step;
+}
+
+/* ESP, or UDP that may carry it: an SPI of 0 would be IKE's non-ESP marker (RFC 3948 s2.2). */
+static int read_quoted_esp(const struct xf_pkt *pkt, const struct xf_ip_info *ip,
+			   const struct quoted *q, struct xf_icmp_error *out)
+{
+	uint8_t scratch[8];
+	const uint8_t *l4;
+
+	if (q->proto != XF_IPPROTO_ESP && q->proto != XF_IPPROTO_UDP)
+		return -ENOENT;
+	l4 = read_at(pkt, ip, q->off, 8, scratch);
+	if (!l4)
+		return -EINVAL;
+	out->proto = q->proto;
+	if (q->proto == XF_IPPROTO_ESP) {
+		out->spi = xf_get_be32(l4);
+		return 0;
+	}
+	out->sport = xf_get_be16(l4);
+	out->dport = xf_get_be16(l4 + 2);
+	l4 = read_at(pkt, ip, q->off + XF_UDP_HDR_LEN, 4, scratch);
+	if (l4)
+		out->spi = xf_get_be32(l4);
+	return l4 && !out->spi ? -ENOENT : 0;
+}
+
+static bool csum_ok(const struct xf_pkt *pkt, const struct xf_ip_info *ip)
+{
+	uint32_t len = ip->total_len - ip->l4_off;
+	uint64_t sum = 0;
+
+	if (ip->family == XF_AF_INET6)
+		sum = xf_csum_pseudo(&ip->saddr, &ip->daddr, XF_AF_INET6, XF_IPPROTO_ICMPV6, len);
+	return xf_csum_fold(xf_pkt_csum(pkt, ip->l4_off, len, sum)) == 0;
+}
+
+static int read_header_v4(const uint8_t *icmp, struct xf_icmp_error *out)
+{
+	if (!is_error_v4(icmp[0]))
+		return -ENOENT;
+	out->too_big = icmp[0] == ICMPV4_UNREACH && icmp[1] == ICMPV4_CODE_FRAG_NEEDED;
+	if (out->too_big)
+		out->mtu = xf_get_be16(icmp + 6);
+	return 0;
+}
+
+static int read_header_v6(const uint8_t *icmp, struct xf_icmp_error *out)
+{
+	if (icmp[0] >= ICMPV6_INFORMATIONAL)
+		return -ENOENT;
+	out->too_big = icmp[0] == ICMPV6_TOO_BIG;
+	if (out->too_big)
+		out->mtu = xf_get_be32(icmp + 4);
+	return 0;
+}
+
+int xf_icmp_read(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_icmp_error *out)
+{
+	bool v4 = ip->family == XF_AF_INET;
+	uint8_t scratch[ICMP_HDR_LEN];
+	const uint8_t *icmp;
+	struct quoted q = { .off = ip->l4_off + ICMP_HDR_LEN };
+	int err;
+
+	memset(out, 0, sizeof(*out));
+	if (ip->proto != (v4 ? XF_IPPROTO_ICMP : XF_IPPROTO_ICMPV6))
+		return -ENOENT;
+	icmp = read_at(pkt, ip, ip->l4_off, ICMP_HDR_LEN, scratch);
+	if (!icmp || ip->is_frag || !csum_ok(pkt, ip))
+		return -EINVAL;
+	out->family = ip->family;
+	out->type = icmp[0];
+	out->code = icmp[1];
+	err = v4 ? read_header_v4(icmp, out) : read_header_v6(icmp, out);
+	if (!err)
+		err = v4 ? quoted_v4(pkt, ip, &q, out) : quoted_v6(pkt, ip, &q, out);
+	return err ? err : read_quoted_esp(pkt, ip, &q, out);
+}
