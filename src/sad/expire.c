@@ -72,7 +72,10 @@ static void look_at(const struct expiry *x, struct xf_sa *sa)
 		xf_heap_set(&x->sad->due, &sa->links.due, sooner(hard, soft));
 }
 
-/* What a worker found: see want_attention() in use.c. */
+/*
+ * What a worker found: see want_attention() in use.c. A soft limit that UPDSA has raised since is
+ * not told any more.
+ */
 static void attend(const struct expiry *x, struct xf_sa *sa)
 {
 	uint32_t why = atomic_exchange(&sa->attention, 0);
@@ -81,7 +84,7 @@ static void attend(const struct expiry *x, struct xf_sa *sa)
 		return;
 	if (why & XF_SA_HARD_HIT && xf_sa_get_state(sa) == XF_SA_EXPIRED)
 		end_life(x, sa);
-	else if (why & XF_SA_SOFT_HIT)
+	else if (why & XF_SA_SOFT_HIT && atomic_load(&sa->dying))
 		x->event(x->arg, sa, XF_SA_EVENT_SOFT_EXPIRE);
 }
 

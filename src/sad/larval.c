@@ -158,10 +158,9 @@ static uint32_t random_spi(const struct xf_sad *sad, uint32_t min, uint64_t rang
 }
 
 /* A free SPI, or 0. Of count + 2 neighbours one is free, unless the range ends before. */
-static uint32_t pick_spi(const struct xf_sad *sad, const struct xf_spi_request *req)
+static uint32_t pick_spi(const struct xf_sad *sad, const struct xf_spi_request *req, uint8_t proto)
 {
 	uint64_t range = (uint64_t)req->max - req->min + 1;
-	uint8_t proto = req->cfg->id.proto;
 	uint64_t tries = sad->count + 2ull < range ? sad->count + 2ull : range;
 	uint32_t start = random_spi(sad, req->min, range);
 
@@ -180,7 +179,7 @@ static uint32_t pick_spi(const struct xf_sad *sad, const struct xf_spi_request *
 	return 0;
 }
 
-/* An ACQUIRE's larval SA may have its SPI already: that one stays. */
+/* An ACQUIRE's larval SA may have its SPI already, which stays, and a protocol of its own. */
 static int give_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_spi_request *req,
 		    const char **why)
 {
@@ -190,7 +189,7 @@ static int give_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_spi_re
 		cfg.dir = req->cfg->dir;
 	if (cfg.id.spi)
 		return xf_sa_reconfigure(sa, &cfg);
-	cfg.id.spi = pick_spi(sad, req);
+	cfg.id.spi = pick_spi(sad, req, cfg.id.proto);
 	if (cfg.id.spi == 0) {
 		if (why)
 			*why = "No SPI available in the requested range";

@@ -1,0 +1,641 @@
+/*
+ * The SAD against a list that is searched from end to end. Keys come from a small space, so that
+ * collisions, ties and larval SAs with their answers are common; the rules are written down here a
+ * second time, as plainly as they can be.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <sad/sa.h>
+
+#include "../unit/sas.h"
+
+#define S XF_NSEC_PER_SEC
+#define MOST 300
+#define NONE UINT64_MAX
+
+/* What the list knows of an SA; the oldest comes first. */
+struct entry {
+	struct xf_sa *sa;
+	struct xf_sa_config cfg;
+	bool larval;
+	bool dying;
+	bool expired;
+	bool told; /* an event is due, or was seen, in this round */
+	uint64_t packets;
+	uint64_t add_ns, use_ns;
+};
+
+struct world {
+	struct xf_sad *sad;
+	struct entry list[MOST + 1];
+	unsigned n;
+	uint64_t now_ns;
+	uint64_t cursor;
+	uint64_t dumped_id; /* of the last entry the dump showed */
+	unsigned done[16];
+};
+
+static uint64_t rng;
+
+static uint32_t below(uint32_t n)
+{
+	return (uint32_t)(sas_random(&rng) % n);
+}
+
+/* --- the list --- */
+
+static unsigned index_of(const struct world *w, const struct xf_sa *sa)
+{
+	unsigned i = 0;
+
+	while (i < w->n && w->list[i].sa != sa)
+		i++;
+	return i;
+}
+
+static void forget(struct world *w, unsigned i)
+{
+	w->n--;
+	memmove(&w->list[i], &w->list[i + 1], (w->n - i) * sizeof(w->list[0]));
+}
+
+static void remember(struct world *w, struct xf_sa *sa, const struct xf_sa_config *cfg, bool larval)
+{
+	w->list[w->n++] =
+		(struct entry){ .sa = sa, .cfg = *cfg, .larval = larval, .add_ns = w->now_ns };
+}
+
+static bool is_ipsec(uint8_t proto)
+{
+	return proto == XF_IPPROTO_ESP || proto == XF_IPPROTO_AH || proto == XF_IPPROTO_COMP;
+}
+
+static bool same(const union xf_addr *a, const union xf_addr *b)
+{
+	return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+static int m_find_in(const struct world *w, const struct xf_sa_id *id, uint32_t mark)
+{
+	for (int i = (int)w->n - 1; i >= 0; i--) {
+		const struct xf_sa_config *cfg = &w->list[i].cfg;
+
+		if (cfg->id.spi && cfg->id.spi == id->spi && cfg->id.proto == id->proto &&
+		    cfg->id.family == id->family && same(&cfg->id.daddr, &id->daddr) &&
+		    (mark & cfg->mark.m) == cfg->mark.v)
+			return i;
+	}
+	return -1;
+}
+
+static int m_find_by_addr(const struct world *w, const struct xf_sa_id *id,
+			  const union xf_addr *saddr, uint32_t mark)
+{
+	for (int i = (int)w->n - 1; i >= 0; i--) {
+		const struct xf_sa_config *cfg = &w->list[i].cfg;
+
+		if (cfg->id.proto == id->proto && cfg->id.family == id->family &&
+		    same(&cfg->id.daddr, &id->daddr) && same(&cfg->saddr, saddr) &&
+		    (mark & cfg->mark.m) == cfg->mark.v)
+			return i;
+	}
+	return -1;
+}
+
+static int m_locate(const struct world *w, const struct xf_sa_config *cfg)
+{
+	uint32_t mark = cfg->mark.v & cfg->mark.m;
+
+	return is_ipsec(cfg->id.proto) ? m_find_in(w, &cfg->id, mark)
+				       : m_find_by_addr(w, &cfg->id, &cfg->saddr, mark);
+}
+
+static int m_larval_by_seq(const struct world *w, const struct xf_sa_config *cfg)
+{
+	for (int i = (int)w->n - 1; cfg->seq && i >= 0; i--) {
+		const struct entry *e = &w->list[i];
+
+		if (e->larval && e->cfg.seq == cfg->seq && e->cfg.pcpu == cfg->pcpu &&
+		    (cfg->mark.v & cfg->mark.m & e->cfg.mark.m) == e->cfg.mark.v)
+			return i;
+	}
+	return -1;
+}
+
+static int m_larval_like(const struct world *w, const struct xf_sa_config *cfg)
+{
+	for (int i = (int)w->n - 1; i >= 0; i--) {
+		const struct entry *e = &w->list[i];
+
+		if (e->larval && e->cfg.id.spi == 0 && e->cfg.pcpu == cfg->pcpu &&
+		    (cfg->mark.v & cfg->mark.m & e->cfg.mark.m) == e->cfg.mark.v &&
+		    e->cfg.reqid == cfg->reqid && e->cfg.mode == cfg->mode &&
+		    e->cfg.id.proto == cfg->id.proto && e->cfg.id.family == cfg->id.family &&
+		    same(&e->cfg.id.daddr, &cfg->id.daddr) && same(&e->cfg.saddr, &cfg->saddr))
+			return i;
+	}
+	return -1;
+}
+
+/* Does entry @i suit the question, from @saddr? */
+static bool suits(const struct entry *e, const struct xf_sad_query *q, const union xf_addr *saddr)
+{
+	const struct xf_sa_config *cfg = &e->cfg;
+
+	return cfg->id.family == q->tmpl->id.family && cfg->reqid == q->tmpl->reqid &&
+	       (q->mark & cfg->mark.m) == cfg->mark.v && cfg->if_id == q->if_id &&
+	       !(cfg->flags & XF_SA_WILDRECV) && same(&cfg->id.daddr, q->daddr) &&
+	       same(&cfg->saddr, saddr) && cfg->mode == q->tmpl->mode &&
+	       cfg->id.proto == q->tmpl->id.proto &&
+	       (!q->tmpl->id.spi || q->tmpl->id.spi == cfg->id.spi);
+}
+
+static bool better(const struct entry *a, const struct entry *b)
+{
+	if (a->dying != b->dying)
+		return !a->dying;
+	return a->add_ns / S > b->add_ns / S;
+}
+
+static int m_find_out(const struct world *w, const struct xf_sad_query *q, bool *larval)
+{
+	static const union xf_addr any;
+	int best = -1;
+
+	*larval = false;
+	for (unsigned pass = 0; pass < 2 && best < 0 && !*larval; pass++) {
+		for (int i = (int)w->n - 1; i >= 0; i--) {
+			const struct entry *e = &w->list[i];
+
+			if (!suits(e, q, pass ? &any : q->saddr))
+				continue;
+			if (e->larval && best < 0)
+				*larval = true;
+			if (e->larval || e->expired || e->cfg.pcpu != UINT32_MAX ||
+			    (e->cfg.sel.family && !xf_selector_match(&e->cfg.sel, q->flow)))
+				continue;
+			if (best < 0 || better(e, &w->list[best]))
+				best = i;
+		}
+	}
+	if (best >= 0)
+		*larval = false;
+	return best;
+}
+
+/* --- random things --- */
+
+static const uint8_t protos[] = { XF_IPPROTO_ESP, XF_IPPROTO_ESP,  XF_IPPROTO_ESP,
+				  XF_IPPROTO_AH,  XF_IPPROTO_COMP, XF_IPPROTO_ROUTING };
+
+static struct xf_mark random_mark(void)
+{
+	static const struct xf_mark marks[] = { { 0, 0 }, { 0, 0 }, { 1, 1 }, { 2, 3 }, { 6, 3 } };
+
+	return marks[below(XF_ARRAY_SIZE(marks))];
+}
+
+static void random_lifetime(struct xf_lifetime *life)
+{
+	uint64_t *limits[] = { &life->soft_add_s, &life->hard_add_s, &life->soft_use_s,
+			       &life->hard_use_s };
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(limits); i++)
+		*limits[i] = below(4) ? 0 : 1 + below(60);
+	life->soft_packets = below(4) ? XF_INF : below(6);
+	life->hard_packets = below(4) ? XF_INF : 3 + below(8);
+}
+
+static struct xf_sa_config random_config(void)
+{
+	struct xf_sa_config cfg =
+		sas_config((uint8_t)below(3), (uint8_t)(1 + below(3)), 1 + below(8));
+
+	cfg.id.proto = protos[below(XF_ARRAY_SIZE(protos))];
+	if (below(4) == 0)
+		cfg.id.family = XF_AF_INET6;
+	cfg.mark = random_mark();
+	cfg.reqid = below(2);
+	cfg.if_id = below(4) == 0;
+	cfg.mode = below(4) ? XF_MODE_TUNNEL : XF_MODE_TRANSPORT;
+	cfg.dir = (uint8_t)(below(6) ? 0 : 1 + below(2));
+	cfg.seq = below(3);
+	cfg.flags = below(8) ? 0 : XF_SA_WILDRECV;
+	cfg.pcpu = below(8) ? UINT32_MAX : 1;
+	cfg.encap.type = below(4) ? 0 : 2;
+	if (below(4) == 0)
+		cfg.sel = (struct xf_selector){ .family = XF_AF_INET,
+						.daddr = sas_addr(101),
+						.prefixlen_d = 32 };
+	random_lifetime(&cfg.life);
+	return cfg;
+}
+
+static void normal_mark(struct xf_sa_config *cfg)
+{
+	cfg->mark.v &= cfg->mark.m;
+}
+
+/* What is asked for, or added: half the time something that is like an SA of the list. */
+static struct xf_sa_config random_or_known(const struct world *w)
+{
+	struct xf_sa_config cfg = random_config(), known;
+
+	if (!w->n || below(2))
+		return cfg;
+	known = w->list[below(w->n)].cfg;
+	known.id.spi = cfg.id.spi;
+	known.seq = cfg.seq;
+	known.life = cfg.life;
+	return known;
+}
+
+/* --- operations: the real one and the list's verdict must agree --- */
+
+static void do_add(struct world *w)
+{
+	struct xf_sa_config cfg = random_or_known(w);
+	bool larval = below(4) == 0;
+	struct xf_sa *sa;
+	int err, gone = -1;
+
+	if (larval && below(2))
+		cfg.id.spi = 0;
+	sa = larval ? sas_new_larval(&cfg, w->now_ns) : sas_new(&cfg, w->now_ns);
+	err = xf_sad_add(w->sad, sa, NULL);
+	if (m_locate(w, &cfg) >= 0) {
+		assert_int_equal(err, -EEXIST);
+		xf_sa_put(sa);
+		return;
+	}
+	assert_int_equal(err, 0);
+	if (is_ipsec(cfg.id.proto)) {
+		gone = m_larval_by_seq(w, &cfg);
+		if (gone >= 0 && (w->list[gone].cfg.id.proto != cfg.id.proto ||
+				  !same(&w->list[gone].cfg.id.daddr, &cfg.id.daddr)))
+			gone = -1;
+		if (gone < 0)
+			gone = m_larval_like(w, &cfg);
+	}
+	if (gone >= 0)
+		forget(w, (unsigned)gone);
+	normal_mark(&cfg);
+	remember(w, sa, &cfg, larval);
+}
+
+static void do_del(struct world *w)
+{
+	unsigned i = w->n ? below(w->n) : 0;
+
+	if (!w->n)
+		return;
+	assert_int_equal(xf_sad_del(w->sad, w->list[i].sa), 0);
+	forget(w, i);
+}
+
+static void limits_after_update(struct entry *e)
+{
+	e->dying = false;
+	if (!e->use_ns)
+		return;
+	if (e->packets >= e->cfg.life.hard_packets)
+		e->expired = true;
+	else if (e->packets >= e->cfg.life.soft_packets)
+		e->dying = true;
+}
+
+static void do_update(struct world *w)
+{
+	struct xf_sa_config cfg = random_config();
+	struct xf_sa *sa = sas_new(&cfg, w->now_ns), *now = NULL;
+	int err = xf_sad_update(w->sad, sa, &now), i = m_locate(w, &cfg);
+	struct entry *e = &w->list[i < 0 ? 0 : i];
+
+	if (i < 0 || (e->larval ? cfg.dir && cfg.dir != e->cfg.dir : cfg.dir != e->cfg.dir)) {
+		assert_int_equal(err, -ESRCH);
+	} else if (e->larval) {
+		assert_int_equal(err, 0);
+		assert_ptr_equal(now, sa);
+		forget(w, (unsigned)i);
+		normal_mark(&cfg);
+		remember(w, sa, &cfg, false);
+	} else if (e->expired || cfg.encap.type != e->cfg.encap.type) {
+		assert_int_equal(err, -EINVAL);
+	} else {
+		assert_int_equal(err, 0);
+		assert_ptr_equal(now, e->sa);
+		e->cfg.life = cfg.life;
+		if (cfg.if_id)
+			e->cfg.if_id = cfg.if_id;
+		if (!is_ipsec(cfg.id.proto))
+			e->cfg.sel = cfg.sel;
+		limits_after_update(e);
+	}
+	if (err)
+		xf_sa_put(sa);
+}
+
+static bool m_spi_free(const struct world *w, uint32_t spi, uint8_t proto)
+{
+	for (unsigned i = 0; i < w->n; i++) {
+		if (w->list[i].cfg.id.spi == spi && w->list[i].cfg.id.proto == proto)
+			return false;
+	}
+	return spi != 0;
+}
+
+static void m_make_larval(struct world *w, const struct xf_sa_config *like)
+{
+	struct xf_sa_config cfg = sas_config(0, 1, 0);
+
+	cfg.id = like->id;
+	cfg.id.spi = 0;
+	cfg.saddr = like->saddr;
+	cfg.mark = like->mark;
+	normal_mark(&cfg);
+	cfg.reqid = like->reqid;
+	cfg.if_id = like->if_id;
+	cfg.mode = like->mode;
+	cfg.pcpu = like->pcpu;
+	cfg.life.hard_add_s = 30;
+	remember(w, NULL, &cfg, true);
+}
+
+/* A larval SA that got no SPI is not handed out: its address is taken from the dump's first. */
+static bool take_newest(void *arg, struct xf_sa *sa)
+{
+	*(struct xf_sa **)arg = sa;
+	return false;
+}
+
+static void do_alloc(struct world *w)
+{
+	struct xf_sa_config cfg = random_config();
+	uint32_t min = below(10), max = min + below(6);
+	const struct xf_spi_request req = {
+		.cfg = &cfg, .min = min, .max = max, .now_ns = w->now_ns
+	};
+	struct xf_sa *sa = NULL;
+	int err = xf_sad_alloc_spi(w->sad, &req, &sa, NULL), i;
+	bool room = false;
+	uint64_t cursor = 0;
+
+	if (!is_ipsec(cfg.id.proto)) {
+		assert_int_equal(err, -EINVAL);
+		return;
+	}
+	i = m_larval_by_seq(w, &cfg);
+	if (i >= 0 && !same(&w->list[i].cfg.id.daddr, &cfg.id.daddr))
+		i = -1;
+	if (i < 0)
+		i = m_larval_like(w, &cfg);
+	if (i < 0) {
+		i = (int)w->n;
+		m_make_larval(w, &cfg);
+		xf_sad_walk(w->sad, &cursor, take_newest, &w->list[i].sa);
+	}
+	/* An SA that is found by the number of its ACQUIRE may be of another protocol. */
+	for (uint32_t spi = min; spi <= max; spi++)
+		room |= m_spi_free(w, spi, w->list[i].cfg.id.proto);
+	assert_int_equal(err, w->list[i].cfg.id.spi || room ? 0 : -ENOENT);
+	if (err)
+		return;
+	assert_ptr_equal(sa, w->list[i].sa);
+	if (w->list[i].cfg.id.spi == 0) {
+		w->list[i].cfg.id.spi = xf_sa_cfg(sa)->id.spi;
+		assert_in_range(w->list[i].cfg.id.spi, min, max);
+	}
+	if (cfg.dir)
+		w->list[i].cfg.dir = cfg.dir;
+}
+
+static struct xf_sa *at(const struct world *w, int i)
+{
+	return i < 0 ? NULL : w->list[i].sa;
+}
+
+static void do_find(struct world *w)
+{
+	struct xf_sa_config cfg = random_or_known(w);
+	const struct xf_tmpl tmpl = { .id = { .family = cfg.id.family,
+					      .proto = cfg.id.proto,
+					      .spi = below(3) ? 0 : cfg.id.spi },
+				      .reqid = cfg.reqid,
+				      .mode = cfg.mode };
+	const struct xf_flow flow = { .family = XF_AF_INET,
+				      .daddr = sas_addr((uint8_t)(101 + below(2))) };
+	const struct xf_sad_query query = { .tmpl = &tmpl,
+					    .saddr = &cfg.saddr,
+					    .daddr = &cfg.id.daddr,
+					    .flow = &flow,
+					    .mark = below(8),
+					    .if_id = cfg.if_id };
+	uint32_t mark = below(8);
+	bool larval, m_larval;
+	int best = m_find_out(w, &query, &m_larval);
+
+	assert_ptr_equal(xf_sad_find_in(w->sad, &cfg.id, mark), at(w, m_find_in(w, &cfg.id, mark)));
+	assert_ptr_equal(xf_sad_find_by_addr(w->sad, &cfg.id, &cfg.saddr, mark),
+			 at(w, m_find_by_addr(w, &cfg.id, &cfg.saddr, mark)));
+	assert_ptr_equal(xf_sad_find_out(w->sad, &query, &larval), at(w, best));
+	assert_int_equal(larval, m_larval);
+	w->done[15] += best >= 0;
+}
+
+static void do_flush(struct world *w)
+{
+	static const uint8_t which[] = { 0, 255, XF_IPPROTO_AH, XF_IPPROTO_COMP,
+					 XF_IPPROTO_ROUTING };
+	uint8_t proto = which[below(30) ? 2 + below(3) : below(2)];
+	unsigned n = 0;
+
+	for (unsigned i = w->n; i-- > 0;) {
+		uint8_t has = w->list[i].cfg.id.proto;
+
+		if (proto == 0 || has == proto || (proto == 255 && is_ipsec(has))) {
+			forget(w, i);
+			n++;
+		}
+	}
+	assert_int_equal(xf_sad_flush(w->sad, proto), n);
+}
+
+/* Dump a part, beside the list's own idea of what comes next. */
+struct dump {
+	struct world *w;
+	unsigned left;
+};
+
+static int m_next(const struct world *w, uint64_t before_id)
+{
+	for (int i = (int)w->n - 1; i >= 0; i--) {
+		if (w->list[i].sa->links.id < before_id)
+			return i;
+	}
+	return -1;
+}
+
+static bool dump_one(void *arg, struct xf_sa *sa)
+{
+	struct dump *dump = arg;
+	struct world *w = dump->w;
+
+	assert_ptr_equal(sa, at(w, m_next(w, w->dumped_id)));
+	w->dumped_id = sa->links.id;
+	return --dump->left > 0;
+}
+
+static void do_walk(struct world *w)
+{
+	struct dump dump = { .w = w, .left = 1 + below(20) };
+
+	if (!xf_sad_walk(w->sad, &w->cursor, dump_one, &dump)) {
+		assert_int_equal(m_next(w, w->dumped_id), -1);
+		w->cursor = 0;
+		w->dumped_id = NONE;
+	}
+}
+
+static void do_use(struct world *w)
+{
+	struct entry *e = &w->list[w->n ? below(w->n) : 0];
+	enum xf_drop drop;
+
+	if (!w->n || e->larval || e->cfg.dir == XF_SA_DIR_IN)
+		return;
+	drop = xf_sa_check(e->sa, xf_sa_cfg(e->sa), true, w->now_ns);
+	if (e->expired) {
+		assert_int_equal(drop, XF_DROP_OUT_STATE_INVALID);
+		return;
+	}
+	if (!e->use_ns)
+		e->use_ns = w->now_ns;
+	if (e->packets >= e->cfg.life.hard_packets) {
+		e->expired = true;
+		assert_int_equal(drop, XF_DROP_OUT_STATE_EXPIRED);
+		return;
+	}
+	if (e->packets >= e->cfg.life.soft_packets)
+		e->dying = true;
+	assert_int_equal(drop, XF_PASS);
+	xf_sa_count(e->sa, 100, w->now_ns);
+	e->packets++;
+}
+
+/* --- time --- */
+
+static bool over(const struct world *w, uint64_t since_ns, uint64_t limit_s)
+{
+	return limit_s && since_ns && w->now_ns >= since_ns + limit_s * S;
+}
+
+static void on_event(void *arg, struct xf_sa *sa, enum xf_sa_event event)
+{
+	struct world *w = arg;
+	unsigned i = index_of(w, sa);
+	struct entry *e = &w->list[i];
+	const struct xf_lifetime *life = &e->cfg.life;
+
+	assert_int_not_equal(i, w->n);
+	if (event == XF_SA_EVENT_SOFT_EXPIRE) {
+		assert_true(over(w, e->add_ns, life->soft_add_s) ||
+			    over(w, e->use_ns, life->soft_use_s) ||
+			    e->packets >= life->soft_packets || e->dying);
+		e->dying = true;
+		w->done[13]++;
+		return;
+	}
+	assert_true(e->expired || over(w, e->add_ns, life->hard_add_s) ||
+		    over(w, e->use_ns, life->hard_use_s));
+	assert_int_equal(event, e->larval ? XF_SA_EVENT_LARVAL_EXPIRE : XF_SA_EVENT_HARD_EXPIRE);
+	forget(w, i);
+	w->done[14]++;
+}
+
+static void do_expire(struct world *w)
+{
+	uint64_t next;
+
+	w->now_ns += below(3 * S) + below(2) * 4 * S;
+	next = xf_sad_expire(w->sad, w->now_ns, on_event, w);
+	assert_true(next > w->now_ns);
+	for (unsigned i = 0; i < w->n; i++) {
+		const struct entry *e = &w->list[i];
+		const struct xf_lifetime *life = &e->cfg.life;
+
+		assert_false(e->expired || over(w, e->add_ns, life->hard_add_s) ||
+			     over(w, e->use_ns, life->hard_use_s));
+		assert_true(e->dying || !(over(w, e->add_ns, life->soft_add_s) ||
+					  over(w, e->use_ns, life->soft_use_s)));
+		assert_int_equal(atomic_load(&e->sa->dying), e->dying);
+		if (life->hard_add_s)
+			assert_true(next <= e->add_ns + life->hard_add_s * S);
+		if (life->hard_use_s && e->use_ns)
+			assert_true(next <= e->use_ns + life->hard_use_s * S);
+	}
+}
+
+static void step(struct world *w)
+{
+	static void (*const all[])(struct world *) = { do_add,	 do_del,  do_update,
+						       do_alloc, do_find, do_flush,
+						       do_walk,	 do_use,  do_expire };
+	static const uint8_t weights[] = { 24, 8, 8, 12, 20, 1, 8, 16, 3 };
+	struct xf_sad_info info;
+	unsigned i = 0, at_most = below(100);
+
+	if (w->n >= MOST)
+		do_flush(w);
+	while (at_most >= weights[i])
+		at_most -= weights[i++];
+	if (w->n < MOST)
+		all[i](w);
+	w->done[i]++;
+	if (below(64) == 0)
+		xf_rcu_drain();
+	xf_sad_get_info(w->sad, &info);
+	assert_int_equal(info.count, w->n);
+}
+
+static void agrees_with_a_list(void **state)
+{
+	const unsigned rounds = 200, steps = 5000 / MODEL_DIVISOR;
+	unsigned done[16] = { 0 };
+
+	(void)state;
+	rng = sas_seed(4301);
+	for (unsigned round = 0; round < rounds; round++) {
+		struct world *w = calloc(1, sizeof(*w));
+
+		w->sad = sas_sad(0);
+		w->now_ns = 100 * S;
+		w->dumped_id = NONE;
+		for (unsigned i = 0; i < steps; i++)
+			step(w);
+		for (unsigned i = 0; i < 16; i++)
+			done[i] += w->done[i];
+		xf_sad_free(w->sad);
+		free(w);
+	}
+	print_message("# %u steps; %u SAs chosen, %u soft and %u hard limits told\n",
+		      rounds * steps, done[15], done[13], done[14]);
+	assert_true(done[15] > rounds * steps / 100);
+	assert_true(done[13] > rounds * steps / 1000);
+	assert_true(done[14] > rounds * steps / 1000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(agrees_with_a_list),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
