@@ -86,7 +86,7 @@ struct xf_io_stats {
 	uint64_t rx_no_buffer; /* wake-ups that found the pool empty */
 	uint64_t udp_in_use; /* ports wanted but held by another program */
 	uint64_t wakeups;
-	bool marks; /* captured packets bring their mark (else policies see mark 0) */
+	uint64_t marks; /* TUN queues that tell the marks of packets; without, policies see 0 */
 };
 void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out);
 
