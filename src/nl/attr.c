@@ -94,9 +94,11 @@ static size_t integer_len(const struct xf_nl_policy *policy)
 
 uint64_t xf_nl_policy_max(const struct xf_nl_policy *policy)
 {
-	if (policy->max)
+	size_t len = integer_len(policy);
+
+	if (policy->max || !len)
 		return policy->max;
-	return UINT64_MAX >> (64 - 8 * integer_len(policy));
+	return UINT64_MAX >> (64 - 8 * len);
 }
 
 static int reject(struct xf_nl_request *req, const struct nlattr *attr,

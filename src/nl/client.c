@@ -2,8 +2,8 @@
  * Server and clients: their lives, and how datagrams leave.
  *
  * A datagram that a slow reader has no room for is lost, as in the kernel, except those of a dump,
- * which waits. The kernel then fails the reader's next recv() with ENOBUFS; on our sockets that
- * becomes a message: NLMSG_ERROR with -ENOBUFS, sequence number 0, as soon as there is room.
+ * which waits. The kernel then fails the reader's next recv() with ENOBUFS; an empty datagram, as
+ * soon as there is room, asks the owner of the socket for the same.
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -73,17 +73,10 @@ void xf_nl_client_set_options(struct xf_nl_client *client, bool ext_ack, bool ca
 	client->cap_ack = cap_ack;
 }
 
+/* An empty datagram: see nl.h. */
 static int send_overrun(struct xf_nl_client *client)
 {
-	struct {
-		struct nlmsghdr nlh;
-		struct nlmsgerr err;
-	} msg = { .err = { .error = -ENOBUFS } };
-
-	msg.nlh.nlmsg_len = sizeof(msg);
-	msg.nlh.nlmsg_type = NLMSG_ERROR;
-	msg.nlh.nlmsg_pid = client->portid;
-	return client->cfg.send(client->cfg.arg, &msg, sizeof(msg));
+	return client->cfg.send(client->cfg.arg, "", 0);
 }
 
 int xf_nl_try_send(struct xf_nl_client *client, const void *data, size_t len)

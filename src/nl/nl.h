@@ -32,9 +32,9 @@ struct xf_nl_server *xf_nl_server_new(const struct xf_nl_server_config *cfg);
 void xf_nl_server_free(struct xf_nl_server *server); /* its clients first */
 
 /*
- * A netlink socket. @send gets whole datagrams: 0, -EAGAIN (the reader is slow: a dump waits for
- * xf_nl_client_writable(), a notification is lost and the client told so by ENOBUFS as the kernel
- * does), or another error: the client is gone.
+ * A netlink socket. @send gets whole datagrams and returns 0, -EAGAIN (the reader is slow: a dump
+ * waits for xf_nl_client_writable(), anything else is lost), or another error: the client is gone.
+ * A datagram of length 0 comes when there is room again after a loss: it stands for ENOBUFS.
  */
 struct xf_nl_client_config {
 	int (*send)(void *arg, const void *data, size_t len);
@@ -49,7 +49,7 @@ void xf_nl_client_set_portid(struct xf_nl_client *client, uint32_t portid);
 void xf_nl_client_set_groups(struct xf_nl_client *client, uint32_t groups);
 void xf_nl_client_set_options(struct xf_nl_client *client, bool ext_ack, bool cap_ack, bool strict);
 
-/* One datagram from the client: one or more messages (RFC 3549 s2.3.2). */
+/* One datagram from the client: one or more messages (RFC 3549 s2.3.2), aligned to 4 bytes. */
 void xf_nl_client_request(struct xf_nl_client *client, const void *data, size_t len,
 			  uint64_t now_ns);
 

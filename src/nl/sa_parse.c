@@ -213,8 +213,6 @@ static int init_state(struct xf_nl_request *req, struct xf_nl_sa *sa)
 
 	if (!err)
 		err = init_esp(req, sa);
-	if (!err && !mode_exists(sa->cfg.mode, sa->cfg.id.family))
-		err = xf_nl_fail(req, -EPROTONOSUPPORT, "Requested mode not found");
 	if (!err)
 		err = check_nat_timers(req, &sa->cfg);
 	if (!err)
