@@ -161,7 +161,11 @@ bool xf_rx_truncated(struct xf_io *io, unsigned i);
 void xf_rx_free(struct xf_io *io);
 
 /* tun.c: the persistent device. */
-int xf_tun_open(const char *name, int *fd, struct xf_io_error *error);
+struct xf_tun {
+	int fd;
+	bool marks; /* packets bring theirs (meta.h) */
+};
+int xf_tun_open(const char *name, struct xf_tun *out, struct xf_io_error *error);
 int xf_tun_remove(const char *name, struct xf_io_error *error);
 void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q);
 

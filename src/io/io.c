@@ -13,7 +13,6 @@
 #include <xf/rcu.h>
 
 #include "io/backend.h"
-#include "io/meta.h"
 
 const struct xf_io_names xf_io_names_default = {
 	.tun = XF_TUN_NAME,
@@ -162,11 +161,11 @@ static int watch_all(struct xf_io *io, struct xf_io_error *error)
 
 static int open_all(struct xf_io *io, struct xf_io_error *error)
 {
-	struct xf_source *tun = &io->sources[XF_SOURCE_TUN];
-	int err = xf_tun_open(io->cfg.names.tun, &tun->fd, error);
+	struct xf_tun tun = { .fd = -1 };
+	int err = xf_tun_open(io->cfg.names.tun, &tun, error);
 
-	tun->backend = &xf_backend_tun;
-	io->marks = !err && xf_meta_attach(io->cfg.names.tun, NULL) == 0;
+	io->marks = tun.marks;
+	io->sources[XF_SOURCE_TUN] = (struct xf_source){ .backend = &xf_backend_tun, .fd = tun.fd };
 	if (!err)
 		err = xf_raw_open(io, error);
 	if (!err)

@@ -18,6 +18,7 @@
 #include <xf/ip.h>
 
 #include "io/backend.h"
+#include "io/meta.h"
 #include "tun_meta.h"
 
 #define TUN_FLAGS (IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE)
@@ -123,7 +124,7 @@ static int attach(const char *name, int *out, struct xf_io_error *error)
 	return 0;
 }
 
-int xf_tun_open(const char *name, int *out, struct xf_io_error *error)
+int xf_tun_open(const char *name, struct xf_tun *out, struct xf_io_error *error)
 {
 	int fd;
 	int err = attach(name, &fd, error);
@@ -135,13 +136,15 @@ int xf_tun_open(const char *name, int *out, struct xf_io_error *error)
 		err = xf_io_fail(error, -errno, "cannot set up the TUN device %s", name);
 	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(sysctls); i++)
 		err = set_sysctl(&sysctls[i], name, error);
+	/* Before the first packet: what has no mark then was not captured. */
+	out->marks = !err && xf_meta_attach(name, NULL) == 0;
 	if (!err)
 		err = bring_up(name, error);
 	if (err) {
 		close(fd);
 		return err;
 	}
-	*out = fd;
+	out->fd = fd;
 	return 0;
 }
 
@@ -178,14 +181,17 @@ static bool complete_csum(struct xf_pkt *pkt, const struct virtio_net_hdr *vnet)
 	return true;
 }
 
-/* Take off what bpf/meta.bpf.c put in front; without its program there is nothing to take. */
-static void take_meta(struct xf_io *io, struct xf_pkt *pkt, struct virtio_net_hdr *vnet)
+/*
+ * Take off what bpf/meta.bpf.c put in front; without its program there is nothing to take. False:
+ * the packet was not captured, the kernel itself said something on this device (MLD).
+ */
+static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, struct virtio_net_hdr *vnet)
 {
 	const struct xf_io_names *names = &io->cfg.names;
 	struct xf_meta meta;
 
 	if (xf_pkt_copy_out(pkt, 0, &meta, sizeof(meta)) < 0 || meta.magic != XF_META_MAGIC)
-		return;
+		return true;
 	xf_pkt_trim_front(pkt, sizeof(meta));
 	if (vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
 		vnet->csum_start = (uint16_t)(vnet->csum_start - sizeof(meta));
@@ -193,6 +199,23 @@ static void take_meta(struct xf_io *io, struct xf_pkt *pkt, struct virtio_net_hd
 	pkt->iif = meta.iif;
 	pkt->local = meta.iif == 0;
 	pkt->uid = meta.uid;
+	return meta.mark & names->mark_capture;
+}
+
+/* Take one packet that was read: into @out, or dropped. */
+static void accept_captured(struct xf_io *io, struct xf_pkt *pkt, struct virtio_net_hdr *vnet,
+			    struct xf_pktq *out)
+{
+	if (!take_meta(io, pkt, vnet)) {
+		xf_pkt_free(pkt);
+		return;
+	}
+	if (vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE ||
+	    ((vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !complete_csum(pkt, vnet))) {
+		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_HDR);
+		return;
+	}
+	xf_pktq_push(out, pkt);
 }
 
 static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
@@ -209,17 +232,11 @@ static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 				       io->rx[i].iov[0],
 				       io->rx[i].iov[1] };
 		ssize_t len = readv(source->fd, iov, 3);
-		struct xf_pkt *pkt;
 
 		if (len < 0)
 			break;
-		pkt = xf_rx_take(io, i, (uint32_t)len - (uint32_t)sizeof(vnet));
-		take_meta(io, pkt, &vnet);
-		if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE ||
-		    ((vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !complete_csum(pkt, &vnet)))
-			xf_worker_drop(io->worker, pkt, XF_DROP_OUT_HDR);
-		else
-			xf_pktq_push(out, pkt);
+		accept_captured(io, xf_rx_take(io, i, (uint32_t)len - (uint32_t)sizeof(vnet)),
+				&vnet, out);
 	}
 	xf_io_count(&io->count.tun_rx, i);
 	return i ? (int)i : -errno;
