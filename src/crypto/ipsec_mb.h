@@ -2,8 +2,8 @@
  * ipsec_mb.h - what the two halves of the ipsec-mb provider share.
  *
  * ipsec_mb.c does keys and the AEADs, which the library runs while it is called, on chains too.
- * ipsec_mb_job.c does what the library works on in lanes, several packets at a time: HMACs, CBC,
- * CTR, CCM. Those want a packet in one piece, with what the MAC covers in a row in memory; other
+ * ipsec_mb_job.c does what the library takes as jobs: HMACs, CBC, CTR and CCM, several packets at a
+ * time in lanes, and ChaCha20-Poly1305, whose job is faster than its calls. Jobs want a packet in one piece, with what the MAC covers in a row in memory; other
  * packets take the OpenSSL engine, piece by piece.
  *
  * Threads: struct imb_key is constant after init, struct imb_jobs belongs to one thread.
@@ -38,7 +38,8 @@ struct imb_pending {
 	uint8_t tag[XF_ICV_MAX];
 };
 
-#define IMB_JOB_CLASSES (XF_AUTH_MAX + 1) /* by hash; CCM is the last */
+/* Jobs are counted by hash; the AEADs among them come behind. */
+enum { IMB_CLASS_CCM = XF_AUTH_MAX, IMB_CLASS_CHACHA, IMB_JOB_CLASSES };
 
 struct imb_jobs {
 	IMB_MGR *many; /* the widest lanes: right when they are filled */
