@@ -1,6 +1,8 @@
 /*
  * Path MTU: what a bundle can carry in one piece, and what routers say about our outer packets.
  */
+#include <errno.h>
+
 #include "path/worker.h"
 
 /* How long a router's word is believed: the kernel's net.ipv4.route.mtu_expires. */
@@ -34,28 +36,38 @@ uint32_t xf_path_bundle_mtu(const struct xf_slot *s, uint64_t now_ns)
 	return mtu;
 }
 
+/* The SA that router's word @err is about: live, and between the same addresses. */
+static struct xf_sa *find_sa(const struct xf_worker *worker, const struct xf_icmp_error *err,
+			     uint32_t mark)
+{
+	const struct xf_sa_id id = {
+		.daddr = err->daddr, .spi = err->spi, .proto = XF_IPPROTO_ESP, .family = err->family
+	};
+	struct xf_sa *sa = xf_sad_find_in(worker->engine->sad, &id, mark);
+
+	if (!sa || !xf_addr_equal(&xf_sa_cfg(sa)->saddr, &err->saddr, err->family))
+		return NULL;
+	return sa;
+}
+
 /*
- * Believed only for a live SPI between the same addresses (RFC 4301 s8.2.1), and only downwards.
- * A router that gives no figure (before RFC 1191) gets the floor that the SA has.
+ * Believed only for a live SPI (RFC 4301 s8.2.1), and only downwards. What is not about ESP is
+ * none of ours: the kernel has its own copy, so letting go of this one is no drop.
  */
 void xf_path_icmp(struct xf_worker *worker, struct xf_slot *s, uint64_t now_ns)
 {
 	struct xf_icmp_error err;
-	struct xf_sa_id id = { .proto = XF_IPPROTO_ESP };
+	int is_ours = xf_icmp_read(s->pkt, &s->ip, &err);
 	struct xf_sa *sa = NULL;
 
-	if (xf_icmp_read(s->pkt, &s->ip, &err) == 0 && err.too_big) {
-		id.daddr = err.daddr;
-		id.family = err.family;
-		id.spi = err.spi;
-		sa = xf_sad_find_in(worker->engine->sad, &id, s->pkt->mark);
-	}
-	if (!sa || !xf_addr_equal(&xf_sa_cfg(sa)->saddr, &err.saddr, err.family) ||
-	    err.mtu >= xf_path_outer_mtu(sa, now_ns)) {
+	if (is_ours == 0 && err.too_big)
+		sa = find_sa(worker, &err, s->pkt->mark);
+	if (sa && err.mtu < xf_path_outer_mtu(sa, now_ns)) {
+		xf_sa_learn_mtu(sa, err.mtu, now_ns + LEARNED_NS);
+	} else if (is_ours != -ENOENT) {
 		xf_slot_drop(worker, s, XF_DROP_ICMP_IGNORED, sa);
 		return;
 	}
-	xf_sa_learn_mtu(sa, err.mtu, now_ns + LEARNED_NS);
 	xf_pkt_free(s->pkt);
 	s->pkt = NULL;
 }
