@@ -1,0 +1,212 @@
+/*
+ * Two readers use whatever SAs they find while the writer adds, updates, takes out and grows the
+ * tables. The sanitizers tell of races and of memory that went too early.
+ */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <sad/sa.h>
+
+#include "sas.h"
+
+#define READERS 2
+#define OPS 3000
+#define SPIS 48
+
+static _Atomic bool stop;
+static _Atomic uint64_t now_ns;
+
+struct reader {
+	pthread_t thread;
+	const struct xf_sad *sad;
+	uint64_t rng;
+	struct xf_sa *held; /* by a reference, over many sections */
+	unsigned found, sent, received, wrong;
+};
+
+/* Every SPI has ends of its own, so that what is found can be told to be right. */
+static struct xf_sa_config config_of(uint32_t spi)
+{
+	struct xf_sa_config cfg = sas_config((uint8_t)(1 + spi % 3), (uint8_t)(4 + spi % 5), spi);
+
+	cfg.replay_esn_attr = true;
+	cfg.replay_window = 64;
+	cfg.flags = XF_SA_ESN;
+	return cfg;
+}
+
+static void use(struct reader *r, struct xf_sa *sa)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	uint64_t now = atomic_load_explicit(&now_ns, memory_order_relaxed), seq;
+
+	if (xf_sa_check(sa, cfg, true, now) == XF_PASS &&
+	    xf_sa_take_seq(sa, cfg, &seq) == XF_PASS) {
+		xf_sa_count(sa, 100, now);
+		r->sent++;
+	}
+	seq = xf_sa_infer_seq(sa, (uint32_t)sas_random(&r->rng) % 5000 + 1);
+	if (xf_sa_replay_check(sa, seq) == XF_PASS)
+		r->received += xf_sa_replay_commit(sa, seq) == XF_PASS;
+	xf_sa_path_mtu(sa, now);
+}
+
+static void hold_or_let_go(struct reader *r, struct xf_sa *sa)
+{
+	if (r->held) {
+		use(r, r->held);
+		xf_sa_put(r->held);
+		r->held = NULL;
+	} else if (sa) {
+		r->held = xf_sa_get(sa);
+	}
+}
+
+static void read_once(struct reader *r)
+{
+	const struct xf_sa_config cfg = config_of(1 + (uint32_t)sas_random(&r->rng) % SPIS);
+	const struct xf_tmpl tmpl = { .id = { .family = XF_AF_INET, .proto = XF_IPPROTO_ESP },
+				      .mode = XF_MODE_TUNNEL };
+	const struct xf_flow flow = { .family = XF_AF_INET };
+	const struct xf_sad_query query = {
+		.tmpl = &tmpl, .saddr = &cfg.saddr, .daddr = &cfg.id.daddr, .flow = &flow
+	};
+	struct xf_sa *sa = xf_sad_find_in(r->sad, &cfg.id, 0), *out;
+	bool larval;
+
+	if (sa) {
+		r->found++;
+		r->wrong += xf_sa_cfg(sa)->id.spi != cfg.id.spi;
+		use(r, sa);
+	}
+	out = xf_sad_find_out(r->sad, &query, &larval);
+	if (out)
+		r->wrong += !xf_addr_equal(&xf_sa_cfg(out)->saddr, &cfg.saddr, XF_AF_INET);
+	if (sas_random(&r->rng) % 8 == 0)
+		hold_or_let_go(r, out);
+}
+
+static void *read_all(void *arg)
+{
+	struct reader *r = arg;
+
+	xf_read_register();
+	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+		for (unsigned i = 0; i < 16; i++) {
+			xf_read_begin();
+			read_once(r);
+			xf_read_end();
+		}
+		xf_read_quiescent();
+	}
+	if (r->held)
+		xf_sa_put(r->held);
+	xf_read_unregister();
+	return NULL;
+}
+
+static void on_event(void *arg, struct xf_sa *sa, enum xf_sa_event event)
+{
+	unsigned *events = arg;
+
+	(void)sa;
+	events[event]++;
+}
+
+/* Short lives, so that readers run into limits all the time. */
+static void write_add(struct xf_sad *sad, uint64_t *rng)
+{
+	struct xf_sa_config cfg = config_of(1 + (uint32_t)sas_random(rng) % SPIS);
+	struct xf_sa *sa, *now;
+	int err;
+
+	cfg.life.soft_packets = sas_random(rng) % 50;
+	cfg.life.hard_packets = sas_random(rng) % 200;
+	cfg.life.hard_add_s = sas_random(rng) % 3;
+	sa = sas_new(&cfg, atomic_load(&now_ns));
+	err = sas_random(rng) % 2 ? xf_sad_add(sad, sa, NULL) : xf_sad_update(sad, sa, &now);
+	if (err)
+		xf_sa_put(sa);
+}
+
+static void write_once(struct xf_sad *sad, uint64_t *rng, unsigned *events)
+{
+	struct xf_sa_config cfg = config_of(1 + (uint32_t)sas_random(rng) % SPIS);
+	struct xf_sa *sa;
+
+	switch (sas_random(rng) % 8) {
+	case 0:
+		sa = xf_sad_find_in(sad, &cfg.id, 0);
+		if (sa)
+			xf_sad_del(sad, sa);
+		break;
+	case 1:
+		sas_alloc(sad, &cfg, cfg.id.spi, SPIS, &sa);
+		break;
+	case 2:
+		atomic_fetch_add(&now_ns, XF_NSEC_PER_SEC / 50);
+		xf_sad_expire(sad, atomic_load(&now_ns), on_event, events);
+		break;
+	case 3:
+		if (sas_random(rng) % 100 == 0)
+			xf_sad_flush(sad, 0);
+		xf_rcu_drain();
+		break;
+	default:
+		write_add(sad, rng);
+	}
+}
+
+static void grow(struct xf_sad *sad, unsigned i)
+{
+	const struct xf_sa_config cfg = sas_config(9, 9, 1000 + i);
+
+	sas_add(sad, &cfg);
+}
+
+static void readers_and_a_writer(void **state)
+{
+	struct xf_sad *sad = sas_sad(0);
+	struct reader readers[READERS] = { { 0 } };
+	unsigned events[3] = { 0 };
+	uint64_t rng = sas_seed(3);
+
+	(void)state;
+	atomic_store(&now_ns, 10 * XF_NSEC_PER_SEC);
+	for (unsigned i = 0; i < READERS; i++) {
+		readers[i].sad = sad;
+		readers[i].rng = rng + 1 + i;
+		assert_int_equal(pthread_create(&readers[i].thread, NULL, read_all, &readers[i]),
+				 0);
+	}
+	for (unsigned i = 0; i < OPS; i++) {
+		write_once(sad, &rng, events);
+		if (i % 8 == 0)
+			grow(sad, i);
+	}
+	atomic_store(&stop, true);
+	for (unsigned i = 0; i < READERS; i++) {
+		pthread_join(readers[i].thread, NULL);
+		assert_int_equal(readers[i].wrong, 0);
+		print_message("# reader %u: %u found, %u sent, %u received\n", i, readers[i].found,
+			      readers[i].sent, readers[i].received);
+		assert_true(readers[i].found > 100);
+	}
+	print_message("# events: %u soft, %u hard, %u larval\n", events[0], events[1], events[2]);
+	assert_true(events[0] > 0 && events[1] > 0);
+	xf_sad_free(sad);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(readers_and_a_writer),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
