@@ -4,8 +4,10 @@
  * One writer, many readers. The writer is the control thread; readers sit between
  * xf_read_begin() and xf_read_end() (xf/rcu.h), never block, and keep an SA no longer than that
  * unless they take a reference. The writer's calls may wait for a grace period and free what was
- * taken out before: never call them inside a read section. SPIs are host order. Functions return 0 or -errno; a sentence for
- * the user, where the kernel has one, goes to *@why (NULL is allowed) and is a constant.
+ * taken out before: never call them inside a read section.
+ *
+ * SPIs are host order. Functions return 0 or -errno; a sentence for the user, where the kernel has
+ * one, goes to *@why (NULL is allowed) and is a constant.
  */
 #ifndef XF_SAD_H
 #define XF_SAD_H

@@ -22,8 +22,8 @@ void xf_rcu_defer(struct xf_rcu_head *head, void (*func)(struct xf_rcu_head *hea
 	head->func = func;
 	do {
 		head->next = top;
-	} while (!atomic_compare_exchange_weak_explicit(
-		&deferred, &top, head, memory_order_release, memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(&deferred, &top, head, memory_order_release,
+							memory_order_relaxed));
 }
 
 void xf_rcu_drain(void)
