@@ -42,8 +42,9 @@ struct xf_esp_op {
 
 /*
  * Outbound, first half: @pkt is a whole IP packet, @ip its parse; bytes behind its end are cut
- * off. Adds what the SA's mode adds (RFC 4303 s3.3; tunnel header fields as the kernel: DSCP and ECN by RFC 6040, DF, TTL, flow
- * label), trailer, ESP header, IV, UDP header; takes one sequence number and one IV.
+ * off. Adds what the SA's mode adds (RFC 4303 s3.3; tunnel header fields as the kernel: DSCP and
+ * ECN by RFC 6040, DF, TTL, flow label), trailer, ESP header, IV, UDP header; takes one sequence
+ * number and one IV.
  *   XF_DROP_OUT_STATE_SEQ      the sequence number would wrap (RFC 4303 s3.3.3)
  *   XF_DROP_OUT_STATE_EXPIRED  a hard limit is reached
  *   XF_DROP_OUT_STATE_MODE     the mode cannot take this packet: a fragment or another family in

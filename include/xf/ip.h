@@ -28,23 +28,23 @@ extern "C" {
 struct xf_ip_info {
 	uint16_t family;
 	uint8_t proto; /* of what stands at @l4_off; for fragments, of the whole datagram */
-	uint8_t ttl;   /* or hop limit */
-	uint8_t tos;   /* or traffic class */
-	bool df;       /* IPv4 DF; true for IPv6 */
-	bool is_frag;  /* part of a datagram: offset or MF set (not an atomic IPv6 fragment) */
+	uint8_t ttl; /* or hop limit */
+	uint8_t tos; /* or traffic class */
+	bool df; /* IPv4 DF; true for IPv6 */
+	bool is_frag; /* part of a datagram: offset or MF set (not an atomic IPv6 fragment) */
 	bool more_frags;
-	uint32_t frag_off;   /* bytes */
-	uint32_t frag_id;    /* IPv4 id or IPv6 identification */
+	uint32_t frag_off; /* bytes */
+	uint32_t frag_id; /* IPv4 id or IPv6 identification */
 	uint32_t flow_label; /* IPv6, 20 bits */
-	uint32_t hdr_len;    /* IPv4 header with options; IPv6: 40 */
-	uint32_t l4_off;     /* where @proto's header starts, after extension headers */
+	uint32_t hdr_len; /* IPv4 header with options; IPv6: 40 */
+	uint32_t l4_off; /* where @proto's header starts, after extension headers */
 	uint32_t l4_nexthdr_field; /* offset of the byte that holds @proto */
 	/* Where transport mode puts ESP: after hop-by-hop, routing, first dstopts (RFC 4303
 	 * s3.1.1), as the kernel's ip6_find_1stfragopt(); and the byte that names what is there. */
 	uint32_t ah_esp_off;
 	uint32_t nexthdr_field;
 	uint32_t frag_hdr_off; /* IPv6: offset of the fragment header, 0 = none */
-	uint32_t total_len;    /* by the IP header */
+	uint32_t total_len; /* by the IP header */
 	union xf_addr saddr;
 	union xf_addr daddr;
 };

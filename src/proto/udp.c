@@ -33,7 +33,7 @@ int xf_udp_set_csum6(struct xf_pkt *pkt, uint32_t off)
 
 	if (!ip || !udp)
 		return -ENOBUFS;
-	/* Source and destination stand side by side; the rest of the pseudo header is 17 and len. */
+	/* The addresses stand side by side; what else the pseudo header has is 17 and len. */
 	sum = xf_csum_add((uint64_t)XF_IPPROTO_UDP + len, ip + 8, 32);
 	csum = xf_csum_fold(xf_pkt_csum(pkt, off, len, sum));
 	/* RFC 8200 s8.1: zero would mean that there is none. */
