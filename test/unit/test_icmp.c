@@ -278,6 +278,24 @@ static void reads_other_messages(void **state)
 	packets_pool_done(pool);
 }
 
+/* Bytes behind the IP packet's end are not part of the quote. */
+static void ignores_padding(void **state)
+{
+	struct test_ip ip = { .family = XF_AF_INET, .proto = XF_IPPROTO_ESP };
+	uint8_t quote[100];
+	uint32_t len = packets_ip(quote, &ip, 100);
+	struct xf_icmp_error err;
+	struct xf_pkt *pkt;
+
+	(void)state;
+	pool = packets_pool();
+	memcpy(quote + len, esp, 12);
+	pkt = icmp_error(XF_AF_INET, frag_needed, quote, len + 4);
+	memcpy(xf_pkt_append(pkt, 8), esp + 4, 8);
+	assert_int_equal(read_and_free(pkt, &err), -EINVAL);
+	packets_pool_done(pool);
+}
+
 /* The quoted IPv6 packet has extension headers, and may be a fragment. */
 static void reads_through_extension_headers(void **state)
 {
@@ -315,6 +333,7 @@ int main(void)
 		cmocka_unit_test(only_about_the_first_fragment),
 		cmocka_unit_test(reads_errors_about_esp),
 		cmocka_unit_test(reads_other_messages),
+		cmocka_unit_test(ignores_padding),
 		cmocka_unit_test(reads_through_extension_headers),
 	};
 
