@@ -69,6 +69,11 @@ enum xf_crypto_status {
  *   GCM, ChaCha20-Poly1305, CCM: aad = SPI, sequence number (64 bits with ESN); tail empty
  *   GMAC: the same and the IV behind it; text is copied, not ciphered
  *   CBC, CTR, NULL with HMAC: aad = SPI, 32-bit sequence number, IV; tail = high 32 bits with ESN
+ *
+ * Every nonce of a batch should be written before submit() is called, not one by one between calls.
+ * Segments name their buffer, or NULL: a provider is faster where aad stands in front of the text
+ * and may, until completion, borrow aad_len bytes before and tail_len behind the text in a buffer
+ * that is ours alone (a pool's, one reference). Elsewhere it reads and writes text only.
  */
 struct xf_crypto_op {
 	const struct xf_key *key;

@@ -90,6 +90,7 @@ static uint32_t bits_to_bytes(uint32_t bits)
 	return bits / 8 + (bits % 8 != 0);
 }
 
+/* min and max alone would let keys of 17 bytes pass. */
 static bool is_aes(enum xf_cipher cipher)
 {
 	return cipher != XF_CIPHER_NULL && cipher != XF_CIPHER_CHACHA20_POLY1305;

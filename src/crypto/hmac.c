@@ -2,6 +2,7 @@
 
 #define BLOCK_MAX 128
 
+/* What HMAC needs of a hash. A table instead of EVP_MAC: those contexts live on the heap. */
 struct xf_hash {
 	size_t block_len;
 	size_t digest_len;
@@ -36,6 +37,7 @@ static const struct xf_hash hashes[XF_AUTH_MAX] = {
 	[XF_AUTH_HMAC_SHA512] = { 128, 64, sha512_init, sha512_update, sha512_final },
 };
 
+/* RFC 2104 s2: the hash over the key XOR pad; what is left per packet is the message itself. */
 static void start_padded(const struct xf_hash *hash, union xf_hash_state *state,
 			 const uint8_t *block, uint8_t pad)
 {

@@ -3,8 +3,9 @@
  *
  * ipsec_mb.c does keys and the AEADs, which the library runs while it is called, on chains too.
  * ipsec_mb_job.c does what the library takes as jobs: HMACs, CBC, CTR and CCM, several packets at a
- * time in lanes, and ChaCha20-Poly1305, whose job is faster than its calls. Jobs want a packet in one piece, with what the MAC covers in a row in memory; other
- * packets take the OpenSSL engine, piece by piece.
+ * time in lanes, and ChaCha20-Poly1305, whose job is faster than its calls. Jobs want a packet in
+ * one piece, with what the MAC covers in a row in memory; other packets take the OpenSSL engine,
+ * piece by piece.
  *
  * Threads: struct imb_key is constant after init, struct imb_jobs belongs to one thread.
  */
@@ -29,12 +30,19 @@ struct imb_key {
 	struct xf_ossl_key ossl; /* the HMAC states for the library as well */
 };
 
+/* Bytes that stand beside the text until the job is done, and what was there before. */
+struct imb_loan {
+	uint8_t *at;
+	uint8_t len; /* 0 = none */
+	uint8_t saved[XF_AAD_MAX];
+};
+
 /* A job between submission and the end of the batch. */
 struct imb_pending {
 	struct xf_crypto_op *op;
 	const uint8_t *mac_start;
-	uint8_t *lent; /* where the tail was written behind the text, or NULL */
-	uint8_t saved[4];
+	struct imb_loan front; /* the aad */
+	struct imb_loan behind;
 	uint8_t tag[XF_ICV_MAX];
 };
 

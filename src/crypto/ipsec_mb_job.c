@@ -35,51 +35,63 @@ static const struct xf_seg *mac_side(const struct xf_crypto_op *op)
 }
 
 /*
- * Do the additional data stand in front of the text, as in an ESP packet in one piece? Only what
- * lies in the segment's own buffer is looked at.
+ * The library computes a MAC over bytes in a row, and what it covers beside the text must stand at
+ * @at, next to it. An ESP packet in one piece has its header and IV there already. The rest is
+ * lent: the aad in front of a fresh destination, and with ESN the four bytes that are in no packet
+ * (RFC 4303 s2.2.1) in the ICV's place; only in memory that is ours alone, given back when the job
+ * is done. Memory outside of the segment's buffer is not even read.
  */
-static bool aad_in_front(const struct xf_crypto_op *op, const struct xf_seg *seg)
+static bool stands(struct imb_loan *loan, const struct xf_buf *buf, uint8_t *at,
+		   const uint8_t *bytes, uint8_t len)
 {
-	const struct xf_buf *buf = seg->buf;
-
-	if (!buf || !buf->mem || seg->data < buf->mem ||
-	    (size_t)(seg->data - buf->mem) < op->aad_len)
+	if (!len)
+		return true;
+	if (!buf || !buf->mem || at < buf->mem || buf->mem + buf->size < at + len)
 		return false;
-	return !memcmp(seg->data - op->aad_len, op->aad, op->aad_len);
+	if (!memcmp(at, bytes, len))
+		return true;
+	if (!buf->home || buf->refs != 1)
+		return false;
+	loan->at = at;
+	loan->len = len;
+	memcpy(loan->saved, at, len);
+	memcpy(at, bytes, len);
+	return true;
 }
 
-/*
- * With ESN the MAC goes on over four bytes that are not in the packet (RFC 4303 s2.2.1). They can
- * stand behind the text for a while, where the ICV's place is, when that memory is ours alone.
- */
-static bool lend_tail(struct imb_pending *pending, const struct xf_seg *seg)
+static void give_back(const struct imb_loan *loan)
 {
-	struct xf_crypto_op *op = pending->op;
-	const struct xf_buf *buf = seg->buf;
-	uint8_t *end = seg->data + op->len;
+	if (loan->len)
+		memcpy(loan->at, loan->saved, loan->len);
+}
 
-	if (!op->tail_len)
-		return true;
-	if ((size_t)(buf->mem + buf->size - end) < op->tail_len || !buf->home || buf->refs != 1)
+/* Bring what the MAC covers into a row, or change nothing. */
+static bool in_a_row(struct imb_pending *pending)
+{
+	const struct xf_crypto_op *op = pending->op;
+	const struct xf_seg *seg = mac_side(op);
+	uint8_t *front = seg->data - op->aad_len;
+
+	pending->mac_start = front;
+	if (!stands(&pending->front, seg->buf, front, op->aad, op->aad_len))
 		return false;
-	memcpy(pending->saved, end, op->tail_len);
-	memcpy(end, op->tail, op->tail_len);
-	pending->lent = end;
-	return true;
+	if (stands(&pending->behind, seg->buf, seg->data + op->len, op->tail, op->tail_len))
+		return true;
+	give_back(&pending->front);
+	return false;
 }
 
 static bool is_ready(struct imb_pending *pending)
 {
 	struct xf_crypto_op *op = pending->op;
 	const struct xf_suite *suite = &op->key->suite;
-	const struct xf_seg *seg = mac_side(op);
 
+	/* The library has no jobs without text, and only whole blocks for CBC. */
 	if (!op->len || op->len % suite->block_len || !imb_is_one_piece(op))
 		return false;
 	if (suite->auth == XF_AUTH_NONE)
 		return suite->cipher != XF_CIPHER_NULL;
-	pending->mac_start = seg->data - op->aad_len;
-	return aad_in_front(op, seg) && lend_tail(pending, seg);
+	return in_a_row(pending);
 }
 
 bool imb_jobs_add(struct imb_jobs *jobs, struct xf_crypto_op *op)
@@ -87,7 +99,7 @@ bool imb_jobs_add(struct imb_jobs *jobs, struct xf_crypto_op *op)
 	struct imb_pending *pending = &jobs->pending[jobs->count];
 
 	pending->op = op;
-	pending->lent = NULL;
+	pending->front.len = pending->behind.len = 0;
 	if (!is_ready(pending))
 		return false;
 	jobs->count++;
@@ -195,8 +207,8 @@ static void finish(const IMB_JOB *job, struct xf_done *done)
 	struct imb_pending *pending = job->user_data;
 	struct xf_crypto_op *op = pending->op;
 
-	if (pending->lent)
-		memcpy(pending->lent, pending->saved, op->tail_len);
+	give_back(&pending->front);
+	give_back(&pending->behind);
 	if (job->status == IMB_STATUS_COMPLETED)
 		imb_settle(op, pending->tag);
 	else

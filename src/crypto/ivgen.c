@@ -22,6 +22,7 @@ void xf_ivgen_iv(const struct xf_ivgen *gen, uint64_t counter, uint8_t *iv, uint
 
 	if (!iv_len)
 		return;
+	/* One to one, so that different counters never give the same IV; the same for AES below. */
 	xf_put_be64(block, counter ^ gen->salt);
 	if (iv_len <= sizeof(uint64_t)) {
 		memcpy(iv, block, iv_len);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* Until xf_secret_set_ops(): memory that is wiped, but not locked. */
 static void *heap_alloc(void *arg, size_t size)
 {
 	size_t rounded = (size + XF_CACHE_LINE - 1) & ~(size_t)(XF_CACHE_LINE - 1);
@@ -42,6 +43,7 @@ void xf_secret_free(void *mem, size_t size)
 	secret.free(secret.arg, mem, size);
 }
 
+/* The raw bytes stay: GETSA shows them, and a taking-over process makes the key anew. */
 static void fill_raw(struct xf_key *key, const uint8_t *cipher_key, const uint8_t *auth_key)
 {
 	const struct xf_suite *suite = &key->suite;

@@ -17,6 +17,7 @@ struct slot {
 	uint64_t serial; /* of the key in it; 0 = none */
 };
 
+/* All contexts that a thread can need are made at its start, so that no packet allocates one. */
 struct xf_ossl {
 	struct slot slots[MODE_MAX][KEY_SIZES][DIRECTIONS];
 };
@@ -93,6 +94,7 @@ static EVP_CIPHER_CTX *start(const struct work *work, enum mode mode, bool encry
 	struct slot *slot = &work->ossl->slots[mode][size][encrypt];
 	bool known = slot->serial == work->key->serial;
 
+	/* A key that was refused must not count as known. */
 	slot->serial = 0;
 	if (!EVP_CipherInit_ex(slot->evp, NULL, NULL, known ? NULL : key->cipher_raw, iv, encrypt))
 		return NULL;
@@ -141,6 +143,7 @@ static bool blocks(EVP_CIPHER_CTX *evp, const struct xf_crypto_op *op)
 	uint8_t *out;
 	uint32_t n;
 
+	/* RFC 3602 s2.4: the padding of ESP makes whole blocks. */
 	if (op->len % AES_BLOCK)
 		return false;
 	xf_walk_init(&walk, op);
@@ -165,6 +168,7 @@ static uint8_t settle_icv(struct xf_crypto_op *op, const uint8_t *icv)
 	return XF_CRYPTO_OK;
 }
 
+/* libcrypto compares in constant time itself; zero or less from final means a wrong tag. */
 static uint8_t finish_aead(EVP_CIPHER_CTX *evp, struct xf_crypto_op *op)
 {
 	uint8_t icv_len = op->key->suite.icv_len;
@@ -226,6 +230,7 @@ struct cbc_mac {
 	uint8_t last[AES_BLOCK];
 };
 
+/* libcrypto keeps a block that is not full yet, so pieces of any length can follow each other. */
 static bool mac_update(struct cbc_mac *mac, const uint8_t *data, uint32_t len)
 {
 	uint8_t sink[512 + AES_BLOCK];
@@ -245,6 +250,7 @@ static bool mac_update(struct cbc_mac *mac, const uint8_t *data, uint32_t len)
 	return true;
 }
 
+/* RFC 3610 s2.2: additional data and text are each filled up with zeros to whole blocks. */
 static bool mac_pad(struct cbc_mac *mac)
 {
 	static const uint8_t zeros[AES_BLOCK];
@@ -269,6 +275,7 @@ static bool mac_start(struct cbc_mac *mac, const struct work *work)
 	return mac_update(mac, op->aad, op->aad_len) && mac_pad(mac);
 }
 
+/* Never more than @len, also where the last segment goes on (the ICV, say). */
 static bool mac_chain(struct cbc_mac *mac, const struct xf_seg *segs, unsigned nsegs, uint32_t len)
 {
 	for (unsigned i = 0; i < nsegs; i++) {
@@ -307,6 +314,7 @@ static uint8_t run_ccm(const struct work *work)
 	return settle_icv(op, icv);
 }
 
+/* What HMAC goes with. CTR is its own inverse: one context serves both ways. */
 static bool run_cipher(const struct work *work)
 {
 	struct xf_crypto_op *op = work->op;

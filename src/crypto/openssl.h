@@ -2,7 +2,9 @@
  * openssl.h - the OpenSSL engine behind its provider, for other providers to fall back on.
  *
  * It takes any chain with libcrypto's incremental calls. Contexts belong to a thread and are keyed
- * again when the key changes; nothing is allocated between xf_ossl_new() and xf_ossl_free().
+ * again when the key changes; nothing is allocated between xf_ossl_new() and xf_ossl_free(). A
+ * context keeps the schedule of its last key in libcrypto's heap until another key takes its place
+ * or the context goes away, which wipes it.
  *
  * Threads: struct xf_ossl_key is constant after init, struct xf_ossl belongs to one thread.
  */

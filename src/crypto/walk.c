@@ -39,6 +39,7 @@ void xf_walk_skip(struct xf_walk *walk, uint32_t len)
 	walk->left -= len;
 }
 
+/* By a cursor of its own: the walk moves on in xf_walk_scatter(), for both chains at once. */
 bool xf_walk_gather(const struct xf_walk *walk, uint8_t *block, uint32_t len)
 {
 	struct xf_cursor cur = walk->src;
@@ -73,6 +74,7 @@ bool xf_walk_scatter(struct xf_walk *walk, const uint8_t *block, uint32_t len)
 	return true;
 }
 
+/* In place there is nothing to copy, and source memory may then not be written at all. */
 bool xf_walk_copy(const struct xf_crypto_op *op)
 {
 	struct xf_walk walk;

@@ -22,6 +22,7 @@ struct frame {
 	struct xf_pkt *out; /* the same as @pkt: in place */
 	struct xf_seg src;
 	struct xf_seg dst;
+	bool bare; /* something else than the aad stands in front of the text */
 	uint8_t plain[TEXT_MAX];
 	uint8_t cipher[TEXT_MAX];
 	uint8_t icv[XF_ICV_MAX];
@@ -38,21 +39,27 @@ static struct xf_pool *new_pool(void)
 	return pool;
 }
 
-/* aad, text, and 64 bytes behind it that nobody may change. */
-static struct xf_seg lay_out(struct xf_pkt *pkt, const struct xf_crypto_op *op, const uint8_t *text)
+/* aad or other bytes, text, and 64 bytes behind it that nobody may change. */
+static struct xf_seg lay_out(struct xf_pkt *pkt, const struct frame *frame, const uint8_t *text)
 {
+	const struct xf_crypto_op *op = &frame->op;
 	uint8_t *p = xf_pkt_append(pkt, op->aad_len + op->len + 64);
 
 	assert_non_null(p);
-	memcpy(p, op->aad, op->aad_len);
+	memset(p, 0x5a, op->aad_len);
+	if (!frame->bare)
+		memcpy(p, op->aad, op->aad_len);
 	memcpy(p + op->aad_len, text, op->len);
 	memset(p + op->aad_len + op->len, 0xa5, 64);
 	return (struct xf_seg){ .data = p + op->aad_len, .len = op->len, .buf = pkt->segs[0].buf };
 }
 
-static void check_around(const struct xf_seg *seg, const struct xf_crypto_op *op)
+static void check_around(const struct xf_seg *seg, const struct frame *frame)
 {
-	assert_memory_equal(seg->data - op->aad_len, op->aad, op->aad_len);
+	const struct xf_crypto_op *op = &frame->op;
+
+	for (unsigned i = 0; i < op->aad_len; i++)
+		assert_int_equal(seg->data[(int)i - op->aad_len], frame->bare ? 0x5a : op->aad[i]);
 	for (unsigned i = 0; i < 64; i++)
 		assert_int_equal(seg->data[op->len + i], 0xa5);
 }
@@ -90,12 +97,13 @@ static void frame_load(struct frame *frame, struct xf_pool *pool, bool encrypt, 
 	struct xf_crypto_op *op = &frame->op;
 
 	frame->pkt = xf_pkt_new(pool, TEXT_MAX + 160);
-	frame->src = lay_out(frame->pkt, op, encrypt ? frame->plain : frame->cipher);
+	frame->bare = below(4) == 0;
+	frame->src = lay_out(frame->pkt, frame, encrypt ? frame->plain : frame->cipher);
 	frame->out = frame->pkt;
 	frame->dst = frame->src;
 	if (!in_place) {
 		frame->out = xf_pkt_new(pool, TEXT_MAX + 160);
-		frame->dst = lay_out(frame->out, op, encrypt ? frame->cipher : frame->plain);
+		frame->dst = lay_out(frame->out, frame, encrypt ? frame->cipher : frame->plain);
 		memset(frame->dst.data, 0, op->len);
 	}
 	op->src = &frame->src;
@@ -117,9 +125,9 @@ static void frame_check(struct frame *frame)
 	assert_int_equal(op->status, XF_CRYPTO_OK);
 	assert_memory_equal(op->dst->data, op->encrypt ? frame->cipher : frame->plain, op->len);
 	assert_memory_equal(op->icv, frame->icv, op->key->suite.icv_len);
-	check_around(op->dst, op);
+	check_around(op->dst, frame);
 	if (!in_place) {
-		check_around(op->src, op);
+		check_around(op->src, frame);
 		assert_memory_equal(op->src->data, op->encrypt ? frame->plain : frame->cipher,
 				    op->len);
 		xf_pkt_free(frame->out);
@@ -274,6 +282,50 @@ static void nothing_beside_the_text(void **state)
 	each_engine(guarded_suites);
 }
 
+/* In place, in a buffer of our own that ends with the text and has @room for nothing of use before. */
+static void tight_run(struct engine *engine, struct guarded *area, struct frame *frame,
+		      struct xf_pool *pool)
+{
+	struct xf_crypto_op *op = &frame->op;
+	uint32_t room = below(2) ? op->aad_len : 0;
+	bool at_end = room || below(2);
+	uint8_t *start = at_end ? area->mem + GUARDED_SIZE - room - op->len : area->mem;
+	struct xf_buf buf = { .mem = start, .size = room + op->len, .refs = 1, .home = pool };
+	struct xf_seg seg = { .data = start + room, .len = op->len, .buf = &buf };
+
+	memset(start, 0x5a, room);
+	memcpy(seg.data, frame->plain, op->len);
+	op->encrypt = true;
+	op->src = op->dst = &seg;
+	op->nsrc = op->ndst = 1;
+	assert_int_equal(run_one(engine, op), XF_CRYPTO_OK);
+	assert_memory_equal(seg.data, frame->cipher, op->len);
+	for (uint32_t i = 0; i < room; i++)
+		assert_int_equal(start[i], 0x5a);
+}
+
+static void tight_suites(struct engine *engine)
+{
+	struct xf_pool *pool = new_pool();
+	struct guarded area = guarded_new();
+	struct frame *frame = &frames[0];
+
+	for (unsigned i = 0; i < 20 * nsuites; i++) {
+		frame_make(frame, engine->provider, pick_suite(engine, i));
+		tight_run(engine, &area, frame, pool);
+		xf_key_free(frame->key);
+		xf_key_free(frame->ref_key);
+	}
+	munmap(area.map, GUARDED_SIZE + 8192);
+	xf_pool_free(pool);
+}
+
+static void buffers_without_room(void **state)
+{
+	(void)state;
+	each_engine(tight_suites);
+}
+
 /* With a tail, in a page that cannot be written: @buf says that it is not ours alone. */
 static void read_only_run(struct engine *engine, struct guarded *area, const struct xf_buf *like,
 			  struct frame *frame)
@@ -286,6 +338,8 @@ static void read_only_run(struct engine *engine, struct guarded *area, const str
 
 	assert_int_equal(mprotect(area->mem, GUARDED_SIZE, PROT_READ | PROT_WRITE), 0);
 	src = against_guard(area, &buf, op, false);
+	if (below(2))
+		memset(area->mem, 0x5a, op->aad_len);
 	memcpy(src.data, frame->cipher, op->len);
 	memcpy(op->icv, frame->icv, sizeof(op->icv));
 	buf.home = like->home;
@@ -367,6 +421,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(batches_equal_the_reference),
 		cmocka_unit_test(nothing_beside_the_text),
+		cmocka_unit_test(buffers_without_room),
 		cmocka_unit_test(shared_memory_is_not_written),
 		cmocka_unit_test(full_ring),
 	};
