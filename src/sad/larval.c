@@ -1,5 +1,8 @@
 /*
  * Larval SAs: an SPI and addresses, keys to follow by UPDSA (ALLOCSPI).
+ *
+ * Where the kernel draws at random as often as the range is long, and may miss a number that is
+ * free, this finds one if there is one.
  */
 #include <errno.h>
 
@@ -15,6 +18,7 @@ static bool is_larval(const struct xf_sa *sa, const struct xf_sa_config *cfg,
 	       xf_mark_match(&cfg->mark, like->mark.v & like->mark.m);
 }
 
+/* A number from ACQUIRE names the question, whatever else the answer says. */
 struct xf_sa *xf_sad_larval_by_seq(const struct xf_sad *sad, const struct xf_sa_config *cfg)
 {
 	struct xf_table_walk walk;
@@ -149,6 +153,7 @@ static bool is_free(const struct xf_sad *sad, uint32_t spi, uint8_t proto)
 	return true;
 }
 
+/* 64 bits, so that no number of a range of 32 is noticeably likelier than another. */
 static uint32_t random_spi(const struct xf_sad *sad, uint32_t min, uint64_t range)
 {
 	uint64_t number;

@@ -1,5 +1,9 @@
 /*
  * Readers. Within one key the newest SA comes first, as in the kernel's chains.
+ *
+ * A configuration is read through xf_sa_cfg() once for each SA and then used: UPDSA may publish
+ * another one in between. What the hashes are made of never changes, but for the SPI of a larval
+ * SA, which is linked by it after it was published.
  */
 #include <xf/hash.h>
 
@@ -15,6 +19,7 @@ struct key {
 	uint8_t table;
 };
 
+/* What lies behind an IPv4 address in the union must not get into the hash. */
 static void set_addr(union xf_addr *to, const union xf_addr *from, uint16_t family)
 {
 	memcpy(to, from, family == XF_AF_INET ? 4 : 16);
@@ -70,6 +75,7 @@ static bool same_peer(const struct xf_sa_id *a, const struct xf_sa_id *b)
 	       xf_addr_equal(&a->daddr, &b->daddr, b->family);
 }
 
+/* RFC 4301 s4.1, with the kernel's marks: of several that match, the one that was added last. */
 struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark)
 {
 	struct xf_table_walk walk;
@@ -143,6 +149,7 @@ static void look_at(struct found *found, struct xf_sa *sa, const struct xf_sa_co
 	found->add_s = now.add_s;
 }
 
+/* The conditions of the kernel's xfrm_state_find(), but for the SA's state and selector. */
 static bool wanted(const struct xf_sa_config *cfg, const struct xf_sad_query *query,
 		   const union xf_addr *saddr)
 {
@@ -175,6 +182,10 @@ static void look_between(const struct xf_sad *sad, const struct xf_sad_query *qu
 	}
 }
 
+/*
+ * The kernel hashes both ends, so it meets an SA for any source in the second pass only, except
+ * where two hashes happen to collide. Here it is the second pass always.
+ */
 struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_query *query,
 			      bool *larval)
 {

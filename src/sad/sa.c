@@ -1,6 +1,9 @@
 /*
  * References: the table holds one until readers have left it, so an SA found in a read section
  * has at least that one and xf_sa_get() cannot meet a count of zero.
+ *
+ * Times: what happens here is noted on the monotonic clock. What netlink sets is on the wall clock
+ * and is kept as it was said, because the offset between the two comes with the SAD only.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,11 +16,13 @@
 /* Times further off than this (126 years) are taken as never, or as long ago. */
 #define FAR_S 4000000000ll
 
+/* A published configuration, and how it is freed when the next one is in force. */
 struct config_box {
 	struct xf_sa_config cfg;
 	struct xf_rcu_head rcu;
 };
 
+/* The kernel cleans the mark when it inserts: bits that the mask hides could never match. */
 static const struct xf_sa_config *config_new(const struct xf_sa_config *cfg)
 {
 	struct config_box *box = calloc(1, sizeof(*box));
@@ -55,6 +60,7 @@ static struct xf_replay *replay_new(const struct xf_sa_config *cfg)
 	return replay;
 }
 
+/* Everything that can fail comes here, before the SA owns a key. */
 static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg)
 {
 	struct xf_sa *sa = aligned_alloc(_Alignof(struct xf_sa), sizeof(*sa));
@@ -93,6 +99,7 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
 	return 0;
 }
 
+/* The IV generator's secrets are in the struct itself: it is wiped too. */
 static void sa_free(struct xf_sa *sa)
 {
 	xf_key_free(sa->key);
@@ -146,6 +153,7 @@ const struct xf_key *xf_sa_key(const struct xf_sa *sa)
 	return sa->key;
 }
 
+/* One writer, so the old one is ours to retire. */
 int xf_sa_reconfigure(struct xf_sa *sa, const struct xf_sa_config *cfg)
 {
 	const struct xf_sa_config *old = xf_sa_cfg(sa);
@@ -173,6 +181,7 @@ static uint64_t wall_s(const struct xf_sa *sa, uint64_t ns)
 	return sa->real_offset_s + ns / XF_NSEC_PER_SEC;
 }
 
+/* May lie before this machine was started: below zero. */
 static int64_t mono_ns(const struct xf_sa *sa, uint64_t s)
 {
 	int64_t since_boot = (int64_t)(s - sa->real_offset_s);
@@ -214,6 +223,7 @@ void xf_sa_lifetime_now(const struct xf_sa *sa, struct xf_lifetime_now *out)
 		out->use_s = first_use ? wall_s(sa, first_use) : 0;
 }
 
+/* A use time of 0 is "not yet": the next packet is the first. */
 void xf_sa_set_lifetime_now(struct xf_sa *sa, const struct xf_lifetime_now *now)
 {
 	put(&sa->bytes, now->bytes);

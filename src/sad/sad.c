@@ -1,3 +1,10 @@
+/*
+ * The writer's side. A call first finds out whether it can be done, reserves what memory it needs,
+ * and then links and unlinks, which cannot fail: on an error nothing has changed.
+ *
+ * Readers may find an SA by one table and not yet, or no longer, by another; every lookup uses one
+ * table, so that is nothing to them.
+ */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -17,6 +24,7 @@ bool xf_sad_proto_match(uint8_t proto, uint8_t wanted)
 	return wanted == 0 || proto == wanted;
 }
 
+/* Five tables of eight buckets: an empty SAD is small, and they all grow together. */
 struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 {
 	struct xf_sad *sad = calloc(1, sizeof(*sad));
@@ -42,6 +50,7 @@ void xf_sad_free(struct xf_sad *sad)
 	if (!sad)
 		return;
 	xf_sad_flush(sad, 0);
+	/* Nobody will look at these any more; each holds a reference. */
 	for (sa = atomic_load(&sad->stack.top); sa; sa = next) {
 		next = sa->stack_next;
 		xf_sa_put(sa);
@@ -69,6 +78,7 @@ static void pack_slots(struct xf_sad *sad)
 	sad->nslots = n;
 }
 
+/* Half of the slots or more are gaps: packing costs no more than the removals did. */
 static int reserve_slot(struct xf_sad *sad)
 {
 	size_t max = sad->slots_max ? sad->slots_max * 2 : SLOTS_MIN;
@@ -104,6 +114,7 @@ int xf_sad_check_room(const struct xf_sad *sad, uint32_t leaving, const char **w
 	return -ENOSPC;
 }
 
+/* Which tables an SA is in is kept with it: SPI and seq may be missing, or come later. */
 static void link_table(struct xf_sad *sad, struct xf_sa *sa, enum xf_sa_table table, uint64_t hash)
 {
 	xf_table_add(&sad->tables[table], &sa->links.table[table], hash);
@@ -116,6 +127,7 @@ static void link_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_sa_id
 	link_table(sad, sa, XF_SA_BY_NUMBER, xf_sad_hash_number(sad, id->spi, id->proto));
 }
 
+/* One SA a bucket on average, as the kernel; growing when memory is short is put off. */
 static void grow(struct xf_sad *sad)
 {
 	uint32_t size = xf_table_size(&sad->tables[0]);
@@ -134,6 +146,7 @@ int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa)
 
 	if (err)
 		return err;
+	/* Before the first table: a reader may push the SA on the stack at once. */
 	sa->real_offset_s = sad->cfg.real_offset_s;
 	sa->stack = &sad->stack;
 	links->id = ++sad->last_id;
@@ -161,6 +174,7 @@ int xf_sad_set_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_sa_conf
 	return err;
 }
 
+/* Due at once: the time of the next call tells when it really is. */
 void xf_sad_reschedule(struct xf_sad *sad, struct xf_sa *sa)
 {
 	const struct xf_lifetime *life = &xf_sa_cfg(sa)->life;
@@ -195,6 +209,7 @@ static struct xf_sa *answered_by(const struct xf_sad *sad, const struct xf_sa_co
 	return xf_sad_larval_like(sad, cfg);
 }
 
+/* The kernel's xfrm_state_add(): the question goes only when the answer is in. */
 int xf_sad_add(struct xf_sad *sad, struct xf_sa *sa, const char **why)
 {
 	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
@@ -234,6 +249,7 @@ static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa
 	err = xf_sa_reconfigure(old, &cfg);
 	if (err)
 		return err;
+	/* Under the new limits it may be dying at once, which is told anew. */
 	atomic_store(&old->dying, false);
 	xf_sad_reschedule(sad, old);
 	if (xf_sa_used_ns(old, &used_ns))
@@ -270,6 +286,7 @@ int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now)
 	return 0;
 }
 
+/* A reader that found the SA before it was unlinked may have taken a reference by now. */
 static void left_table(struct xf_rcu_head *head)
 {
 	xf_sa_put_unseen(XF_CONTAINER_OF(head, struct xf_sa, rcu));

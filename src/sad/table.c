@@ -1,3 +1,8 @@
+/*
+ * Growing leaves the old chains as they are, so that a reader that began in them ends in them. An
+ * entry taken out meanwhile is still in an old chain; it is freed after a grace period, as the old
+ * buckets are, and by then nobody is there any more.
+ */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -50,6 +55,7 @@ uint32_t xf_table_size(const struct xf_table *table)
 	return current(table)->mask + 1;
 }
 
+/* The release makes the entry whole for a reader before it can be met. */
 void xf_table_add(struct xf_table *table, struct xf_table_link *link, uint64_t hash)
 {
 	struct xf_table_buckets *buckets = current(table);
@@ -94,6 +100,7 @@ static void split(struct xf_table_link *head, unsigned from_set, struct xf_table
 	atomic_store_explicit(tails[1], NULL, memory_order_relaxed);
 }
 
+/* Now nobody walks the other set of links: the next growth may use it. */
 static void retired(struct xf_rcu_head *head)
 {
 	struct xf_table_buckets *buckets = XF_CONTAINER_OF(head, struct xf_table_buckets, rcu);
@@ -110,6 +117,7 @@ void xf_table_grow(struct xf_table *table)
 
 	if (!new)
 		return;
+	/* Twice within one grace period: the links wanted now may still have readers. */
 	if (table->retiring)
 		xf_rcu_drain();
 	for (uint32_t i = 0; i < count; i++)
@@ -120,6 +128,7 @@ void xf_table_grow(struct xf_table *table)
 	xf_rcu_defer(&old->rcu, retired);
 }
 
+/* Chains hold several hashes; the whole hash is nearly as good as the key and costs no miss. */
 static void skip_others(struct xf_table_walk *walk)
 {
 	while (walk->link && walk->link->hash != walk->hash)

@@ -1,5 +1,8 @@
 /*
  * What a worker does to an SA for each packet: sequence number, limits, window, counters.
+ *
+ * Several workers use one SA at once. Counters are relaxed atomics: a limit may be passed by the
+ * packets that are under way when it is reached, never missed. Only the window has a lock.
  */
 #include "sa.h"
 
@@ -17,6 +20,10 @@ static uint64_t last_usable_seq(const struct xf_sa_config *cfg)
 	return UINT32_MAX;
 }
 
+/*
+ * RFC 4303 s3.3.3. A plain add could pass the limit before anyone notices, and numbers would then
+ * start again from the beginning. (IVs have a counter of their own.)
+ */
 enum xf_drop xf_sa_take_seq(struct xf_sa *sa, const struct xf_sa_config *cfg, uint64_t *seq)
 {
 	uint64_t last = atomic_load_explicit(&sa->seq_out, memory_order_relaxed);
@@ -46,6 +53,7 @@ static void want_attention(struct xf_sa *sa, enum xf_sa_attention why)
 		&sa->stack->top, &top, sa, memory_order_release, memory_order_relaxed));
 }
 
+/* Whoever makes the step from valid to expired, or to dying, is the one that tells. */
 bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_config *cfg)
 {
 	const struct xf_lifetime *life = &cfg->life;
@@ -65,6 +73,7 @@ bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_config *cfg)
 	return true;
 }
 
+/* Whoever is first sets it; afterwards the line stays shared between the workers. */
 static void note_use(struct xf_sa *sa, uint64_t now_ns)
 {
 	uint64_t none = 0;
@@ -103,6 +112,7 @@ void xf_sa_count(struct xf_sa *sa, uint32_t bytes, uint64_t now_ns)
 	atomic_store_explicit(&sa->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
 }
 
+/* Held for a few words of the window, and never over a wait. */
 static void lock(struct xf_sa *sa)
 {
 	while (atomic_flag_test_and_set_explicit(&sa->replay_lock, memory_order_acquire))
@@ -127,6 +137,7 @@ static void count_refused(struct xf_sa *sa, uint64_t seq)
 		atomic_fetch_add_explicit(&sa->stat_replay, 1, memory_order_relaxed);
 }
 
+/* RFC 4303 s3.4.3: before the cipher, without the lock; the commit has the last word. */
 uint64_t xf_sa_infer_seq(struct xf_sa *sa, uint32_t seq_low)
 {
 	return xf_replay_infer(sa->replay, seq_low);

@@ -1,3 +1,7 @@
+/*
+ * Slots are in order of arrival and are packed, never reordered. A cursor is a number of arrival,
+ * not a place, so neither packing nor the end of the SA it stands for moves it.
+ */
 #include "db.h"
 
 /* How many slots hold SAs that came before number @id. */
