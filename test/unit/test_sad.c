@@ -55,6 +55,30 @@ static void found_by_its_whole_key(void **state)
 	xf_sad_free(sad);
 }
 
+/* All sixteen bytes of an IPv6 address count; of an IPv4 address the first four alone. */
+static void families_have_their_lengths(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 100), other;
+	struct xf_sad *sad = sas_sad(0);
+	struct xf_sa *sas[3];
+
+	(void)state;
+	sas[0] = sas_add(sad, &cfg);
+	cfg.id.family = XF_AF_INET6;
+	sas[1] = sas_add(sad, &cfg);
+	other = cfg;
+	other.id.daddr.bytes[15] = 1;
+	sas[2] = sas_add(sad, &other);
+	assert_ptr_equal(xf_sad_find_in(sad, &cfg.id, 0), sas[1]);
+	assert_ptr_equal(xf_sad_find_in(sad, &other.id, 0), sas[2]);
+	other.id.family = XF_AF_INET;
+	assert_ptr_equal(xf_sad_find_in(sad, &other.id, 0), sas[0]);
+	other.id.family = XF_AF_INET6;
+	other.saddr.bytes[15] = 1;
+	assert_null(xf_sad_find_by_addr(sad, &other.id, &other.saddr, 0));
+	xf_sad_free(sad);
+}
+
 struct mark_case {
 	struct xf_mark first, second;
 	int err;
@@ -755,6 +779,7 @@ static void dump_newest_first_and_in_parts(void **state)
 
 static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(found_by_its_whole_key),
+	cmocka_unit_test(families_have_their_lengths),
 	cmocka_unit_test(marks_tell_sas_apart),
 	cmocka_unit_test(without_an_spi_the_ends_count),
 	cmocka_unit_test(full),
