@@ -133,3 +133,13 @@ int sas_update(struct xf_sad *sad, const struct xf_sa_config *cfg, struct xf_sa 
 		xf_sa_put(sa);
 	return err;
 }
+
+int sas_try_add(struct xf_sad *sad, const struct xf_sa_config *cfg)
+{
+	struct xf_sa *sa = sas_new(cfg, 10 * XF_NSEC_PER_SEC);
+	int err = xf_sad_add(sad, sa, NULL);
+
+	if (err)
+		xf_sa_put(sa);
+	return err;
+}

@@ -22,6 +22,7 @@ struct xf_sad *sas_sad(uint32_t max_sas);
 
 /* The calls on a SAD that a test means to succeed or wants the verdict of. */
 struct xf_sa *sas_add(struct xf_sad *sad, const struct xf_sa_config *cfg);
+int sas_try_add(struct xf_sad *sad, const struct xf_sa_config *cfg);
 uint32_t sas_count(const struct xf_sad *sad);
 int sas_alloc(struct xf_sad *sad, const struct xf_sa_config *cfg, uint32_t min, uint32_t max,
 	      struct xf_sa **out);
