@@ -125,7 +125,7 @@ static int build_auth(const struct xf_suite_request *req, struct xf_suite *suite
 	if (icv_bits < 8 && alg->icv_full_bits)
 		return -EINVAL;
 	suite->auth = alg->auth;
-	suite->auth_key_len = (uint16_t)(alg->auth == XF_AUTH_NONE ? 0 : len);
+	suite->auth_key_len = (uint16_t)len;
 	suite->icv_len = (uint8_t)(icv_bits / 8);
 	return 0;
 }

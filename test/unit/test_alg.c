@@ -158,6 +158,7 @@ static const struct build_case composed_cases[] = {
 	{ "cbc(aes)", 0, 256, NULL, 0, 0, "cbc256-0" },
 	{ "cbc(aes)", 0, 256, "digest_null", 0, 0, "cbc256-0" },
 	{ "cbc(aes)", 0, 256, "digest_null", 0, 96, NULL },
+	{ "cbc(aes)", 0, 256, "digest_null", 1, 0, "cbc256-0" },
 	{ "cbc(aes)", 0, 0, "hmac(sha1)", 160, 0, NULL },
 	{ "cbc(aes)", 0, 64, "hmac(sha1)", 160, 0, NULL },
 	{ "cbc(aes)", 0, 136, "hmac(sha1)", 160, 0, NULL },
@@ -192,10 +193,12 @@ static void check_build(const struct build_case *c)
 	if (err != (c->name ? 0 : -EINVAL))
 		fail_msg("%s %u %s %u: %d", c->crypt ? c->crypt : "-", c->key_bits,
 			 c->auth ? c->auth : "-", c->trunc_bits, err);
-	if (c->name)
-		assert_string_equal(xf_suite_name(&suite, name, sizeof(name)), c->name);
-	else
+	if (!c->name) {
 		assert_int_equal(suite.iv_len, 99);
+		return;
+	}
+	assert_string_equal(xf_suite_name(&suite, name, sizeof(name)), c->name);
+	assert_int_equal(suite.auth_key_len, c->auth ? (c->auth_key_bits + 7) / 8 : 0);
 }
 
 static void key_and_icv_lengths(void **state)
