@@ -1,0 +1,342 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <linux/netlink.h>
+
+#include "clients.h"
+#include "greet.h"
+#include "log.h"
+
+/* The queue towards a client: half of net.core.rmem_default, because the kernel doubles it. */
+#define QUEUE_DEFAULT (212992 / 2)
+#define QUEUE_MAX (64u * 1024 * 1024)
+
+/* A connection that says hello, then (another descriptor) a netlink socket. */
+struct client {
+	struct xf_watch watch;
+	struct xf_clients *owner;
+	struct xf_nl_client *nl; /* NULL while saying hello */
+	uint32_t portid;
+	bool wants_room; /* EPOLLOUT is waited for */
+	struct client *next;
+};
+
+struct xf_clients {
+	struct xf_clients_config cfg;
+	struct xf_watch listener;
+	struct client *list;
+	unsigned connections;
+	struct xf_clients_stats stats;
+	uint8_t request[sizeof(struct xf_shim_msg) + XF_SHIM_REQUEST_MAX];
+};
+
+static void drop(struct client *client)
+{
+	struct xf_clients *owner = client->owner;
+	struct client **at = &owner->list;
+
+	while (*at != client)
+		at = &(*at)->next;
+	*at = client->next;
+	xf_loop_remove(owner->cfg.loop, &client->watch);
+	if (client->nl) {
+		xf_nl_client_free(client->nl);
+		owner->stats.now--;
+	}
+	owner->connections--;
+	close(client->watch.fd);
+	free(client);
+}
+
+static struct client *make(struct xf_clients *owner, int fd,
+			   void (*ready)(void *arg, uint32_t events))
+{
+	struct client *client = calloc(1, sizeof(*client));
+
+	if (!client)
+		return NULL;
+	client->owner = owner;
+	client->watch = (struct xf_watch){ .fd = fd, .ready = ready, .arg = client };
+	return client;
+}
+
+/* Into the list and the loop: from then on drop() is what ends @client. */
+static int join(struct client *client)
+{
+	struct xf_clients *owner = client->owner;
+	int err;
+
+	if (owner->connections >= owner->cfg.max)
+		return -EMFILE;
+	err = xf_loop_add(owner->cfg.loop, &client->watch, EPOLLIN);
+	if (err)
+		return err;
+	client->next = owner->list;
+	owner->list = client;
+	owner->connections++;
+	return 0;
+}
+
+static void wait_for_room(struct client *client, bool on)
+{
+	if (client->wants_room == on)
+		return;
+	client->wants_room = on;
+	xf_loop_modify(client->owner->cfg.loop, &client->watch, on ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+static int send_datagram(void *arg, const void *data, size_t len)
+{
+	struct client *client = arg;
+	ssize_t n = send(client->watch.fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (n >= 0)
+		return 0;
+	if (errno != EAGAIN)
+		return -errno;
+	wait_for_room(client, true);
+	return -EAGAIN;
+}
+
+static bool portid_taken(const struct xf_clients *owner, uint32_t portid)
+{
+	for (const struct client *c = owner->list; c; c = c->next) {
+		if (c->nl && c->portid == portid)
+			return true;
+	}
+	return false;
+}
+
+/* As netlink_autobind(): the process id when it is free, else a random one from 2^31 up. */
+static uint32_t choose_portid(const struct xf_clients *owner, uint32_t pid)
+{
+	uint32_t id = pid;
+
+	while (id == 0 || portid_taken(owner, id)) {
+		if (getrandom(&id, sizeof(id), 0) != sizeof(id))
+			id++;
+		id |= 0x80000000u;
+	}
+	return id;
+}
+
+static int bind_portid(struct client *client, const struct xf_shim_msg *msg, uint32_t *value)
+{
+	uint32_t portid = msg->a;
+
+	if (!portid)
+		portid = client->portid ? client->portid : choose_portid(client->owner, msg->b);
+	else if (portid != client->portid && portid_taken(client->owner, portid))
+		return -EADDRINUSE;
+	client->portid = portid;
+	xf_nl_client_set_portid(client->nl, portid);
+	xf_nl_client_set_groups(client->nl, msg->c);
+	*value = portid;
+	return 0;
+}
+
+/* Twice what is asked for, as setsockopt(SO_RCVBUF) does; the kernel does that here. */
+static int set_queue(struct client *client, uint32_t bytes, bool forced)
+{
+	int option = forced ? SO_SNDBUFFORCE : SO_SNDBUF;
+	int value = (int)xf_min_u32(bytes, QUEUE_MAX);
+
+	return setsockopt(client->watch.fd, SOL_SOCKET, option, &value, sizeof(value)) ? -errno : 0;
+}
+
+static bool has_option(uint32_t options, int option)
+{
+	return (options >> option) & 1;
+}
+
+static void request(struct client *client, const void *data, size_t len)
+{
+	struct xf_clients *owner = client->owner;
+	uint64_t now_ns = xf_clock_ns();
+
+	owner->stats.requests++;
+	xf_nl_client_request(client->nl, data, len, now_ns);
+	owner->cfg.served(owner->cfg.arg, now_ns);
+}
+
+static int act(struct client *client, const struct xf_shim_msg *msg, size_t len, uint32_t *value)
+{
+	switch (msg->kind) {
+	case XF_SHIM_REQUEST:
+		request(client, msg + 1, len - sizeof(*msg));
+		return 0;
+	case XF_SHIM_BIND:
+		return bind_portid(client, msg, value);
+	case XF_SHIM_GROUPS:
+		xf_nl_client_set_groups(client->nl, msg->a);
+		return 0;
+	case XF_SHIM_OPTIONS:
+		xf_nl_client_set_options(client->nl, has_option(msg->a, NETLINK_EXT_ACK),
+					 has_option(msg->a, NETLINK_CAP_ACK),
+					 has_option(msg->a, NETLINK_GET_STRICT_CHK));
+		return 0;
+	case XF_SHIM_RCVBUF:
+		return set_queue(client, msg->a, msg->b != 0);
+	default:
+		return -EPROTO;
+	}
+}
+
+/* A datagram with a token: the sender waits for the result. */
+static void act_for(struct client *client, size_t len, int token)
+{
+	const struct xf_shim_msg *msg = (const void *)client->owner->request;
+	struct xf_shim_result res = { .status = -EPROTO };
+
+	if (len >= sizeof(*msg) && msg->magic == XF_SHIM_MAGIC)
+		res.status = act(client, msg, len, &res.value);
+	xf_peer_send(token, &res, sizeof(res), NULL, 0, MSG_DONTWAIT);
+}
+
+static void receive(struct client *client)
+{
+	struct xf_clients *owner = client->owner;
+	int fds[XF_PEER_FDS];
+	unsigned nfds;
+	ssize_t n = xf_peer_recv(client->watch.fd, owner->request, sizeof(owner->request), fds,
+				 &nfds, MSG_DONTWAIT);
+
+	/* An empty datagram without a token looks like the end; nothing useful is empty. */
+	if (n == 0 || (n < 0 && n != -EAGAIN && n != -EMSGSIZE))
+		drop(client);
+	else if (n > 0 && nfds)
+		act_for(client, (size_t)n, fds[0]);
+	else if (n > 0)
+		request(client, owner->request, (size_t)n);
+	while (nfds)
+		close(fds[--nfds]);
+	/* Keys were in it. */
+	if (n > 0)
+		xf_wipe(owner->request, (size_t)n);
+}
+
+static void client_ready(void *arg, uint32_t events)
+{
+	struct client *client = arg;
+
+	if (events & EPOLLOUT) {
+		wait_for_room(client, false);
+		xf_nl_client_writable(client->nl);
+	}
+	if (events & EPOLLIN)
+		receive(client);
+	else if (events & (EPOLLHUP | EPOLLERR))
+		drop(client);
+}
+
+/* On an error @fd stays the caller's. */
+static int start_netlink(struct xf_clients *owner, int fd)
+{
+	struct xf_nl_client_config cfg = { .send = send_datagram };
+	struct client *client = make(owner, fd, client_ready);
+	int err;
+
+	if (!client)
+		return -ENOMEM;
+	cfg.arg = client;
+	err = xf_nl_client_new(owner->cfg.server, &cfg, &client->nl);
+	if (err)
+		goto free_client;
+	err = join(client);
+	if (err)
+		goto free_nl;
+	owner->stats.now++;
+	owner->stats.accepted++;
+	/* In a user namespace it may not be forced: the default is as good. */
+	set_queue(client, QUEUE_DEFAULT, true);
+	return 0;
+free_nl:
+	xf_nl_client_free(client->nl);
+free_client:
+	free(client);
+	return err;
+}
+
+/* One hello a connection. */
+static void hello_ready(void *arg, uint32_t events)
+{
+	struct client *conn = arg;
+	struct xf_clients *owner = conn->owner;
+	int end;
+	int err = xf_greet_accept(conn->watch.fd, owner->cfg.run, &end);
+
+	(void)events;
+	if (err == -EAGAIN)
+		return;
+	if (!err && end >= 0) {
+		err = start_netlink(owner, end);
+		if (err)
+			close(end);
+	}
+	if (err) {
+		owner->stats.refused++;
+		xf_log(XF_LOG_NOTICE, "a netlink client was refused: %s", strerror(-err));
+	}
+	xf_greet_answer(conn->watch.fd, owner->cfg.run, err, owner->cfg.bypass_mark);
+	drop(conn);
+}
+
+static void listener_ready(void *arg, uint32_t events)
+{
+	struct xf_clients *owner = arg;
+	int fd = accept4(owner->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct client *conn;
+
+	(void)events;
+	if (fd < 0)
+		return;
+	conn = make(owner, fd, hello_ready);
+	if (conn && !join(conn))
+		return;
+	owner->stats.refused++;
+	xf_greet_answer(fd, owner->cfg.run, -EMFILE, 0);
+	free(conn);
+	close(fd);
+}
+
+int xf_clients_new(const struct xf_clients_config *cfg, struct xf_clients **out)
+{
+	struct xf_clients *clients = calloc(1, sizeof(*clients));
+	int err;
+
+	if (!clients)
+		return -ENOMEM;
+	clients->cfg = *cfg;
+	clients->listener.ready = listener_ready;
+	clients->listener.arg = clients;
+	/* Everyone may connect: the capability decides (greet.h). */
+	clients->listener.fd = xf_rundir_listen(cfg->run->client_path, SOCK_SEQPACKET, 0666);
+	err = clients->listener.fd < 0 ? clients->listener.fd
+				       : xf_loop_add(cfg->loop, &clients->listener, EPOLLIN);
+	if (err) {
+		if (clients->listener.fd >= 0)
+			close(clients->listener.fd);
+		free(clients);
+		return err;
+	}
+	*out = clients;
+	return 0;
+}
+
+void xf_clients_free(struct xf_clients *clients)
+{
+	if (!clients)
+		return;
+	while (clients->list)
+		drop(clients->list);
+	xf_loop_remove(clients->cfg.loop, &clients->listener);
+	close(clients->listener.fd);
+	free(clients);
+}
+
+void xf_clients_get_stats(const struct xf_clients *clients, struct xf_clients_stats *out)
+{
+	*out = clients->stats;
+}

@@ -1,0 +1,41 @@
+/*
+ * clients.h - netlink clients that came through the shim: their sockets, and the server behind.
+ *
+ * Control thread. Functions return 0 or -errno.
+ */
+#ifndef XF_DAEMON_CLIENTS_H
+#define XF_DAEMON_CLIENTS_H
+
+#include "nl/nl.h"
+
+#include "loop.h"
+#include "rundir.h"
+
+struct xf_clients;
+
+struct xf_clients_config {
+	struct xf_loop *loop;
+	struct xf_nl_server *server;
+	const struct xf_rundir *run;
+	uint32_t bypass_mark;
+	unsigned max; /* connections that say hello are counted too */
+	/* A request was dealt with: deadlines may have changed. */
+	void (*served)(void *arg, uint64_t now_ns);
+	void *arg;
+};
+
+/* Listen at the rundir's client_path. */
+int xf_clients_new(const struct xf_clients_config *cfg, struct xf_clients **out);
+
+/* Close all connections; the server is the caller's. */
+void xf_clients_free(struct xf_clients *clients);
+
+struct xf_clients_stats {
+	unsigned now; /* netlink sockets open */
+	uint64_t accepted; /* since the start */
+	uint64_t refused;
+	uint64_t requests;
+};
+void xf_clients_get_stats(const struct xf_clients *clients, struct xf_clients_stats *out);
+
+#endif

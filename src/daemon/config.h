@@ -1,0 +1,45 @@
+/*
+ * config.h - /etc/xfrmd/xfrmd.conf and the conf.d/ beside it (xfrmd.conf(5)).
+ *
+ * Read once, before threads start; constant from then on.
+ */
+#ifndef XF_DAEMON_CONFIG_H
+#define XF_DAEMON_CONFIG_H
+
+#include "io/io.h"
+
+#define XF_CONFIG_PATH "/etc/xfrmd/xfrmd.conf"
+#define XF_CONFIG_TUN_MAX 16
+#define XF_CONFIG_ERROR_MAX 512
+
+struct xf_config {
+	uint32_t workers;
+	uint32_t log_level; /* enum xf_log_level */
+	uint32_t max_clients;
+	uint32_t max_sas; /* 0 = no limit but memory */
+	uint32_t max_policies; /* likewise */
+	uint32_t acquire_lifetime_s;
+	uint32_t capture_mode; /* enum xf_capture_mode */
+	uint32_t mark_capture;
+	uint32_t mark_bypass;
+	uint32_t table;
+	uint32_t rule_priority;
+	uint32_t rcvbuf_bytes; /* 0 = what I/O thinks best */
+	char tun[XF_CONFIG_TUN_MAX];
+};
+
+/* The names by which kernel and daemon know each other; they point into @cfg. */
+struct xf_io_names xf_config_names(const struct xf_config *cfg);
+
+/* What holds without a file. */
+void xf_config_default(struct xf_config *cfg);
+
+/*
+ * Read @path, then every "*.conf" in the directory "conf.d" beside it in the order of their
+ * names; later values win. A missing @path is an error only when @required. Returns 0 or -errno
+ * (-EINVAL for bad contents) with one sentence in @error that names file and line.
+ */
+int xf_config_load(struct xf_config *cfg, const char *path, bool required,
+		   char error[XF_CONFIG_ERROR_MAX]);
+
+#endif

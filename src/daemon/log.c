@@ -1,0 +1,39 @@
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define LINE_MAX_BYTES 1024
+
+static enum xf_log_level threshold = XF_LOG_INFO;
+
+void xf_log_set_level(enum xf_log_level level)
+{
+	threshold = level;
+}
+
+void xf_log(enum xf_log_level level, const char *fmt, ...)
+{
+	char line[LINE_MAX_BYTES];
+	va_list ap;
+	int n;
+
+	if (level > threshold)
+		return;
+	/* sd-daemon(3): the journal takes the level from a prefix. */
+	if (getenv("JOURNAL_STREAM"))
+		n = snprintf(line, sizeof(line), "<%d>", level);
+	else
+		n = snprintf(line, sizeof(line), "xfrmd: ");
+	va_start(ap, fmt);
+	n += vsnprintf(line + n, sizeof(line) - (size_t)n, fmt, ap);
+	va_end(ap);
+	if ((size_t)n > sizeof(line) - 2)
+		n = sizeof(line) - 2;
+	line[n++] = '\n';
+	/* One write a line, so that lines of several threads do not mix. */
+	if (write(STDERR_FILENO, line, (size_t)n) < 0)
+		return;
+}

@@ -1,0 +1,384 @@
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+
+#include <xf/rcu.h>
+
+#include "log.h"
+#include "notify.h"
+#include "service.h"
+
+#define UDP_ENCAP_ESP 2 /* RFC 3948; the kernel's UDP_ENCAP_ESPINUDP */
+/* Ports of SAs that are gone are closed, and ports in use are tried again, this often. */
+#define PORTS_AGAIN_NS (5 * XF_NSEC_PER_SEC)
+
+static void random_bytes(void *arg, void *buf, size_t len)
+{
+	uint8_t *p = buf;
+
+	(void)arg;
+	while (len) {
+		ssize_t n = getrandom(p, len, 0);
+
+		if (n < 0)
+			continue;
+		p += n;
+		len -= (size_t)n;
+	}
+}
+
+/* On worker threads. */
+static bool is_local(void *arg, const union xf_addr *addr, uint16_t family)
+{
+	const struct xf_service *service = arg;
+
+	return xf_route_is_local(service->route, addr, family);
+}
+
+/* On worker threads: wake the control thread. */
+static void sa_attention(void *arg, struct xf_sa *sa)
+{
+	const struct xf_service *service = arg;
+	uint64_t one = 1;
+
+	(void)sa;
+	/* It can only fail when it is full, and then somebody woke it already. */
+	if (write(service->attention.fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+static void sync_capture(struct xf_service *service)
+{
+	struct xf_io_error error;
+
+	if (xf_capture_sync(service->capture, &error))
+		xf_log(XF_LOG_ERROR, "the kernel's rules do not follow the policies: %s",
+		       error.text);
+}
+
+/* Ports on which SAs want ESP in UDP, collected. */
+struct port_list {
+	const struct xf_service *service;
+	uint16_t ports[XF_IO_UDP_PORTS_MAX];
+	unsigned n;
+};
+
+static bool has_port(const uint16_t *ports, unsigned n, uint16_t port)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (ports[i] == port)
+			return true;
+	}
+	return false;
+}
+
+/* The local port of an inbound SA with encapsulation, else 0. */
+static uint16_t encap_port(const struct xf_service *service, const struct xf_sa *sa)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+
+	if (cfg->encap.type != UDP_ENCAP_ESP || cfg->dir == XF_SA_DIR_OUT ||
+	    !xf_route_is_local(service->route, &cfg->id.daddr, cfg->id.family))
+		return 0;
+	return cfg->encap.dport;
+}
+
+static bool collect_port(void *arg, struct xf_sa *sa)
+{
+	struct port_list *list = arg;
+	uint16_t port = encap_port(list->service, sa);
+
+	if (port && !has_port(list->ports, list->n, port))
+		list->ports[list->n++] = port;
+	return list->n < XF_IO_UDP_PORTS_MAX;
+}
+
+static void update_ports(struct xf_service *service)
+{
+	struct port_list list = { .service = service };
+	struct xf_io_error error;
+	uint64_t cursor = 0;
+
+	xf_sad_walk(xf_engine_sad(service->engine), &cursor, collect_port, &list);
+	if (xf_threads_set_udp_ports(service->threads, list.ports, list.n, &error))
+		xf_log(XF_LOG_WARNING, "%s", error.text);
+	memcpy(service->udp_ports, list.ports, sizeof(list.ports));
+	service->udp_port_count = list.n;
+}
+
+static void update_mtu(const struct xf_service *service, struct xf_sa *sa)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	uint32_t mark = service->names.mark_bypass | (cfg->set_mark.v & cfg->set_mark.m);
+
+	xf_sa_set_route_mtu(sa, xf_route_mtu(service->route, &cfg->saddr, &cfg->id.daddr,
+					     cfg->id.family, mark));
+}
+
+static bool update_mtu_of(void *arg, struct xf_sa *sa)
+{
+	update_mtu(arg, sa);
+	return true;
+}
+
+static void spd_changed(void *arg)
+{
+	sync_capture(arg);
+}
+
+static void sa_changed(void *arg, struct xf_sa *sa)
+{
+	struct xf_service *service = arg;
+	uint16_t port = encap_port(service, sa);
+
+	update_mtu(service, sa);
+	if (port && !has_port(service->udp_ports, service->udp_port_count, port))
+		update_ports(service);
+}
+
+static void sa_expired(void *arg, struct xf_sa *sa, enum xf_sa_event event)
+{
+	const struct xf_service *service = arg;
+
+	xf_nl_sa_expired(service->server, sa, event);
+}
+
+static void policy_expired(void *arg, struct xf_policy *policy, bool hard)
+{
+	struct xf_service *service = arg;
+
+	xf_nl_policy_expired(service->server, policy, hard);
+	if (hard)
+		sync_capture(service);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Act on what is due, wait for what is next. */
+static void act_on_time(struct xf_service *service, uint64_t now_ns)
+{
+	struct xf_sad *sad = xf_engine_sad(service->engine);
+	struct xf_spd *spd = xf_engine_spd(service->engine);
+	uint64_t next = earlier(xf_sad_expire(sad, now_ns, sa_expired, service),
+				xf_spd_expire(spd, now_ns, policy_expired, service));
+
+	if (service->udp_port_count)
+		next = earlier(next, now_ns + PORTS_AGAIN_NS);
+	if (service->watchdog_ns)
+		next = earlier(next, now_ns + service->watchdog_ns);
+	xf_loop_set_deadline(service->loop, next);
+}
+
+void xf_service_timer(void *arg, uint64_t now_ns)
+{
+	struct xf_service *service = arg;
+
+	if (service->watchdog_ns)
+		xf_notify("WATCHDOG=1");
+	if (service->udp_port_count)
+		update_ports(service);
+	act_on_time(service, now_ns);
+}
+
+void xf_service_idle(void *arg)
+{
+	(void)arg;
+	xf_rcu_drain();
+}
+
+static void served(void *arg, uint64_t now_ns)
+{
+	act_on_time(arg, now_ns);
+}
+
+static void attention_ready(void *arg, uint32_t events)
+{
+	struct xf_service *service = arg;
+	uint64_t count;
+
+	(void)events;
+	if (read(service->attention.fd, &count, sizeof(count)) < 0)
+		return;
+	act_on_time(service, xf_clock_ns());
+}
+
+static void route_ready(void *arg, uint32_t events)
+{
+	struct xf_service *service = arg;
+	unsigned changes = xf_route_dispatch(service->route);
+	struct xf_io_error error;
+	uint64_t cursor = 0;
+
+	(void)events;
+	if ((changes & XF_ROUTE_LINK) && xf_capture_links_changed(service->capture, &error))
+		xf_log(XF_LOG_ERROR, "a device has no backstop: %s", error.text);
+	if (changes & (XF_ROUTE_LINK | XF_ROUTE_ROUTE))
+		xf_sad_walk(xf_engine_sad(service->engine), &cursor, update_mtu_of, service);
+	if ((changes & XF_ROUTE_ADDR) && service->udp_port_count)
+		update_ports(service);
+}
+
+static int start_engine(struct xf_service *service, struct xf_io_error *error)
+{
+	const struct xf_config *cfg = service->cfg;
+	struct xf_engine_config engine = {
+		.sad = { .max_sas = cfg->max_sas,
+			 .larval_lifetime_s = cfg->acquire_lifetime_s,
+			 .real_offset_s = service->real_offset_s,
+			 .random = random_bytes },
+		.spd = { .max_policies = cfg->max_policies,
+			 .real_offset_s = service->real_offset_s },
+		.env = { .arg = service, .is_local = is_local, .sa_attention = sa_attention },
+	};
+
+	random_bytes(NULL, engine.sad.seed, sizeof(engine.sad.seed));
+	random_bytes(NULL, engine.spd.seed, sizeof(engine.spd.seed));
+	service->engine = xf_engine_new(&engine);
+	service->attention.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (service->engine && service->attention.fd >= 0)
+		return 0;
+	snprintf(error->text, sizeof(error->text), "no memory for the engine");
+	return -ENOMEM;
+}
+
+static int start_io(struct xf_service *service, struct xf_io_error *error)
+{
+	const struct xf_config *cfg = service->cfg;
+	struct xf_io_config io = {
+		.engine = service->engine,
+		.names = service->names,
+		.rcvbuf_bytes = cfg->rcvbuf_bytes,
+	};
+	struct xf_capture_config capture = {
+		.names = service->names,
+		.spd = xf_engine_spd(service->engine),
+		.mode = (enum xf_capture_mode)cfg->capture_mode,
+	};
+	int err = xf_route_new(&service->route, error);
+
+	if (!err)
+		err = xf_threads_new(&io, cfg->workers, &service->threads, error);
+	if (!err)
+		err = xf_capture_new(&capture, &service->capture, error);
+	return err;
+}
+
+static int start_clients(struct xf_service *service)
+{
+	struct xf_nl_server_config server = {
+		.sad = xf_engine_sad(service->engine),
+		.spd = xf_engine_spd(service->engine),
+		.random = random_bytes,
+		.spd_changed = spd_changed,
+		.sa_changed = sa_changed,
+		.arg = service,
+	};
+	struct xf_clients_config clients = {
+		.loop = service->loop,
+		.run = &service->run,
+		.bypass_mark = service->names.mark_bypass,
+		.max = service->cfg->max_clients,
+		.served = served,
+		.arg = service,
+	};
+
+	service->server = xf_nl_server_new(&server);
+	if (!service->server)
+		return -ENOMEM;
+	clients.server = service->server;
+	return xf_clients_new(&clients, &service->clients);
+}
+
+static int watch_all(struct xf_service *service)
+{
+	int err;
+
+	service->attention.ready = attention_ready;
+	service->attention.arg = service;
+	service->route_watch = (struct xf_watch){
+		.fd = xf_route_fd(service->route),
+		.ready = route_ready,
+		.arg = service,
+	};
+	err = xf_loop_add(service->loop, &service->attention, EPOLLIN);
+	return err ? err : xf_loop_add(service->loop, &service->route_watch, EPOLLIN);
+}
+
+static void read_clocks(struct xf_service *service)
+{
+	service->start_ns = xf_clock_ns();
+	service->real_offset_s = (uint64_t)time(NULL) - service->start_ns / XF_NSEC_PER_SEC;
+	service->watchdog_ns = xf_notify_watchdog_ns();
+}
+
+/* Clients come last: what they are told is in force, is. */
+int xf_service_start(struct xf_service *service, struct xf_io_error *error)
+{
+	int err;
+
+	service->attention.fd = -1;
+	read_clocks(service);
+	service->names = xf_config_names(service->cfg);
+	err = start_engine(service, error);
+	if (!err)
+		err = start_io(service, error);
+	if (!err)
+		err = xf_threads_start(service->threads, error);
+	if (err)
+		goto stop;
+	err = watch_all(service);
+	if (!err)
+		err = start_clients(service);
+	if (err) {
+		snprintf(error->text, sizeof(error->text), "cannot serve clients at %s: %s",
+			 service->run.client_path, strerror(-err));
+		goto stop;
+	}
+	act_on_time(service, xf_clock_ns());
+	return 0;
+stop:
+	xf_service_stop(service);
+	return err;
+}
+
+static void stop_io(struct xf_service *service)
+{
+	xf_threads_free(service->threads);
+	if (service->capture)
+		xf_capture_free(service->capture);
+	service->threads = NULL;
+	service->capture = NULL;
+}
+
+int xf_service_release(struct xf_service *service, struct xf_io_error *error)
+{
+	xf_loop_stop(service->loop);
+	stop_io(service);
+	return xf_capture_release(&service->names, error);
+}
+
+void xf_service_stop(struct xf_service *service)
+{
+	xf_clients_free(service->clients);
+	if (service->server)
+		xf_nl_server_free(service->server);
+	stop_io(service);
+	if (service->engine)
+		xf_engine_free(service->engine);
+	if (service->route)
+		xf_route_free(service->route);
+	if (service->attention.fd >= 0)
+		close(service->attention.fd);
+	xf_rcu_drain();
+	service->clients = NULL;
+	service->server = NULL;
+	service->engine = NULL;
+	service->route = NULL;
+}

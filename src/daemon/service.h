@@ -1,0 +1,59 @@
+/*
+ * service.h - the parts put together: engine, netlink server, workers, capture, routes.
+ *
+ * Control thread. Functions return 0 or -errno; starting says in one sentence what failed.
+ */
+#ifndef XF_DAEMON_SERVICE_H
+#define XF_DAEMON_SERVICE_H
+
+#include "io/capture.h"
+#include "io/route.h"
+#include "nl/nl.h"
+
+#include "clients.h"
+#include "config.h"
+#include "threads.h"
+
+struct xf_service {
+	/* Constant after xf_service_start(). */
+	const struct xf_config *cfg;
+	struct xf_loop *loop;
+	struct xf_rundir run;
+	struct xf_io_names names;
+	struct xf_engine *engine;
+	struct xf_route *route;
+	struct xf_threads *threads;
+	struct xf_capture *capture;
+	struct xf_nl_server *server;
+	struct xf_clients *clients;
+	uint64_t start_ns;
+	uint64_t real_offset_s; /* wall clock minus engine clock */
+	uint64_t watchdog_ns; /* 0 = systemd does not ask */
+	struct xf_watch attention;
+	struct xf_watch route_watch;
+
+	/* Control thread. */
+	uint16_t udp_ports[XF_IO_UDP_PORTS_MAX];
+	unsigned udp_port_count;
+};
+
+/* What the loop calls; @arg is the service. */
+void xf_service_timer(void *arg, uint64_t now_ns);
+void xf_service_idle(void *arg);
+
+/*
+ * Bring everything up on @loop: when this returns 0, clients are served and packets flow. On an
+ * error all is as before. @service is zero but for cfg, loop and run (xf_rundir_open()).
+ */
+int xf_service_start(struct xf_service *service, struct xf_io_error *error);
+
+/*
+ * Take the protection away: traffic flows in clear from then on. The workers end and the loop
+ * stops, whatever comes of it.
+ */
+int xf_service_release(struct xf_service *service, struct xf_io_error *error);
+
+/* Stop. The protection in the kernel stays, unless it was released. */
+void xf_service_stop(struct xf_service *service);
+
+#endif

@@ -1,0 +1,107 @@
+/* The state of the daemon itself, and its counters. */
+#include <unistd.h>
+
+#include "secret.h"
+#include "show.h"
+
+static json_t *counter(uint64_t value)
+{
+	return json_integer((json_int_t)value);
+}
+
+static json_t *show_capture_state(const struct xf_service *service)
+{
+	struct xf_capture_stats stats = { 0 };
+
+	xf_capture_get_stats(service->capture, &stats);
+	return json_pack("{s:s, s:b, s:b, s:i, s:o, s:o}", "tun", service->names.tun, "nftables",
+			 stats.nft, "backstop", stats.backstop, "backstop_devices",
+			 (int)stats.devices, "mark_capture",
+			 xf_show_hex(service->names.mark_capture), "mark_bypass",
+			 xf_show_hex(service->names.mark_bypass));
+}
+
+json_t *xf_show_status(struct xf_service *service)
+{
+	struct xf_sad_info sad;
+	struct xf_spd_info spd;
+	struct xf_clients_stats clients;
+	uint64_t up_s = (xf_clock_ns() - service->start_ns) / XF_NSEC_PER_SEC;
+
+	xf_sad_get_info(xf_engine_sad(service->engine), &sad);
+	xf_spd_get_info(xf_engine_spd(service->engine), &spd);
+	xf_clients_get_stats(service->clients, &clients);
+	return json_pack(
+		"{s:s, s:i, s:I, s:I, s:i, s:I, s:{s:I, s:I, s:I}, s:{s:i, s:I, s:I, s:I}, s:I, "
+		"s:o}",
+		"version", XFRMD_VERSION, "pid", (int)getpid(), "netns",
+		(json_int_t)service->run.netns.ino, "uptime_s", (json_int_t)up_s, "workers",
+		(int)xf_threads_count(service->threads), "sas", (json_int_t)sad.count, "policies",
+		"in", (json_int_t)spd.count[XF_DIR_IN], "out", (json_int_t)spd.count[XF_DIR_OUT],
+		"fwd", (json_int_t)spd.count[XF_DIR_FWD], "clients", "now", (int)clients.now,
+		"accepted", (json_int_t)clients.accepted, "refused", (json_int_t)clients.refused,
+		"requests", (json_int_t)clients.requests, "locked_bytes",
+		(json_int_t)xf_secret_memory_locked(), "capture", show_capture_state(service));
+}
+
+/* Every counter of /proc/net/xfrm_stat under its name, and ours behind them. */
+static json_t *show_xfrm_stat(const struct xf_engine_stats *stats)
+{
+	json_t *o = json_object();
+
+	for (int i = XF_PASS + 1; i < XF_DROP_MAX; i++)
+		json_object_set_new(o, xf_drop_name((enum xf_drop)i), counter(stats->drops[i]));
+	return o;
+}
+
+static json_t *show_engine(const struct xf_engine_stats *stats)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "out_packets",
+			 counter(stats->out_packets), "out_bytes", counter(stats->out_bytes),
+			 "in_packets", counter(stats->in_packets), "in_bytes",
+			 counter(stats->in_bytes), "clear_packets", counter(stats->clear_packets),
+			 "lin_copies", counter(stats->lin_copies), "payload_bytes_copied",
+			 counter(stats->payload_bytes_copied));
+}
+
+static json_t *show_io(const struct xf_io_stats *stats)
+{
+	const struct {
+		const char *name;
+		uint64_t value;
+	} list[] = {
+		{ "tun_rx", stats->tun_rx },	     { "tun_tx", stats->tun_tx },
+		{ "raw_rx", stats->raw_rx },	     { "raw_tx", stats->raw_tx },
+		{ "udp_rx", stats->udp_rx },	     { "clear_tx", stats->clear_tx },
+		{ "reply_tx", stats->reply_tx },     { "send_errors", stats->send_errors },
+		{ "truncated", stats->truncated },   { "rx_no_buffer", stats->rx_no_buffer },
+		{ "udp_in_use", stats->udp_in_use }, { "wakeups", stats->wakeups },
+	};
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < XF_ARRAY_SIZE(list); i++)
+		json_object_set_new(o, list[i].name, counter(list[i].value));
+	return o;
+}
+
+static json_t *show_capture(const struct xf_capture_stats *stats)
+{
+	return json_pack("{s:o, s:o, s:o, s:o}", "captured", counter(stats->captured),
+			 "plaintext_dropped", counter(stats->plaintext_dropped),
+			 "misrouted_dropped", counter(stats->misrouted_dropped), "backstop_dropped",
+			 counter(stats->backstop_dropped));
+}
+
+json_t *xf_show_stats(struct xf_service *service)
+{
+	struct xf_engine_stats engine;
+	struct xf_io_stats io;
+	struct xf_capture_stats capture = { 0 };
+
+	xf_engine_get_stats(service->engine, &engine);
+	xf_threads_get_stats(service->threads, &io);
+	xf_capture_get_stats(service->capture, &capture);
+	return json_pack("{s:o, s:o, s:o, s:o}", "xfrm_stat", show_xfrm_stat(&engine), "engine",
+			 show_engine(&engine), "io", show_io(&io), "capture",
+			 show_capture(&capture));
+}

@@ -1,0 +1,115 @@
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "threads.h"
+
+struct thread {
+	struct xf_io *io;
+	pthread_t id;
+	bool running;
+};
+
+struct xf_threads {
+	unsigned n;
+	struct thread list[];
+};
+
+int xf_threads_new(const struct xf_io_config *io, unsigned n, struct xf_threads **out,
+		   struct xf_io_error *error)
+{
+	struct xf_threads *threads = calloc(1, sizeof(*threads) + n * sizeof(threads->list[0]));
+	struct xf_io_config cfg = *io;
+	int err = 0;
+
+	if (!threads) {
+		snprintf(error->text, sizeof(error->text), "no memory for %u workers", n);
+		return -ENOMEM;
+	}
+	for (; threads->n < n && !err; threads->n += err == 0) {
+		if (getrandom(cfg.worker.seed, sizeof(cfg.worker.seed), 0) !=
+		    sizeof(cfg.worker.seed))
+			err = -EIO;
+		else
+			err = xf_io_new(&cfg, &threads->list[threads->n].io, error);
+	}
+	if (err) {
+		xf_threads_free(threads);
+		return err;
+	}
+	*out = threads;
+	return 0;
+}
+
+static void *run(void *arg)
+{
+	xf_io_run(arg);
+	return NULL;
+}
+
+int xf_threads_start(struct xf_threads *threads, struct xf_io_error *error)
+{
+	for (unsigned i = 0; i < threads->n; i++) {
+		struct thread *t = &threads->list[i];
+		int err = pthread_create(&t->id, NULL, run, t->io);
+
+		if (err) {
+			snprintf(error->text, sizeof(error->text), "cannot start worker %u: %s", i,
+				 strerror(err));
+			return -err;
+		}
+		t->running = true;
+	}
+	return 0;
+}
+
+void xf_threads_free(struct xf_threads *threads)
+{
+	if (!threads)
+		return;
+	for (unsigned i = 0; i < threads->n; i++) {
+		if (threads->list[i].running)
+			xf_io_stop(threads->list[i].io);
+	}
+	for (unsigned i = 0; i < threads->n; i++) {
+		if (threads->list[i].running)
+			pthread_join(threads->list[i].id, NULL);
+	}
+	for (unsigned i = 0; i < threads->n; i++)
+		xf_io_free(threads->list[i].io);
+	free(threads);
+}
+
+int xf_threads_set_udp_ports(struct xf_threads *threads, const uint16_t *ports, unsigned n,
+			     struct xf_io_error *error)
+{
+	int first = 0;
+
+	for (unsigned i = 0; i < threads->n; i++) {
+		int err = xf_io_set_udp_ports(threads->list[i].io, ports, n, error);
+
+		if (err && !first)
+			first = err;
+	}
+	return first;
+}
+
+void xf_threads_get_stats(const struct xf_threads *threads, struct xf_io_stats *out)
+{
+	memset(out, 0, sizeof(*out));
+	for (unsigned i = 0; i < threads->n; i++) {
+		struct xf_io_stats one;
+
+		xf_io_get_stats(threads->list[i].io, &one);
+		/* All of its members are counters of one type. */
+		for (size_t k = 0; k < sizeof(one) / sizeof(uint64_t); k++)
+			((uint64_t *)(void *)out)[k] += ((const uint64_t *)(void *)&one)[k];
+	}
+}
+
+unsigned xf_threads_count(const struct xf_threads *threads)
+{
+	return threads->n;
+}

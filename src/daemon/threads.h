@@ -1,0 +1,33 @@
+/*
+ * threads.h - the worker threads: one xf_io each, from start to stop.
+ *
+ * Control thread; the workers themselves run xf_io_run() and nothing of ours. Functions return 0
+ * or -errno with a sentence in @error.
+ */
+#ifndef XF_DAEMON_THREADS_H
+#define XF_DAEMON_THREADS_H
+
+#include "io/io.h"
+
+struct xf_threads;
+
+/* Make @n workers' queues and sockets, like @io (the seed is drawn for each). No thread yet. */
+int xf_threads_new(const struct xf_io_config *io, unsigned n, struct xf_threads **out,
+		   struct xf_io_error *error);
+
+/* Start them. Signals must be blocked already: they belong to the control thread. */
+int xf_threads_start(struct xf_threads *threads, struct xf_io_error *error);
+
+/* Stop those that run, wait for them, free all. */
+void xf_threads_free(struct xf_threads *threads);
+
+/* xf_io_set_udp_ports() for each; the first error is told. */
+int xf_threads_set_udp_ports(struct xf_threads *threads, const uint16_t *ports, unsigned n,
+			     struct xf_io_error *error);
+
+/* Sums over all workers. */
+void xf_threads_get_stats(const struct xf_threads *threads, struct xf_io_stats *out);
+
+unsigned xf_threads_count(const struct xf_threads *threads);
+
+#endif
