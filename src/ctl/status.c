@@ -1,0 +1,54 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ctl.h"
+
+static void show_uptime(json_int_t s)
+{
+	printf("up %lldd %02lld:%02lld:%02lld", (long long)(s / 86400), (long long)(s / 3600 % 24),
+	       (long long)(s / 60 % 60), (long long)(s % 60));
+}
+
+static const char *yes_no(const json_t *object, const char *name)
+{
+	return json_is_true(json_object_get(object, name)) ? "yes" : "no";
+}
+
+static void show(const json_t *s)
+{
+	const json_t *policies = json_object_get(s, "policies");
+	const json_t *clients = json_object_get(s, "clients");
+	const json_t *capture = json_object_get(s, "capture");
+
+	printf("xfrmd %s, pid %lld, network namespace %lld, ", xf_ctl_text(s, "version"),
+	       (long long)xf_ctl_number(s, "pid"), (long long)xf_ctl_number(s, "netns"));
+	show_uptime(xf_ctl_number(s, "uptime_s"));
+	printf("\nworkers   %lld\n", (long long)xf_ctl_number(s, "workers"));
+	printf("SAs       %lld\n", (long long)xf_ctl_number(s, "sas"));
+	printf("policies  in %lld, out %lld, fwd %lld\n", (long long)xf_ctl_number(policies, "in"),
+	       (long long)xf_ctl_number(policies, "out"),
+	       (long long)xf_ctl_number(policies, "fwd"));
+	printf("clients   %lld now, %lld accepted, %lld refused, %lld requests\n",
+	       (long long)xf_ctl_number(clients, "now"),
+	       (long long)xf_ctl_number(clients, "accepted"),
+	       (long long)xf_ctl_number(clients, "refused"),
+	       (long long)xf_ctl_number(clients, "requests"));
+	printf("capture   nftables %s, backstop %s (%lld devices), tun %s, marks %s and %s\n",
+	       yes_no(capture, "nftables"), yes_no(capture, "backstop"),
+	       (long long)xf_ctl_number(capture, "backstop_devices"), xf_ctl_text(capture, "tun"),
+	       xf_ctl_text(capture, "mark_capture"), xf_ctl_text(capture, "mark_bypass"));
+}
+
+int xf_ctl_status(const struct xf_ctl_options *opt)
+{
+	json_t *result = NULL;
+
+	if (xf_ctl_ask(opt, json_pack("{s:s}", "verb", "status"), false, &result))
+		return EXIT_FAILURE;
+	if (opt->json)
+		xf_ctl_print_json(result);
+	else
+		show(result);
+	json_decref(result);
+	return EXIT_SUCCESS;
+}
