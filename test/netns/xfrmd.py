@@ -1,0 +1,139 @@
+"""What the tests in network namespaces share: namespaces, daemons in them, TAP."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+BUILD = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else "build"
+EXEC = f"{BUILD}/src/shim/xfrm-exec"
+CTL = f"{BUILD}/src/ctl/xfrmctl"
+DAEMON = f"{BUILD}/src/daemon/xfrmd"
+HERE = os.path.dirname(os.path.abspath(__file__))
+START_S = 20
+
+
+class Netns:
+    """A network namespace with loopback up, and what was started in it."""
+    count = 0
+
+    def __init__(self):
+        Netns.count += 1
+        self.name = f"xfrmd-t{os.getpid()}-{Netns.count}"
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        self.run("ip", "link", "set", "lo", "up", check=True)
+        self.daemon = None
+        self.log = None
+
+    def argv(self, *args):
+        return ["ip", "netns", "exec", self.name, *args]
+
+    def run(self, *args, **options):
+        options = {"text": True, "capture_output": True, "timeout": 60, **options}
+        return subprocess.run(self.argv(*args), **options)
+
+    def xfrm(self, *args, **options):
+        """The unmodified ip, through xfrm-exec."""
+        return self.run(EXEC, "ip", "xfrm", *args, **options)
+
+    def ctl(self, *args, **options):
+        return self.run(CTL, *args, **options)
+
+    def ask(self, *args):
+        """xfrmctl's answer as Python sees it."""
+        done = self.ctl(*args, "--json", check=True)
+        return json.loads(done.stdout)
+
+    def inode(self):
+        return os.stat(f"/run/netns/{self.name}").st_ino
+
+    def path(self, suffix):
+        return f"/run/xfrmd/{self.inode()}.{suffix}"
+
+    def start(self, *args):
+        """Start the daemon and wait until it says that it is ready."""
+        self.log = open(f"/tmp/{self.name}.log", "a+")
+        self.daemon = subprocess.Popen(self.argv(DAEMON, *args), stderr=self.log, stdout=self.log)
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and self.daemon.poll() is None:
+            if "ready: network namespace" in self.text():
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"xfrmd did not start: {self.text()}")
+
+    def text(self):
+        with open(self.log.name) as f:
+            return f.read()
+
+    def stop(self, how=signal.SIGTERM):
+        """End the daemon; its exit status, negative for a signal."""
+        self.daemon.send_signal(how)
+        status = self.daemon.wait(timeout=30)
+        self.daemon = None
+        self.log.truncate(0)
+        return status
+
+    def close(self):
+        if self.daemon:
+            self.daemon.kill()
+            self.daemon.wait()
+        for suffix in ("sock", "ctl", "lock"):
+            if os.path.exists(self.path(suffix)):
+                os.unlink(self.path(suffix))
+        subprocess.run(["ip", "netns", "del", self.name], check=False)
+        if self.log:
+            self.log.close()
+            os.unlink(self.log.name)
+
+
+def add_sa(net, spi=0x1000, **options):
+    """An SA between two documentation addresses; the finished command."""
+    return net.xfrm("state", "add", "src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "spi",
+                    hex(spi), "reqid", "1", "mode", "tunnel", "aead", "rfc4106(gcm(aes))",
+                    "0x0102030405060708090a0b0c0d0e0f1011121314", "128", **options)
+
+
+def equal(got, want):
+    if got != want:
+        raise AssertionError(f"got {got!r}, want {want!r}")
+
+
+def holds(text, part):
+    if part not in text:
+        raise AssertionError(f"{part!r} is not in {text!r}")
+
+
+def wait_for(what, seconds=5):
+    """Until what() is true: waiting for another process."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what.__name__} did not come true")
+        time.sleep(0.02)
+
+
+def main(tests):
+    """Run each of the functions; TAP on stdout."""
+    if os.geteuid() != 0:
+        print("skip: needs root")
+        sys.exit(77)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    failed = 0
+    print(f"1..{len(tests)}", flush=True)
+    for number, test in enumerate(tests, 1):
+        nets = []
+        try:
+            test(lambda: nets.append(Netns()) or nets[-1])
+            print(f"ok {number} - {test.__name__}", flush=True)
+        except Exception as error:  # whatever it is, the next test shall run
+            failed += 1
+            print(f"not ok {number} - {test.__name__}", flush=True)
+            for line in f"{type(error).__name__}: {error}".splitlines():
+                print(f"# {line}", flush=True)
+            for net in nets:
+                print("".join(f"# {line}\n" for line in (net.text() if net.log else "").splitlines()))
+        finally:
+            for net in nets:
+                net.close()
+    sys.exit(1 if failed else 0)
