@@ -292,10 +292,14 @@ static int metric_attr(const struct nlattr *attr, void *arg)
 
 static int route_attr(const struct nlattr *attr, void *arg)
 {
+	const struct rtnexthop *hop = mnl_attr_get_payload(attr);
 	struct route_answer *out = arg;
 
 	if (mnl_attr_get_type(attr) == RTA_OIF && mnl_attr_get_payload_len(attr) == 4)
 		out->oif = mnl_attr_get_u32(attr);
+	else if (mnl_attr_get_type(attr) == RTA_MULTIPATH &&
+		 mnl_attr_get_payload_len(attr) >= sizeof(*hop))
+		out->oif = (uint32_t)hop->rtnh_ifindex;
 	else if (mnl_attr_get_type(attr) == RTA_METRICS)
 		mnl_attr_parse_nested(attr, metric_attr, arg);
 	return MNL_CB_OK;
@@ -337,6 +341,10 @@ uint32_t xf_route_mtu(struct xf_route *route, const union xf_addr *saddr,
 	uint32_t mtu;
 
 	rtm->rtm_family = (uint8_t)family;
+	/* The route as configured. Else the answer has what ICMP errors said of the destination, our
+	 * own among them: in transport mode what we tell the sender would come back as the path's
+	 * MTU, and we would tell it less each time. */
+	rtm->rtm_flags = RTM_F_FIB_MATCH;
 	rtm->rtm_dst_len = xf_addr_bits(family);
 	put_addr(msg, RTA_DST, daddr, family);
 	/* The kernel refuses a source that is not an address of this host (yet). */

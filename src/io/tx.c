@@ -24,18 +24,24 @@ struct option {
 	int value;
 };
 
-/* FREEBIND: forwarded packets are sent by their own source, so that the user's routing rules for
- * it hold. RECVERR: the socket tells the MTU when a packet is too big. */
+/*
+ * FREEBIND: forwarded packets are sent by their own source, so that the user's routing rules for
+ * it hold. RECVERR: the socket tells the MTU when a packet is too big. PROBE: what the kernel was
+ * told of the path does not count, only the device; in transport mode the kernel is told by us,
+ * and would tell us back.
+ */
 static const struct option options4[] = {
 	{ SOL_IP, IP_HDRINCL, 1 },
 	{ SOL_IP, IP_RECVERR, 1 },
 	{ SOL_IP, IP_FREEBIND, 1 },
+	{ SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE },
 	{ SOL_SOCKET, SO_SNDBUFFORCE, SNDBUF_BYTES },
 };
 static const struct option options6[] = {
 	{ SOL_IPV6, IPV6_HDRINCL, 1 },
 	{ SOL_IPV6, IPV6_RECVERR, 1 },
 	{ SOL_IPV6, IPV6_FREEBIND, 1 },
+	{ SOL_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE },
 	{ SOL_SOCKET, SO_SNDBUFFORCE, SNDBUF_BYTES },
 };
 

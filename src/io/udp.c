@@ -86,13 +86,17 @@ static int open_port(struct xf_io *io, uint16_t port, int *out)
 {
 	const struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(port) };
 	int rcvbuf = io->cfg.rcvbuf_bytes ? (int)io->cfg.rcvbuf_bytes : RCVBUF_DEFAULT;
+	uint32_t mark = io->cfg.names.mark_bypass;
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int err;
 
 	if (fd < 0)
 		return -errno;
 	err = xf_raw_receive_options(fd, XF_AF_INET);
-	if (!err && (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &rcvbuf, sizeof(rcvbuf)) < 0 ||
+	/* The mark exempts what arrives here from the rules against plaintext: an inbound policy in
+	 * transport mode covers the UDP packets that carry its ESP. */
+	if (!err && (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 ||
+		     setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &rcvbuf, sizeof(rcvbuf)) < 0 ||
 		     bind(fd, (const struct sockaddr *)&any, sizeof(any)) < 0))
 		err = -errno;
 	if (err) {
