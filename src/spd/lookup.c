@@ -51,17 +51,43 @@ static bool has_family(const struct xf_flow *flow)
 	return flow->family == XF_AF_INET || flow->family == XF_AF_INET6;
 }
 
+static struct xf_policy *match(const struct xf_spd *spd, enum xf_policy_dir dir,
+			       const struct xf_flow *flow)
+{
+	struct xf_policy *policy = match_type(spd, dir, XF_POLICY_SUB, flow);
+
+	return policy ? policy : match_type(spd, dir, XF_POLICY_MAIN, flow);
+}
+
+static uint64_t moves_of(const struct xf_spd *spd)
+{
+	return atomic_load_explicit(&spd->moves, memory_order_acquire);
+}
+
+/*
+ * A policy that moves while it is looked for could be missed at both places, and its packet
+ * would go in clear (the kernel can miss it so). hide() publishes after the count of moves.
+ */
+static struct xf_policy *match_settled(const struct xf_spd *spd, enum xf_policy_dir dir,
+				       const struct xf_flow *flow)
+{
+	uint64_t moves = moves_of(spd);
+
+	for (;;) {
+		struct xf_policy *policy = match(spd, dir, flow);
+		uint64_t now = moves_of(spd);
+
+		if (XF_LIKELY(now == moves))
+			return policy;
+		moves = now;
+	}
+}
+
 void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
 			 const struct xf_flow *flows, unsigned n, struct xf_policy **out)
 {
-	for (unsigned i = 0; i < n; i++) {
-		out[i] = NULL;
-		if (!has_family(&flows[i]))
-			continue;
-		out[i] = match_type(spd, dir, XF_POLICY_SUB, &flows[i]);
-		if (!out[i])
-			out[i] = match_type(spd, dir, XF_POLICY_MAIN, &flows[i]);
-	}
+	for (unsigned i = 0; i < n; i++)
+		out[i] = has_family(&flows[i]) ? match_settled(spd, dir, &flows[i]) : NULL;
 }
 
 /* A fragment has no ports yet, so selectors are compared without them. */
@@ -81,11 +107,9 @@ static bool wants_whole(const struct rules *rules, const struct xf_flow *flow)
 	return false;
 }
 
-bool xf_spd_wants_whole(const struct xf_spd *spd, enum xf_policy_dir dir,
-			const struct xf_flow *flow)
+static bool any_wants_whole(const struct xf_spd *spd, enum xf_policy_dir dir,
+			    const struct xf_flow *flow)
 {
-	if (!has_family(flow))
-		return false;
 	for (uint8_t type = 0; type < XF_POLICY_TYPE_MAX; type++) {
 		const struct part_table *table =
 			part_table_of(spd, (uint8_t)dir, type, flow->family);
@@ -98,4 +122,21 @@ bool xf_spd_wants_whole(const struct xf_spd *spd, enum xf_policy_dir dir,
 				return true;
 	}
 	return false;
+}
+
+bool xf_spd_wants_whole(const struct xf_spd *spd, enum xf_policy_dir dir,
+			const struct xf_flow *flow)
+{
+	uint64_t moves = moves_of(spd);
+
+	if (!has_family(flow))
+		return false;
+	while (!any_wants_whole(spd, dir, flow)) {
+		uint64_t now = moves_of(spd);
+
+		if (XF_LIKELY(now == moves))
+			return false;
+		moves = now;
+	}
+	return true;
 }

@@ -287,9 +287,11 @@ static void hide(struct xf_policy *policy)
 
 /*
  * Put @policy where readers find it. Of two with the same identity both can be found for a
- * moment, as in the kernel, but never none.
+ * moment, as in the kernel, but never none: a reader that has passed the new place already and
+ * comes to the old one too late sees by the count of moves that it must look again.
  */
-static int replace(struct part *part, struct xf_policy *policy, struct xf_policy *old)
+static int replace(struct xf_spd *spd, struct part *part, struct xf_policy *policy,
+		   struct xf_policy *old)
 {
 	int err = 0;
 
@@ -301,8 +303,10 @@ static int replace(struct part *part, struct xf_policy *policy, struct xf_policy
 		return 0;
 	}
 	err = publish(part, policy);
-	if (!err && old)
+	if (!err && old) {
+		atomic_fetch_add_explicit(&spd->moves, 1, memory_order_release);
 		hide(old);
+	}
 	return err;
 }
 
@@ -335,7 +339,7 @@ int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool e
 		goto put_part;
 	policy->pos = ++spd->last_pos;
 	policy->cfg.index = old ? old->cfg.index : gen_index(spd, cfg->dir, cfg->index);
-	if (replace(part, policy, old) < 0)
+	if (replace(spd, part, policy, old) < 0)
 		goto put_policy;
 	link_policy(spd, policy, identity_hash(spd, &id));
 	if (old)

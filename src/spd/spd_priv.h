@@ -80,6 +80,7 @@ struct xf_spd {
 	/* Published by RCU. */
 	struct part_table parts[XF_DIR_MAX][XF_POLICY_TYPE_MAX][2];
 	_Atomic uint64_t generation;
+	_Atomic uint64_t moves; /* policies that an update put elsewhere in their list */
 
 	/* Control thread. */
 	struct table by_identity;
