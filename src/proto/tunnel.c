@@ -39,7 +39,8 @@ uint8_t xf_tunnel_decap_tos(const struct xf_sa_config *cfg, uint8_t outer, uint8
 
 /*
  * DF is the inner packet's, but for one that is IPv6 and so small that its sender need not lower
- * its MTU any further (RFC 8200 s5).
+ * its MTU any further (RFC 8200 s5). The kernel means the same since 5.19, but looks at a protocol
+ * field that says IPv4 by then, so its small packets carry DF still.
  */
 static bool outer_df(const struct xf_sa_config *cfg, const struct xf_ip_info *inner)
 {

@@ -74,10 +74,10 @@ static const uint16_t families[4][2] = { { XF_AF_INET, XF_AF_INET },
 					 { XF_AF_INET6, XF_AF_INET },
 					 { XF_AF_INET, XF_AF_INET6 } };
 
-/* Not-ECT, ECT(1), ECT(0), CE = 0, 1, 2, 3. Outer field that the kernel writes for each. */
+/* Not-ECT, ECT(1), ECT(0), CE = 0, 1, 2, 3. Outer field that a 6.1 kernel wrote for each. */
 static const uint8_t encap_ecn[4] = { 0, 1, 2, 2 };
 
-/* Inner field after decapsulation: [outer][inner], the kernel's. */
+/* Inner field after decapsulation: [outer][inner], as a 6.1 kernel delivered it. */
 static const uint8_t decap_ecn[4][4] = {
 	{ 0, 1, 2, 3 },
 	{ 0, 1, 2, 3 },
