@@ -18,7 +18,7 @@ struct xf_frag_table;
 struct xf_frag_config {
 	uint32_t datagrams; /* at most this many incomplete ones; the oldest goes first */
 	uint32_t fragments; /* of one datagram: an IPv4 one of 65,535 bytes at MTU 576 has 120 */
-	uint64_t bytes; /* held in all, each fragment counted as XF_POOL_SMALL at least */
+	uint64_t bytes; /* of the buffers that are held in all */
 	uint64_t timeout_ns; /* RFC 8200 s4.5: 60 s; the kernel's IPv4: 30 s */
 	uint64_t seed[2];
 };

@@ -59,15 +59,13 @@ static bool open_crypto(struct xf_worker *worker)
 	return true;
 }
 
-/* No more than three eighths of the buffers may wait for their other fragments. */
+/* Of three tables none may hold more than a sixth of the packets, whatever comes: half are left. */
 static bool open_frags(struct xf_worker *worker, const struct xf_worker_config *cfg)
 {
-	uint64_t bytes = (uint64_t)cfg->pool.small_bufs * XF_POOL_SMALL +
-			 (uint64_t)cfg->pool.large_bufs * XF_POOL_LARGE;
 	const struct xf_frag_config frag = {
 		.datagrams = xf_min_u32(FRAG_MAX_DATAGRAMS, cfg->pool.packets / 4),
 		.fragments = FRAG_MAX_PIECES,
-		.bytes = bytes / 8,
+		.bytes = (uint64_t)cfg->pool.packets / 6 * XF_POOL_SMALL,
 		.timeout_ns = FRAG_TIMEOUT_NS,
 		.seed = { cfg->seed[0], cfg->seed[1] },
 	};

@@ -10,14 +10,17 @@
 struct piece {
 	struct piece *next;
 	struct xf_pkt *pkt;
+	uint64_t cost;
 	uint32_t off;
 	uint32_t end;
 };
 
-/* What the fragments of one datagram have in common (RFC 791 s2.3, RFC 8200 s4.5). */
+/* What the fragments of one datagram have in common (RFC 791 s2.3, RFC 8200 s4.5), and what they
+ * came through. */
 struct key {
 	union xf_addr saddr;
 	union xf_addr daddr;
+	uint64_t realm;
 	uint32_t id;
 	uint16_t family;
 	uint16_t proto; /* IPv4 only */
@@ -86,9 +89,13 @@ struct xf_frag_table *xf_frag_new(const struct xf_frag_config *cfg)
 }
 
 /* A fragment keeps whole buffers occupied, however short it is. */
-static uint64_t cost(const struct xf_pkt *pkt)
+static uint64_t cost_of(const struct xf_pkt *pkt)
 {
-	return pkt->len < XF_POOL_SMALL ? XF_POOL_SMALL : pkt->len;
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < pkt->nsegs; i++)
+		bytes += pkt->segs[i].buf->size;
+	return bytes;
 }
 
 static struct datagram **bucket_of(struct xf_frag_table *table, const struct key *key)
@@ -126,7 +133,7 @@ static struct xf_pkt *take_piece(struct xf_frag_table *table, struct datagram *d
 	struct xf_pkt *pkt = piece->pkt;
 
 	d->pieces = piece->next;
-	table->bytes -= cost(pkt);
+	table->bytes -= piece->cost;
 	piece->next = table->free_pieces;
 	table->free_pieces = piece;
 	return pkt;
@@ -197,24 +204,27 @@ static struct datagram *create(struct xf_frag_table *table, const struct key *ke
 	return d;
 }
 
-static struct datagram *find_or_create(struct xf_frag_table *table, const struct xf_ip_info *ip,
+static void make_key(const struct xf_ip_info *ip, uint64_t realm, struct key *key)
+{
+	memset(key, 0, sizeof(*key));
+	key->saddr = ip->saddr;
+	key->daddr = ip->daddr;
+	key->realm = realm;
+	key->id = ip->frag_id;
+	key->family = ip->family;
+	key->proto = ip->family == XF_AF_INET ? ip->proto : 0;
+}
+
+static struct datagram *find_or_create(struct xf_frag_table *table, const struct key *key,
 				       uint64_t now_ns, struct xf_pktq *dropped)
 {
-	struct key key;
-	struct datagram *d;
+	struct datagram *d = find(table, key);
 
-	memset(&key, 0, sizeof(key));
-	key.saddr = ip->saddr;
-	key.daddr = ip->daddr;
-	key.id = ip->frag_id;
-	key.family = ip->family;
-	key.proto = ip->family == XF_AF_INET ? ip->proto : 0;
-	d = find(table, &key);
 	if (d && d->deadline_ns <= now_ns) {
 		drop_datagram(table, d, dropped);
 		d = NULL;
 	}
-	return d ? d : create(table, &key, now_ns, dropped);
+	return d ? d : create(table, key, now_ns, dropped);
 }
 
 /* Where the payload of a fragment is, in its packet and in the datagram. */
@@ -283,9 +293,11 @@ static void insert(struct xf_frag_table *table, struct datagram *d, struct piece
 		xf_pkt_trim_front(pkt, x->data_off);
 	else
 		d->data_off = x->data_off;
-	*piece = (struct piece){ .next = *at, .pkt = pkt, .off = x->off, .end = x->end };
+	*piece = (struct piece){
+		.next = *at, .pkt = pkt, .cost = cost_of(pkt), .off = x->off, .end = x->end
+	};
 	*at = piece;
-	table->bytes += cost(pkt);
+	table->bytes += piece->cost;
 	d->count++;
 	d->have += x->end - x->off;
 	if (x->end > d->end)
@@ -394,16 +406,18 @@ enum xf_drop xf_frag_in(struct xf_frag_table *table, struct xf_pkt *pkt,
 	struct datagram *d;
 	struct piece **at;
 	struct extent x;
+	struct key key;
 	enum fit fits;
 
 	*out = NULL;
 	if (!measure(ip, &x))
 		return XF_DROP_FRAG_HDR;
-	if (cost(pkt) > table->cfg.bytes)
+	if (cost_of(pkt) > table->cfg.bytes)
 		return XF_DROP_FRAG_LIMIT;
-	while (table->bytes + cost(pkt) > table->cfg.bytes)
+	while (table->bytes + cost_of(pkt) > table->cfg.bytes)
 		drop_datagram(table, table->oldest, dropped);
-	d = find_or_create(table, ip, now_ns, dropped);
+	make_key(ip, pkt->realm, &key);
+	d = find_or_create(table, &key, now_ns, dropped);
 	fits = fit(d, &x, &at);
 	if (fits == DUPLICATE)
 		return XF_DROP_FRAG_OVERLAP;
