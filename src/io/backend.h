@@ -137,7 +137,7 @@ static inline void xf_io_count(_Atomic uint64_t *counter, uint64_t n)
 
 int xf_io_fail(struct xf_io_error *error, int err, const char *fmt, ...) XF_PRINTF(3, 4);
 
-/* rx.c: fill the first @n slots; returns how many have a small buffer and room for a whole packet. */
+/* rx.c: fill the first @n slots; returns how many have room for a whole packet. */
 unsigned xf_rx_refill(struct xf_io *io, unsigned n);
 /* Take the @len bytes that were read into slot @i as a packet. */
 struct xf_pkt *xf_rx_take(struct xf_io *io, unsigned i, uint32_t len);
@@ -167,6 +167,11 @@ struct xf_tun {
 };
 int xf_tun_open(const char *name, struct xf_tun *out, struct xf_io_error *error);
 int xf_tun_remove(const char *name, struct xf_io_error *error);
+/*
+ * Throw away what waits to be read: captured by the rules of an earlier daemon, for policies that
+ * are not there yet, it would go on its way in clear.
+ */
+void xf_tun_discard(struct xf_io *io);
 void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q);
 
 /* raw.c: sockets to receive from. */
