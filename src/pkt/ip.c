@@ -1,3 +1,7 @@
+/*
+ * Bytes are read by xf_pkt_peek(), which checks against the packet; whether they still belong to
+ * it is checked against the IP header's length (RFC 791 s3.1, RFC 8200 s4).
+ */
 #include <errno.h>
 
 #include <xf/ip.h>
@@ -189,6 +193,7 @@ static void gre_key(const struct xf_pkt *pkt, uint32_t off, uint32_t end, struct
 	flow->dport = xf_get_be16(p + 2);
 }
 
+/* The first four bytes, or none: a packet cut short has no ports, as for the kernel. */
 static void read_ports(const struct xf_pkt *pkt, const struct xf_ip_info *info,
 		       struct xf_flow *flow)
 {

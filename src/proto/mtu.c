@@ -1,3 +1,7 @@
+/*
+ * Lengths: how much an SA adds to a packet, and how much fits inside. The formulas are the
+ * kernel's, so that both ends of a tunnel tell their senders the same MTU.
+ */
 #include "proto/transform.h"
 
 void xf_esp_layout(const struct xf_sa_config *cfg, struct xf_esp_layout *out)

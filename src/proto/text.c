@@ -1,3 +1,9 @@
+/*
+ * Where the text of a packet lies before and after the cipher, and the headers in front of it.
+ *
+ *   ours alone   | headers | text -> text |
+ *   else         | headers | text |   and   | text | spare |   joined afterwards: | headers | text |
+ */
 #include <errno.h>
 
 #include "proto/transform.h"

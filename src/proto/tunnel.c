@@ -1,3 +1,4 @@
+/* The outer IP header of a tunnel, and what the inner one takes from it (RFC 4301 s5.1.2). */
 #include <errno.h>
 
 #include "proto/transform.h"

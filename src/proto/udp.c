@@ -1,3 +1,4 @@
+/* UDP encapsulation of ESP (RFC 3948), over IPv6 too. */
 #include <errno.h>
 
 #include "proto/transform.h"
