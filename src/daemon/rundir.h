@@ -21,6 +21,7 @@ struct xf_rundir {
 	char lock_path[XF_RUN_PATH_MAX];
 	char client_path[XF_RUN_PATH_MAX]; /* netlink clients */
 	char ctl_path[XF_RUN_PATH_MAX]; /* xfrmctl */
+	char policies_path[XF_RUN_PATH_MAX]; /* journal.h */
 };
 
 /*

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -55,6 +56,9 @@ static void sync_capture(struct xf_service *service)
 {
 	struct xf_io_error error;
 
+	/* Policies that come back at the start are there before their rules. */
+	if (!service->capture)
+		return;
 	if (xf_capture_sync(service->capture, &error))
 		xf_log(XF_LOG_ERROR, "the kernel's rules do not follow the policies: %s",
 		       error.text);
@@ -169,6 +173,7 @@ static void act_on_time(struct xf_service *service, uint64_t now_ns)
 	uint64_t next = earlier(xf_sad_expire(sad, now_ns, sa_expired, service),
 				xf_spd_expire(spd, now_ns, policy_expired, service));
 
+	xf_journal_settle(service->journal);
 	if (service->udp_port_count)
 		next = earlier(next, now_ns + PORTS_AGAIN_NS);
 	if (service->watchdog_ns)
@@ -248,6 +253,50 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 	return -ENOMEM;
 }
 
+static int start_server(struct xf_service *service, struct xf_io_error *error)
+{
+	struct xf_nl_server_config server = {
+		.sad = xf_engine_sad(service->engine),
+		.spd = xf_engine_spd(service->engine),
+		.random = random_bytes,
+		.spd_changed = spd_changed,
+		.sa_changed = sa_changed,
+		.arg = service,
+	};
+
+	service->server = xf_nl_server_new(&server);
+	if (service->server)
+		return 0;
+	snprintf(error->text, sizeof(error->text), "no memory for the netlink server");
+	return -ENOMEM;
+}
+
+/*
+ * Rules that stand in the kernel already are an earlier daemon's: the policies behind them come
+ * back before this daemon changes a rule. The TUN, which outlives daemons, tells.
+ */
+static int start_journal(struct xf_service *service, struct xf_io_error *error)
+{
+	const struct xf_journal_config journal = {
+		.path = service->run.policies_path,
+		.server = service->server,
+		.adopt = if_nametoindex(service->names.tun) != 0,
+	};
+	struct xf_journal_stats stats;
+	int err = xf_journal_open(&journal, xf_clock_ns(), &service->journal);
+
+	if (err) {
+		snprintf(error->text, sizeof(error->text), "cannot keep policies in %s: %s",
+			 journal.path, strerror(-err));
+		return err;
+	}
+	xf_journal_get_stats(service->journal, &stats);
+	if (stats.restored || stats.refused)
+		xf_log(XF_LOG_NOTICE, "%u policies of an earlier daemon are in force (%u refused)",
+		       stats.restored, stats.refused);
+	return 0;
+}
+
 static int start_io(struct xf_service *service, struct xf_io_error *error)
 {
 	const struct xf_config *cfg = service->cfg;
@@ -272,16 +321,9 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 
 static int start_clients(struct xf_service *service)
 {
-	struct xf_nl_server_config server = {
-		.sad = xf_engine_sad(service->engine),
-		.spd = xf_engine_spd(service->engine),
-		.random = random_bytes,
-		.spd_changed = spd_changed,
-		.sa_changed = sa_changed,
-		.arg = service,
-	};
 	struct xf_clients_config clients = {
 		.loop = service->loop,
+		.server = service->server,
 		.run = &service->run,
 		.bypass_mark = service->names.mark_bypass,
 		.max = service->cfg->max_clients,
@@ -289,10 +331,6 @@ static int start_clients(struct xf_service *service)
 		.arg = service,
 	};
 
-	service->server = xf_nl_server_new(&server);
-	if (!service->server)
-		return -ENOMEM;
-	clients.server = service->server;
 	return xf_clients_new(&clients, &service->clients);
 }
 
@@ -328,6 +366,10 @@ int xf_service_start(struct xf_service *service, struct xf_io_error *error)
 	service->names = xf_config_names(service->cfg);
 	err = start_engine(service, error);
 	if (!err)
+		err = start_server(service, error);
+	if (!err)
+		err = start_journal(service, error);
+	if (!err)
 		err = start_io(service, error);
 	if (!err)
 		err = xf_threads_start(service->threads, error);
@@ -361,12 +403,14 @@ int xf_service_release(struct xf_service *service, struct xf_io_error *error)
 {
 	xf_loop_stop(service->loop);
 	stop_io(service);
+	xf_journal_forget(service->journal);
 	return xf_capture_release(&service->names, error);
 }
 
 void xf_service_stop(struct xf_service *service)
 {
 	xf_clients_free(service->clients);
+	xf_journal_close(service->journal);
 	if (service->server)
 		xf_nl_server_free(service->server);
 	stop_io(service);
@@ -378,6 +422,7 @@ void xf_service_stop(struct xf_service *service)
 		close(service->attention.fd);
 	xf_rcu_drain();
 	service->clients = NULL;
+	service->journal = NULL;
 	service->server = NULL;
 	service->engine = NULL;
 	service->route = NULL;

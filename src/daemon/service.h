@@ -12,6 +12,7 @@
 
 #include "clients.h"
 #include "config.h"
+#include "journal.h"
 #include "threads.h"
 
 struct xf_service {
@@ -25,6 +26,7 @@ struct xf_service {
 	struct xf_threads *threads;
 	struct xf_capture *capture;
 	struct xf_nl_server *server;
+	struct xf_journal *journal;
 	struct xf_clients *clients;
 	uint64_t start_ns;
 	uint64_t real_offset_s; /* wall clock minus engine clock */
