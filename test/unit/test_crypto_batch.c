@@ -282,7 +282,7 @@ static void nothing_beside_the_text(void **state)
 	each_engine(guarded_suites);
 }
 
-/* In place, in a buffer of our own that ends with the text and has @room for nothing of use before. */
+/* In place, in a buffer of our own that ends with the text; in front there is room, or none. */
 static void tight_run(struct engine *engine, struct guarded *area, struct frame *frame,
 		      struct xf_pool *pool)
 {
