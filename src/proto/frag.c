@@ -234,7 +234,7 @@ struct extent {
 	uint32_t end;
 };
 
-/* RFC 791 lets a fragment that is not the last be cut down to a multiple of 8; RFC 8200 does not. */
+/* RFC 791 lets a fragment that is not the last be shortened to a multiple of 8, RFC 8200 not. */
 static bool measure(const struct xf_ip_info *ip, struct extent *x)
 {
 	bool v4 = ip->family == XF_AF_INET;

@@ -33,7 +33,7 @@ static bool is_error_v4(uint8_t type)
 	       type == ICMPV4_EXCEEDED || type == ICMPV4_PARAM;
 }
 
-/* RFC 1122 s3.2.2, RFC 4443 s2.4 (e.1, e.2): no error about an error. One too short to tell is one. */
+/* RFC 1122 s3.2.2, RFC 4443 s2.4 (e.1, e.2): no error about an error. Too short to tell: one. */
 static bool is_icmp_error(const struct xf_pkt *pkt, const struct xf_ip_info *ip)
 {
 	uint8_t scratch;
@@ -121,7 +121,7 @@ static int quoted_v4(const struct xf_pkt *pkt, const struct xf_ip_info *ip, stru
 	return xf_get_be16(hdr + 6) & XF_IPV4_OFFSET_MASK ? -ENOENT : 0;
 }
 
-/* Step over one extension header: 1 = done, 0 = that was none, -ENOENT = no transport header here. */
+/* Step over one extension header: 1 = done, 0 = it was none, -ENOENT = no transport header. */
 static int skip_ext_hdr(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct quoted *q)
 {
 	uint8_t scratch[4];

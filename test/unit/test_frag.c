@@ -363,7 +363,7 @@ static void cutting(void **state)
 	cut(28, 16, false, 0, &out, XF_PASS);
 	assert_int_equal(out.count, 2);
 	xf_pkt_free(xf_pktq_pop(&out));
-	/* A fragment that is cut again stays where it was, and the last one has still more behind. */
+	/* A fragment that is cut again stays where it was, and more follows the last one. */
 	pkt = piece(&(struct piece){ XF_AF_INET, 9, 80, 64, true, false, 0 });
 	xf_pkt_free(xf_pktq_pop(&out));
 	assert_int_equal(xf_ip_parse(pkt, true, &info), 0);
