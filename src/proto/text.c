@@ -1,8 +1,8 @@
 /*
  * Where the text of a packet lies before and after the cipher, and the headers in front of it.
  *
- *   ours alone   | headers | text -> text |
- *   else         | headers | text |   and   | text | spare |   joined afterwards: | headers | text |
+ *   ours alone   | headers | text |           the cipher writes over it
+ *   else         | headers | text | and | text | spare |, joined to | headers | text | spare |
  */
 #include <errno.h>
 
