@@ -132,7 +132,8 @@ def main(tests):
             for line in f"{type(error).__name__}: {error}".splitlines():
                 print(f"# {line}", flush=True)
             for net in nets:
-                print("".join(f"# {line}\n" for line in (net.text() if net.log else "").splitlines()))
+                for line in net.text().splitlines() if net.log else ():
+                    print(f"# {line}")
         finally:
             for net in nets:
                 net.close()

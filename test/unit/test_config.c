@@ -76,6 +76,18 @@ static void a_missing_file_is_as_good_as_an_empty_one(void **state)
 	assert_memory_equal(&f->cfg, &before, sizeof(before));
 }
 
+/* The example says that its values are those that hold without it. */
+static void the_example_has_the_defaults(void **state)
+{
+	struct fixture *f = *state;
+	struct xf_config defaults = f->cfg;
+
+	memset(&f->cfg, 0xff, sizeof(f->cfg));
+	memset(f->cfg.tun, 0, sizeof(f->cfg.tun));
+	assert_int_equal(xf_config_load(&f->cfg, XF_TEST_EXAMPLE, true, f->error), 0);
+	assert_memory_equal(&f->cfg, &defaults, sizeof(defaults));
+}
+
 static void but_not_one_that_was_asked_for(void **state)
 {
 	struct fixture *f = *state;
@@ -214,6 +226,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(a_missing_file_is_as_good_as_an_empty_one),
+		TEST(the_example_has_the_defaults),
 		TEST(but_not_one_that_was_asked_for),
 		TEST(every_key_is_read),
 		TEST(errors_name_the_line),
