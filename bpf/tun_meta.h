@@ -1,6 +1,6 @@
 /*
- * tun_meta.h - what the kernel knows of a captured packet beside its bytes; bpf/meta.bpf.c puts it in
- * front of the packet on the TUN device, src/io/tun.c takes it off.
+ * tun_meta.h - what the kernel knows of a captured packet beside its bytes; bpf/meta.bpf.c puts it
+ * in front of the packet on the TUN device, src/io/tun.c takes it off.
  */
 #ifndef XF_BPF_TUN_META_H
 #define XF_BPF_TUN_META_H

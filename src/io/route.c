@@ -341,8 +341,8 @@ uint32_t xf_route_mtu(struct xf_route *route, const union xf_addr *saddr,
 	uint32_t mtu;
 
 	rtm->rtm_family = (uint8_t)family;
-	/* The route as configured. Else the answer has what ICMP errors said of the destination, our
-	 * own among them: in transport mode what we tell the sender would come back as the path's
+	/* The route as configured. Else the answer has what ICMP errors said of the destination,
+	 * ours among them: in transport mode what we tell the sender would come back as the path's
 	 * MTU, and we would tell it less each time. */
 	rtm->rtm_flags = RTM_F_FIB_MATCH;
 	rtm->rtm_dst_len = xf_addr_bits(family);

@@ -59,7 +59,8 @@ algorithms() {
 			auth-trunc "hmac($name)" "${rest%:*}" "${rest#*:}"
 	done
 	for k in $K20 $K28 $K36; do
-		next; sa add $ENDS spi $SPI mode tunnel enc 'rfc3686(ctr(aes))' $k auth 'hmac(sha1)' $K20
+		next; sa add $ENDS spi $SPI mode tunnel enc 'rfc3686(ctr(aes))' $k \
+			auth 'hmac(sha1)' $K20
 	done
 	# Aliases, and a hash without truncation length.
 	next; sa add $ENDS spi $SPI mode tunnel enc aes $K16 auth sha1 $K20
@@ -76,8 +77,10 @@ modes() {
 	next; sa add $ENDS6 spi $SPI mode tunnel $CBC
 	next; sa add $ENDS spi $SPI mode tunnel $CBC sel src fc00:1::/64 dst fc00:2::/48
 	next; sa add $ENDS6 spi $SPI mode tunnel $CBC sel src 10.1.0.0/16 dst 10.2.0.0/24
-	next; sa add $ENDS spi $SPI mode transport $CBC sel src 10.0.0.1 dst 10.0.0.2 proto udp sport 1 dport 2
-	next; sa add $ENDS spi $SPI mode tunnel $CBC sel src 10.1.0.0/16 dst 10.2.0.0/16 proto icmp type 8 code 0 dev lo
+	next; sa add $ENDS spi $SPI mode transport $CBC \
+		sel src 10.0.0.1 dst 10.0.0.2 proto udp sport 1 dport 2
+	next; sa add $ENDS spi $SPI mode tunnel $CBC \
+		sel src 10.1.0.0/16 dst 10.2.0.0/16 proto icmp type 8 code 0 dev lo
 	next; sa add $ENDS spi $SPI mode tunnel $CBC flag af-unspec
 	show
 	clear
@@ -104,11 +107,13 @@ options() {
 		next; sa add $ENDS spi $SPI mode tunnel replay-window $window $CBC
 		next; sa add $ENDS spi $SPI mode tunnel replay-window $window flag esn $CBC
 	done
-	next; sa add $ENDS spi $SPI mode tunnel replay-window 32 replay-seq 0x64 replay-oseq 0x32 $CBC
-	next; sa add $ENDS spi $SPI mode tunnel replay-window 32 flag esn replay-seq 5 replay-seq-hi 1 \
-		replay-oseq 6 replay-oseq-hi 2 $CBC
+	next; sa add $ENDS spi $SPI mode tunnel replay-window 32 \
+		replay-seq 0x64 replay-oseq 0x32 $CBC
+	next; sa add $ENDS spi $SPI mode tunnel replay-window 32 flag esn \
+		replay-seq 5 replay-seq-hi 1 replay-oseq 6 replay-oseq-hi 2 $CBC
 	next; sa add $ENDS spi $SPI mode tunnel limit byte-soft 1000 limit byte-hard 2000 \
-		limit packet-soft 10 limit packet-hard 20 limit time-soft 3000 limit time-hard 4000 \
+		limit packet-soft 10 limit packet-hard 20 \
+		limit time-soft 3000 limit time-hard 4000 \
 		limit time-use-soft 50 limit time-use-hard 60 $CBC
 	show
 	clear
