@@ -452,15 +452,56 @@ static void cut_without_buffers(void **state)
 	xf_pool_free(small);
 }
 
+/* All is there, but no buffer for the header, which another packet shares: all of it is dropped. */
+static void whole_without_buffers(void **state)
+{
+	const struct xf_pool_config cfg = { .packets = 4, .small_bufs = 2 };
+	struct xf_pool *small = xf_pool_new(&cfg);
+	struct test_ip ip = { .family = XF_AF_INET, .proto = XF_IPPROTO_UDP };
+	struct xf_pkt *sharer = NULL;
+	struct xf_pool_stats stats;
+
+	(void)state;
+	open_table(2, 3, 1 << 20);
+	for (uint16_t i = 0; i < 2; i++) {
+		struct xf_pkt *pkt = xf_pkt_new(small, 28);
+		uint8_t *bytes = xf_pkt_append(pkt, 28);
+		struct xf_ip_info info;
+		struct xf_pkt *out;
+
+		memset(bytes, 0, 28);
+		packets_ip(bytes, &ip, 8);
+		xf_put_be16(bytes + 6, i ? 1 : XF_IPV4_MF);
+		xf_ipv4_set_csum(bytes, 20);
+		if (i == 0)
+			sharer = xf_pkt_slice(pkt, 0, 28);
+		assert_int_equal(xf_ip_parse(pkt, true, &info), 0);
+		assert_int_equal(xf_frag_in(table, pkt, &info, 0, &out, &dropped), XF_PASS);
+		assert_null(out);
+		assert_int_equal(dropped.count, i ? 2 : 0);
+	}
+	free_dropped();
+	xf_pkt_free(sharer);
+	xf_pool_get_stats(small, &stats);
+	assert_int_equal(stats.packets_free, 4);
+	assert_int_equal(stats.small_free, 2);
+	xf_pool_free(small);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(edges),   TEST(header_of_the_whole),
-		TEST(bounds),  TEST(timeouts),
-		TEST(keys),    TEST(cutting),
-		TEST(options), TEST(cut_without_buffers),
+		TEST(edges),
+		TEST(header_of_the_whole),
+		TEST(bounds),
+		TEST(timeouts),
+		TEST(keys),
+		TEST(cutting),
+		TEST(options),
+		TEST(cut_without_buffers),
+		TEST(whole_without_buffers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
