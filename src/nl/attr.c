@@ -101,6 +101,7 @@ uint64_t xf_nl_policy_max(const struct xf_nl_policy *policy)
 	return UINT64_MAX >> (64 - 8 * len);
 }
 
+/* The violated rule is shown for integers and flags only, as in the kernel. */
 static int reject(struct xf_nl_request *req, const struct nlattr *attr,
 		  const struct xf_nl_policy *policy, int err, const char *why)
 {
@@ -109,6 +110,10 @@ static int reject(struct xf_nl_request *req, const struct nlattr *attr,
 	return xf_nl_fail(req, err, why);
 }
 
+/*
+ * What validate_nla() adds under NL_VALIDATE_STRICT: integers have just their size, and only a
+ * nested attribute may say that it is one.
+ */
 static int check_strict(struct xf_nl_request *req, const struct nlattr *attr,
 			const struct xf_nl_policy *policy)
 {
@@ -121,6 +126,7 @@ static int check_strict(struct xf_nl_request *req, const struct nlattr *attr,
 	return 0;
 }
 
+/* Old programs send integers in longer attributes; the first bytes count. */
 static bool length_is_bad(const struct nlattr *attr, const struct xf_nl_policy *policy)
 {
 	size_t len = mnl_attr_get_payload_len(attr);
@@ -132,6 +138,7 @@ static bool length_is_bad(const struct nlattr *attr, const struct xf_nl_policy *
 	return len < integer_len(policy);
 }
 
+/* In the order of validate_nla(), so that of two faults the same one is told. */
 static int check_attr(struct xf_nl_request *req, const struct attr_set *set,
 		      const struct nlattr *attr)
 {
@@ -190,6 +197,7 @@ int xf_nl_parse_spd(struct xf_nl_request *req, size_t header_len)
 	return parse(req, header_len, &spd_set);
 }
 
+/* The length was checked by xf_nl_parse(); the payload may be unaligned, so it is copied. */
 uint32_t xf_nl_u32(const struct xf_nl_request *req, int type, uint32_t missing)
 {
 	xf_nl_get(req, type, &missing, sizeof(missing));
@@ -210,6 +218,7 @@ bool xf_nl_get(const struct xf_nl_request *req, int type, void *out, size_t len)
 	return true;
 }
 
+/* A value outside of its mask could never match: Linux 6.18 cuts it off. */
 struct xf_mark xf_nl_mark(const struct xf_nl_request *req)
 {
 	struct xf_mark mark = { 0, 0 };

@@ -122,6 +122,7 @@ static void put_error(struct xf_nl_dump *dump, const struct xf_nl_request *req, 
 	nlh->nlmsg_flags |= NLM_F_ACK_TLVS;
 }
 
+/* Nothing fitted any more, or nothing is left: then it is time for NLMSG_DONE. */
 static void fill(struct xf_nl_dump *dump)
 {
 	const struct xf_nl_server_config *cfg = &dump->client->server->cfg;
@@ -136,6 +137,7 @@ static void fill(struct xf_nl_dump *dump)
 		put_done(dump, 0);
 }
 
+/* Until the reader has no room, is gone, or has all. */
 void xf_nl_dump_continue(struct xf_nl_client *client)
 {
 	struct xf_nl_dump *dump = client->dump;

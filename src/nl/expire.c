@@ -25,6 +25,7 @@ void xf_nl_notify_expire(struct xf_nl_server *server, struct xf_sa *sa, bool har
 	xf_nl_multicast(server, &msg, XFRMNLGRP_EXPIRE);
 }
 
+/* A larval SA that ran out of time counts as hard: its ACQUIRE was not answered. */
 void xf_nl_sa_expired(struct xf_nl_server *server, struct xf_sa *sa, enum xf_sa_event event)
 {
 	xf_nl_notify_expire(server, sa, event != XF_SA_EVENT_SOFT_EXPIRE, 0);
@@ -51,6 +52,7 @@ void xf_nl_policy_expired(struct xf_nl_server *server, struct xf_policy *policy,
 	xf_nl_notify_polexpire(server, policy, hard, 0);
 }
 
+/* A user says that an SA is due for rekeying (soft) or must go (hard): xfrm_add_sa_expire(). */
 int xf_nl_expire_sa(struct xf_nl_request *req)
 {
 	struct xfrm_user_expire expire;
@@ -75,6 +77,7 @@ int xf_nl_expire_sa(struct xf_nl_request *req)
 	return err;
 }
 
+/* The same for a policy: xfrm_add_pol_expire(). */
 int xf_nl_expire_policy(struct xf_nl_request *req)
 {
 	struct xfrm_user_polexpire expire;

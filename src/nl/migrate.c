@@ -5,6 +5,7 @@
 #include "nl/policy.h"
 #include "nl/wire.h"
 
+/* Two entries about the same SAs would contradict each other. */
 static bool same_origin(const struct xfrm_user_migrate *a, const struct xfrm_user_migrate *b)
 {
 	return memcmp(&a->old_daddr, &b->old_daddr, sizeof(a->old_daddr)) == 0 &&

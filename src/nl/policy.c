@@ -78,6 +78,7 @@ static void notify(struct xf_nl_request *req, const struct xf_policy *policy, bo
 	xf_nl_multicast(req->server, &msg, XFRMNLGRP_POLICY);
 }
 
+/* Before any answer or event: who hears of a policy may rely on its being in force. */
 void xf_nl_policy_changed(const struct xf_nl_request *req)
 {
 	if (req->server->cfg.spd_changed)
@@ -103,6 +104,7 @@ int xf_nl_new_policy(struct xf_nl_request *req)
 	return 0;
 }
 
+/* The reference keeps the policy for its event after the table has let go of it. */
 static void del_policy(struct xf_nl_request *req, struct xf_policy *policy, bool byid)
 {
 	xf_policy_get(policy);
@@ -112,6 +114,7 @@ static void del_policy(struct xf_nl_request *req, struct xf_policy *policy, bool
 	xf_policy_put(policy);
 }
 
+/* GETPOLICY and DELPOLICY name a policy the same way and differ in what is done with it. */
 int xf_nl_get_policy(struct xf_nl_request *req)
 {
 	struct xf_nl_origin to = { req->client->portid, req->nlh->nlmsg_seq };

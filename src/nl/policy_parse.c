@@ -51,6 +51,7 @@ static int verify_info(struct xf_nl_request *req, const struct xfrm_userpolicy_i
 	return err;
 }
 
+/* AH and IPComp templates are accepted, as by a kernel without them: no SA will ever match. */
 static bool tmpl_proto_valid(uint8_t proto)
 {
 	return proto == XF_IPPROTO_ESP || proto == XF_IPPROTO_AH || proto == XF_IPPROTO_COMP ||
@@ -77,6 +78,7 @@ static int verify_tmpl(struct xf_nl_request *req, const struct xf_tmpl *tmpl, ui
 	return 0;
 }
 
+/* Templates go from the innermost outwards; a rest shorter than a template is ignored. */
 static int parse_tmpls(struct xf_nl_request *req, struct xf_policy_config *cfg)
 {
 	const struct nlattr *attr = req->attrs[XFRMA_TMPL];
@@ -139,6 +141,7 @@ int xf_nl_parse_policy(struct xf_nl_request *req, const struct xfrm_userpolicy_i
 	return 0;
 }
 
+/* An index names a policy alone, but type, direction, mark and if_id must still agree. */
 int xf_nl_find_policy(struct xf_nl_request *req, const struct xf_nl_policy_name *name,
 		      struct xf_policy **out)
 {

@@ -62,6 +62,7 @@ static int reject_unused(struct xf_nl_request *req)
 	return 0;
 }
 
+/* GETSA and GETPOLICY alone look at NLM_F_DUMP; a dump reads its attributes itself. */
 static int act(struct xf_nl_request *req)
 {
 	uint16_t type = req->nlh->nlmsg_type;
@@ -96,6 +97,7 @@ static void one_message(struct xf_nl_request *req)
 		xf_nl_ack(req, err);
 }
 
+/* A length that does not fit ends the datagram: nothing behind it can be trusted. */
 void xf_nl_client_request(struct xf_nl_client *client, const void *data, size_t len,
 			  uint64_t now_ns)
 {

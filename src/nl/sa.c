@@ -28,6 +28,10 @@ struct xf_sa *xf_nl_find_sa_by_spi(const struct xf_nl_request *req, const struct
 	return xf_sad_find_in(req->server->cfg.sad, &key, xf_nl_mark(req).v);
 }
 
+/*
+ * The kernel's xfrm_user_state_lookup(). The mark stands for a packet's: an SA without mark is
+ * found with any, one with a mark only when that matches.
+ */
 struct xf_sa *xf_nl_find_sa(const struct xf_nl_request *req, const struct xfrm_usersa_id *id,
 			    int *err)
 {
@@ -68,6 +72,7 @@ int xf_nl_get_sa(struct xf_nl_request *req)
 	return 0;
 }
 
+/* The reference keeps the SA for its event after the table has let go of it. */
 int xf_nl_del_sa(struct xf_nl_request *req)
 {
 	struct xf_nl_origin origin = xf_nl_origin(req);

@@ -53,6 +53,7 @@ bool xf_nl_load_lifetime_now(const struct xf_nl_request *req, struct xf_lifetime
 	return true;
 }
 
+/* The kernel's copy_from_user_state(): the legacy window has 32 bits, more are cut off. */
 static void parse_info(const struct xfrm_usersa_info *info, struct xf_sa_config *cfg)
 {
 	xf_nl_load_addr(&cfg->id.daddr, &info->id.daddr, info->family);
@@ -126,6 +127,7 @@ static bool mode_exists(uint8_t mode, uint16_t family)
 	}
 }
 
+/* The part of __xfrm_init_state() before the protocol: inner mode, then type. */
 static int check_mode(struct xf_nl_request *req, const struct xf_sa_config *cfg)
 {
 	uint16_t inner = cfg->sel.family ? cfg->sel.family : cfg->id.family;
@@ -157,6 +159,7 @@ static int check_nat_timers(struct xf_nl_request *req, const struct xf_sa_config
 	return 0;
 }
 
+/* The kernel's xfrm_init_replay(). */
 static int check_replay(struct xf_nl_request *req, const struct xf_sa_config *cfg)
 {
 	struct xfrm_replay_state_esn esn;

@@ -49,6 +49,7 @@ struct alg_view {
 	size_t key_len; /* bytes that we keep */
 };
 
+/* The key has the length that was asked for; what the suite did not keep of it reads as zero. */
 static void put_alg(struct xf_nl_msg *msg, uint16_t type, const struct alg_view *alg, bool has_icv)
 {
 	size_t head = sizeof(alg->name->name) + sizeof(uint32_t) * (has_icv ? 2 : 1);
@@ -66,6 +67,10 @@ static void put_alg(struct xf_nl_msg *msg, uint16_t type, const struct alg_view 
 	memcpy(p, alg->key, len < alg->key_len ? len : alg->key_len);
 }
 
+/*
+ * A hash is shown twice, as XFRMA_ALG_AUTH for old readers and with its truncation length: IKE
+ * daemons that copy both back get the second one.
+ */
 static void put_algs(struct xf_nl_msg *msg, const struct xf_sa *sa)
 {
 	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
@@ -102,6 +107,7 @@ static void put_encap(struct xf_nl_msg *msg, const struct xf_encap *encap)
 	memcpy(&wire->encap_oa, &encap->oa, sizeof(wire->encap_oa));
 }
 
+/* The mask of an output mark goes with it also when it is the default. */
 static void put_marks(struct xf_nl_msg *msg, const struct xf_sa_config *cfg)
 {
 	xf_nl_msg_put_mark(msg, &cfg->mark);
@@ -144,6 +150,7 @@ void xf_nl_put_replay(struct xf_nl_msg *msg, struct xf_sa *sa)
 	xf_nl_msg_put(msg, XFRMA_REPLAY_VAL, &wire, sizeof(wire));
 }
 
+/* An SA that was never used has no such attribute. */
 static void put_last_used(struct xf_nl_msg *msg, const struct xf_sa *sa)
 {
 	uint64_t seconds = xf_sa_last_used_s(sa);

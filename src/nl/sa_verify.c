@@ -70,6 +70,10 @@ static int fail(const struct verify *v, const char *why)
 	return xf_nl_fail(v->req, -EINVAL, why);
 }
 
+/*
+ * The selector's family is the SA's where none is given. A later change of that rule in
+ * parse_info() must come here too, or prefixes would be checked against another family.
+ */
 static int verify_families(const struct verify *v)
 {
 	const struct xfrm_selector *sel = &v->info->sel;
@@ -88,6 +92,7 @@ static int verify_families(const struct verify *v)
 	return 0;
 }
 
+/* @required: one of the mask is enough. Else @with and @mode narrow when the mask is forbidden. */
 static bool rule_broken(const struct verify *v, const struct attr_rule *rule)
 {
 	if (rule->required)
@@ -107,6 +112,7 @@ static int verify_rules(const struct verify *v, const struct attr_rule *rules, s
 	return 0;
 }
 
+/* AH and IPComp are checked like ESP, though both are refused later: errno and sentence count. */
 static int verify_proto(const struct verify *v)
 {
 	uint8_t proto = v->info->id.proto;
@@ -155,6 +161,7 @@ static int verify_algs(const struct verify *v)
 	return 0;
 }
 
+/* An output SA counts up and receives nothing (Linux 6.10, XFRMA_SA_DIR). */
 static int verify_esn_out(const struct verify *v)
 {
 	const struct xfrm_replay_state_esn *esn = &v->esn;
@@ -177,6 +184,7 @@ static int verify_esn_out(const struct verify *v)
 	return 0;
 }
 
+/* An input SA has sent nothing, and one more packet must still fit its counter. */
 static int verify_esn_in(const struct verify *v)
 {
 	const struct xfrm_replay_state_esn *esn = &v->esn;
@@ -194,6 +202,10 @@ static int verify_esn_in(const struct verify *v)
 	return 0;
 }
 
+/*
+ * RFC 4304: extended sequence numbers need XFRMA_REPLAY_ESN_VAL, which may also stand alone for a
+ * window beyond the 32 packets of the legacy form. The two forms exclude each other.
+ */
 static int verify_replay(struct verify *v)
 {
 	struct xfrm_replay_state_esn *esn = &v->esn;
@@ -282,6 +294,7 @@ static int verify_dir(const struct verify *v, const struct dir_rule *rules, size
 	return 0;
 }
 
+/* The window is asked for between flags and attributes: the kernel's order again. */
 static int verify_out(const struct verify *v)
 {
 	struct xfrm_replay_state replay;
@@ -314,6 +327,7 @@ static int verify_direction(const struct verify *v)
 	return 0;
 }
 
+/* Presence as a bit mask makes the rules above plain data. */
 static uint64_t present(const struct xf_nl_request *req)
 {
 	uint64_t has = 0;

@@ -1,3 +1,7 @@
+/*
+ * The kernel's structs have holes and big endian members; ours are whole and in host order, so that
+ * two selectors that mean the same are equal field by field. Nothing is checked here.
+ */
 #include "nl/wire.h"
 
 _Static_assert(sizeof(union xf_addr) == sizeof(xfrm_address_t), "one layout for addresses");
@@ -8,6 +12,7 @@ void xf_nl_load_addr(union xf_addr *out, const xfrm_address_t *wire, uint16_t fa
 	memcpy(out, wire, family == XF_AF_INET ? sizeof(out->v4_be) : sizeof(*out));
 }
 
+/* A selector without family (AF_UNSPEC) keeps all 16 bytes of its addresses. */
 void xf_nl_load_selector(struct xf_selector *out, const struct xfrm_selector *wire)
 {
 	memset(out, 0, sizeof(*out));
@@ -42,6 +47,7 @@ void xf_nl_store_selector(struct xfrm_selector *out, const struct xf_selector *s
 	out->user = sel->user;
 }
 
+/* XFRM_INF and XF_INF are the same value; 0 seconds mean "no limit" on both sides. */
 void xf_nl_load_lifetime(struct xf_lifetime *out, const struct xfrm_lifetime_cfg *wire)
 {
 	out->soft_bytes = wire->soft_byte_limit;
@@ -74,6 +80,7 @@ void xf_nl_store_lifetime_now(struct xfrm_lifetime_cur *out, const struct xf_lif
 	out->use_time = now->use_s;
 }
 
+/* The family is that of the template's own addresses, not of what it protects. */
 void xf_nl_load_tmpl(struct xf_tmpl *out, const struct xfrm_user_tmpl *wire)
 {
 	memset(out, 0, sizeof(*out));

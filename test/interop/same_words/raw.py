@@ -133,8 +133,8 @@ REQUESTS = [
     ("expire: hard", EXPIRE, info() + b"\1" + bytes(7)),
     ("get: expired", GETSA, sa_id()),
     ("new: everything twice, unknown attributes", NEWSA,
-     info() + attr(IF_ID, b"\1\0\0\0") + GCM + GCM + attr(IF_ID, b"\2\0\0\0") + attr(500, b"abc")
-     + attr(IF_ID, b"\3\0\0\0\4\0\0\0")
+     info() + attr(IF_ID, b"\1\0\0\0") + GCM + GCM + attr(IF_ID, b"\2\0\0\0")
+     + attr(500, b"abc") + attr(IF_ID, b"\3\0\0\0\4\0\0\0")
      + attr(COADDR, bytes(16)) + attr(REPLAY, struct.pack("III", 1, 2, 3))),
     ("get: everything", GETSA, sa_id()),
     ("get: mark that does not matter", GETSA, sa_id() + attr(MARK, b"\1\0\0\0" * 2)),

@@ -107,13 +107,13 @@ options() {
 		next; sa add $ENDS spi $SPI mode tunnel replay-window $window $CBC
 		next; sa add $ENDS spi $SPI mode tunnel replay-window $window flag esn $CBC
 	done
-	next; sa add $ENDS spi $SPI mode tunnel replay-window 32 \
-		replay-seq 0x64 replay-oseq 0x32 $CBC
+	next; sa add $ENDS spi $SPI mode tunnel replay-window 32 replay-seq 0x64 \
+		replay-oseq 0x32 $CBC
 	next; sa add $ENDS spi $SPI mode tunnel replay-window 32 flag esn \
 		replay-seq 5 replay-seq-hi 1 replay-oseq 6 replay-oseq-hi 2 $CBC
-	next; sa add $ENDS spi $SPI mode tunnel limit byte-soft 1000 limit byte-hard 2000 \
-		limit packet-soft 10 limit packet-hard 20 \
-		limit time-soft 3000 limit time-hard 4000 \
+	next; sa add $ENDS spi $SPI mode tunnel \
+		limit byte-soft 1000 limit byte-hard 2000 limit packet-soft 10 \
+		limit packet-hard 20 limit time-soft 3000 limit time-hard 4000 \
 		limit time-use-soft 50 limit time-use-hard 60 $CBC
 	show
 	clear
