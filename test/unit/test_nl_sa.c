@@ -430,6 +430,113 @@ static void test_ae(void **state)
 	nl_teardown(f);
 }
 
+/* The window's bitmap can be loaded, but not resized. */
+static void test_ae_esn(void **state)
+{
+	struct {
+		struct xfrm_replay_state_esn esn;
+		uint32_t bmp[2];
+	} replay = { .esn = { .bmp_len = 2, .replay_window = 64 } };
+	struct xfrm_replay_state_esn two = { .bmp_len = 2, .replay_window = 64 };
+	struct xfrm_aevent_id id = { .flags = 0 };
+	struct nl_fixture *f = nl_setup();
+	struct xfrm_usersa_info info;
+	struct nl_req r;
+
+	(void)state;
+	nl_sa_info(&info, 0x100);
+	info.flags = XF_SA_ESN;
+	nl_begin(&r, XFRM_MSG_NEWSA, NLM_F_ACK, &info, sizeof(info));
+	nl_attr_aead(&r, 160, 128);
+	nl_attr(&r, XFRMA_REPLAY_ESN_VAL, &replay, sizeof(replay));
+	nl_send(f, 0, &r);
+	assert_int_equal(nl_error(nl_msg(&f->in[0], 0)), 0);
+
+	replay.esn.seq_hi = 1;
+	replay.esn.seq = 9;
+	replay.esn.oseq = 4;
+	replay.bmp[0] = 0x100;
+	nl_sa_id(&id.sa_id, 0x100);
+	nl_begin(&r, XFRM_MSG_NEWAE, NLM_F_ACK | NLM_F_REPLACE, &id, sizeof(id));
+	nl_attr(&r, XFRMA_REPLAY_ESN_VAL, &replay, sizeof(replay));
+	nl_send(f, 0, &r);
+	assert_int_equal(nl_error(nl_msg(&f->in[0], 0)), 0);
+	assert_memory_equal(payload(get_sa(f, 0x100), XFRMA_REPLAY_ESN_VAL), &replay,
+			    sizeof(replay));
+	replay.esn.bmp_len = 1;
+	nl_begin(&r, XFRM_MSG_NEWAE, NLM_F_ACK | NLM_F_REPLACE, &id, sizeof(id));
+	nl_attr(&r, XFRMA_REPLAY_ESN_VAL, &replay, sizeof(replay));
+	nl_send(f, 0, &r);
+	assert_string_equal(nl_why(nl_msg(&f->in[0], 0)),
+			    "New ESN size doesn't match the existing SA's ESN size");
+	nl_attr(&r, XFRMA_REPLAY_ESN_VAL, &two, sizeof(two));
+	nl_send(f, 0, &r);
+	assert_string_equal(nl_why(nl_msg(&f->in[0], 0)), "ESN attribute is too short");
+	nl_teardown(f);
+}
+
+/* What GETSA shows goes back into NEWSA as it is (charon moves SAs so), with both hash attributes. */
+static void test_copy_back(void **state)
+{
+	struct nl_fixture *f = nl_setup();
+	const struct nlmsghdr *shown;
+	_Alignas(8) uint8_t first[4096];
+	struct xfrm_usersa_id id;
+	struct whole_sa sa;
+	struct nl_req r;
+
+	(void)state;
+	init_whole(&sa);
+	put_whole(&r, &sa);
+	nl_send(f, 0, &r);
+	nl_sa_id(&id, 0xabcd);
+	nl_begin(&r, XFRM_MSG_GETSA, 0, &id, sizeof(id));
+	nl_attr(&r, XFRMA_MARK, &sa.mark, sizeof(sa.mark));
+	nl_send(f, 0, &r);
+	shown = nl_msg(&f->in[0], 0);
+	/* Of the two hash attributes the one with a truncation length counts. */
+	*((uint32_t *)(uintptr_t)payload(shown, XFRMA_ALG_AUTH_TRUNC) + 17) = 128;
+	memcpy(first, shown, shown->nlmsg_len);
+	r.nlh->nlmsg_type = XFRM_MSG_DELSA;
+	nl_send(f, 0, &r);
+	memcpy(r.buf, first, ((const struct nlmsghdr *)(const void *)first)->nlmsg_len);
+	r.nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+	nl_send(f, 0, &r);
+	assert_int_equal(nl_error(nl_msg(&f->in[0], 0)), 0);
+	nl_begin(&r, XFRM_MSG_GETSA, 0, &id, sizeof(id));
+	nl_attr(&r, XFRMA_MARK, &sa.mark, sizeof(sa.mark));
+	nl_send(f, 0, &r);
+	assert_memory_equal(f->in[0].data[0], first, f->in[0].len[0]);
+	nl_teardown(f);
+}
+
+/* Lifetimes that ran out by themselves: port and sequence number 0, larval SAs count as hard. */
+static void test_expired_by_time(void **state)
+{
+	static const uint8_t hard[] = { 0, 1, 1 };
+	struct nl_fixture *f = nl_setup();
+	struct xf_sa_id id = { .spi = 0x100, .family = XF_AF_INET, .proto = XF_IPPROTO_ESP };
+	struct xf_sa *sa;
+
+	(void)state;
+	xf_nl_client_set_groups(f->in[1].client, 1u << (XFRMNLGRP_EXPIRE - 1));
+	nl_add_sa(f, 0x100);
+	memcpy(&id.daddr, "\x0a\0\0\2", 4);
+	sa = xf_sad_find_in(f->sad, &id, 0);
+	assert_non_null(sa);
+	xf_nl_sa_expired(f->server, sa, XF_SA_EVENT_SOFT_EXPIRE);
+	xf_nl_sa_expired(f->server, sa, XF_SA_EVENT_HARD_EXPIRE);
+	xf_nl_sa_expired(f->server, sa, XF_SA_EVENT_LARVAL_EXPIRE);
+	assert_int_equal(f->in[1].n, 3);
+	for (unsigned i = 0; i < 3; i++) {
+		const struct xfrm_user_expire *event = mnl_nlmsg_get_payload(nl_msg(&f->in[1], i));
+
+		assert_int_equal(event->hard, hard[i]);
+		assert_int_equal(nl_msg(&f->in[1], i)->nlmsg_pid, 0);
+	}
+	nl_teardown(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -438,6 +545,8 @@ int main(void)
 		cmocka_unit_test(test_alloc_spi),	cmocka_unit_test(test_reserved_spis),
 		cmocka_unit_test(test_events),		cmocka_unit_test(test_del_larval_event),
 		cmocka_unit_test(test_expire),		cmocka_unit_test(test_ae),
+		cmocka_unit_test(test_ae_esn),		cmocka_unit_test(test_copy_back),
+		cmocka_unit_test(test_expired_by_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
