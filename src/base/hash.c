@@ -1,5 +1,6 @@
 #include <xf/hash.h>
 
+/* One round a word and three at the end: enough against flooding, and half of SipHash-2-4. */
 struct sip {
 	uint64_t v0, v1, v2, v3;
 };

@@ -26,6 +26,7 @@ int xf_heap_reserve(struct xf_heap *heap, size_t count)
 	return 0;
 }
 
+/* A node knows its place, so that it can be moved and taken out without a search. */
 static void place(struct xf_heap *heap, size_t pos, struct xf_heap_node *node)
 {
 	heap->nodes[pos - 1] = node;

@@ -20,6 +20,7 @@ void xf_policy_put(struct xf_policy *policy)
 		free(policy);
 }
 
+/* The kernel counts policy lifetimes in whole seconds of the wall clock. */
 static uint64_t wall_s(const struct xf_policy *policy, uint64_t now_ns)
 {
 	return now_ns / XF_NSEC_PER_SEC + policy->real_offset_s;
@@ -39,6 +40,7 @@ void xf_policy_count(struct xf_policy *policy, uint32_t bytes, uint64_t now_ns)
 
 	atomic_fetch_add_explicit(&policy->bytes, bytes, memory_order_relaxed);
 	atomic_fetch_add_explicit(&policy->packets, 1, memory_order_relaxed);
+	/* Mostly the same second: then the line is not written once more. */
 	if (atomic_load_explicit(&policy->use_s, memory_order_relaxed) != now_s)
 		atomic_store_explicit(&policy->use_s, now_s, memory_order_relaxed);
 }
@@ -49,6 +51,7 @@ static bool any_side(const union xf_addr *addr, uint8_t prefix_bits, uint16_t fa
 	return prefix_bits < (family == XF_AF_INET6 ? 48 : 16) || xf_addr_is_any(addr, family);
 }
 
+/* As policy_hash_bysel() and xfrm_policy_inexact_alloc_chain() choose the chain. */
 static enum rule_class classify(const struct xf_selector *sel)
 {
 	uint8_t bits = xf_addr_bits(sel->family);

@@ -46,6 +46,7 @@ uint64_t xf_spd_generation(const struct xf_spd *spd)
 	return atomic_load_explicit(&spd->generation, memory_order_acquire);
 }
 
+/* An empty part does readers no harm, so it may stand there before its first policy does. */
 static struct part *part_get(struct part_table *table, uint32_t if_id)
 {
 	struct part *part = part_find(table, if_id);
@@ -173,6 +174,7 @@ static uint32_t gen_index(struct xf_spd *spd, uint8_t dir, uint32_t wanted)
 	}
 }
 
+/* What the kernel refuses in verify_newpolicy_info(); prefixes index address bytes in lookups. */
 static int check(const struct xf_policy_config *cfg)
 {
 	uint8_t bits = xf_addr_bits(cfg->sel.family);
@@ -188,6 +190,7 @@ static int check(const struct xf_policy_config *cfg)
 	return 0;
 }
 
+/* All that can fail for want of memory comes before the first change. */
 static int reserve(struct xf_spd *spd)
 {
 	size_t count = spd->by_index.count + 2; /* an update has both for a moment */
@@ -229,6 +232,7 @@ static void grow_kernel_hashes(struct xf_spd *spd, uint8_t dir)
 		spd->byidx_mask = spd->byidx_mask * 2 + 1;
 }
 
+/* Readers only ask whether there is any at all: in an update the new one is counted first. */
 static void count_in_part(struct part *part, const struct xf_policy *policy, uint32_t change)
 {
 	part->count += change;
@@ -236,6 +240,7 @@ static void count_in_part(struct part *part, const struct xf_policy *policy, uin
 		atomic_fetch_add_explicit(&part->whole, change, memory_order_relaxed);
 }
 
+/* Use moves deadlines back without telling the heap, so what is due is looked at again there. */
 static void rearm(struct xf_spd *spd, struct xf_policy *policy)
 {
 	uint64_t due_ns = policy_due_ns(policy);
@@ -260,6 +265,7 @@ static void link_policy(struct xf_spd *spd, struct xf_policy *policy, uint64_t i
 	rearm(spd, policy);
 }
 
+/* A reader may be about to take a reference of its own: the table keeps its one so long. */
 static void put_later(struct xf_rcu_head *head)
 {
 	xf_policy_put(XF_CONTAINER_OF(head, struct xf_policy, rcu));
