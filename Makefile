@@ -48,6 +48,8 @@ check:
 interop: all
 	@test/interop/kernel-peer.sh setup
 	@test/interop/matrix.py --build $(BUILD)
+	@test/interop/scapy_esp.py --build $(BUILD)
+	@test/interop/same_words/same_words.py --build $(BUILD)
 	@test/interop/same_words/same_words.py --build $(BUILD)
 
 fuzz:
