@@ -475,7 +475,7 @@ static void test_ae_esn(void **state)
 	nl_teardown(f);
 }
 
-/* What GETSA shows goes back into NEWSA as it is (charon moves SAs so), with both hash attributes. */
+/* What GETSA shows goes back into NEWSA as it is (charon moves SAs so), both hash attributes. */
 static void test_copy_back(void **state)
 {
 	struct nl_fixture *f = nl_setup();
