@@ -167,11 +167,6 @@ struct xf_tun {
 };
 int xf_tun_open(const char *name, struct xf_tun *out, struct xf_io_error *error);
 int xf_tun_remove(const char *name, struct xf_io_error *error);
-/*
- * Throw away what waits to be read: captured by the rules of an earlier daemon, for policies that
- * are not there yet, it would go on its way in clear.
- */
-void xf_tun_discard(struct xf_io *io);
 void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q);
 
 /* raw.c: sockets to receive from. */

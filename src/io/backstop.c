@@ -191,11 +191,11 @@ static int put_config(struct xf_backstop *backstop)
 }
 
 int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_spd *spd,
-		     const struct xf_inherited *inherited, struct xf_io_error *error)
+		     struct xf_io_error *error)
 {
 	uint8_t round = (uint8_t)(backstop->round + 1);
 	struct xf_policy_list list;
-	int err = xf_policy_list_get(spd, inherited, XF_DIR_OUT, &list);
+	int err = xf_policy_list_get(spd, XF_DIR_OUT, &list);
 
 	if (err)
 		return xf_io_fail(error, err, "cannot fill the rules of the backstop");

@@ -8,7 +8,6 @@
 #define XF_IO_BACKSTOP_H
 
 #include "io/io.h"
-#include "io/policies.h"
 
 struct xf_backstop;
 
@@ -19,7 +18,7 @@ void xf_backstop_free(struct xf_backstop *backstop);
 
 /* Take the rules from the SPD; they change at once, from one packet to the next. */
 int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_spd *spd,
-		     const struct xf_inherited *inherited, struct xf_io_error *error);
+		     struct xf_io_error *error);
 
 /* Put the program onto every device there is, where they are not yet. */
 int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error);

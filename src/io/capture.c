@@ -21,7 +21,6 @@ struct xf_capture {
 	struct xf_capture_config cfg;
 	struct nft_ctx *nft; /* NULL: mode tc */
 	struct xf_backstop *backstop; /* NULL: none */
-	struct xf_inherited inherited;
 	uint64_t generation; /* of the SPD that the rules are made from */
 	bool synced;
 };
@@ -162,8 +161,7 @@ static int del_routing(const struct xf_io_names *names, struct xf_io_error *erro
 static int sync_nft(struct xf_capture *capture, struct xf_io_error *error)
 {
 	char *script;
-	int err = xf_ruleset_build(&capture->cfg.names, capture->cfg.spd, &capture->inherited,
-				   &script);
+	int err = xf_ruleset_build(&capture->cfg.names, capture->cfg.spd, &script);
 
 	if (err)
 		return xf_io_fail(error, err, "cannot make capture rules");
@@ -181,10 +179,8 @@ int xf_capture_sync(struct xf_capture *capture, struct xf_io_error *error)
 
 	if (capture->synced && generation == capture->generation)
 		return 0;
-	xf_inherited_update(&capture->inherited, capture->cfg.spd);
 	if (capture->backstop)
-		err = xf_backstop_sync(capture->backstop, capture->cfg.spd, &capture->inherited,
-				       error);
+		err = xf_backstop_sync(capture->backstop, capture->cfg.spd, error);
 	if (!err && capture->nft)
 		err = sync_nft(capture, error);
 	if (err)
@@ -194,48 +190,13 @@ int xf_capture_sync(struct xf_capture *capture, struct xf_io_error *error)
 	return 0;
 }
 
-/* The answer to a list command, or NULL. */
-static json_t *ask_nft(struct nft_ctx *nft, const char *command)
-{
-	int err;
-
-	nft_ctx_output_set_flags(nft, NFT_CTX_OUTPUT_JSON);
-	err = nft_run_cmd_from_buffer(nft, command);
-	nft_ctx_output_set_flags(nft, 0);
-	return err ? NULL : json_loads(nft_ctx_get_output_buffer(nft), 0, NULL);
-}
-
-/*
- * Rules of a daemon that went without release: their packets stay blocked until the policies are
- * there again, or a new start would be a leak.
- */
-static int inherit(struct xf_capture *capture)
-{
-	json_t *root = ask_nft(capture->nft, "list table inet " XF_NFT_TABLE);
-	const json_t *item;
-	size_t i;
-	int err = 0;
-
-	json_array_foreach(json_object_get(root, "nftables"), i, item)
-	{
-		const json_t *rule = json_object_get(item, "rule");
-		const char *word = json_string_value(json_object_get(rule, "comment"));
-		struct xf_policy_config cfg;
-
-		if (!err && word && xf_policy_from_word(word, &cfg))
-			err = xf_inherited_add(&capture->inherited, &cfg);
-	}
-	json_decref(root);
-	return err;
-}
-
 static int open_nft(struct xf_capture *capture, struct xf_io_error *error)
 {
 	capture->nft = nft_open();
 	if (!capture->nft)
 		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
 	if (nft_run_cmd_from_buffer(capture->nft, "add table inet " XF_NFT_TABLE) == 0)
-		return inherit(capture);
+		return 0;
 	nft_fail(capture->nft, error, "add a table");
 	nft_ctx_free(capture->nft);
 	capture->nft = NULL;
@@ -295,7 +256,6 @@ void xf_capture_free(struct xf_capture *capture)
 	if (capture->nft)
 		nft_ctx_free(capture->nft);
 	xf_backstop_free(capture->backstop);
-	xf_inherited_free(&capture->inherited);
 	free(capture);
 }
 
@@ -330,16 +290,20 @@ static void read_counter(const json_t *item, struct xf_capture_stats *out)
 		out->plaintext_dropped = packets;
 	else if (strcmp(name, "misrouted") == 0)
 		out->misrouted_dropped = packets;
-	else if (strcmp(name, "inherited") == 0)
-		out->inherited_dropped = packets;
 }
 
 static int read_nft(struct xf_capture *capture, struct xf_capture_stats *out)
 {
-	json_t *root = ask_nft(capture->nft, "list counters table inet " XF_NFT_TABLE);
+	static const char list[] = "list counters table inet " XF_NFT_TABLE;
 	const json_t *item;
+	json_t *root;
 	size_t i;
+	int err;
 
+	nft_ctx_output_set_flags(capture->nft, NFT_CTX_OUTPUT_JSON);
+	err = nft_run_cmd_from_buffer(capture->nft, list);
+	nft_ctx_output_set_flags(capture->nft, 0);
+	root = err ? NULL : json_loads(nft_ctx_get_output_buffer(capture->nft), 0, NULL);
 	if (!root)
 		return nft_fail(capture->nft, NULL, "read counters");
 	json_array_foreach(json_object_get(root, "nftables"), i, item) read_counter(item, out);

@@ -34,8 +34,7 @@ struct xf_capture_config {
 
 /*
  * Install rule, route and an nftables table for the SPD as it is now; the TUN must be there
- * (xf_io_new()). What policies of an earlier daemon wanted protected stays blocked until policies
- * with the same selectors are there, or the last policy is deleted (policies.h).
+ * (xf_io_new()). What an earlier daemon left is replaced without a gap.
  */
 int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 		   struct xf_io_error *error);
@@ -60,7 +59,6 @@ struct xf_capture_stats {
 	uint64_t captured; /* marked for the TUN */
 	uint64_t plaintext_dropped; /* inbound: a policy wanted them protected */
 	uint64_t misrouted_dropped; /* marked, but about to leave by another device */
-	uint64_t inherited_dropped; /* an earlier daemon's policy that is not there again yet */
 	uint64_t backstop_dropped; /* by tc-BPF */
 	bool nft; /* in force? */
 	bool backstop;

@@ -109,7 +109,6 @@ void xf_io_run(struct xf_io *io)
 	bool stop = false;
 
 	xf_read_register();
-	xf_tun_discard(io);
 	while (!stop) {
 		int n = wait_events(io, events, timeout_ms);
 		uint64_t now = now_ns();

@@ -59,10 +59,7 @@ int xf_io_new(const struct xf_io_config *cfg, struct xf_io **out, struct xf_io_e
 /* Close everything; the TUN stays and drops what is routed into it. */
 void xf_io_free(struct xf_io *io);
 
-/*
- * The body of a worker thread (registers it for RCU itself): returns after xf_io_stop(). To be
- * started when capture is in force: what was captured before is thrown away.
- */
+/* The body of a worker thread (registers it for RCU itself): returns after xf_io_stop(). */
 void xf_io_run(struct xf_io *io);
 
 /* Make xf_io_run() return soon. Any thread, also a signal handler. */

@@ -119,11 +119,9 @@ static void put_fragments(FILE *f, const struct xf_policy_config *cfg, const cha
 static void put_strict(FILE *f, const struct xf_policy_config *cfg, const char *chain,
 		       const char *verdict)
 {
-	char word[XF_POLICY_WORD_LEN];
-
 	fprintf(f, "add rule inet " XF_NFT_TABLE " %s ", chain);
 	put_match(f, cfg);
-	fprintf(f, "%s comment \"%s\"\n", verdict, xf_policy_to_word(cfg, word));
+	fprintf(f, "%s\n", verdict);
 	put_fragments(f, cfg, chain, verdict);
 }
 
@@ -149,9 +147,7 @@ static void put_policies(FILE *f, const struct xf_policy_list *list, const char 
 			 const char *verdict)
 {
 	for (size_t i = 0; i < list->n; i++) {
-		if (i >= list->current)
-			put_strict(f, list->cfg[i], chain, "counter name inherited drop");
-		else if (xf_policy_is_strict(list->cfg[i]))
+		if (xf_policy_is_strict(list->cfg[i]))
 			put_strict(f, list->cfg[i], chain, verdict);
 		else
 			put_allow(f, list->cfg[i], chain);
@@ -220,7 +216,6 @@ static const char frame[] =
 	"add counter inet %1$s captured\n"
 	"add counter inet %1$s plaintext\n"
 	"add counter inet %1$s misrouted\n"
-	"add counter inet %1$s inherited\n"
 	"add chain inet %1$s outbound\n"
 	"add chain inet %1$s inbound\n"
 	"add chain inet %1$s forwarded\n"
@@ -251,8 +246,7 @@ static const char frame[] =
 	/* What the kernel itself says on the TUN (MLD) is for nobody. */
 	"add rule inet %1$s postrouting oifname \"%2$s\" meta mark & 0x%3$x == 0 drop\n";
 
-static int put_all(FILE *f, const struct xf_io_names *names, const struct xf_spd *spd,
-		   const struct xf_inherited *inherited)
+static int put_all(FILE *f, const struct xf_io_names *names, const struct xf_spd *spd)
 {
 	static const char drop[] = "counter name plaintext drop";
 	static const char *const chains[XF_DIR_MAX] = {
@@ -264,7 +258,7 @@ static int put_all(FILE *f, const struct xf_io_names *names, const struct xf_spd
 	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
 		struct xf_policy_list list;
 
-		if (xf_policy_list_get(spd, inherited, dir, &list) < 0)
+		if (xf_policy_list_get(spd, dir, &list) < 0)
 			return -ENOMEM;
 		if (dir == XF_DIR_OUT)
 			put_outbound(f, names, &list);
@@ -275,8 +269,7 @@ static int put_all(FILE *f, const struct xf_io_names *names, const struct xf_spd
 	return 0;
 }
 
-int xf_ruleset_build(const struct xf_io_names *names, const struct xf_spd *spd,
-		     const struct xf_inherited *inherited, char **out)
+int xf_ruleset_build(const struct xf_io_names *names, const struct xf_spd *spd, char **out)
 {
 	char *text = NULL;
 	size_t size;
@@ -285,7 +278,7 @@ int xf_ruleset_build(const struct xf_io_names *names, const struct xf_spd *spd,
 
 	if (!f)
 		return -ENOMEM;
-	err = put_all(f, names, spd, inherited);
+	err = put_all(f, names, spd);
 	if (fclose(f) != 0)
 		err = -ENOMEM;
 	if (err) {

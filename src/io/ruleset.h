@@ -9,7 +9,6 @@
 #define XF_IO_RULESET_H
 
 #include "io/io.h"
-#include "io/policies.h"
 
 #define XF_NFT_TABLE "xfrmd"
 
@@ -18,12 +17,10 @@
 #define XF_RULESET_EXACT_MAX 512
 
 /*
- * The comment of a rule is the policy's word (policies.h), so that the next daemon can inherit it.
  * The whole table as a script for one transaction: chains are emptied and filled again, counters
  * keep their values. *@out is the caller's (free()). -ENOMEM.
  */
-int xf_ruleset_build(const struct xf_io_names *names, const struct xf_spd *spd,
-		     const struct xf_inherited *inherited, char **out);
+int xf_ruleset_build(const struct xf_io_names *names, const struct xf_spd *spd, char **out);
 
 /* A script that takes the table away, there or not. */
 extern const char xf_ruleset_delete[];

@@ -218,15 +218,6 @@ static void accept_captured(struct xf_io *io, struct xf_pkt *pkt, struct virtio_
 	xf_pktq_push(out, pkt);
 }
 
-void xf_tun_discard(struct xf_io *io)
-{
-	struct virtio_net_hdr vnet;
-
-	for (unsigned i = 0; i < TUN_QUEUE_LEN; i++)
-		if (read(io->sources[XF_SOURCE_TUN].fd, &vnet, sizeof(vnet)) < 0)
-			return;
-}
-
 static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 		       struct xf_pktq *out)
 {

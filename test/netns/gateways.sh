@@ -178,6 +178,10 @@ configure() { # NS
 		add_policies g2 10.0.2.0/24 10.0.1.0/24 192.0.2.2 192.0.2.1
 		add_policies g2 fd02::/64 fd01::/64 2001:db8::2 2001:db8::1
 	fi
+	configure_sas "$1"
+}
+
+configure_sas() { # NS
 	add_sas "$1" 192.0.2.1 192.0.2.2 0x1001 0x1002
 	add_sas "$1" 2001:db8::1 2001:db8::2 0x2001 0x2002
 }
