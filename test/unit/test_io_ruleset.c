@@ -1,0 +1,277 @@
+/*
+ * Policies as nftables rules: which are there, in which order, and what a new daemon inherits.
+ */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "io/ruleset.h"
+
+#define CAPTURE "meta mark set meta mark | 0x40000000 counter name captured return"
+
+struct fixture {
+	struct xf_spd *spd;
+	struct xf_inherited inherited;
+	char *text;
+};
+
+static int set_up(void **state)
+{
+	const struct xf_spd_config cfg = { .seed = { 1, 2 } };
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	f->spd = xf_spd_new(&cfg);
+	assert_non_null(f->spd);
+	*state = f;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct fixture *f = *state;
+
+	free(f->text);
+	xf_inherited_free(&f->inherited);
+	xf_spd_free(f->spd);
+	free(f);
+	return 0;
+}
+
+static struct xf_policy_config make(uint8_t dir, const char *saddr, const char *daddr, uint8_t len)
+{
+	struct xf_policy_config cfg = {
+		.dir = dir,
+		.ntmpl = 1,
+		.life = { XF_INF, XF_INF, XF_INF, XF_INF, 0, 0, 0, 0 },
+		.sel = { .prefixlen_s = len, .prefixlen_d = len },
+	};
+
+	cfg.sel.family = (uint16_t)xf_addr_parse(saddr, &cfg.sel.saddr);
+	xf_addr_parse(daddr, &cfg.sel.daddr);
+	return cfg;
+}
+
+static struct xf_policy *insert(struct fixture *f, const struct xf_policy_config *cfg)
+{
+	struct xf_policy *policy;
+
+	assert_int_equal(xf_spd_insert(f->spd, cfg, true, 1, &policy), 0);
+	return policy;
+}
+
+static const char *build(struct fixture *f)
+{
+	free(f->text);
+	f->text = NULL;
+	assert_int_equal(xf_ruleset_build(&xf_io_names_default, f->spd, &f->inherited, &f->text),
+			 0);
+	return f->text;
+}
+
+/* Where a rule with all of @match and then @verdict starts; fails when there is none. */
+static const char *find_rule(const char *text, const char *chain, const char *match,
+			     const char *verdict)
+{
+	char rule[512];
+	const char *at;
+
+	snprintf(rule, sizeof(rule), "add rule inet xfrmd %s %s %s", chain, match, verdict);
+	at = strstr(text, rule);
+	if (!at)
+		print_message("# there is no \"%s\"\n", rule);
+	assert_non_null(at);
+	return at;
+}
+
+static void test_directions(void **state)
+{
+	struct fixture *f = *state;
+	const char *match = "meta nfproto ipv4 ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16";
+	const char *text;
+
+	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
+		struct xf_policy_config cfg = make(dir, "10.1.0.0", "10.2.0.0", 16);
+
+		insert(f, &cfg);
+	}
+	text = build(f);
+	find_rule(text, "outbound", match, CAPTURE);
+	find_rule(text, "inbound", match, "counter name plaintext drop");
+	find_rule(text, "forwarded", match, "counter name plaintext drop");
+}
+
+/* Order is by priority, then age; an exception before what it is an exception from. */
+static void test_order(void **state)
+{
+	struct fixture *f = *state;
+	struct xf_policy_config wide = make(XF_DIR_OUT, "10.1.0.0", "10.2.0.0", 16);
+	struct xf_policy_config first = make(XF_DIR_OUT, "10.1.1.0", "10.2.1.0", 24);
+	struct xf_policy_config second = make(XF_DIR_OUT, "10.1.2.0", "10.2.2.0", 24);
+	const char *a;
+	const char *b;
+	const char *c;
+
+	wide.priority = 20;
+	first.priority = second.priority = 10;
+	first.ntmpl = 0;
+	insert(f, &wide);
+	insert(f, &first);
+	insert(f, &second);
+	build(f);
+	a = find_rule(f->text, "outbound",
+		      "meta nfproto ipv4 ip saddr 10.1.1.0/24 ip daddr 10.2.1.0/24", "return");
+	b = find_rule(f->text, "outbound",
+		      "meta nfproto ipv4 ip saddr 10.1.2.0/24 ip daddr 10.2.2.0/24", CAPTURE);
+	c = find_rule(f->text, "outbound",
+		      "meta nfproto ipv4 ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16", CAPTURE);
+	assert_true(a < b && b < c);
+}
+
+/* What cannot be matched exactly may protect too much and must not allow too much. */
+static void test_inexact(void **state)
+{
+	struct fixture *f = *state;
+	struct xf_policy_config cfg = make(XF_DIR_OUT, "fd01::", "fd02::", 64);
+
+	cfg.sel.proto = XF_IPPROTO_GRE;
+	cfg.sel.sport = 7;
+	cfg.sel.sport_mask = 0xffff;
+	insert(f, &cfg);
+	cfg.sel.sport = 8;
+	cfg.ntmpl = 0;
+	insert(f, &cfg);
+	build(f);
+	find_rule(f->text, "outbound",
+		  "meta nfproto ipv6 ip6 saddr fd01::/64 ip6 daddr fd02::/64 meta l4proto 47",
+		  CAPTURE);
+	assert_null(strstr(f->text, "meta l4proto 47 return"));
+}
+
+/* A policy with ports: fragments behind the first, which have none, are taken along. */
+static void test_ports(void **state)
+{
+	struct fixture *f = *state;
+	struct xf_policy_config cfg = make(XF_DIR_OUT, "10.1.0.0", "10.2.0.0", 16);
+	const char *addrs = "meta nfproto ipv4 ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16 "
+			    "meta l4proto 17";
+	char match[256];
+
+	cfg.sel.proto = XF_IPPROTO_UDP;
+	cfg.sel.dport = 0x1200;
+	cfg.sel.dport_mask = 0xff00;
+	cfg.mark.v = 1;
+	cfg.mark.m = 3;
+	insert(f, &cfg);
+	build(f);
+	snprintf(match, sizeof(match), "ip frag-off & 0x3fff != 0 %.*s meta mark & 0x3 == 0x1 %s",
+		 (int)(strlen(addrs) - strlen(" meta l4proto 17")), addrs, "meta l4proto 17");
+	find_rule(f->text, "outbound", match, CAPTURE);
+	assert_non_null(strstr(f->text, "th dport & 0xff00 == 0x1200 " CAPTURE));
+}
+
+/* A required template forbids plaintext, an optional one does not. */
+static void test_optional(void **state)
+{
+	struct fixture *f = *state;
+	struct xf_policy_config cfg = make(XF_DIR_IN, "10.1.0.0", "10.2.0.0", 16);
+
+	cfg.tmpl[0].optional = true;
+	insert(f, &cfg);
+	build(f);
+	find_rule(f->text, "inbound", "meta nfproto ipv4 ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16",
+		  "return");
+}
+
+static void test_if_id(void **state)
+{
+	struct fixture *f = *state;
+	struct xf_policy_config cfg = make(XF_DIR_OUT, "10.1.0.0", "10.2.0.0", 16);
+
+	cfg.if_id = 5;
+	insert(f, &cfg);
+	assert_null(strstr(build(f), "10.1.0.0"));
+}
+
+static void test_many(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned i = 0; i <= XF_RULESET_EXACT_MAX; i++) {
+		struct xf_policy_config cfg = make(XF_DIR_OUT, "10.1.0.0", "10.2.0.0", 32);
+
+		xf_put_be32(cfg.sel.daddr.bytes, 0x0a020000 + i);
+		insert(f, &cfg);
+	}
+	build(f);
+	assert_null(strstr(f->text, "ip saddr 10.1.0.0"));
+	assert_non_null(strstr(f->text, "add element inet xfrmd dst4 { 10.2.2.0/32 }"));
+	find_rule(f->text, "outbound", "ip daddr @dst4", CAPTURE);
+}
+
+static void test_words(void **state)
+{
+	struct xf_policy_config cfg = make(XF_DIR_FWD, "fd01::1", "fd02::", 77);
+	char word[XF_POLICY_WORD_LEN];
+	struct xf_policy_config back;
+
+	(void)state;
+	cfg.sel.proto = 6;
+	cfg.sel.sport = 0x0102;
+	cfg.sel.sport_mask = 0xff0f;
+	cfg.sel.dport = 0x0304;
+	cfg.sel.dport_mask = 0xfff0;
+	cfg.mark = (struct xf_mark){ 0xdeadbeef, 0xfffffff0 };
+	assert_true(xf_policy_from_word(xf_policy_to_word(&cfg, word), &back));
+	assert_true(strlen(word) < XF_POLICY_WORD_LEN);
+	assert_true(xf_selector_equal(&cfg.sel, &back.sel));
+	assert_memory_equal(&cfg.mark, &back.mark, sizeof(cfg.mark));
+	assert_int_equal(back.dir, XF_DIR_FWD);
+	word[0] = 'f';
+	assert_false(xf_policy_from_word(word, &back));
+	assert_false(xf_policy_from_word("a user's comment", &back));
+}
+
+/* Inherited rules drop, stand behind all others, and go one by one or all at once. */
+static void test_inherited(void **state)
+{
+	struct fixture *f = *state;
+	struct xf_policy_config a = make(XF_DIR_OUT, "10.1.0.0", "10.2.0.0", 16);
+	struct xf_policy_config b = make(XF_DIR_OUT, "10.3.0.0", "10.4.0.0", 16);
+	const char *match_b = "meta nfproto ipv4 ip saddr 10.3.0.0/16 ip daddr 10.4.0.0/16";
+	struct xf_policy *policy;
+
+	assert_int_equal(xf_inherited_add(&f->inherited, &a), 0);
+	assert_int_equal(xf_inherited_add(&f->inherited, &b), 0);
+	xf_inherited_update(&f->inherited, f->spd);
+	assert_int_equal(f->inherited.n, 2);
+	find_rule(build(f), "outbound", match_b, "counter name inherited drop");
+
+	policy = insert(f, &a);
+	xf_inherited_update(&f->inherited, f->spd);
+	assert_int_equal(f->inherited.n, 1);
+	build(f);
+	assert_true(find_rule(f->text, "outbound", match_b, "counter name inherited drop") >
+		    strstr(f->text, CAPTURE));
+
+	xf_spd_del(f->spd, policy);
+	xf_inherited_update(&f->inherited, f->spd);
+	assert_int_equal(f->inherited.n, 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_directions), TEST(test_order),    TEST(test_inexact),
+		TEST(test_ports),      TEST(test_optional), TEST(test_if_id),
+		TEST(test_many),       TEST(test_words),    TEST(test_inherited),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
