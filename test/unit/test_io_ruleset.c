@@ -1,5 +1,5 @@
 /*
- * Policies as nftables rules: which are there, in which order, and what a new daemon inherits.
+ * Policies as nftables rules: which are there, and in which order.
  */
 #include <stdarg.h>
 #include <setjmp.h>
@@ -15,7 +15,6 @@
 
 struct fixture {
 	struct xf_spd *spd;
-	struct xf_inherited inherited;
 	char *text;
 };
 
@@ -36,7 +35,6 @@ static int tear_down(void **state)
 	struct fixture *f = *state;
 
 	free(f->text);
-	xf_inherited_free(&f->inherited);
 	xf_spd_free(f->spd);
 	free(f);
 	return 0;
@@ -56,20 +54,18 @@ static struct xf_policy_config make(uint8_t dir, const char *saddr, const char *
 	return cfg;
 }
 
-static struct xf_policy *insert(struct fixture *f, const struct xf_policy_config *cfg)
+static void insert(struct fixture *f, const struct xf_policy_config *cfg)
 {
 	struct xf_policy *policy;
 
 	assert_int_equal(xf_spd_insert(f->spd, cfg, true, 1, &policy), 0);
-	return policy;
 }
 
 static const char *build(struct fixture *f)
 {
 	free(f->text);
 	f->text = NULL;
-	assert_int_equal(xf_ruleset_build(&xf_io_names_default, f->spd, &f->inherited, &f->text),
-			 0);
+	assert_int_equal(xf_ruleset_build(&xf_io_names_default, f->spd, &f->text), 0);
 	return f->text;
 }
 
@@ -213,64 +209,13 @@ static void test_many(void **state)
 	find_rule(f->text, "outbound", "ip daddr @dst4", CAPTURE);
 }
 
-static void test_words(void **state)
-{
-	struct xf_policy_config cfg = make(XF_DIR_FWD, "fd01::1", "fd02::", 77);
-	char word[XF_POLICY_WORD_LEN];
-	struct xf_policy_config back;
-
-	(void)state;
-	cfg.sel.proto = 6;
-	cfg.sel.sport = 0x0102;
-	cfg.sel.sport_mask = 0xff0f;
-	cfg.sel.dport = 0x0304;
-	cfg.sel.dport_mask = 0xfff0;
-	cfg.mark = (struct xf_mark){ 0xdeadbeef, 0xfffffff0 };
-	assert_true(xf_policy_from_word(xf_policy_to_word(&cfg, word), &back));
-	assert_true(strlen(word) < XF_POLICY_WORD_LEN);
-	assert_true(xf_selector_equal(&cfg.sel, &back.sel));
-	assert_memory_equal(&cfg.mark, &back.mark, sizeof(cfg.mark));
-	assert_int_equal(back.dir, XF_DIR_FWD);
-	word[0] = 'f';
-	assert_false(xf_policy_from_word(word, &back));
-	assert_false(xf_policy_from_word("a user's comment", &back));
-}
-
-/* Inherited rules drop, stand behind all others, and go one by one or all at once. */
-static void test_inherited(void **state)
-{
-	struct fixture *f = *state;
-	struct xf_policy_config a = make(XF_DIR_OUT, "10.1.0.0", "10.2.0.0", 16);
-	struct xf_policy_config b = make(XF_DIR_OUT, "10.3.0.0", "10.4.0.0", 16);
-	const char *match_b = "meta nfproto ipv4 ip saddr 10.3.0.0/16 ip daddr 10.4.0.0/16";
-	struct xf_policy *policy;
-
-	assert_int_equal(xf_inherited_add(&f->inherited, &a), 0);
-	assert_int_equal(xf_inherited_add(&f->inherited, &b), 0);
-	xf_inherited_update(&f->inherited, f->spd);
-	assert_int_equal(f->inherited.n, 2);
-	find_rule(build(f), "outbound", match_b, "counter name inherited drop");
-
-	policy = insert(f, &a);
-	xf_inherited_update(&f->inherited, f->spd);
-	assert_int_equal(f->inherited.n, 1);
-	build(f);
-	assert_true(find_rule(f->text, "outbound", match_b, "counter name inherited drop") >
-		    strstr(f->text, CAPTURE));
-
-	xf_spd_del(f->spd, policy);
-	xf_inherited_update(&f->inherited, f->spd);
-	assert_int_equal(f->inherited.n, 0);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_directions), TEST(test_order),    TEST(test_inexact),
-		TEST(test_ports),      TEST(test_optional), TEST(test_if_id),
-		TEST(test_many),       TEST(test_words),    TEST(test_inherited),
+		TEST(test_directions), TEST(test_order), TEST(test_inexact), TEST(test_ports),
+		TEST(test_optional),   TEST(test_if_id), TEST(test_many),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
