@@ -36,6 +36,7 @@ fail() {
 clean_up() {
 	local status=$? pid ns
 	trap - EXIT INT TERM
+	for ns in g1 g2; do in_ns $ns "$xfrmctl" release >/dev/null 2>&1 || true; done
 	for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
 	for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
 	for ns in h1 g1 g2 h2; do ip netns del "$id-$ns" 2>/dev/null || true; done

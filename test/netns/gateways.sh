@@ -21,6 +21,7 @@ skip_all() {
 clean_up() {
 	local status=$? pid ns
 	trap - EXIT INT TERM
+	for ns in g1 g2; do ctl $ns release >/dev/null 2>&1; done
 	for pid in "${pids[@]}" "${daemon[@]}"; do kill "$pid" 2>/dev/null; done
 	for pid in "${pids[@]}" "${daemon[@]}"; do wait "$pid" 2>/dev/null; done
 	for ns in h1 g1 g2 h2; do ip netns del "$id-$ns" 2>/dev/null; done
@@ -199,7 +200,7 @@ clear_seen() { # DEV
 }
 
 received() { # LOG: replies that a ping has had
-	grep -c 'bytes from' "$work/$1.log"
+	grep -c 'bytes from' "$work/$1.log" 2>/dev/null
 }
 
 flows() { # LOG: do replies still come?
