@@ -58,6 +58,23 @@ def protection_outlives_the_daemon(netns):
     equal(net.run("nft", "list", "tables").stdout, "")
 
 
+def policies_outlive_a_crash(netns):
+    net = netns()
+    net.start()
+    net.xfrm("policy", "add", "src", "10.1.0.0/24", "dst", "10.2.0.0/24", "dir", "out", "tmpl",
+             "proto", "esp", "mode", "transport")
+    before = net.xfrm("policy").stdout
+    holds(before, "src 10.1.0.0/24 dst 10.2.0.0/24")
+    net.stop(signal.SIGKILL)
+    net.start()
+    equal(net.xfrm("policy").stdout, before)
+    equal(net.ctl("release").returncode, 0)
+    equal(net.daemon.wait(timeout=20), 0)
+    net.stop()
+    net.start()
+    equal(net.xfrm("policy").stdout, "")
+
+
 def release_stops_the_daemon(netns):
     net = netns()
     net.start()
@@ -342,6 +359,7 @@ def packets_cross_a_tunnel(netns):
 main([
     one_daemon_for_a_namespace,
     protection_outlives_the_daemon,
+    policies_outlive_a_crash,
     release_stops_the_daemon,
     what_xfrmctl_shows,
     keys_are_shown_only_when_asked_for,

@@ -78,7 +78,7 @@ class Netns:
         if self.daemon:
             self.daemon.kill()
             self.daemon.wait()
-        for suffix in ("sock", "ctl", "lock"):
+        for suffix in ("sock", "ctl", "lock", "policies"):
             if os.path.exists(self.path(suffix)):
                 os.unlink(self.path(suffix))
         subprocess.run(["ip", "netns", "del", self.name], check=False)
