@@ -6,13 +6,15 @@
 
 int xf_rtnl_open(struct xf_rtnl *rtnl, struct xf_io_error *error)
 {
+	int err;
+
 	rtnl->seq = 0;
 	rtnl->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
 	if (rtnl->socket && mnl_socket_bind(rtnl->socket, 0, MNL_SOCKET_AUTOPID) == 0)
 		return 0;
-	xf_io_fail(error, -errno, "cannot open a netlink socket for routes");
+	err = -errno;
 	xf_rtnl_close(rtnl);
-	return -errno;
+	return xf_io_fail(error, err, "cannot open a netlink socket for routes");
 }
 
 void xf_rtnl_close(struct xf_rtnl *rtnl)
