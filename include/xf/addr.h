@@ -68,7 +68,7 @@ struct xf_flow {
 	uint8_t tos;
 	uint32_t mark;
 	uint32_t if_id;
-	uint32_t oif; /* 0 = unknown */
+	uint32_t oif; /* 0 = unknown: any selector's interface matches, so that nothing leaks */
 	uint32_t uid;
 };
 
@@ -119,7 +119,8 @@ bool xf_addr_prefix_match(const union xf_addr *a, const union xf_addr *b, uint8_
 /* Fill @out with the 4 or 16 bytes at @wire. */
 void xf_addr_load(union xf_addr *out, const void *wire, uint16_t family);
 
-/* Does @sel match @flow, as the kernel's xfrm_selector_match(@sel, @flow, @sel->family)? */
+/* Does @sel match @flow, as the kernel's xfrm_selector_match(@sel, @flow, @sel->family), but for an
+ * interface that is not known? */
 bool xf_selector_match(const struct xf_selector *sel, const struct xf_flow *flow);
 
 /* Field by field equality (a selector is a policy's identity). */

@@ -40,7 +40,7 @@ bool xf_selector_match(const struct xf_selector *sel, const struct xf_flow *flow
 	       !((flow->dport ^ sel->dport) & sel->dport_mask) &&
 	       !((flow->sport ^ sel->sport) & sel->sport_mask) &&
 	       (sel->proto == 0 || sel->proto == flow->proto) &&
-	       (sel->ifindex == 0 || sel->ifindex == flow->oif);
+	       (sel->ifindex == 0 || flow->oif == 0 || sel->ifindex == flow->oif);
 }
 
 bool xf_selector_equal(const struct xf_selector *a, const struct xf_selector *b)

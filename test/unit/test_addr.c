@@ -64,6 +64,8 @@ static void selectors(void **state)
 	assert_false(xf_selector_match(&sel, &flow));
 	flow.proto = XF_IPPROTO_UDP;
 	sel.ifindex = 3;
+	assert_true(xf_selector_match(&sel, &flow));
+	flow.oif = 4;
 	assert_false(xf_selector_match(&sel, &flow));
 	flow.oif = 3;
 	assert_true(xf_selector_match(&sel, &flow));
