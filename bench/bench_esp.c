@@ -62,10 +62,9 @@ static bool is_local(void *arg, const union xf_addr *addr, uint16_t family)
 	return true;
 }
 
-static void sa_attention(void *arg, struct xf_sa *sa)
+static void attention(void *arg)
 {
 	(void)arg;
-	(void)sa;
 }
 
 static void not_random(void *arg, void *buf, size_t len)
@@ -137,7 +136,7 @@ static void setup(struct bench *bench)
 {
 	const struct xf_engine_config engine = {
 		.sad = { .random = not_random, .larval_lifetime_s = 30 },
-		.env = { .is_local = is_local, .sa_attention = sa_attention },
+		.env = { .is_local = is_local, .attention = attention },
 	};
 	const struct xf_worker_config worker = {
 		.pool = { .packets = 1024, .small_bufs = 2048, .large_bufs = 8 },

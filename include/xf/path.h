@@ -28,9 +28,9 @@ struct xf_env {
 	void *arg;
 	/* Is @addr an address of this host? Decides between policies in and fwd. */
 	bool (*is_local)(void *arg, const union xf_addr *addr, uint16_t family);
-	/* A limit of @sa was reached, or its peer's NAT mapping moved: the control thread should
-	 * call xf_sad_expire(). */
-	void (*sa_attention)(void *arg, struct xf_sa *sa);
+	/* An SA has reached a limit: the control thread should call xf_sad_expire(). Told again
+	 * with every batch until it has. */
+	void (*attention)(void *arg);
 };
 
 struct xf_engine_config {

@@ -41,12 +41,11 @@ static bool is_local(void *arg, const union xf_addr *addr, uint16_t family)
 }
 
 /* On worker threads: wake the control thread. */
-static void sa_attention(void *arg, struct xf_sa *sa)
+static void want_attention(void *arg)
 {
 	const struct xf_service *service = arg;
 	uint64_t one = 1;
 
-	(void)sa;
 	/* It can only fail when it is full, and then somebody woke it already. */
 	if (write(service->attention.fd, &one, sizeof(one)) < 0)
 		return;
@@ -240,7 +239,7 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 			 .random = random_bytes },
 		.spd = { .max_policies = cfg->max_policies,
 			 .real_offset_s = service->real_offset_s },
-		.env = { .arg = service, .is_local = is_local, .sa_attention = sa_attention },
+		.env = { .arg = service, .is_local = is_local, .attention = want_attention },
 	};
 
 	random_bytes(NULL, engine.sad.seed, sizeof(engine.sad.seed));

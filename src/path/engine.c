@@ -173,14 +173,17 @@ void xf_slot_load(struct xf_slot *s, struct xf_pkt *pkt)
 	s->depth = 0;
 }
 
-void xf_path_note_pool(struct xf_worker *worker)
+void xf_path_end(struct xf_worker *worker)
 {
+	const struct xf_env *env = &worker->engine->env;
 	struct xf_pool_stats stats;
 
 	xf_pool_get_stats(worker->pool, &stats);
 	atomic_store_explicit(&worker->count.lin_copies, stats.lin_copies, memory_order_relaxed);
 	atomic_store_explicit(&worker->count.payload_bytes_copied, stats.payload_bytes_copied,
 			      memory_order_relaxed);
+	if (xf_sad_pending(worker->engine->sad))
+		env->attention(env->arg);
 }
 
 void xf_slot_drop(struct xf_worker *worker, struct xf_slot *s, enum xf_drop reason,

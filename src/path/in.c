@@ -260,5 +260,5 @@ void xf_path_in(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
 		in_batch(&batch);
 	}
 	xf_read_end();
-	xf_path_note_pool(worker);
+	xf_path_end(worker);
 }

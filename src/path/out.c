@@ -318,5 +318,5 @@ void xf_path_out(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
 		out_batch(&o);
 	}
 	xf_read_end();
-	xf_path_note_pool(worker);
+	xf_path_end(worker);
 }

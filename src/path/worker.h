@@ -74,8 +74,11 @@ void xf_path_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop rea
 /* Start with @pkt in slot @s. */
 void xf_slot_load(struct xf_slot *s, struct xf_pkt *pkt);
 
-/* Bring the pool's counters to where other threads may read them. */
-void xf_path_note_pool(struct xf_worker *worker);
+/*
+ * After the packets: the pool's counters go where other threads may read them, and the control
+ * thread hears of limits that were hit.
+ */
+void xf_path_end(struct xf_worker *worker);
 
 /* Drop what is left in slot @s. */
 void xf_slot_drop(struct xf_worker *worker, struct xf_slot *s, enum xf_drop reason,

@@ -6,29 +6,10 @@ For AES-GCM one repeated IV under one key gives both plaintexts away (SP 800-38D
 import subprocess
 import time
 
-from xfrmd import add_sa, equal, main
+from xfrmd import add_sa, equal, main, protect, wire
 
 PACKETS = 20
 ESP = 50
-
-
-def wire(netns):
-    """Two namespaces with one wire, as the documentation addresses of add_sa() want it."""
-    near, far = netns(), netns()
-    subprocess.run(["ip", "link", "add", "eth0", "netns", near.name, "type", "veth", "peer", "name",
-                    "eth0", "netns", far.name], check=True)
-    for net, addr in (near, "192.0.2.1/24"), (far, "192.0.2.2/24"):
-        net.run("ip", "addr", "add", addr, "dev", "eth0", check=True)
-        net.run("ip", "link", "set", "eth0", "up", check=True)
-    return near, far
-
-
-def protect(net):
-    net.run("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.2", check=True)
-    done = net.xfrm("policy", "add", "src", "192.0.2.1", "dst", "198.51.100.0/24", "dir", "out",
-                    "tmpl", "src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "reqid", "1",
-                    "mode", "tunnel")
-    equal(done.stderr, "")
 
 
 def frames(path):

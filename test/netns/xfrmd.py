@@ -94,6 +94,26 @@ def add_sa(net, spi=0x1000, **options):
                     "0x0102030405060708090a0b0c0d0e0f1011121314", "128", **options)
 
 
+def wire(netns):
+    """Two namespaces with one wire, as the documentation addresses of add_sa() want it."""
+    near, far = netns(), netns()
+    subprocess.run(["ip", "link", "add", "eth0", "netns", near.name, "type", "veth", "peer", "name",
+                    "eth0", "netns", far.name], check=True)
+    for net, addr in (near, "192.0.2.1/24"), (far, "192.0.2.2/24"):
+        net.run("ip", "addr", "add", addr, "dev", "eth0", check=True)
+        net.run("ip", "link", "set", "eth0", "up", check=True)
+    return near, far
+
+
+def protect(net):
+    """A route and an out policy for add_sa()'s SA: what goes to 198.51.100.0/24."""
+    net.run("ip", "route", "add", "198.51.100.0/24", "via", "192.0.2.2", check=True)
+    done = net.xfrm("policy", "add", "src", "192.0.2.1", "dst", "198.51.100.0/24", "dir", "out",
+                    "tmpl", "src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "reqid", "1",
+                    "mode", "tunnel")
+    equal(done.stderr, "")
+
+
 def equal(got, want):
     if got != want:
         raise AssertionError(f"got {got!r}, want {want!r}")

@@ -35,6 +35,13 @@ static bool is_local(void *arg, const union xf_addr *addr, uint16_t family)
 	return xf_addr_equal(addr, family == XF_AF_INET ? &host->addr4 : &host->addr6, family);
 }
 
+static void attention(void *arg)
+{
+	struct sim_host *host = arg;
+
+	host->attention++;
+}
+
 static void host_init(struct sim *sim, struct sim_host *host, const char *addr4, const char *addr6)
 {
 	const struct xf_worker_config worker = {
@@ -43,7 +50,7 @@ static void host_init(struct sim *sim, struct sim_host *host, const char *addr4,
 	};
 	struct xf_engine_config cfg = {
 		.sad = { .random = sim_random_bytes, .arg = sim, .larval_lifetime_s = 30 },
-		.env = { .arg = host, .is_local = is_local },
+		.env = { .arg = host, .is_local = is_local, .attention = attention },
 	};
 
 	host->addr4 = sim_addr(addr4);

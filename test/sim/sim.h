@@ -21,6 +21,7 @@ struct sim_host {
 	struct xf_engine *engine;
 	struct xf_worker *worker;
 	union xf_addr addr4, addr6;
+	unsigned attention; /* how often the engine asked for xf_sad_expire() */
 	struct xf_path_result out; /* of the last sim_out() */
 	struct xf_path_result in; /* of the last sim_in() */
 };

@@ -489,6 +489,42 @@ static void inner_fragments_keep_to_their_sa(void **state)
 	sim_fini(&sim);
 }
 
+static void count_expiry(void *arg, struct xf_sa *sa, enum xf_sa_event event)
+{
+	(void)sa;
+	((unsigned *)arg)[event]++;
+}
+
+/* Soft and hard limits in packets: told when they are reached, and kept. */
+static void limits_are_told_and_kept(void **state)
+{
+	struct sim_sa sa = { .life = { .soft_bytes = XF_INF,
+				       .hard_bytes = XF_INF,
+				       .soft_packets = 2,
+				       .hard_packets = 4 } };
+	unsigned events[3] = { 0 };
+	struct sim sim;
+
+	(void)state;
+	sim_init(&sim, 14);
+	sim_add_sa(&sim, &sim.a, &sa);
+	sim_add_policy(&sim, &sim.a,
+		       &(struct sim_policy){ .src = "192.168.1.0/24",
+					     .dst = "192.168.2.0/24",
+					     .dir = XF_DIR_OUT });
+	for (unsigned sent = 1; sent <= 6; sent++) {
+		sim.a.attention = 0;
+		sim_out(&sim, &sim.a, sim_udp(&sim.a, &plain));
+		if (sim.a.attention)
+			xf_sad_expire(xf_engine_sad(sim.a.engine), sim.now_ns, count_expiry,
+				      events);
+		assert_int_equal(sim.a.out.wire.count, sent < 5 ? 1 : 0);
+		assert_int_equal(events[XF_SA_EVENT_SOFT_EXPIRE], sent >= 3 ? 1 : 0);
+	}
+	assert_int_equal(events[XF_SA_EVENT_HARD_EXPIRE], 1);
+	sim_fini(&sim);
+}
+
 static void junk_is_counted_once(void **state)
 {
 	struct sim sim;
@@ -527,6 +563,7 @@ int main(void)
 		cmocka_unit_test(nested_bundle),
 		cmocka_unit_test(fragments_meet_port_policies),
 		cmocka_unit_test(inner_fragments_keep_to_their_sa),
+		cmocka_unit_test(limits_are_told_and_kept),
 		cmocka_unit_test(junk_is_counted_once),
 	};
 
