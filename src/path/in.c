@@ -112,18 +112,12 @@ static enum xf_drop prepare(struct in *in, struct xf_slot *s, const struct esp_p
 	return xf_esp_in_prepare(s->bundle[0], s->pkt, &s->ip, place->udp_len, in->now_ns, op);
 }
 
-/* After decapsulation: the inner packet is parsed; is it ESP for this host again? */
+/* After decapsulation @s->ip is the inner packet's parse: is that ESP for this host again? */
 static void look_inside(struct in *in, struct xf_slot *s, struct esp_place *place)
 {
 	const struct xf_env *env = &in->worker->engine->env;
 
 	*place = (struct esp_place){ .esp = false };
-	if (xf_ip_parse(s->pkt, true, &s->ip) < 0) {
-		xf_slot_drop(in->worker, s, XF_DROP_IN_HDR, s->bundle[0]);
-		return;
-	}
-	xf_pkt_trim_back(s->pkt, s->pkt->len - s->ip.total_len);
-	s->pkt->family = s->ip.family;
 	s->pkt->encap_sport = 0;
 	s->pkt->encap_dport = 0;
 	if (s->ip.proto == XF_IPPROTO_ESP && !s->ip.is_frag &&
@@ -167,6 +161,7 @@ static unsigned unwrap(struct in *in, struct esp_place *places)
 			continue;
 		}
 		s->pkt->sp[s->pkt->sp_len++] = s->bundle[0];
+		s->ip = ops[i]->ip;
 		look_inside(in, s, &places[k]);
 	}
 	return n;
