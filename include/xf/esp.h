@@ -91,12 +91,6 @@ enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, const struc
 enum xf_drop xf_esp_in_finish(struct xf_esp_op *op, uint64_t now_ns);
 
 /*
- * Bytes that @sa adds to an IP packet of @inner_len at most (headers, IV, padding, ICV, UDP).
- * TFC padding is not in it: it never makes a packet larger than the path MTU takes.
- */
-uint32_t xf_esp_overhead(const struct xf_sa *sa, uint32_t inner_len);
-
-/*
  * The largest inner packet whose outer one is at most @outer_mtu: the kernel's
  * xfrm_state_mtu() seen from the inner packet. 0: nothing fits. With IPv6 inside or outside it is
  * never below 1280: then the outer packet is one that may be cut.

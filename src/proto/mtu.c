@@ -67,17 +67,3 @@ uint32_t xf_esp_tfc_len(const struct xf_sa *sa, const struct xf_sa_config *cfg, 
 	want = xf_min_u32(want, cfg->tfc_pad);
 	return want > inner_len ? want - inner_len : 0;
 }
-
-uint32_t xf_esp_overhead(const struct xf_sa *sa, uint32_t inner_len)
-{
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
-	struct xf_esp_layout lay;
-	uint32_t text;
-
-	xf_esp_layout(cfg, &lay);
-	if (cfg->mode != XF_MODE_TUNNEL)
-		/* How much of the packet stays in front is not known: the longest padding. */
-		return xf_esp_gap_len(&lay) + lay.icv_len + XF_ESP_TRAILER_LEN + lay.align - 1;
-	text = xf_align_up(inner_len + XF_ESP_TRAILER_LEN, lay.align);
-	return xf_esp_gap_len(&lay) + text - inner_len + lay.icv_len;
-}

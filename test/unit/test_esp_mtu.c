@@ -106,15 +106,9 @@ static void mtu_is_exact(void **state)
 			/* Beyond all minimums, so that nothing but the size counts. */
 			uint32_t mtu = 1500 + packets_below(600);
 			uint32_t inner = xf_esp_inner_mtu(sa, mtu, family);
-			uint32_t len = 60 + packets_below(1400);
-			uint32_t outer;
 
 			assert_true(outer_len(sa, family, inner) <= mtu);
 			assert_true(outer_len(sa, family, inner + 1) > mtu);
-			outer = outer_len(sa, family, len);
-			assert_true(len + xf_esp_overhead(sa, len) >= outer);
-			if (mode == XF_MODE_TUNNEL)
-				assert_int_equal(len + xf_esp_overhead(sa, len), outer);
 		}
 		xf_sa_put(sa);
 	}
