@@ -3,10 +3,14 @@
  *
  * A packet is a list of segments; a segment is a slice of a buffer; a buffer may be part of
  * several packets. The rule that everything here serves: memory that is not ours alone is never
- * written. A buffer is ours alone when it came from a pool and has one reference; segments over
- * foreign memory (xf_pkt_attach) never are. Where a function must write elsewhere it takes a new
- * pooled segment for the few bytes of a header; payload is never moved. The one function that
+ * written. A buffer is ours alone when it came from a pool and nobody shares its bytes; segments
+ * over foreign memory (xf_pkt_attach) never are. Where a function must write elsewhere it takes a
+ * new pooled segment for the few bytes of a header; payload is never moved. The one function that
  * does, xf_pkt_linearize(), counts what it did, and no packet path calls it.
+ *
+ * Several packets may stand side by side in one buffer (xf_pkt_split_front()): each owns its
+ * bytes, and none has room around them. Once xf_pkt_slice() has shared a buffer's bytes, they are
+ * nobody's alone until one reference is left.
  *
  * Threads: a pool, its buffers and its packets belong to one thread. Nothing here allocates from
  * the heap after xf_pool_new(). Lengths and offsets are bytes; offset 0 is the first byte of the
@@ -16,30 +20,16 @@
 #define XF_PKT_H
 
 #include <xf/addr.h>
+#include <xf/pool.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Room in front of a fresh packet: two outer IPv6 + UDP + ESP + IV, rounded up. */
-#define XF_PKT_HEADROOM 192
-/* Room kept behind: TFC-free trailer, padding to 16, next header, the longest ICV. */
-#define XF_PKT_TAILROOM 64
-/* Largest packet: an IPv4 datagram, or an IPv6 one without jumbo payload. */
-#define XF_PKT_MAX 65575
 /* IPsec transforms on one packet, each way (the kernel's XFRM_MAX_DEPTH). */
 #define XF_MAX_DEPTH 6
 
 struct xf_sa;
-struct xf_pool;
-
-struct xf_buf {
-	uint8_t *mem;
-	uint32_t size;
-	uint32_t refs;
-	struct xf_pool *home; /* NULL: foreign memory, read-only for us */
-	struct xf_buf *next;
-};
 
 struct xf_seg {
 	uint8_t *data;
@@ -49,6 +39,14 @@ struct xf_seg {
 
 #define XF_PKT_OWN_SEGS 6
 
+/* Super-packets: what stands for several packets (the values of <linux/virtio_net.h>). */
+enum xf_gso_type {
+	XF_GSO_NONE = 0,
+	XF_GSO_TCP4 = 1,
+	XF_GSO_TCP6 = 4,
+	XF_GSO_UDP = 5, /* of either family; not what IP fragments are made of */
+};
+
 struct xf_pkt {
 	struct xf_pkt *next; /* for whoever holds the packet: struct xf_pktq */
 	struct xf_pool *pool;
@@ -57,24 +55,32 @@ struct xf_pkt {
 	uint16_t seg_cap;
 	uint32_t len;
 	struct xf_buf *seg_buf;
+	struct xf_seg
+		own_segs[XF_PKT_OWN_SEGS]; /* the first one shares a cache line with the above */
 
-	/* What is known of it beside its bytes; filled by I/O and by the path. */
-	uint16_t family; /* of the outermost IP header */
+	/* What is known of it beside its bytes; filled by I/O and by the path. One cache line. */
+	uint16_t family __attribute__((aligned(64))); /* of the outermost IP header */
 	uint16_t encap_sport; /* UDP ports of an inbound ESP-in-UDP packet, else 0 */
 	uint16_t encap_dport;
 	bool local; /* out: sent by this host, not forwarded */
+	uint8_t sp_len; /* in: SAs that this packet came through, outermost first */
 	uint32_t mark;
 	uint32_t if_id;
 	uint32_t iif;
 	uint32_t oif;
 	uint32_t uid;
 	uint32_t mtu; /* of a reassembled datagram: its largest fragment, else 0 */
-	uint64_t realm; /* only fragments of one realm are put together: what they came through */
+	uint8_t gso_type; /* enum xf_gso_type */
+	bool gso_ecn; /* TCP: CWR stands on the first of the packets only (RFC 3168 s6.1.2) */
+	uint16_t gso_size; /* payload bytes of each of the packets, the last may have fewer */
+	/* Not 0: the checksum field at csum_start + csum_offset holds the pseudo header's sum only,
+	 * and the rest is still to be added. */
+	uint16_t csum_start;
+	uint16_t csum_offset;
 	union xf_addr reply_to; /* of an ICMP message made by the path: its destination */
-	uint8_t sp_len; /* in: SAs that this packet came through, outermost first */
-	struct xf_sa *sp[XF_MAX_DEPTH];
+	uint64_t realm; /* only fragments of one realm are put together: what they came through */
 
-	struct xf_seg own_segs[XF_PKT_OWN_SEGS];
+	struct xf_sa *sp[XF_MAX_DEPTH];
 };
 
 /* A queue of packets, first in, first out. All zero is an empty one. */
@@ -83,31 +89,6 @@ struct xf_pktq {
 	struct xf_pkt *tail;
 	uint32_t count;
 };
-
-struct xf_pool_config {
-	uint32_t packets;
-	uint32_t small_bufs; /* of XF_POOL_SMALL bytes, room for headers included */
-	uint32_t large_bufs; /* of XF_POOL_LARGE bytes: a whole datagram and its room */
-};
-
-#define XF_POOL_SMALL 2560
-#define XF_POOL_LARGE (65792 + XF_PKT_HEADROOM + XF_PKT_TAILROOM)
-
-struct xf_pool_stats {
-	uint64_t lin_copies; /* packets that were made contiguous: 0 on every path */
-	uint64_t payload_bytes_copied;
-	uint32_t packets_free;
-	uint32_t small_free;
-	uint32_t large_free;
-};
-
-/* A pool of its own memory: NULL when there is not enough. */
-struct xf_pool *xf_pool_new(const struct xf_pool_config *cfg);
-
-/* Free @pool. Every packet must have come back. */
-void xf_pool_free(struct xf_pool *pool);
-
-void xf_pool_get_stats(const struct xf_pool *pool, struct xf_pool_stats *out);
 
 /*
  * A packet with one empty segment that has XF_PKT_HEADROOM in front and room for @len bytes and
@@ -124,6 +105,12 @@ void xf_pkt_free(struct xf_pkt *pkt);
 
 /* A packet that shares bytes [@off, @off + @len) of @pkt; metadata copied, sp[] not. */
 struct xf_pkt *xf_pkt_slice(const struct xf_pkt *pkt, uint32_t off, uint32_t len);
+
+/*
+ * Take the first @len bytes of @pkt as a packet of its own, metadata copied, sp[] not: both own
+ * what they have, as before. NULL: no packet or segment is free, or @len is 0 or all of it.
+ */
+struct xf_pkt *xf_pkt_split_front(struct xf_pkt *pkt, uint32_t len);
 
 /* Move all segments of @tail behind those of @pkt and free @tail. */
 int xf_pkt_join(struct xf_pkt *pkt, struct xf_pkt *tail);

@@ -7,17 +7,23 @@
 
 static bool is_own(const struct xf_seg *seg)
 {
+	return seg->buf->home && (seg->buf->refs == 1 || !seg->buf->shared);
+}
+
+/* Is all of the buffer the segment's, the bytes around it too? */
+static bool has_room(const struct xf_seg *seg)
+{
 	return seg->buf->home && seg->buf->refs == 1;
 }
 
 static uint32_t room_front(const struct xf_seg *seg)
 {
-	return is_own(seg) ? (uint32_t)(seg->data - seg->buf->mem) : 0;
+	return has_room(seg) ? (uint32_t)(seg->data - seg->buf->mem) : 0;
 }
 
 static uint32_t room_back(const struct xf_seg *seg)
 {
-	if (!is_own(seg))
+	if (!has_room(seg))
 		return 0;
 	return (uint32_t)(seg->buf->mem + seg->buf->size - (seg->data + seg->len));
 }
@@ -159,6 +165,13 @@ void xf_pkt_free(struct xf_pkt *pkt)
 	xf_pool_put_pkt(pkt);
 }
 
+static void copy_metadata(struct xf_pkt *to, const struct xf_pkt *from)
+{
+	memcpy(&to->family, &from->family,
+	       offsetof(struct xf_pkt, sp) - offsetof(struct xf_pkt, family));
+	to->sp_len = 0;
+}
+
 struct xf_pkt *xf_pkt_slice(const struct xf_pkt *pkt, uint32_t off, uint32_t len)
 {
 	struct xf_pkt *slice = xf_pool_get_pkt(pkt->pool);
@@ -166,8 +179,7 @@ struct xf_pkt *xf_pkt_slice(const struct xf_pkt *pkt, uint32_t off, uint32_t len
 
 	if (!slice)
 		return NULL;
-	memcpy(&slice->family, &pkt->family,
-	       offsetof(struct xf_pkt, sp_len) - offsetof(struct xf_pkt, family));
+	copy_metadata(slice, pkt);
 	if (reserve_segs(slice, pkt->nsegs) < 0) {
 		xf_pool_put_pkt(slice);
 		return NULL;
@@ -175,13 +187,40 @@ struct xf_pkt *xf_pkt_slice(const struct xf_pkt *pkt, uint32_t off, uint32_t len
 	n = xf_pkt_segs(pkt, off, len, slice->segs, slice->seg_cap);
 	slice->nsegs = (uint16_t)(n < 0 ? 0 : n);
 	slice->len = n < 0 ? 0 : len;
-	for (uint32_t i = 0; i < slice->nsegs; i++)
+	for (uint32_t i = 0; i < slice->nsegs; i++) {
 		slice->segs[i].buf->refs++;
+		slice->segs[i].buf->shared = true;
+	}
 	if (n < 0) {
 		xf_pkt_free(slice);
 		return NULL;
 	}
 	return slice;
+}
+
+struct xf_pkt *xf_pkt_split_front(struct xf_pkt *pkt, uint32_t len)
+{
+	struct xf_pkt *front;
+	int n;
+
+	if (len == 0 || len >= pkt->len)
+		return NULL;
+	n = split_at(pkt, len);
+	front = n < 0 ? NULL : xf_pool_get_pkt(pkt->pool);
+	if (!front)
+		return NULL;
+	if (reserve_segs(front, (uint32_t)n) < 0) {
+		xf_pool_put_pkt(front);
+		return NULL;
+	}
+	copy_metadata(front, pkt);
+	memcpy(front->segs, pkt->segs, (uint32_t)n * sizeof(struct xf_seg));
+	front->nsegs = (uint16_t)n;
+	front->len = len;
+	pkt->nsegs = (uint16_t)(pkt->nsegs - n);
+	memmove(pkt->segs, pkt->segs + n, pkt->nsegs * sizeof(struct xf_seg));
+	pkt->len -= len;
+	return front;
 }
 
 int xf_pkt_join(struct xf_pkt *pkt, struct xf_pkt *tail)

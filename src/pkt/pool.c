@@ -2,6 +2,11 @@
 
 #include "pkt/pool.h"
 
+_Static_assert(offsetof(struct xf_pkt, family) % XF_CACHE_LINE == 0 &&
+		       offsetof(struct xf_pkt, sp) - offsetof(struct xf_pkt, family) ==
+			       XF_CACHE_LINE,
+	       "the metadata of a packet is one cache line");
+
 static uint8_t *carve(struct xf_pool *pool, struct xf_buf **list, struct xf_buf *bufs,
 		      uint32_t count, uint32_t size, uint8_t *mem)
 {
@@ -30,7 +35,7 @@ struct xf_pool *xf_pool_new(const struct xf_pool_config *cfg)
 	pool->memory = aligned_alloc(XF_CACHE_LINE,
 				     (bytes + XF_CACHE_LINE) & ~(uint64_t)(XF_CACHE_LINE - 1));
 	pool->bufs = calloc((size_t)cfg->small_bufs + cfg->large_bufs + 1, sizeof(*pool->bufs));
-	pool->pkts = calloc((size_t)cfg->packets + 1, sizeof(*pool->pkts));
+	pool->pkts = aligned_alloc(XF_CACHE_LINE, ((size_t)cfg->packets + 1) * sizeof(*pool->pkts));
 	if (!pool->memory || !pool->bufs || !pool->pkts) {
 		xf_pool_free(pool);
 		return NULL;
@@ -40,6 +45,7 @@ struct xf_pool *xf_pool_new(const struct xf_pool_config *cfg)
 	carve(pool, &pool->free_large, pool->bufs + cfg->small_bufs, cfg->large_bufs, XF_POOL_LARGE,
 	      mem);
 	for (uint32_t i = 0; i < cfg->packets; i++) {
+		pool->pkts[i].pool = pool;
 		pool->pkts[i].next = pool->free_pkts;
 		pool->free_pkts = &pool->pkts[i];
 	}
@@ -79,6 +85,7 @@ struct xf_buf *xf_pool_get_buf(struct xf_pool *pool, uint32_t size)
 		pool->stats.large_free--;
 	buf->next = NULL;
 	buf->refs = 1;
+	buf->shared = false;
 	return buf;
 }
 
@@ -107,10 +114,13 @@ struct xf_pkt *xf_pool_get_pkt(struct xf_pool *pool)
 		return NULL;
 	pool->free_pkts = pkt->next;
 	pool->stats.packets_free--;
-	memset(pkt, 0, offsetof(struct xf_pkt, own_segs));
-	pkt->pool = pool;
+	pkt->next = NULL;
 	pkt->segs = pkt->own_segs;
+	pkt->nsegs = 0;
 	pkt->seg_cap = XF_PKT_OWN_SEGS;
+	pkt->len = 0;
+	pkt->seg_buf = NULL;
+	memset(&pkt->family, 0, offsetof(struct xf_pkt, sp) - offsetof(struct xf_pkt, family));
 	return pkt;
 }
 

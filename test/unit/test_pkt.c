@@ -179,6 +179,43 @@ static void foreign_memory_is_not_written(void **state)
 	xf_pool_free(pool);
 }
 
+/* Side by side in one buffer: each writes its own bytes and has no room around them. */
+static void split_packets_own_their_bytes(void **state)
+{
+	struct xf_pool *pool = new_pool();
+	struct xf_pkt *pkt = xf_pkt_new(pool, 300);
+	uint8_t *base = xf_pkt_append(pkt, 300);
+	struct xf_pkt *front;
+	struct xf_pkt *slice;
+
+	(void)state;
+	memset(base, 7, 300);
+	pkt->mark = 5;
+	assert_null(xf_pkt_split_front(pkt, 0));
+	assert_null(xf_pkt_split_front(pkt, 300));
+	front = xf_pkt_split_front(pkt, 100);
+	assert_non_null(front);
+	assert_int_equal(front->len, 100);
+	assert_int_equal(front->mark, 5);
+	assert_int_equal(pkt->len, 200);
+	assert_ptr_equal(xf_pkt_writable(front, 99, 1), base + 99);
+	assert_ptr_equal(xf_pkt_writable(pkt, 0, 1), base + 100);
+	*xf_pkt_append(front, 1) = 1; /* not over the first byte of the other */
+	assert_int_equal(base[100], 7);
+	*xf_pkt_prepend(pkt, 1) = 1;
+	assert_int_equal(base[99], 7);
+	slice = xf_pkt_slice(pkt, 1, 10);
+	assert_false(xf_pkt_is_own(pkt, 1, 200));
+	assert_false(xf_pkt_is_own(slice, 0, 10));
+	xf_pkt_free(slice);
+	assert_false(xf_pkt_is_own(pkt, 1, 200)); /* two references: who knows whose */
+	xf_pkt_free(front);
+	assert_true(xf_pkt_is_own(pkt, 1, 200));
+	xf_pkt_free(pkt);
+	assert_pool_full(pool);
+	xf_pool_free(pool);
+}
+
 static void empty_pool_changes_nothing(void **state)
 {
 	const struct xf_pool_config cfg = { .packets = 2, .small_bufs = 1 };
@@ -230,6 +267,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_operations),
 		cmocka_unit_test(foreign_memory_is_not_written),
+		cmocka_unit_test(split_packets_own_their_bytes),
 		cmocka_unit_test(empty_pool_changes_nothing),
 		cmocka_unit_test(join_and_linearize),
 	};
