@@ -12,6 +12,7 @@
 #include <xf/heap.h>
 #include <xf/rcu.h>
 #include <xf/sad.h>
+#include <xf/turn.h>
 
 #include "table.h"
 
@@ -77,7 +78,7 @@ struct xf_sa {
 	_Atomic uint64_t drops[XF_DROP_MAX];
 
 	/* Under replay_lock. */
-	_Alignas(XF_CACHE_LINE) atomic_flag replay_lock;
+	_Alignas(XF_CACHE_LINE) struct xf_spin replay_lock;
 	struct xf_replay *replay;
 
 	/* Control thread. */

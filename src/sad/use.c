@@ -6,12 +6,6 @@
  */
 #include "sa.h"
 
-#if defined(__x86_64__) || defined(__i386__)
-#define RELAX() __builtin_ia32_pause()
-#else
-#define RELAX() ((void)0)
-#endif
-
 /* The last number that may be handed out; counted in 64 bits also where the wire has 32. */
 static uint64_t last_usable_seq(const struct xf_sa_config *cfg)
 {
@@ -112,18 +106,6 @@ void xf_sa_count(struct xf_sa *sa, uint32_t bytes, uint64_t now_ns)
 	atomic_store_explicit(&sa->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
 }
 
-/* Held for a few words of the window, and never over a wait. */
-static void lock(struct xf_sa *sa)
-{
-	while (atomic_flag_test_and_set_explicit(&sa->replay_lock, memory_order_acquire))
-		RELAX();
-}
-
-static void unlock(struct xf_sa *sa)
-{
-	atomic_flag_clear_explicit(&sa->replay_lock, memory_order_release);
-}
-
 /* As struct xfrm_stats has it: a zero is neither late nor seen. */
 static void count_refused(struct xf_sa *sa, uint64_t seq)
 {
@@ -156,11 +138,11 @@ enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq)
 {
 	enum xf_drop drop;
 
-	lock(sa);
+	xf_spin_lock(&sa->replay_lock);
 	drop = xf_replay_commit(sa->replay, seq);
 	if (drop != XF_PASS)
 		count_refused(sa, seq);
-	unlock(sa);
+	xf_spin_unlock(&sa->replay_lock);
 	return drop;
 }
 
@@ -172,7 +154,7 @@ void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out)
 	out->seq_out = atomic_load_explicit(&sa->seq_out, memory_order_relaxed);
 	if (!(cfg->flags & XF_SA_ESN))
 		out->seq_out = (uint32_t)out->seq_out;
-	lock(sa);
+	xf_spin_lock(&sa->replay_lock);
 	out->seq_in = sa->replay->top;
 	if (cfg->replay_esn_attr) {
 		out->nwords = (sa->replay->window + 31) / 32;
@@ -180,16 +162,16 @@ void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out)
 	} else {
 		out->bitmap = xf_replay_store32(sa->replay);
 	}
-	unlock(sa);
+	xf_spin_unlock(&sa->replay_lock);
 }
 
 void xf_sa_set_replay_state(struct xf_sa *sa, const struct xf_sa_replay_state *state)
 {
 	atomic_store_explicit(&sa->seq_out, state->seq_out, memory_order_relaxed);
-	lock(sa);
+	xf_spin_lock(&sa->replay_lock);
 	if (xf_sa_cfg(sa)->replay_esn_attr)
 		xf_replay_load(sa->replay, state->seq_in, state->bmp, state->nwords);
 	else
 		xf_replay_load32(sa->replay, (uint32_t)state->seq_in, state->bitmap);
-	unlock(sa);
+	xf_spin_unlock(&sa->replay_lock);
 }
