@@ -69,6 +69,12 @@ uint16_t xf_csum_fold(uint64_t sum);
 /* Add @len bytes at @data to @sum; @data starts at an even offset of what is summed. */
 uint64_t xf_csum_add(uint64_t sum, const void *data, uint32_t len);
 
+/* The same while the bytes are copied to @dst. */
+uint64_t xf_csum_copy(uint64_t sum, void *dst, const void *src, uint32_t len);
+
+/* @sum of bytes that start at an odd offset of what is summed. */
+uint64_t xf_csum_swap(uint64_t sum);
+
 /* Sum of the pseudo header of RFC 768 / RFC 8200 s8.1. */
 uint64_t xf_csum_pseudo(const union xf_addr *saddr, const union xf_addr *daddr, uint16_t family,
 			uint8_t proto, uint32_t len);
