@@ -5,11 +5,11 @@
  * one's headers, then the payloads, in place; nothing is copied. A super-packet that is cut again
  * gives back the packets it was made of, byte for byte: packets are joined only where the kernel's
  * GRO would (inet_gro_receive(), tcp_gro_receive(), udp_gro_receive()) and where nothing would be
- * lost: same addresses, ports, DSCP, ECN, TTL, DF, IP id counting up (or fixed with DF), flow
- * label, TCP acknowledgement, window, options and reserved bits, a valid checksum; no fragment, no
- * IPv4 option, no extension header, no CWR, URG, SYN, RST; every packet but the last of one size,
- * none larger. PSH and FIN end a super-packet; so does any packet of the flow that cannot join it,
- * and that comes out behind it. Packets of one flow leave in the order in which they came.
+ * lost: same addresses, ports, DSCP, ECN, TTL, DF, IP id counting up, flow label, TCP
+ * acknowledgement, window, options and reserved bits, valid checksums; no fragment, no IPv4 option,
+ * no extension header, no URG, SYN, RST, CWR on the first only; every packet but the last of one
+ * size, none larger. PSH and FIN end a super-packet; so does any packet of the flow that cannot
+ * join it, and that comes out behind it. Packets of one flow leave in the order in which they came.
  *
  * Threads: a struct xf_gro belongs to one thread. Lengths are bytes.
  */
@@ -30,8 +30,10 @@ struct xf_gro_stats {
 	uint64_t joined; /* packets that left inside of them */
 };
 
-/* NULL: no memory. */
-struct xf_gro *xf_gro_new(void);
+enum xf_gro_what { XF_GRO_TCP = 1, XF_GRO_UDP = 2 };
+
+/* @what is joined: bits of enum xf_gro_what. NULL: no memory. */
+struct xf_gro *xf_gro_new(uint8_t what);
 void xf_gro_free(struct xf_gro *gro); /* flush first: packets that it still holds are freed */
 
 /*

@@ -22,6 +22,9 @@
 extern "C" {
 #endif
 
+/* A packet's payload may stand in so many segments and is copied and summed in one pass. */
+#define XF_GSO_SEGS 16
+
 /* A super-packet on its way through xf_gso_next(). Opaque: kept by value, without pointers into
  * itself; it borrows the packet, which must not change meanwhile. */
 struct xf_gso_cut {
@@ -31,7 +34,10 @@ struct xf_gso_cut {
 	uint32_t off; /* of the payload that comes next */
 	uint32_t count; /* packets in all */
 	uint32_t left; /* packets still to come */
-	uint64_t fixed_sum; /* of what does not change from one packet to the next */
+	uint64_t ip_sum; /* of what does not change from one packet to the next: IPv4 header */
+	uint64_t fixed_sum; /* TCP or UDP header and pseudo header */
+	uint32_t seq; /* of the first packet */
+	uint8_t flags;
 	uint8_t hdr[256]; /* template, in one piece */
 };
 

@@ -112,6 +112,12 @@ struct xf_pkt *xf_pkt_slice(const struct xf_pkt *pkt, uint32_t off, uint32_t len
  */
 struct xf_pkt *xf_pkt_split_front(struct xf_pkt *pkt, uint32_t len);
 
+/* What is known of @from beside its bytes is known of @to, but for sp[]. */
+void xf_pkt_copy_metadata(struct xf_pkt *to, const struct xf_pkt *from);
+
+/* Room for @more segments: a join of so many cannot fail. 0 or -ENOBUFS. */
+int xf_pkt_reserve(struct xf_pkt *pkt, uint32_t more);
+
 /* Move all segments of @tail behind those of @pkt and free @tail. */
 int xf_pkt_join(struct xf_pkt *pkt, struct xf_pkt *tail);
 

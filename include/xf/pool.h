@@ -55,6 +55,9 @@ struct xf_pool *xf_pool_new(const struct xf_pool_config *cfg);
 /* Free @pool. Every packet must have come back. */
 void xf_pool_free(struct xf_pool *pool);
 
+/* A packet was cut from a larger one (csum_copies). */
+void xf_pool_count_csum_copy(struct xf_pool *pool);
+
 void xf_pool_get_stats(const struct xf_pool *pool, struct xf_pool_stats *out);
 
 #ifdef __cplusplus

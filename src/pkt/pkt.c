@@ -28,8 +28,7 @@ static uint32_t room_back(const struct xf_seg *seg)
 	return (uint32_t)(seg->buf->mem + seg->buf->size - (seg->data + seg->len));
 }
 
-/* Make sure that @more segments fit behind the present ones. */
-static int reserve_segs(struct xf_pkt *pkt, uint32_t more)
+int xf_pkt_reserve(struct xf_pkt *pkt, uint32_t more)
 {
 	uint32_t want = pkt->nsegs + more;
 	struct xf_buf *buf;
@@ -87,7 +86,7 @@ static int split_at(struct xf_pkt *pkt, uint32_t off)
 	i = find_seg(pkt, off, &in_seg);
 	if (in_seg == 0)
 		return (int)i;
-	err = reserve_segs(pkt, 1);
+	err = xf_pkt_reserve(pkt, 1);
 	if (err)
 		return err;
 	open_segs(pkt, i + 1, 1);
@@ -106,7 +105,7 @@ static uint8_t *new_seg(struct xf_pkt *pkt, uint32_t at, uint32_t len)
 	struct xf_buf *buf;
 	struct xf_seg *seg;
 
-	if (reserve_segs(pkt, 1) < 0)
+	if (xf_pkt_reserve(pkt, 1) < 0)
 		return NULL;
 	buf = xf_pool_get_buf(pkt->pool, XF_PKT_HEADROOM + len + XF_PKT_TAILROOM);
 	if (!buf)
@@ -165,7 +164,7 @@ void xf_pkt_free(struct xf_pkt *pkt)
 	xf_pool_put_pkt(pkt);
 }
 
-static void copy_metadata(struct xf_pkt *to, const struct xf_pkt *from)
+void xf_pkt_copy_metadata(struct xf_pkt *to, const struct xf_pkt *from)
 {
 	memcpy(&to->family, &from->family,
 	       offsetof(struct xf_pkt, sp) - offsetof(struct xf_pkt, family));
@@ -179,8 +178,8 @@ struct xf_pkt *xf_pkt_slice(const struct xf_pkt *pkt, uint32_t off, uint32_t len
 
 	if (!slice)
 		return NULL;
-	copy_metadata(slice, pkt);
-	if (reserve_segs(slice, pkt->nsegs) < 0) {
+	xf_pkt_copy_metadata(slice, pkt);
+	if (xf_pkt_reserve(slice, pkt->nsegs) < 0) {
 		xf_pool_put_pkt(slice);
 		return NULL;
 	}
@@ -209,11 +208,11 @@ struct xf_pkt *xf_pkt_split_front(struct xf_pkt *pkt, uint32_t len)
 	front = n < 0 ? NULL : xf_pool_get_pkt(pkt->pool);
 	if (!front)
 		return NULL;
-	if (reserve_segs(front, (uint32_t)n) < 0) {
+	if (xf_pkt_reserve(front, (uint32_t)n) < 0) {
 		xf_pool_put_pkt(front);
 		return NULL;
 	}
-	copy_metadata(front, pkt);
+	xf_pkt_copy_metadata(front, pkt);
 	memcpy(front->segs, pkt->segs, (uint32_t)n * sizeof(struct xf_seg));
 	front->nsegs = (uint16_t)n;
 	front->len = len;
@@ -225,7 +224,7 @@ struct xf_pkt *xf_pkt_split_front(struct xf_pkt *pkt, uint32_t len)
 
 int xf_pkt_join(struct xf_pkt *pkt, struct xf_pkt *tail)
 {
-	int err = reserve_segs(pkt, tail->nsegs);
+	int err = xf_pkt_reserve(pkt, tail->nsegs);
 
 	if (err)
 		return err;

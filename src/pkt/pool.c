@@ -70,6 +70,11 @@ void xf_pool_get_stats(const struct xf_pool *pool, struct xf_pool_stats *out)
 	*out = pool->stats;
 }
 
+void xf_pool_count_csum_copy(struct xf_pool *pool)
+{
+	pool->stats.csum_copies++;
+}
+
 struct xf_buf *xf_pool_get_buf(struct xf_pool *pool, uint32_t size)
 {
 	bool small = size <= XF_POOL_SMALL && pool->free_small;
