@@ -96,6 +96,13 @@ struct xf_crypto_op {
 /* Per-thread state of a provider. */
 struct xf_crypto_ctx;
 
+/* How a provider that works on other threads tells a context's owner that complete() has something
+ * to give after it had nothing. Called from those threads: must not block. */
+struct xf_crypto_wake {
+	void (*fn)(void *arg);
+	void *arg;
+};
+
 /* A library that does the work. The table is constant; the contract stands on each field. */
 struct xf_crypto_provider {
 	const char *name;
@@ -110,8 +117,14 @@ struct xf_crypto_provider {
 	int (*key_expand)(struct xf_key *key);
 	/* Release what key_expand() took outside of key->expanded. May be NULL. */
 	void (*key_release)(struct xf_key *key);
-	/* State for one thread, or NULL: no memory. */
-	struct xf_crypto_ctx *(*ctx_new)(const struct xf_crypto_provider *provider);
+	/* May operations complete later than complete() is called? Else every complete() returns
+	 * all that submit() has taken. */
+	bool asynchronous;
+	/* State for one thread, or NULL: no memory. @wake: NULL, or what asynchronous providers
+	 * call; copied. */
+	struct xf_crypto_ctx *(*ctx_new)(const struct xf_crypto_provider *provider,
+					 const struct xf_crypto_wake *wake);
+	/* Waits until nothing works on operations of @ctx any more; those are not returned. */
 	void (*ctx_free)(struct xf_crypto_ctx *ctx);
 	/*
 	 * Take up to @n operations, whose keys are all of this provider; returns how many were
@@ -126,7 +139,15 @@ struct xf_crypto_provider {
 extern const struct xf_crypto_provider xf_provider_ipsec_mb; /* usable() false where not built */
 extern const struct xf_crypto_provider xf_provider_openssl;
 
-/* All providers of this build, ended by NULL; some may not be usable. */
+#define XF_CRYPTO_PROVIDERS_MAX 8
+
+/*
+ * Add a provider: before the first key and worker, from the thread that makes these.
+ *   -EEXIST  it is there    -ENOSPC
+ */
+int xf_crypto_register(const struct xf_crypto_provider *provider);
+
+/* All providers, ended by NULL; some may not be usable. */
 const struct xf_crypto_provider *const *xf_crypto_providers(void);
 
 /* The provider that xf_key_new() takes for @suite, or NULL. */

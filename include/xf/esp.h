@@ -27,6 +27,7 @@ extern "C" {
  */
 struct xf_esp_op {
 	struct xf_crypto_op crypto;
+	void *user; /* the caller's */
 	struct xf_sa *sa;
 	struct xf_pkt *pkt;
 	struct xf_ip_info ip; /* inbound: of the outer packet; after finish, of op->pkt */

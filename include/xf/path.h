@@ -47,6 +47,8 @@ struct xf_spd *xf_engine_spd(struct xf_engine *engine);
 struct xf_worker_config {
 	struct xf_pool_config pool;
 	uint64_t seed[2]; /* random */
+	uint8_t gro; /* enum xf_gro_what: what is joined to super-packets before delivery */
+	struct xf_crypto_wake wake; /* told by providers that work on other threads (xf/crypto.h) */
 };
 
 struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker_config *cfg);
@@ -60,13 +62,15 @@ struct xf_path_result {
 	struct xf_pktq wire;
 	/* Captured, but no policy wants them: to be sent on their way unchanged. */
 	struct xf_pktq clear;
-	/* Inner packets for this host or to forward: into the TUN. */
+	/* Inner packets for this host or to forward: into the TUN. Super-packets, too, where the
+	 * worker joins packets. */
 	struct xf_pktq deliver;
 	/* ICMP messages without IP header, to pkt->reply_to. */
 	struct xf_pktq reply;
 };
 
-/* Captured packets, whole IP packets, on their way out (local and forwarded). */
+/* Captured packets, whole IP packets or super-packets (struct xf_pkt.gso_type), on their way out
+ * (local and forwarded). */
 void xf_path_out(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
 		 struct xf_path_result *res);
 
@@ -76,6 +80,18 @@ void xf_path_out(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
  */
 void xf_path_in(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
 		struct xf_path_result *res);
+
+/*
+ * Providers may complete later: then packets wait in the worker, in their order, and come out
+ * here. Call it when the worker's wake was told, and after each batch while xf_path_waiting().
+ */
+void xf_path_poll(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);
+
+/* Does anything wait for a provider? */
+bool xf_path_waiting(const struct xf_worker *worker);
+
+/* So much waits that new packets may be dropped: poll before more is read. */
+bool xf_path_busy(const struct xf_worker *worker);
 
 /* Time passes: fragments are given up. Returns the next deadline or UINT64_MAX. */
 uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns);
@@ -89,6 +105,9 @@ struct xf_engine_stats {
 	uint64_t clear_packets;
 	uint64_t lin_copies;
 	uint64_t payload_bytes_copied;
+	uint64_t csum_copies; /* packets cut from super-packets, their payload copied and summed */
+	uint64_t gro_supers; /* delivered, and the packets joined in them */
+	uint64_t gro_joined;
 };
 void xf_engine_get_stats(struct xf_engine *engine, struct xf_engine_stats *out);
 

@@ -156,12 +156,14 @@ static bool init_managers(struct imb_jobs *jobs)
 	return jobs->few;
 }
 
-static struct xf_crypto_ctx *imb_ctx_new(const struct xf_crypto_provider *provider)
+static struct xf_crypto_ctx *imb_ctx_new(const struct xf_crypto_provider *provider,
+					 const struct xf_crypto_wake *wake)
 {
 	struct xf_crypto_ctx *ctx = calloc(1, sizeof(*ctx));
 	const IMB_MGR *mgr;
 
 	(void)provider;
+	(void)wake;
 	if (!ctx)
 		return NULL;
 	ctx->ossl = xf_ossl_new();

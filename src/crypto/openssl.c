@@ -430,11 +430,13 @@ static void ossl_ctx_free(struct xf_crypto_ctx *ctx)
 	free(ctx);
 }
 
-static struct xf_crypto_ctx *ossl_ctx_new(const struct xf_crypto_provider *provider)
+static struct xf_crypto_ctx *ossl_ctx_new(const struct xf_crypto_provider *provider,
+					  const struct xf_crypto_wake *wake)
 {
 	struct xf_crypto_ctx *ctx = calloc(1, sizeof(*ctx));
 
 	(void)provider;
+	(void)wake;
 	if (!ctx)
 		return NULL;
 	ctx->ossl = xf_ossl_new();

@@ -1,11 +1,28 @@
+#include <errno.h>
+
 #include <xf/crypto.h>
 
-/* Order does not matter, preference decides. A provider that was not built is here all the same. */
-static const struct xf_crypto_provider *const providers[] = {
+/*
+ * Order does not matter, preference decides. A provider that was not built is here all the same.
+ * What is registered comes behind; the last place stays empty, it ends the table.
+ */
+static const struct xf_crypto_provider *providers[XF_CRYPTO_PROVIDERS_MAX + 1] = {
 	&xf_provider_ipsec_mb,
 	&xf_provider_openssl,
-	NULL,
 };
+
+int xf_crypto_register(const struct xf_crypto_provider *provider)
+{
+	for (unsigned i = 0; i < XF_CRYPTO_PROVIDERS_MAX; i++) {
+		if (providers[i] == provider)
+			return -EEXIST;
+		if (!providers[i]) {
+			providers[i] = provider;
+			return 0;
+		}
+	}
+	return -ENOSPC;
+}
 
 const struct xf_crypto_provider *const *xf_crypto_providers(void)
 {

@@ -45,14 +45,14 @@ struct xf_spd *xf_engine_spd(struct xf_engine *engine)
 	return engine->spd;
 }
 
-static bool open_crypto(struct xf_worker *worker)
+static bool open_crypto(struct xf_worker *worker, const struct xf_crypto_wake *wake)
 {
 	const struct xf_crypto_provider *const *p = xf_crypto_providers();
 
-	for (unsigned i = 0; p[i] && i < XF_PROVIDERS_MAX; i++) {
+	for (unsigned i = 0; p[i] && i < XF_CRYPTO_PROVIDERS_MAX; i++) {
 		if (!p[i]->usable())
 			continue;
-		worker->crypto[i] = p[i]->ctx_new(p[i]);
+		worker->crypto[i] = p[i]->ctx_new(p[i], wake);
 		if (!worker->crypto[i])
 			return false;
 	}
@@ -76,6 +76,20 @@ static bool open_frags(struct xf_worker *worker, const struct xf_worker_config *
 	return worker->frags_out && worker->frags_in && worker->frags_inner;
 }
 
+static bool open_flights(struct xf_worker *worker)
+{
+	worker->flights = aligned_alloc(
+		XF_CACHE_LINE, xf_align_up(XF_FLIGHTS * sizeof(*worker->flights), XF_CACHE_LINE));
+	if (!worker->flights)
+		return false;
+	memset(worker->flights, 0, XF_FLIGHTS * sizeof(*worker->flights));
+	for (unsigned i = 0; i < XF_FLIGHTS; i++) {
+		worker->flights[i].worker = worker;
+		xf_flight_put(&worker->flights[i]);
+	}
+	return true;
+}
+
 struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker_config *cfg)
 {
 	struct xf_worker *worker =
@@ -89,7 +103,10 @@ struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker
 	worker->pool = xf_pool_new(&cfg->pool);
 	worker->next = engine->workers;
 	engine->workers = worker;
-	if (!worker->pool || !open_crypto(worker) || !open_frags(worker, cfg)) {
+	if (cfg->gro)
+		worker->gro = xf_gro_new(cfg->gro);
+	if (!worker->pool || (cfg->gro && !worker->gro) || !open_flights(worker) ||
+	    !open_crypto(worker, &cfg->wake) || !open_frags(worker, cfg)) {
 		xf_worker_free(worker);
 		return NULL;
 	}
@@ -107,6 +124,9 @@ static void add_counters(const struct xf_path_counters *count, struct xf_engine_
 	out->clear_packets += count->clear_packets;
 	out->lin_copies += count->lin_copies;
 	out->payload_bytes_copied += count->payload_bytes_copied;
+	out->csum_copies += count->csum_copies;
+	out->gro_supers += count->gro_supers;
+	out->gro_joined += count->gro_joined;
 }
 
 static void unlink_worker(struct xf_worker *worker)
@@ -132,9 +152,15 @@ void xf_worker_free(struct xf_worker *worker)
 		xf_frag_free(worker->frags_in);
 	if (worker->frags_inner)
 		xf_frag_free(worker->frags_inner);
-	for (unsigned i = 0; p[i] && i < XF_PROVIDERS_MAX; i++)
+	/* Providers wait for what they have; then nobody else touches the packets. */
+	for (unsigned i = 0; p[i] && i < XF_CRYPTO_PROVIDERS_MAX; i++)
 		if (worker->crypto[i])
 			p[i]->ctx_free(worker->crypto[i]);
+	xf_way_abandon(&worker->out);
+	xf_way_abandon(&worker->in);
+	if (worker->gro)
+		xf_gro_free(worker->gro);
+	free(worker->flights);
 	xf_pool_free(worker->pool);
 	free(worker);
 }
@@ -165,14 +191,6 @@ void xf_worker_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop r
 	xf_path_drop(worker, pkt, reason, NULL);
 }
 
-void xf_slot_load(struct xf_slot *s, struct xf_pkt *pkt)
-{
-	s->pkt = pkt;
-	s->policy = NULL;
-	s->bundle[0] = NULL;
-	s->depth = 0;
-}
-
 void xf_path_end(struct xf_worker *worker)
 {
 	const struct xf_env *env = &worker->engine->env;
@@ -182,6 +200,7 @@ void xf_path_end(struct xf_worker *worker)
 	atomic_store_explicit(&worker->count.lin_copies, stats.lin_copies, memory_order_relaxed);
 	atomic_store_explicit(&worker->count.payload_bytes_copied, stats.payload_bytes_copied,
 			      memory_order_relaxed);
+	atomic_store_explicit(&worker->count.csum_copies, stats.csum_copies, memory_order_relaxed);
 	if (xf_sad_pending(worker->engine->sad))
 		env->attention(env->arg);
 }
@@ -191,42 +210,6 @@ void xf_slot_drop(struct xf_worker *worker, struct xf_slot *s, enum xf_drop reas
 {
 	xf_path_drop(worker, s->pkt, reason, sa);
 	s->pkt = NULL;
-}
-
-static void crypto_of(struct xf_crypto_ctx *ctx, const struct xf_crypto_provider *provider,
-		      struct xf_crypto_op **ops, unsigned n)
-{
-	struct xf_crypto_op *done[XF_BATCH];
-	unsigned taken = 0;
-	unsigned finished = 0;
-
-	while (finished < n) {
-		unsigned now = provider->submit(ctx, ops + taken, n - taken);
-
-		taken += now;
-		finished += provider->complete(ctx, done, XF_BATCH);
-		/* Nothing in flight and nothing taken: the provider refuses the rest. */
-		if (now == 0 && finished == taken)
-			break;
-	}
-	for (; taken < n; taken++)
-		ops[taken]->status = XF_CRYPTO_ERROR;
-}
-
-void xf_path_crypto(struct xf_worker *worker, struct xf_esp_op **ops, unsigned n)
-{
-	const struct xf_crypto_provider *const *p = xf_crypto_providers();
-
-	for (unsigned i = 0; p[i] && i < XF_PROVIDERS_MAX && n > 0; i++) {
-		struct xf_crypto_op *mine[XF_BATCH];
-		unsigned count = 0;
-
-		for (unsigned k = 0; k < n; k++)
-			if (ops[k]->crypto.key->provider == p[i])
-				mine[count++] = &ops[k]->crypto;
-		if (count)
-			crypto_of(worker->crypto[i], p[i], mine, count);
-	}
 }
 
 void xf_path_reassemble(struct xf_worker *worker, struct xf_frag_table *table, struct xf_slot *s,
@@ -257,6 +240,28 @@ static uint64_t expire_frags(struct xf_worker *worker, struct xf_frag_table *tab
 	while ((lost = xf_pktq_pop(&dropped)))
 		xf_path_drop(worker, lost, XF_DROP_FRAG_TIMEOUT, NULL);
 	return next;
+}
+
+void xf_path_poll(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res)
+{
+	if (!worker->out.first && !worker->in.first)
+		return;
+	xf_read_begin();
+	xf_crypto_collect(worker);
+	xf_path_out_resume(worker, now_ns, res);
+	xf_path_in_resume(worker, now_ns, res);
+	xf_read_end();
+	xf_path_end(worker);
+}
+
+bool xf_path_busy(const struct xf_worker *worker)
+{
+	return worker->nfree < XF_FLIGHTS / 2;
+}
+
+bool xf_path_waiting(const struct xf_worker *worker)
+{
+	return worker->out.first || worker->in.first;
 }
 
 uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns)

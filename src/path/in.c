@@ -8,51 +8,53 @@ struct in {
 	struct xf_worker *worker;
 	struct xf_path_result *res;
 	uint64_t now_ns;
-	unsigned n;
 };
 
-/* What the slot holds while it is on its way in. */
-struct esp_place {
-	bool esp; /* there is an ESP header to work on */
-	uint32_t spi;
-	uint32_t udp_len; /* 8 when it stands behind a UDP header */
-};
+/* What @s has behind its IP header, as bytes at @off. */
+static enum xf_drop classify_udp(const struct xf_slot *s, uint32_t off, const uint8_t *payload)
+{
+	switch (xf_udp_classify(payload, s->pkt->len - off)) {
+	case XF_UDP_KEEPALIVE:
+		return XF_DROP_IN_KEEPALIVE;
+	case XF_UDP_IKE:
+		return XF_DROP_IN_IKE;
+	case XF_UDP_SHORT:
+		return XF_DROP_IN_HDR;
+	case XF_UDP_ESP:
+		break;
+	}
+	return XF_PASS;
+}
 
-static enum xf_drop find_esp(const struct xf_slot *s, struct esp_place *place)
+static enum xf_drop find_esp(struct xf_slot *s)
 {
 	uint8_t scratch[XF_ESP_HDR_LEN];
 	uint32_t off = s->ip.l4_off;
 	const uint8_t *esp;
 
-	if (s->ip.proto == XF_IPPROTO_UDP && s->pkt->encap_dport) {
-		off += XF_UDP_HDR_LEN;
-		place->udp_len = XF_UDP_HDR_LEN;
-	} else if (s->ip.proto != XF_IPPROTO_ESP) {
+	s->udp_len = 0;
+	if (s->ip.proto == XF_IPPROTO_UDP && s->pkt->encap_dport)
+		s->udp_len = XF_UDP_HDR_LEN;
+	else if (s->ip.proto != XF_IPPROTO_ESP)
 		return XF_DROP_IN_HDR;
-	}
+	off += s->udp_len;
 	if (off > s->pkt->len)
 		return XF_DROP_IN_HDR;
 	esp = xf_pkt_peek(s->pkt, off, xf_min_u32(sizeof(scratch), s->pkt->len - off), scratch);
-	if (place->udp_len) {
-		switch (xf_udp_classify(esp, s->pkt->len - off)) {
-		case XF_UDP_KEEPALIVE:
-			return XF_DROP_IN_KEEPALIVE;
-		case XF_UDP_IKE:
-			return XF_DROP_IN_IKE;
-		case XF_UDP_SHORT:
-			return XF_DROP_IN_HDR;
-		case XF_UDP_ESP:
-			break;
-		}
+	if (s->udp_len) {
+		enum xf_drop err = classify_udp(s, off, esp);
+
+		if (err != XF_PASS)
+			return err;
 	}
 	if (s->pkt->len - off < XF_ESP_HDR_LEN)
 		return XF_DROP_IN_HDR;
-	place->spi = xf_get_be32(esp);
-	place->esp = true;
+	s->spi = xf_get_be32(esp);
+	s->esp = true;
 	return XF_PASS;
 }
 
-static void parse_outer(struct in *in, struct xf_slot *s, struct esp_place *place)
+static void parse_outer(struct in *in, struct xf_slot *s)
 {
 	enum xf_drop err;
 
@@ -70,13 +72,13 @@ static void parse_outer(struct in *in, struct xf_slot *s, struct esp_place *plac
 		xf_path_icmp(in->worker, s, in->now_ns);
 		return;
 	}
-	err = find_esp(s, place);
+	err = find_esp(s);
 	if (err != XF_PASS)
 		xf_slot_drop(in->worker, s, err, NULL);
 }
 
-/* Find the SAs of all slots with an ESP header, in one batch; the others keep NULL. */
-static void find_sas(struct in *in, const struct esp_place *places)
+/* Find the SAs of all slots with an ESP header, in one batch; the others keep none. */
+static void find_sas(struct in *in, struct xf_flight *f)
 {
 	struct xf_sa_id ids[XF_BATCH];
 	uint32_t marks[XF_BATCH];
@@ -84,87 +86,94 @@ static void find_sas(struct in *in, const struct esp_place *places)
 	uint8_t index[XF_BATCH];
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < in->n; i++) {
-		const struct xf_slot *s = &in->worker->slots[i];
+	for (unsigned i = 0; i < f->n; i++) {
+		struct xf_slot *s = &f->slots[i];
 
-		in->worker->slots[i].bundle[0] = NULL;
-		if (!s->pkt || !places[i].esp)
+		s->depth = 0;
+		if (!s->pkt || !s->esp)
 			continue;
 		ids[n] = (struct xf_sa_id){ .daddr = s->ip.daddr,
-					    .spi = places[i].spi,
+					    .spi = s->spi,
 					    .proto = XF_IPPROTO_ESP,
 					    .family = s->ip.family };
 		marks[n] = s->pkt->mark;
 		index[n++] = (uint8_t)i;
 	}
-	xf_sad_find_in_batch(in->worker->engine->sad, ids, marks, n, sas);
-	for (unsigned i = 0; i < n; i++)
-		in->worker->slots[index[i]].bundle[0] = sas[i];
+	if (n > 0)
+		xf_sad_find_in_batch(in->worker->engine->sad, ids, marks, n, sas);
+	for (unsigned i = 0; i < n; i++) {
+		struct xf_slot *s = &f->slots[index[i]];
+
+		s->bundle[0] = sas[i];
+		s->depth = sas[i] ? 1 : 0;
+	}
 }
 
-static enum xf_drop prepare(struct in *in, struct xf_slot *s, const struct esp_place *place,
-			    struct xf_esp_op *op)
+static enum xf_drop prepare(struct in *in, struct xf_slot *s, struct xf_esp_op *op)
 {
-	if (!s->bundle[0])
+	if (s->depth == 0)
 		return XF_DROP_IN_NO_STATES;
 	if (s->pkt->sp_len == XF_MAX_DEPTH)
 		return XF_DROP_IN_BUFFER;
-	return xf_esp_in_prepare(s->bundle[0], s->pkt, &s->ip, place->udp_len, in->now_ns, op);
+	return xf_esp_in_prepare(s->bundle[0], s->pkt, &s->ip, s->udp_len, in->now_ns, op);
 }
 
 /* After decapsulation @s->ip is the inner packet's parse: is that ESP for this host again? */
-static void look_inside(struct in *in, struct xf_slot *s, struct esp_place *place)
+static void look_inside(struct in *in, struct xf_slot *s)
 {
 	const struct xf_env *env = &in->worker->engine->env;
 
-	*place = (struct esp_place){ .esp = false };
+	s->esp = false;
 	s->pkt->encap_sport = 0;
 	s->pkt->encap_dport = 0;
 	if (s->ip.proto == XF_IPPROTO_ESP && !s->ip.is_frag &&
 	    env->is_local(env->arg, &s->ip.daddr, s->ip.family)) {
-		enum xf_drop err = find_esp(s, place);
+		enum xf_drop err = find_esp(s);
 
 		if (err != XF_PASS)
 			xf_slot_drop(in->worker, s, err, s->bundle[0]);
 	}
 }
 
-/* One level of ESP off every slot that has one. Returns how many had. */
-static unsigned unwrap(struct in *in, struct esp_place *places)
-{
-	struct xf_worker *w = in->worker;
-	struct xf_esp_op *ops[XF_BATCH];
-	unsigned n = 0;
+/* --- A flight: one level of ESP off every slot that has one (struct xf_way_ops) --- */
 
-	find_sas(in, places);
-	for (unsigned i = 0; i < in->n; i++) {
-		struct xf_slot *s = &w->slots[i];
+static void begin(void *arg, struct xf_flight *f)
+{
+	struct in *in = arg;
+
+	find_sas(in, f);
+	for (unsigned i = 0; i < f->n; i++) {
+		struct xf_slot *s = &f->slots[i];
 		enum xf_drop err;
 
-		if (!s->pkt || !places[i].esp)
+		if (!s->pkt || !s->esp)
 			continue;
-		err = prepare(in, s, &places[i], &w->ops[i]);
+		err = prepare(in, s, &f->ops[i]);
 		if (err != XF_PASS)
-			xf_slot_drop(w, s, err, s->bundle[0]);
+			xf_slot_drop(in->worker, s, err, s->depth ? s->bundle[0] : NULL);
 		else
-			ops[n++] = &w->ops[i];
+			f->round_ops[f->nops++] = &f->ops[i];
 	}
-	xf_path_crypto(w, ops, n);
-	for (unsigned i = 0; i < n; i++) {
-		unsigned k = (unsigned)(ops[i] - w->ops);
-		struct xf_slot *s = &w->slots[k];
-		enum xf_drop err = xf_esp_in_finish(ops[i], in->now_ns);
+}
 
-		s->pkt = ops[i]->pkt;
+static void finish(void *arg, struct xf_flight *f)
+{
+	struct in *in = arg;
+
+	for (unsigned i = 0; i < f->nops; i++) {
+		struct xf_esp_op *op = f->round_ops[i];
+		struct xf_slot *s = &f->slots[op - f->ops];
+		enum xf_drop err = xf_esp_in_finish(op, in->now_ns);
+
+		s->pkt = op->pkt;
 		if (err != XF_PASS) {
-			xf_slot_drop(w, s, err, s->bundle[0]);
+			xf_slot_drop(in->worker, s, err, s->bundle[0]);
 			continue;
 		}
 		s->pkt->sp[s->pkt->sp_len++] = s->bundle[0];
-		s->ip = ops[i]->ip;
-		look_inside(in, s, &places[k]);
+		s->ip = op->ip;
+		look_inside(in, s);
 	}
-	return n;
 }
 
 /*
@@ -189,7 +198,7 @@ static uint64_t realm_of(const struct xf_pkt *pkt)
  * A fragment from inside a tunnel is put together first where a policy could want ports. The
  * whole datagram has the SAs of the fragment that came last: no fragment that waits keeps any.
  */
-static void make_whole(struct in *in, struct xf_slot *s)
+static void make_whole(struct in *in, struct xf_slot *s, struct xf_flow *flow)
 {
 	struct xf_pkt *last = s->pkt;
 	struct xf_sa *sp[XF_MAX_DEPTH];
@@ -203,57 +212,92 @@ static void make_whole(struct in *in, struct xf_slot *s)
 		return;
 	memcpy(s->pkt->sp, sp, sizeof(sp));
 	s->pkt->sp_len = sp_len;
-	xf_ip_flow(s->pkt, &s->ip, false, &s->flow);
+	xf_ip_flow(s->pkt, &s->ip, false, flow);
+}
+
+/* Of policies, which direction is asked about @s? */
+static enum xf_policy_dir direction(const struct in *in, const struct xf_slot *s)
+{
+	const struct xf_env *env = &in->worker->engine->env;
+
+	return env->is_local(env->arg, &s->ip.daddr, s->ip.family) ? XF_DIR_IN : XF_DIR_FWD;
 }
 
 static void deliver(struct in *in, struct xf_slot *s)
 {
-	const struct xf_engine *engine = in->worker->engine;
-	enum xf_policy_dir dir = XF_DIR_FWD;
+	struct xf_worker *w = in->worker;
+	enum xf_policy_dir dir = direction(in, s);
+	struct xf_flow flow;
 	enum xf_drop err;
 
-	xf_ip_flow(s->pkt, &s->ip, false, &s->flow);
-	if (engine->env.is_local(engine->env.arg, &s->ip.daddr, s->ip.family))
-		dir = XF_DIR_IN;
-	if (s->ip.is_frag && xf_spd_wants_whole(engine->spd, dir, &s->flow))
-		make_whole(in, s);
+	xf_ip_flow(s->pkt, &s->ip, false, &flow);
+	if (s->ip.is_frag && xf_spd_wants_whole(w->engine->spd, dir, &flow))
+		make_whole(in, s, &flow);
 	if (!s->pkt)
 		return;
-	err = xf_path_policy_check(in->worker, s, dir, in->now_ns);
+	err = xf_path_policy_check(w, s->pkt, &flow, dir, in->now_ns);
 	if (err != XF_PASS) {
-		xf_slot_drop(in->worker, s, err, s->bundle[0]);
+		xf_slot_drop(w, s, err, s->bundle[0]);
 		return;
 	}
-	xf_count(&in->worker->count.in_packets, 1);
-	xf_count(&in->worker->count.in_bytes, s->ip.total_len);
-	xf_pktq_push(&in->res->deliver, s->pkt);
+	xf_count(&w->count.in_packets, 1);
+	xf_count(&w->count.in_bytes, s->ip.total_len);
+	if (w->gro)
+		xf_gro_push(w->gro, s->pkt, &s->ip, &in->res->deliver);
+	else
+		xf_pktq_push(&in->res->deliver, s->pkt);
 	s->pkt = NULL;
 }
 
-static void in_batch(struct in *in)
+static void emit(void *arg, struct xf_flight *f)
 {
-	struct esp_place places[XF_BATCH] = { { .esp = false } };
-
-	for (unsigned i = 0; i < in->n; i++)
-		parse_outer(in, &in->worker->slots[i], &places[i]);
-	while (unwrap(in, places) > 0)
-		;
-	for (unsigned i = 0; i < in->n; i++)
-		if (in->worker->slots[i].pkt)
-			deliver(in, &in->worker->slots[i]);
+	for (unsigned i = 0; i < f->n; i++)
+		if (f->slots[i].pkt)
+			deliver(arg, &f->slots[i]);
 }
 
-void xf_path_in(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
+static const struct xf_way_ops way_ops = { .begin = begin, .finish = finish, .emit = emit };
+
+/* Nothing is held over the end of a call: what is joined came together. */
+static void flush(struct in *in)
+{
+	struct xf_worker *w = in->worker;
+	struct xf_gro_stats stats;
+
+	if (!w->gro)
+		return;
+	xf_gro_flush(w->gro, &in->res->deliver);
+	xf_gro_get_stats(w->gro, &stats);
+	atomic_store_explicit(&w->count.gro_supers, stats.supers, memory_order_relaxed);
+	atomic_store_explicit(&w->count.gro_joined, stats.joined, memory_order_relaxed);
+}
+
+void xf_path_in(struct xf_worker *worker, struct xf_pktq *packets, uint64_t now_ns,
 		struct xf_path_result *res)
 {
-	struct in batch = { .worker = worker, .res = res, .now_ns = now_ns };
+	struct in in = { .worker = worker, .res = res, .now_ns = now_ns };
 
 	xf_read_begin();
-	while (in->count) {
-		for (batch.n = 0; batch.n < XF_BATCH && in->count; batch.n++)
-			xf_slot_load(&worker->slots[batch.n], xf_pktq_pop(in));
-		in_batch(&batch);
+	while (packets->count) {
+		struct xf_flight *f = xf_flight_get(worker);
+
+		if (!f) {
+			xf_path_drop(worker, xf_pktq_pop(packets), XF_DROP_IN_BUFFER, NULL);
+			continue;
+		}
+		while (f->n < XF_BATCH && packets->count)
+			parse_outer(&in, xf_flight_add(f, xf_pktq_pop(packets)));
+		xf_flight_go(&worker->in, f, &way_ops, &in);
 	}
+	flush(&in);
 	xf_read_end();
 	xf_path_end(worker);
+}
+
+void xf_path_in_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res)
+{
+	struct in in = { .worker = worker, .res = res, .now_ns = now_ns };
+
+	xf_way_resume(&worker->in, &way_ops, &in);
+	flush(&in);
 }

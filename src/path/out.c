@@ -1,74 +1,109 @@
 /*
- * The way out: parse, look the policy up, find the bundle of SAs, see that it fits, transform and
- * encrypt once for each SA, send. A batch goes stage by stage.
+ * The way out: parse, look the policy up, find the bundle of SAs, see that it fits, cut
+ * super-packets, transform and encrypt once for each SA, send. A batch goes stage by stage.
+ *
+ * A super-packet is parsed and looked up once; the packets that are cut from it take over what was
+ * found out about it.
  */
+#include <xf/gso.h>
+
 #include "path/worker.h"
+
+/* What to do with a packet before it is encapsulated. */
+enum fit { FITS, CUT_OUTER, CUT_INNER, REFUSE };
 
 struct out {
 	struct xf_worker *worker;
 	struct xf_path_result *res;
 	uint64_t now_ns;
-	unsigned n; /* slots in use */
+	struct xf_flight *filling; /* takes what is cut from the packets of a batch */
 };
 
-static void send_clear(struct out *o, struct xf_slot *s)
-{
-	xf_count(&o->worker->count.clear_packets, 1);
-	xf_pktq_push(&o->res->clear, s->pkt);
-	s->pkt = NULL;
-}
-
-static void parse(struct out *o, struct xf_slot *s)
+/* Local packets say so themselves where I/O knows; else their source address does. */
+static bool is_local(const struct out *o, const struct xf_slot *s)
 {
 	const struct xf_env *env = &o->worker->engine->env;
 
+	return s->pkt->local || env->is_local(env->arg, &s->ip.saddr, s->ip.family);
+}
+
+static void parse(struct out *o, struct xf_slot *s, struct xf_flow *flow)
+{
 	if (xf_ip_parse(s->pkt, false, &s->ip) < 0) {
 		xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, NULL);
 		return;
 	}
 	xf_pkt_trim_back(s->pkt, s->pkt->len - s->ip.total_len);
 	s->pkt->family = s->ip.family;
-	s->pkt->local |= env->is_local(env->arg, &s->ip.saddr, s->ip.family);
-	xf_ip_flow(s->pkt, &s->ip, false, &s->flow);
-	if (!s->ip.is_frag || !xf_spd_wants_whole(o->worker->engine->spd, XF_DIR_OUT, &s->flow))
+	xf_ip_flow(s->pkt, &s->ip, false, flow);
+	if (!s->ip.is_frag || !xf_spd_wants_whole(o->worker->engine->spd, XF_DIR_OUT, flow))
 		return;
 	xf_path_reassemble(o->worker, o->worker->frags_out, s, o->now_ns);
 	if (s->pkt)
-		xf_ip_flow(s->pkt, &s->ip, false, &s->flow);
+		xf_ip_flow(s->pkt, &s->ip, false, flow);
 }
 
-static void lookup_policies(struct out *o)
+static void parse_all(struct out *o, struct xf_flight *f)
 {
-	struct xf_flow flows[XF_BATCH];
-	struct xf_policy *policies[XF_BATCH];
-	uint8_t index[XF_BATCH];
+	struct xf_flow *flows = o->worker->flows;
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < o->n; i++) {
-		if (!o->worker->slots[i].pkt)
+	for (unsigned i = 0; i < f->n; i++) {
+		parse(o, &f->slots[i], &flows[n]);
+		if (!f->slots[i].pkt)
 			continue;
-		flows[n] = o->worker->slots[i].flow;
-		index[n++] = (uint8_t)i;
+		if (n != i)
+			f->slots[n] = f->slots[i];
+		n++;
 	}
-	xf_spd_lookup_batch(o->worker->engine->spd, XF_DIR_OUT, flows, n, policies);
-	for (unsigned i = 0; i < n; i++)
-		o->worker->slots[index[i]].policy = policies[i];
+	f->n = n;
+}
+
+/* Nobody wants it protected: it leaves as it would have left without us, but for super-packets,
+ * which no raw socket takes. */
+static void send_clear(struct out *o, struct xf_slot *s)
+{
+	struct xf_pktq *clear = &o->res->clear;
+	struct xf_gso_cut cut;
+	struct xf_pkt *pkt;
+
+	s->pkt->local = is_local(o, s);
+	if (!s->pkt->gso_type) {
+		if (xf_gso_complete_csum(s->pkt) < 0) {
+			xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, NULL);
+			return;
+		}
+		xf_count(&o->worker->count.clear_packets, 1);
+		xf_pktq_push(clear, s->pkt);
+		s->pkt = NULL;
+		return;
+	}
+	if (xf_gso_begin(&cut, s->pkt, &s->ip) < 0) {
+		xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, NULL);
+		return;
+	}
+	while ((pkt = xf_gso_next(&cut))) {
+		xf_count(&o->worker->count.clear_packets, 1);
+		xf_pktq_push(clear, pkt);
+	}
+	xf_count(&o->worker->count.drops[XF_DROP_OUT_NO_BUFFER], cut.left);
+	xf_pkt_free(s->pkt);
+	s->pkt = NULL;
 }
 
 /*
  * One SA for each template, innermost first (the kernel's xfrm_tmpl_resolve_one()): a transport
  * template goes between the addresses of the one before it. Optional templates may have none.
  */
-static enum xf_drop find_bundle(struct out *o, struct xf_slot *s)
+static enum xf_drop find_bundle(struct out *o, const struct xf_policy_config *cfg,
+				const struct xf_flow *flow, struct xf_slot *s)
 {
-	const struct xf_policy_config *cfg = xf_policy_cfg(s->policy);
-	struct xf_sad_query query = { .saddr = &s->flow.saddr,
-				      .daddr = &s->flow.daddr,
-				      .flow = &s->flow,
+	struct xf_sad_query query = { .saddr = &flow->saddr,
+				      .daddr = &flow->daddr,
+				      .flow = flow,
 				      .mark = cfg->mark.v & cfg->mark.m,
 				      .if_id = cfg->if_id };
 
-	s->depth = 0;
 	for (unsigned i = 0; i < cfg->ntmpl; i++) {
 		const struct xf_tmpl *tmpl = &cfg->tmpl[i];
 		struct xf_sad_query want = query;
@@ -93,30 +128,12 @@ static enum xf_drop find_bundle(struct out *o, struct xf_slot *s)
 	return XF_PASS;
 }
 
-static void apply_policy(struct out *o, struct xf_slot *s)
-{
-	enum xf_drop err;
-
-	if (!s->policy) {
-		send_clear(o, s);
-		return;
-	}
-	xf_policy_count(s->policy, s->pkt->len, o->now_ns);
-	err = xf_policy_cfg(s->policy)->action == XF_POLICY_BLOCK ? XF_DROP_OUT_POL_BLOCK
-								  : find_bundle(o, s);
-	if (err != XF_PASS)
-		xf_slot_drop(o->worker, s, err, NULL);
-	else if (s->depth == 0)
-		send_clear(o, s);
-	s->inner_len = s->ip.total_len;
-}
-
-static void refuse_too_big(struct out *o, struct xf_slot *s, uint32_t mtu)
+static void refuse_too_big(struct out *o, struct xf_slot *s)
 {
 	union xf_addr to;
 	struct xf_pkt *reply;
 
-	xf_icmp_too_big(s->pkt, &s->ip, mtu, &reply, &to);
+	xf_icmp_too_big(s->pkt, &s->ip, s->mtu, &reply, &to);
 	if (reply) {
 		reply->reply_to = to;
 		xf_pktq_push(&o->res->reply, reply);
@@ -125,48 +142,77 @@ static void refuse_too_big(struct out *o, struct xf_slot *s, uint32_t mtu)
 }
 
 /*
- * May the packet itself be cut before it is encapsulated? IPv6 routers must not (RFC 8200 s4.5);
- * its sender may: a local datagram, which reaches us whole, and one that came in fragments.
+ * May a packet of @len bytes be cut before it is encapsulated? IPv6 routers must not (RFC 8200
+ * s4.5); its sender may: a local datagram, which reaches us whole, and one that came in fragments.
  * Of IPv4 that is needed only where the outer datagram would be longer than IP can say.
  */
-static bool may_cut_inner(const struct xf_slot *s)
+static bool may_cut_inner(const struct out *o, const struct xf_slot *s, uint32_t len)
 {
 	if (xf_sa_cfg(s->bundle[0])->mode != XF_MODE_TUNNEL)
 		return false;
 	if (s->ip.family == XF_AF_INET)
-		return s->ip.total_len + XF_PKT_HEADROOM + XF_PKT_TAILROOM > UINT16_MAX;
+		return len + XF_PKT_HEADROOM + XF_PKT_TAILROOM > UINT16_MAX;
 	if (s->ip.frag_hdr_off || s->ip.proto == XF_IPPROTO_TCP)
 		return false;
-	return s->pkt->local || s->pkt->mtu;
+	return s->pkt->mtu || is_local(o, s);
 }
 
-enum fit { FITS, CUT_OUTER, CUT_INNER, REFUSE };
-
-/* What to do with a packet for which the bundle's MTU is @mtu, as the kernel does. */
-static enum fit see_fit(const struct xf_slot *s, uint32_t mtu)
+/* What to do with @s, whose packets have @len bytes, as the kernel does. */
+static enum fit see_fit(const struct out *o, const struct xf_slot *s, uint32_t len)
 {
-	if (s->ip.total_len <= mtu)
+	if (len <= s->mtu)
 		return FITS;
 	if (s->ip.family == XF_AF_INET && s->ip.df)
 		return REFUSE;
-	if (may_cut_inner(s))
+	if (may_cut_inner(o, s, len))
 		return CUT_INNER;
-	if (s->ip.family == XF_AF_INET || s->ip.total_len <= XF_IPV6_MIN_MTU)
+	if (s->ip.family == XF_AF_INET || len <= XF_IPV6_MIN_MTU)
 		return CUT_OUTER;
 	if (xf_sa_cfg(s->bundle[0])->mode == XF_MODE_TRANSPORT && s->ip.proto != XF_IPPROTO_TCP)
 		return CUT_OUTER;
 	return REFUSE;
 }
 
-/* Transform and encrypt with the SA of round @round; what fails is dropped. */
-static void transform(struct out *o, unsigned round)
+/* The bundle of @policy for @s and how it fits, or @s leaves the batch. */
+static void apply_policy(struct out *o, struct xf_slot *s, struct xf_policy *policy,
+			 const struct xf_flow *flow)
 {
-	struct xf_worker *w = o->worker;
-	struct xf_esp_op *ops[XF_BATCH];
-	unsigned n = 0;
+	const struct xf_policy_config *cfg;
+	enum xf_drop err;
 
-	for (unsigned i = 0; i < o->n; i++) {
-		struct xf_slot *s = &w->slots[i];
+	if (!policy) {
+		send_clear(o, s);
+		return;
+	}
+	cfg = xf_policy_cfg(policy);
+	xf_policy_count(policy, s->pkt->len, o->now_ns);
+	err = cfg->action == XF_POLICY_BLOCK ? XF_DROP_OUT_POL_BLOCK : find_bundle(o, cfg, flow, s);
+	if (err != XF_PASS) {
+		xf_slot_drop(o->worker, s, err, NULL);
+		return;
+	}
+	if (s->depth == 0) {
+		send_clear(o, s);
+		return;
+	}
+	s->mtu = xf_path_bundle_mtu(s, o->now_ns);
+	s->cut = (uint8_t)see_fit(o, s, xf_gso_packet_len(s->pkt, &s->ip));
+	s->inner_len = s->ip.total_len;
+	if (s->cut == REFUSE)
+		refuse_too_big(o, s);
+	else if (!s->pkt->gso_type && xf_gso_complete_csum(s->pkt) < 0)
+		xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, s->bundle[0]);
+}
+
+/* --- A flight: the rounds of transform and cipher (struct xf_way_ops) --- */
+
+static void begin(void *arg, struct xf_flight *f)
+{
+	struct out *o = arg;
+	unsigned round = f->round;
+
+	for (unsigned i = 0; i < f->n; i++) {
+		struct xf_slot *s = &f->slots[i];
 		enum xf_drop err = XF_PASS;
 
 		if (!s->pkt || s->depth <= round)
@@ -175,20 +221,26 @@ static void transform(struct out *o, unsigned round)
 			err = XF_DROP_OUT_ERROR;
 		if (err == XF_PASS)
 			err = xf_esp_out_prepare(s->bundle[round], s->pkt, &s->ip, o->now_ns,
-						 &w->ops[i]);
+						 &f->ops[i]);
 		if (err != XF_PASS)
-			xf_slot_drop(w, s, err, s->bundle[round]);
+			xf_slot_drop(o->worker, s, err, s->bundle[round]);
 		else
-			ops[n++] = &w->ops[i];
+			f->round_ops[f->nops++] = &f->ops[i];
 	}
-	xf_path_crypto(w, ops, n);
-	for (unsigned i = 0; i < n; i++) {
-		struct xf_slot *s = &w->slots[ops[i] - w->ops];
-		enum xf_drop err = xf_esp_out_finish(ops[i]);
+}
 
-		s->pkt = ops[i]->pkt;
+static void finish(void *arg, struct xf_flight *f)
+{
+	struct out *o = arg;
+
+	for (unsigned i = 0; i < f->nops; i++) {
+		struct xf_esp_op *op = f->round_ops[i];
+		struct xf_slot *s = &f->slots[op - f->ops];
+		enum xf_drop err = xf_esp_out_finish(op);
+
+		s->pkt = op->pkt;
 		if (err != XF_PASS)
-			xf_slot_drop(w, s, err, s->bundle[round]);
+			xf_slot_drop(o->worker, s, err, op->sa);
 	}
 }
 
@@ -214,96 +266,135 @@ static void send_wire(struct out *o, struct xf_slot *s)
 	s->pkt = NULL;
 }
 
-static void protect(struct out *o)
+static void emit(void *arg, struct xf_flight *f)
 {
-	unsigned rounds = 0;
-
-	for (unsigned i = 0; i < o->n; i++)
-		if (o->worker->slots[i].pkt && o->worker->slots[i].depth > rounds)
-			rounds = o->worker->slots[i].depth;
-	for (unsigned round = 0; round < rounds; round++)
-		transform(o, round);
-	for (unsigned i = 0; i < o->n; i++)
-		if (o->worker->slots[i].pkt)
-			send_wire(o, &o->worker->slots[i]);
+	for (unsigned i = 0; i < f->n; i++)
+		if (f->slots[i].pkt)
+			send_wire(arg, &f->slots[i]);
 }
 
-/*
- * Cut @s before encapsulation; the pieces, which have found their bundle, take their own way
- * through protect() in batches, after the present one.
- */
-static void cut_inner(struct out *o, struct xf_slot *s, uint32_t mtu, struct xf_pktq *pieces)
-{
-	enum xf_drop err;
+static const struct xf_way_ops way_ops = { .begin = begin, .finish = finish, .emit = emit };
 
-	if (s->pkt->mtu && s->pkt->mtu < mtu)
-		mtu = s->pkt->mtu;
-	err = xf_frag_cut(s->pkt, &s->ip, mtu, o->worker->ident++, pieces);
+static void go(struct out *o, struct xf_flight *f)
+{
+	xf_flight_go(&o->worker->out, f, &way_ops, o);
+}
+
+/* --- Cutting: what comes out of a packet takes over what was found out about it --- */
+
+/* @pkt, whose parse is @ip, is a part of what @whole stands for. */
+static void add_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt,
+		      const struct xf_ip_info *ip)
+{
+	struct xf_slot *s;
+
+	if (!o->filling)
+		o->filling = xf_flight_get(o->worker);
+	if (!o->filling) {
+		xf_path_drop(o->worker, pkt, XF_DROP_OUT_NO_BUFFER, whole->bundle[0]);
+		return;
+	}
+	s = xf_flight_add(o->filling, pkt);
+	memcpy(s->bundle, whole->bundle, whole->depth * sizeof(whole->bundle[0]));
+	s->depth = whole->depth;
+	s->ip = *ip;
+	s->inner_len = ip->total_len;
+	if (o->filling->n == XF_BATCH) {
+		go(o, o->filling);
+		o->filling = NULL;
+	}
+}
+
+/* The fragments of @pkt, one of the packets of @whole. */
+static void add_fragments(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt,
+			  const struct xf_ip_info *ip)
+{
+	uint32_t mtu = pkt->mtu ? xf_min_u32(pkt->mtu, whole->mtu) : whole->mtu;
+	struct xf_pktq pieces = { .count = 0 };
+	enum xf_drop err = xf_frag_cut(pkt, ip, mtu, o->worker->ident++, &pieces);
+
 	if (err != XF_PASS)
-		xf_slot_drop(o->worker, s, err, s->bundle[0]);
+		xf_path_drop(o->worker, pkt, err, whole->bundle[0]);
+	while ((pkt = xf_pktq_pop(&pieces))) {
+		struct xf_ip_info info;
+
+		if (xf_ip_parse(pkt, false, &info) < 0)
+			xf_path_drop(o->worker, pkt, XF_DROP_OUT_HDR, whole->bundle[0]);
+		else
+			add_piece(o, whole, pkt, &info);
+	}
+}
+
+static void add_packet(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt,
+		       const struct xf_ip_info *ip)
+{
+	if (whole->cut == CUT_INNER && ip->total_len > whole->mtu)
+		add_fragments(o, whole, pkt, ip);
+	else
+		add_piece(o, whole, pkt, ip);
+}
+
+/* A super-packet: all that differs from one of its packets to the next is length and id. */
+static void add_packets(struct out *o, struct xf_slot *s)
+{
+	struct xf_ip_info ip = s->ip;
+	struct xf_gso_cut cut;
+	struct xf_pkt *pkt;
+
+	if (xf_gso_begin(&cut, s->pkt, &s->ip) < 0) {
+		xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, s->bundle[0]);
+		return;
+	}
+	while ((pkt = xf_gso_next(&cut))) {
+		ip.total_len = pkt->len;
+		add_packet(o, s, pkt, &ip);
+		ip.frag_id++;
+	}
+	/* Without buffers the rest is lost, and counted. */
+	xf_count(&o->worker->count.drops[XF_DROP_OUT_NO_BUFFER], cut.left);
+	xf_pkt_free(s->pkt);
 	s->pkt = NULL;
 }
 
-/* Protect the fragments of one datagram with the bundle that its slot @whole found. */
-static void protect_pieces(struct out *o, const struct xf_slot *whole, struct xf_pktq *pieces)
+/* Must any packet of the batch be cut before it is encapsulated? */
+static bool any_to_cut(const struct xf_flight *f)
 {
-	while (pieces->count) {
-		o->n = 0;
-		while (o->n < XF_BATCH && pieces->count) {
-			struct xf_slot *s = &o->worker->slots[o->n++];
-
-			*s = *whole;
-			s->pkt = xf_pktq_pop(pieces);
-			if (xf_ip_parse(s->pkt, false, &s->ip) < 0)
-				xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, s->bundle[0]);
-			s->inner_len = s->ip.total_len;
-		}
-		protect(o);
-	}
+	for (unsigned i = 0; i < f->n; i++)
+		if (f->slots[i].pkt && (f->slots[i].pkt->gso_type || f->slots[i].cut == CUT_INNER))
+			return true;
+	return false;
 }
 
-/* Datagrams that are to be cut wait here while the rest of the batch goes; few ever do. */
-struct to_cut {
-	struct xf_slot slots[XF_BATCH];
-	struct xf_pktq pieces[XF_BATCH];
-	unsigned n;
-};
-
-static void see_all_fit(struct out *o, struct to_cut *cut)
+/* The packets of @f, in their order, to flights of their own. */
+static void cut_all(struct out *o, struct xf_flight *f)
 {
-	for (unsigned i = 0; i < o->n; i++) {
-		struct xf_slot *s = &o->worker->slots[i];
-		uint32_t mtu;
-		enum fit fit;
+	for (unsigned i = 0; i < f->n; i++) {
+		struct xf_slot *s = &f->slots[i];
 
-		if (!s->pkt)
-			continue;
-		mtu = xf_path_bundle_mtu(s, o->now_ns);
-		fit = see_fit(s, mtu);
-		if (fit == REFUSE) {
-			refuse_too_big(o, s, mtu);
-		} else if (fit == CUT_INNER) {
-			cut->pieces[cut->n] = (struct xf_pktq){ .count = 0 };
-			cut_inner(o, s, mtu, &cut->pieces[cut->n]);
-			cut->slots[cut->n++] = *s;
-		}
+		if (s->pkt && s->pkt->gso_type)
+			add_packets(o, s);
+		else if (s->pkt)
+			add_packet(o, s, s->pkt, &s->ip);
 	}
+	xf_flight_put(f);
+	if (o->filling)
+		go(o, o->filling);
+	o->filling = NULL;
 }
 
-static void out_batch(struct out *o)
+static void out_batch(struct out *o, struct xf_flight *f)
 {
-	struct to_cut cut = { .n = 0 };
+	struct xf_policy *policies[XF_BATCH];
+	struct xf_worker *w = o->worker;
 
-	for (unsigned i = 0; i < o->n; i++)
-		parse(o, &o->worker->slots[i]);
-	lookup_policies(o);
-	for (unsigned i = 0; i < o->n; i++)
-		if (o->worker->slots[i].pkt)
-			apply_policy(o, &o->worker->slots[i]);
-	see_all_fit(o, &cut);
-	protect(o);
-	for (unsigned i = 0; i < cut.n; i++)
-		protect_pieces(o, &cut.slots[i], &cut.pieces[i]);
+	parse_all(o, f);
+	xf_spd_lookup_batch(w->engine->spd, XF_DIR_OUT, w->flows, f->n, policies);
+	for (unsigned i = 0; i < f->n; i++)
+		apply_policy(o, &f->slots[i], policies[i], &w->flows[i]);
+	if (any_to_cut(f))
+		cut_all(o, f);
+	else
+		go(o, f);
 }
 
 void xf_path_out(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
@@ -313,10 +404,23 @@ void xf_path_out(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
 
 	xf_read_begin();
 	while (in->count) {
-		for (o.n = 0; o.n < XF_BATCH && in->count; o.n++)
-			xf_slot_load(&worker->slots[o.n], xf_pktq_pop(in));
-		out_batch(&o);
+		struct xf_flight *f = xf_flight_get(worker);
+
+		if (!f) {
+			xf_path_drop(worker, xf_pktq_pop(in), XF_DROP_OUT_NO_BUFFER, NULL);
+			continue;
+		}
+		while (f->n < XF_BATCH && in->count)
+			xf_flight_add(f, xf_pktq_pop(in));
+		out_batch(&o, f);
 	}
 	xf_read_end();
 	xf_path_end(worker);
+}
+
+void xf_path_out_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res)
+{
+	struct out o = { .worker = worker, .res = res, .now_ns = now_ns };
+
+	xf_way_resume(&worker->out, &way_ops, &o);
 }

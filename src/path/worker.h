@@ -1,5 +1,9 @@
 /*
- * worker.h - what the two ways of a packet share: the worker's state, counters and crypto stage.
+ * worker.h - what the two ways of a packet share: the worker's state, flights, counters.
+ *
+ * A flight is a batch of packets on its way through the cipher, once for each SA. Where every
+ * provider works at once it never leaves the call that it was made in; else it waits in its way's
+ * queue, and flights leave that queue in the order in which they came.
  *
  * Everything belongs to the worker's thread, but for the counters, which others read.
  */
@@ -10,11 +14,13 @@
 
 #include <xf/esp.h>
 #include <xf/frag.h>
+#include <xf/gro.h>
 #include <xf/icmp.h>
 #include <xf/path.h>
 #include "sad/sa.h"
 
-#define XF_PROVIDERS_MAX 8
+/* Of one worker: what a slow cipher may hold is bounded by these. */
+#define XF_FLIGHTS 24
 
 /* One writer each; relaxed loads and stores are enough for sums. */
 struct xf_path_counters {
@@ -26,30 +32,64 @@ struct xf_path_counters {
 	_Atomic uint64_t clear_packets;
 	_Atomic uint64_t lin_copies;
 	_Atomic uint64_t payload_bytes_copied;
+	_Atomic uint64_t csum_copies;
+	_Atomic uint64_t gro_supers;
+	_Atomic uint64_t gro_joined;
 };
 
 /* A packet of the batch, and what the stages found out about it. pkt NULL: it has gone. */
 struct xf_slot {
 	struct xf_pkt *pkt;
-	struct xf_ip_info ip;
-	struct xf_flow flow;
-	struct xf_policy *policy;
-	struct xf_sa *bundle[XF_MAX_DEPTH]; /* out: innermost first */
+	struct xf_sa *bundle[XF_MAX_DEPTH]; /* out: innermost first; in: the one at work */
+	uint8_t depth; /* of the bundle */
+	bool esp; /* in: there is an ESP header to work on */
+	uint8_t udp_len; /* in: 8 when it stands behind a UDP header */
+	uint8_t cut; /* out: enum fit */
+	uint32_t spi; /* in */
 	uint32_t inner_len; /* out: before the first transform */
-	uint8_t depth;
+	uint32_t mtu; /* out: the largest packet that the bundle takes whole */
+	struct xf_ip_info ip;
+};
+
+struct xf_flight {
+	struct xf_flight *next; /* of the free ones, or of its way */
+	struct xf_worker *worker;
+	unsigned n; /* slots in use */
+	unsigned round; /* transforms that were begun */
+	unsigned nops; /* operations of this round */
+	unsigned nwaiting; /* of these, not taken by a provider yet */
+	unsigned in_crypto; /* of these, not finished yet */
+	bool parked; /* it holds references to its SAs */
+	struct xf_esp_op *round_ops[XF_BATCH];
+	struct xf_esp_op *waiting[XF_BATCH];
+	struct xf_slot slots[XF_BATCH];
+	struct xf_esp_op ops[XF_BATCH]; /* each for the slot of its index */
+};
+
+/* Flights that wait for the cipher, or for one before them that does. */
+struct xf_way {
+	struct xf_flight *first;
+	struct xf_flight *last;
 };
 
 struct xf_worker {
 	struct xf_engine *engine;
 	struct xf_worker *next;
 	struct xf_pool *pool;
+	struct xf_gro *gro; /* NULL: packets are not joined */
 	struct xf_frag_table *frags_out; /* captured, inner fragments */
 	struct xf_frag_table *frags_in; /* received, outer fragments: nobody vouches for them */
 	struct xf_frag_table *frags_inner; /* decrypted */
-	struct xf_crypto_ctx *crypto[XF_PROVIDERS_MAX]; /* in the order of xf_crypto_providers() */
+	struct xf_crypto_ctx
+		*crypto[XF_CRYPTO_PROVIDERS_MAX]; /* in the order of xf_crypto_providers() */
+	uint32_t in_flight[XF_CRYPTO_PROVIDERS_MAX]; /* operations that each of them has */
 	uint32_t ident; /* of the IPv6 fragments that we make */
-	struct xf_slot slots[XF_BATCH];
-	struct xf_esp_op ops[XF_BATCH];
+	struct xf_flight *free_flights;
+	unsigned nfree;
+	struct xf_way out;
+	struct xf_way in;
+	struct xf_flow flows[XF_BATCH]; /* of the batch that is looked up */
+	struct xf_flight *flights; /* all of them */
 	struct xf_path_counters count;
 };
 
@@ -71,9 +111,6 @@ static inline void xf_count(_Atomic uint64_t *counter, uint64_t n)
 void xf_path_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop reason,
 		  struct xf_sa *sa);
 
-/* Start with @pkt in slot @s. */
-void xf_slot_load(struct xf_slot *s, struct xf_pkt *pkt);
-
 /*
  * After the packets: the pool's counters go where other threads may read them, and the control
  * thread hears of limits that were hit.
@@ -84,11 +121,38 @@ void xf_path_end(struct xf_worker *worker);
 void xf_slot_drop(struct xf_worker *worker, struct xf_slot *s, enum xf_drop reason,
 		  struct xf_sa *sa);
 
-/*
- * Have the operations of @ops done, each by its key's provider, and wait for all of them. An
- * operation that no provider took has the status XF_CRYPTO_ERROR.
- */
-void xf_path_crypto(struct xf_worker *worker, struct xf_esp_op **ops, unsigned n);
+/* flight.c */
+
+/* A flight without packets, or NULL: all are under way. */
+struct xf_flight *xf_flight_get(struct xf_worker *worker);
+void xf_flight_put(struct xf_flight *f);
+
+/* A slot for @pkt at the end of @f, which has room. */
+struct xf_slot *xf_flight_add(struct xf_flight *f, struct xf_pkt *pkt);
+
+/* What a way does with a flight; @arg is the way's own. */
+struct xf_way_ops {
+	/* Fill round_ops and nops of the next round; 0 operations: there is none. */
+	void (*begin)(void *arg, struct xf_flight *f);
+	/* The cipher is through with round_ops. */
+	void (*finish)(void *arg, struct xf_flight *f);
+	/* No round is left: packets go where they should. */
+	void (*emit)(void *arg, struct xf_flight *f);
+};
+
+/* Send @f on its way, behind those that wait; it is put when its packets have left it. */
+void xf_flight_go(struct xf_way *way, struct xf_flight *f, const struct xf_way_ops *ops, void *arg);
+
+/* Go on with those flights whose operations have come back. In a read section. */
+void xf_way_resume(struct xf_way *way, const struct xf_way_ops *ops, void *arg);
+
+/* Ask the providers for what is finished, and give them what they had no room for. */
+void xf_crypto_collect(struct xf_worker *worker);
+
+/* The worker ends: drop what is under way, which no provider has any more. */
+void xf_way_abandon(struct xf_way *way);
+
+/* engine.c */
 
 /*
  * Put @pkt's datagram together. XF_PASS: s->pkt and s->ip are the whole datagram, or s->pkt is
@@ -106,8 +170,13 @@ uint32_t xf_path_outer_mtu(struct xf_sa *sa, uint64_t now_ns);
 /* The largest packet that @s's bundle brings to its peer in one piece (pmtu.c). */
 uint32_t xf_path_bundle_mtu(const struct xf_slot *s, uint64_t now_ns);
 
-/* Does what @s came through satisfy the policies of @dir, in or fwd (policy.c)? */
-enum xf_drop xf_path_policy_check(struct xf_worker *worker, const struct xf_slot *s,
-				  enum xf_policy_dir dir, uint64_t now_ns);
+/* Does what @pkt came through satisfy the policies of @dir, in or fwd (policy.c)? */
+enum xf_drop xf_path_policy_check(struct xf_worker *worker, const struct xf_pkt *pkt,
+				  const struct xf_flow *flow, enum xf_policy_dir dir,
+				  uint64_t now_ns);
+
+/* Go on with what has come back from the cipher (out.c, in.c). In a read section. */
+void xf_path_out_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);
+void xf_path_in_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);
 
 #endif

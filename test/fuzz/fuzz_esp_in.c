@@ -56,7 +56,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argc;
 	(void)argv;
 	xf_read_register();
-	ctx = xf_provider_openssl.ctx_new(&xf_provider_openssl);
+	ctx = xf_provider_openssl.ctx_new(&xf_provider_openssl, NULL);
 	FUZZ_CHECK(ctx);
 	for (unsigned i = 0; i < NSAS; i++)
 		sas[i] = make_sa(i);

@@ -85,7 +85,7 @@ bool engine_open(struct engine *engine, const struct xf_crypto_provider *provide
 		print_message("# %s cannot run here\n", provider->name);
 		return false;
 	}
-	engine->ctx = provider->ctx_new(provider);
+	engine->ctx = provider->ctx_new(provider, NULL);
 	assert_non_null(engine->ctx);
 	return true;
 }

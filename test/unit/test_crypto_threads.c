@@ -64,7 +64,7 @@ static void run_key(struct engine *engine, unsigned suite, struct worker *worker
 
 static void *work(void *arg)
 {
-	struct engine engine = { .provider = provider, .ctx = provider->ctx_new(provider) };
+	struct engine engine = { .provider = provider, .ctx = provider->ctx_new(provider, NULL) };
 
 	if (!engine.ctx)
 		return NULL;
