@@ -56,12 +56,14 @@ static json_t *show_xfrm_stat(const struct xf_engine_stats *stats)
 
 static json_t *show_engine(const struct xf_engine_stats *stats)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "out_packets",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "out_packets",
 			 counter(stats->out_packets), "out_bytes", counter(stats->out_bytes),
 			 "in_packets", counter(stats->in_packets), "in_bytes",
 			 counter(stats->in_bytes), "clear_packets", counter(stats->clear_packets),
 			 "lin_copies", counter(stats->lin_copies), "payload_bytes_copied",
-			 counter(stats->payload_bytes_copied));
+			 counter(stats->payload_bytes_copied), "csum_copies",
+			 counter(stats->csum_copies), "gro_supers", counter(stats->gro_supers),
+			 "gro_joined", counter(stats->gro_joined));
 }
 
 static json_t *show_io(const struct xf_io_stats *stats)
@@ -70,12 +72,20 @@ static json_t *show_io(const struct xf_io_stats *stats)
 		const char *name;
 		uint64_t value;
 	} list[] = {
-		{ "tun_rx", stats->tun_rx },	     { "tun_tx", stats->tun_tx },
-		{ "raw_rx", stats->raw_rx },	     { "raw_tx", stats->raw_tx },
-		{ "udp_rx", stats->udp_rx },	     { "clear_tx", stats->clear_tx },
-		{ "reply_tx", stats->reply_tx },     { "send_errors", stats->send_errors },
-		{ "truncated", stats->truncated },   { "rx_no_buffer", stats->rx_no_buffer },
-		{ "udp_in_use", stats->udp_in_use }, { "wakeups", stats->wakeups },
+		{ "tun_rx", stats->tun_rx },
+		{ "tun_tx", stats->tun_tx },
+		{ "tun_rx_supers", stats->tun_rx_supers },
+		{ "tun_tx_supers", stats->tun_tx_supers },
+		{ "raw_rx", stats->raw_rx },
+		{ "raw_tx", stats->raw_tx },
+		{ "udp_rx", stats->udp_rx },
+		{ "clear_tx", stats->clear_tx },
+		{ "reply_tx", stats->reply_tx },
+		{ "send_errors", stats->send_errors },
+		{ "truncated", stats->truncated },
+		{ "rx_no_buffer", stats->rx_no_buffer },
+		{ "udp_in_use", stats->udp_in_use },
+		{ "wakeups", stats->wakeups },
 	};
 	json_t *o = json_object();
 

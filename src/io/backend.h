@@ -62,6 +62,14 @@ struct xf_tx {
 	struct iovec iov[XF_TX_IOVS];
 };
 
+/* The persistent device, as it was opened (tun.c). */
+struct xf_tun {
+	int fd;
+	bool marks; /* packets bring theirs (meta.h) */
+	bool supers; /* super-packets, TCP's, come and go (vnet.h) */
+	bool udp_supers; /* and UDP's */
+};
+
 struct xf_source;
 
 /* A kind of source. Back ends are added as such tables. */
@@ -102,6 +110,7 @@ enum xf_source_index {
 
 /* As struct xf_io_stats. One writer each, but for those of the control thread. */
 struct xf_io_counters {
+	_Atomic uint64_t tun_rx_supers, tun_tx_supers;
 	_Atomic uint64_t tun_rx, tun_tx, raw_rx, raw_tx, udp_rx, clear_tx, reply_tx;
 	_Atomic uint64_t send_errors, truncated, rx_no_buffer, udp_in_use, wakeups;
 };
@@ -113,7 +122,7 @@ struct xf_io {
 	struct xf_pool *pool;
 	int epoll_fd;
 	int stop_fd;
-	bool marks; /* the TUN tells marks (meta.h) */
+	struct xf_tun tun;
 
 	/* Under udp_lock from XF_SOURCE_UDP on, else constant. */
 	pthread_mutex_t udp_lock;
@@ -160,12 +169,8 @@ void xf_rx_meta(struct xf_io *io, unsigned i, struct xf_rx_meta *out);
 bool xf_rx_truncated(struct xf_io *io, unsigned i);
 void xf_rx_free(struct xf_io *io);
 
-/* tun.c: the persistent device. */
-struct xf_tun {
-	int fd;
-	bool marks; /* packets bring theirs (meta.h) */
-};
-int xf_tun_open(const char *name, struct xf_tun *out, struct xf_io_error *error);
+/* tun.c */
+int xf_tun_open(const char *name, bool offloads, struct xf_tun *out, struct xf_io_error *error);
 int xf_tun_remove(const char *name, struct xf_io_error *error);
 void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q);
 

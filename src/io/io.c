@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <xf/gro.h>
 #include <xf/rcu.h>
 
 #include "io/backend.h"
@@ -161,13 +162,8 @@ static int watch_all(struct xf_io *io, struct xf_io_error *error)
 
 static int open_all(struct xf_io *io, struct xf_io_error *error)
 {
-	struct xf_tun tun = { .fd = -1 };
-	int err = xf_tun_open(io->cfg.names.tun, &tun, error);
+	int err = xf_raw_open(io, error);
 
-	io->marks = tun.marks;
-	io->sources[XF_SOURCE_TUN] = (struct xf_source){ .backend = &xf_backend_tun, .fd = tun.fd };
-	if (!err)
-		err = xf_raw_open(io, error);
 	if (!err)
 		err = xf_tx_open(&io->tx4, XF_AF_INET, io->cfg.names.mark_bypass, error);
 	if (!err)
@@ -195,19 +191,37 @@ static struct xf_io *alloc_io(const struct xf_io_config *cfg)
 	return io;
 }
 
+/* The device first: what it takes decides what the worker joins. */
+static int open_worker(struct xf_io *io, struct xf_io_error *error)
+{
+	struct xf_worker_config *cfg = &io->cfg.worker;
+	int err = xf_tun_open(io->cfg.names.tun, !io->cfg.no_offloads, &io->tun, error);
+
+	if (err)
+		return err;
+	io->sources[XF_SOURCE_TUN] =
+		(struct xf_source){ .backend = &xf_backend_tun, .fd = io->tun.fd };
+	if (io->tun.supers)
+		cfg->gro = XF_GRO_TCP;
+	if (io->tun.udp_supers)
+		cfg->gro |= XF_GRO_UDP;
+	io->worker = xf_worker_new(io->cfg.engine, cfg);
+	if (!io->worker)
+		return xf_io_fail(error, -ENOMEM, "cannot make a worker");
+	io->pool = xf_worker_pool(io->worker);
+	return 0;
+}
+
 int xf_io_new(const struct xf_io_config *cfg, struct xf_io **out, struct xf_io_error *error)
 {
 	struct xf_io *io = alloc_io(cfg);
 	int err;
 
-	if (io)
-		io->worker = xf_worker_new(cfg->engine, &io->cfg.worker);
-	if (!io || !io->worker) {
-		xf_io_free(io);
+	if (!io)
 		return xf_io_fail(error, -ENOMEM, "cannot make a worker");
-	}
-	io->pool = xf_worker_pool(io->worker);
-	err = open_all(io, error);
+	err = open_worker(io, error);
+	if (!err)
+		err = open_all(io, error);
 	if (err) {
 		xf_io_free(io);
 		return err;
@@ -247,6 +261,8 @@ void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out)
 	*out = (struct xf_io_stats){
 		.tun_rx = atomic_load(&c->tun_rx),
 		.tun_tx = atomic_load(&c->tun_tx),
+		.tun_rx_supers = atomic_load(&c->tun_rx_supers),
+		.tun_tx_supers = atomic_load(&c->tun_tx_supers),
 		.raw_rx = atomic_load(&c->raw_rx),
 		.raw_tx = atomic_load(&c->raw_tx),
 		.udp_rx = atomic_load(&c->udp_rx),
@@ -257,6 +273,6 @@ void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out)
 		.rx_no_buffer = atomic_load(&c->rx_no_buffer),
 		.udp_in_use = atomic_load(&c->udp_in_use),
 		.wakeups = atomic_load(&c->wakeups),
-		.marks = io->marks,
+		.marks = io->tun.marks,
 	};
 }

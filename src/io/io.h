@@ -44,6 +44,7 @@ struct xf_io_config {
 	struct xf_worker_config worker; /* pool sizes 0: xf_io_pool_default */
 	struct xf_io_names names;
 	uint32_t rcvbuf_bytes; /* of raw and UDP sockets; 0: 8 MB */
+	bool no_offloads; /* every packet crosses the TUN by itself, with its checksum */
 };
 
 extern const struct xf_pool_config xf_io_pool_default;
@@ -77,6 +78,7 @@ int xf_io_set_udp_ports(struct xf_io *io, const uint16_t *ports, unsigned n,
 /* Counters since xf_io_new(). */
 struct xf_io_stats {
 	uint64_t tun_rx, tun_tx;
+	uint64_t tun_rx_supers, tun_tx_supers; /* of these, super-packets */
 	uint64_t raw_rx, raw_tx;
 	uint64_t udp_rx;
 	uint64_t clear_tx; /* captured, not wanted by any policy, sent on unchanged */

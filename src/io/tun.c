@@ -7,24 +7,30 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
-#include <linux/types.h>
-#include <linux/virtio_net.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <xf/ip.h>
-
 #include "io/backend.h"
 #include "io/meta.h"
+#include "io/vnet.h"
 #include "tun_meta.h"
 
 #define TUN_FLAGS (IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE)
 /* Packets that wait for the worker; a full queue drops, as a full device queue does. */
 #define TUN_QUEUE_LEN 2048
 #define TUN_IOVS 256
+/* Bytes of one batch, about: then it is sent before more is read. */
+#define TUN_BATCH_BYTES (256 << 10)
+
+#ifndef TUN_F_USO4
+#define TUN_F_USO4 0x20
+#define TUN_F_USO6 0x40
+#endif
+#define OFFLOADS (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN)
+#define OFFLOADS_UDP (TUN_F_USO4 | TUN_F_USO6) /* Linux 6.2 */
 
 struct sysctl {
 	const char *path; /* %s is the device */
@@ -124,15 +130,24 @@ static int attach(const char *name, int *out, struct xf_io_error *error)
 	return 0;
 }
 
-int xf_tun_open(const char *name, struct xf_tun *out, struct xf_io_error *error)
+/* Super-packets come and go as they are; UDP's where the kernel has them. */
+static int set_offloads(int fd, bool wanted, struct xf_tun *out)
+{
+	if (!wanted)
+		return ioctl(fd, TUNSETOFFLOAD, 0);
+	out->supers = true;
+	out->udp_supers = ioctl(fd, TUNSETOFFLOAD, OFFLOADS | OFFLOADS_UDP) == 0;
+	return out->udp_supers ? 0 : ioctl(fd, TUNSETOFFLOAD, OFFLOADS);
+}
+
+int xf_tun_open(const char *name, bool offloads, struct xf_tun *out, struct xf_io_error *error)
 {
 	int fd;
 	int err = attach(name, &fd, error);
 
 	if (err)
 		return err;
-	/* No offloads: every packet comes and goes whole, with its checksum. */
-	if (ioctl(fd, TUNSETOFFLOAD, 0) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
+	if (set_offloads(fd, offloads, out) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
 		err = xf_io_fail(error, -errno, "cannot set up the TUN device %s", name);
 	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(sysctls); i++)
 		err = set_sysctl(&sysctls[i], name, error);
@@ -164,37 +179,20 @@ int xf_tun_remove(const char *name, struct xf_io_error *error)
 	return err;
 }
 
-/* The kernel left the checksum to us, with the pseudo header's sum in its place. */
-static bool complete_csum(struct xf_pkt *pkt, const struct virtio_net_hdr *vnet)
-{
-	uint32_t at = (uint32_t)vnet->csum_start + vnet->csum_offset;
-	uint16_t csum;
-	uint8_t *field;
-
-	if (vnet->csum_start >= pkt->len || at + 2 > pkt->len)
-		return false;
-	csum = xf_csum_fold(xf_pkt_csum(pkt, vnet->csum_start, pkt->len - vnet->csum_start, 0));
-	field = xf_pkt_writable(pkt, at, 2);
-	if (!field)
-		return false;
-	xf_put_be16(field, csum ? csum : 0xffff); /* RFC 768: zero would mean "none" */
-	return true;
-}
-
 /*
- * Take off what bpf/meta.bpf.c put in front; without its program there is nothing to take. False:
- * the packet was not captured, the kernel itself said something on this device (MLD).
+ * Take off what bpf/meta.bpf.c put in front, *@skip bytes; without its program there is nothing to
+ * take. False: the packet was not captured, the kernel itself said something on this device (MLD).
  */
-static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, struct virtio_net_hdr *vnet)
+static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 {
 	const struct xf_io_names *names = &io->cfg.names;
 	struct xf_meta meta;
 
+	*skip = 0;
 	if (xf_pkt_copy_out(pkt, 0, &meta, sizeof(meta)) < 0 || meta.magic != XF_META_MAGIC)
 		return true;
 	xf_pkt_trim_front(pkt, sizeof(meta));
-	if (vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
-		vnet->csum_start = (uint16_t)(vnet->csum_start - sizeof(meta));
+	*skip = sizeof(meta);
 	pkt->mark = meta.mark & ~(names->mark_capture | names->mark_bypass);
 	pkt->iif = meta.iif;
 	pkt->local = meta.iif == 0;
@@ -203,18 +201,20 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, struct virtio_net_hd
 }
 
 /* Take one packet that was read: into @out, or dropped. */
-static void accept_captured(struct xf_io *io, struct xf_pkt *pkt, struct virtio_net_hdr *vnet,
+static void accept_captured(struct xf_io *io, struct xf_pkt *pkt, const struct virtio_net_hdr *vnet,
 			    struct xf_pktq *out)
 {
-	if (!take_meta(io, pkt, vnet)) {
+	uint32_t skip;
+
+	if (!take_meta(io, pkt, &skip)) {
 		xf_pkt_free(pkt);
 		return;
 	}
-	if (vnet->gso_type != VIRTIO_NET_HDR_GSO_NONE ||
-	    ((vnet->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) && !complete_csum(pkt, vnet))) {
+	if (!xf_vnet_read(vnet, skip, pkt)) {
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_HDR);
 		return;
 	}
+	xf_io_count(&io->count.tun_rx_supers, pkt->gso_type != XF_GSO_NONE);
 	xf_pktq_push(out, pkt);
 }
 
@@ -222,19 +222,21 @@ static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 		       struct xf_pktq *out)
 {
 	unsigned n = xf_rx_refill(io, max);
+	size_t bytes = 0;
 	unsigned i;
 
 	if (!n)
 		return -ENOBUFS;
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < n && bytes < TUN_BATCH_BYTES; i++) {
 		struct virtio_net_hdr vnet;
 		struct iovec iov[] = { { &vnet, sizeof(vnet) },
 				       io->rx[i].iov[0],
 				       io->rx[i].iov[1] };
 		ssize_t len = readv(source->fd, iov, 3);
 
-		if (len < 0)
+		if (len < (ssize_t)sizeof(vnet))
 			break;
+		bytes += (size_t)len;
 		accept_captured(io, xf_rx_take(io, i, (uint32_t)len - (uint32_t)sizeof(vnet)),
 				&vnet, out);
 	}
@@ -250,11 +252,13 @@ const struct xf_backend xf_backend_tun = {
 
 static bool deliver_one(struct xf_io *io, const struct xf_pkt *pkt)
 {
-	struct virtio_net_hdr vnet = { 0 };
-	struct iovec iov[TUN_IOVS] = { { &vnet, sizeof(vnet) } };
+	struct virtio_net_hdr vnet;
+	struct iovec iov[TUN_IOVS];
 
 	if (pkt->nsegs >= TUN_IOVS)
 		return false;
+	xf_vnet_write(pkt, &vnet);
+	iov[0] = (struct iovec){ &vnet, sizeof(vnet) };
 	for (unsigned i = 0; i < pkt->nsegs; i++)
 		iov[i + 1] = (struct iovec){ pkt->segs[i].data, pkt->segs[i].len };
 	return writev(io->sources[XF_SOURCE_TUN].fd, iov, pkt->nsegs + 1) > 0;
@@ -267,6 +271,7 @@ void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q)
 	while ((pkt = xf_pktq_pop(q))) {
 		if (deliver_one(io, pkt)) {
 			xf_io_count(&io->count.tun_tx, 1);
+			xf_io_count(&io->count.tun_tx_supers, pkt->gso_type != XF_GSO_NONE);
 			xf_pkt_free(pkt);
 		} else {
 			xf_worker_drop(io->worker, pkt, XF_DROP_IN_DELIVER);
