@@ -9,6 +9,7 @@
 #ifndef XF_IO_BACKEND_H
 #define XF_IO_BACKEND_H
 
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -48,7 +49,7 @@ struct xf_rx_slot {
 
 /* Messages on their way to one raw socket; flushed when full and at the end of a batch. */
 #define XF_TX_IOVS 1024
-#define XF_TX_CONTROL 128
+#define XF_TX_CONTROL 160
 
 struct xf_tx {
 	int fd;
@@ -61,6 +62,38 @@ struct xf_tx {
 	uint8_t control[XF_BATCH][XF_TX_CONTROL] __attribute__((aligned(16)));
 	struct iovec iov[XF_TX_IOVS];
 };
+
+/* Datagrams on their way out: of each message, the packets that it carries. */
+#define XF_UDP_TX_MSGS 32
+
+struct xf_udp_msg {
+	struct xf_pktq pkts;
+	uint32_t bytes;
+	struct sockaddr_in to;
+	uint8_t control[XF_TX_CONTROL] __attribute__((aligned(16)));
+};
+
+struct xf_udp_tx {
+	unsigned n;
+	unsigned iovs;
+	struct mmsghdr hdrs[XF_UDP_TX_MSGS];
+	struct xf_udp_msg msgs[XF_UDP_TX_MSGS];
+	struct iovec iov[XF_TX_IOVS];
+};
+
+/*
+ * A way out of this host for complete outer packets. Those that come first in their table are
+ * asked first; raw sockets, the last, take everything.
+ */
+struct xf_sender {
+	const char *name;
+	bool (*takes)(struct xf_io *io, const struct xf_pkt *pkt);
+	/* Send @run, packets that it takes, in their order: each is sent, or dropped and counted,
+	 * or comes out in @left for the last sender. */
+	void (*send)(struct xf_io *io, struct xf_pktq *run, struct xf_pktq *left);
+};
+
+extern const struct xf_sender xf_sender_udp;
 
 /* The persistent device, as it was opened (tun.c). */
 struct xf_tun {
@@ -95,6 +128,8 @@ struct xf_source {
 	int fd; /* -1: closed */
 	uint8_t proto; /* of raw6: what the header that it rebuilds says */
 	uint16_t port; /* of udp4 */
+	bool segments; /* of udp4: the kernel has UDP_SEGMENT */
+	unsigned max; /* of udp4: messages that are read at once */
 };
 
 enum xf_source_index {
@@ -110,7 +145,7 @@ enum xf_source_index {
 
 /* As struct xf_io_stats. One writer each, but for those of the control thread. */
 struct xf_io_counters {
-	_Atomic uint64_t tun_rx_supers, tun_tx_supers;
+	_Atomic uint64_t tun_rx_supers, tun_tx_supers, udp_rx_calls, udp_tx, udp_tx_calls;
 	_Atomic uint64_t tun_rx, tun_tx, raw_rx, raw_tx, udp_rx, clear_tx, reply_tx;
 	_Atomic uint64_t send_errors, truncated, rx_no_buffer, udp_in_use, wakeups;
 };
@@ -134,6 +169,7 @@ struct xf_io {
 	struct mmsghdr rx_msgs[XF_BATCH];
 	struct xf_tx tx4;
 	struct xf_tx tx6;
+	struct xf_udp_tx udp_tx;
 
 	struct xf_io_counters count;
 };
@@ -163,6 +199,7 @@ struct xf_rx_meta {
 	uint8_t tos;
 	uint8_t ttl;
 	bool has_daddr;
+	uint32_t gro_size; /* not 0: datagrams of so many bytes, side by side */
 };
 void xf_rx_meta(struct xf_io *io, unsigned i, struct xf_rx_meta *out);
 /* Was message @i longer than its buffers? Then it is counted and must not be used. */
@@ -184,5 +221,7 @@ int xf_tx_open(struct xf_tx *tx, uint16_t family, uint32_t mark, struct xf_io_er
 void xf_tx_wire(struct xf_io *io, struct xf_pktq *q);
 void xf_tx_clear(struct xf_io *io, struct xf_pktq *q);
 void xf_tx_reply(struct xf_io *io, struct xf_pktq *q);
+/* Add a control message to @msg, whose buffer has room for it. */
+void xf_tx_cmsg(struct msghdr *msg, int level, int type, const void *data, size_t len);
 
 #endif

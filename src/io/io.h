@@ -81,6 +81,9 @@ struct xf_io_stats {
 	uint64_t tun_rx_supers, tun_tx_supers; /* of these, super-packets */
 	uint64_t raw_rx, raw_tx;
 	uint64_t udp_rx;
+	uint64_t udp_rx_calls; /* by which they were read */
+	uint64_t udp_tx; /* packets sent through UDP sockets, not raw ones */
+	uint64_t udp_tx_calls; /* messages that carried them */
 	uint64_t clear_tx; /* captured, not wanted by any policy, sent on unchanged */
 	uint64_t reply_tx; /* ICMP messages to senders */
 	uint64_t send_errors; /* packets the kernel did not take */

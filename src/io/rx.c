@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 
 #include "io/backend.h"
 
@@ -156,6 +157,8 @@ void xf_rx_meta(struct xf_io *io, unsigned i, struct xf_rx_meta *out)
 			read_cmsg4(c, out);
 		else if (c->cmsg_level == SOL_IPV6)
 			read_cmsg6(c, out);
+		else if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO)
+			memcpy(&out->gro_size, CMSG_DATA(c), sizeof(out->gro_size));
 	}
 }
 

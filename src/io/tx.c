@@ -69,7 +69,7 @@ int xf_tx_open(struct xf_tx *tx, uint16_t family, uint32_t mark, struct xf_io_er
 }
 
 /* Where one control message goes, and how much of the buffer is used. */
-static void add_cmsg(struct msghdr *msg, int level, int type, const void *data, size_t len)
+void xf_tx_cmsg(struct msghdr *msg, int level, int type, const void *data, size_t len)
 {
 	struct cmsghdr *cmsg =
 		(struct cmsghdr *)(void *)((uint8_t *)msg->msg_control + msg->msg_controllen);
@@ -90,7 +90,7 @@ static void address4(struct msghdr *msg, const uint8_t *hdr)
 	memcpy(&to->sin_addr, hdr + 16, 4);
 	memcpy(&info.ipi_spec_dst, hdr + 12, 4);
 	msg->msg_namelen = sizeof(*to);
-	add_cmsg(msg, SOL_IP, IP_PKTINFO, &info, sizeof(info));
+	xf_tx_cmsg(msg, SOL_IP, IP_PKTINFO, &info, sizeof(info));
 }
 
 static void address6(struct msghdr *msg, const uint8_t *hdr)
@@ -102,7 +102,7 @@ static void address6(struct msghdr *msg, const uint8_t *hdr)
 	memcpy(&to->sin6_addr, hdr + 24, 16);
 	memcpy(&info.ipi6_addr, hdr + 8, 16);
 	msg->msg_namelen = sizeof(*to);
-	add_cmsg(msg, SOL_IPV6, IPV6_PKTINFO, &info, sizeof(info));
+	xf_tx_cmsg(msg, SOL_IPV6, IPV6_PKTINFO, &info, sizeof(info));
 }
 
 /* False: the packet is not one that can be sent at all. */
@@ -130,7 +130,7 @@ static bool stage(struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt)
 	else
 		address6(msg, hdr);
 	if (pkt->mark)
-		add_cmsg(msg, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
+		xf_tx_cmsg(msg, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
 	tx->pkts[tx->n++] = pkt;
 	return true;
 }
@@ -239,9 +239,46 @@ static void send_all(struct xf_io *io, struct xf_pktq *q, struct xf_pktq *pieces
 	flush(io, &io->tx6, pieces);
 }
 
+static bool raw_takes(struct xf_io *io, const struct xf_pkt *pkt)
+{
+	(void)io;
+	(void)pkt;
+	return true;
+}
+
+static void raw_send(struct xf_io *io, struct xf_pktq *run, struct xf_pktq *left)
+{
+	(void)left;
+	send_all(io, run, NULL, &io->count.raw_tx);
+}
+
+static const struct xf_sender sender_raw = { .name = "raw", .takes = raw_takes, .send = raw_send };
+
+static const struct xf_sender *const senders[] = { &xf_sender_udp, &sender_raw };
+
+static const struct xf_sender *choose(struct xf_io *io, const struct xf_pkt *pkt)
+{
+	unsigned i = 0;
+
+	while (!senders[i]->takes(io, pkt))
+		i++;
+	return senders[i];
+}
+
+/* Run after run, so that nothing is overtaken. */
 void xf_tx_wire(struct xf_io *io, struct xf_pktq *q)
 {
-	send_all(io, q, NULL, &io->count.raw_tx);
+	while (q->head) {
+		const struct xf_sender *sender = choose(io, q->head);
+		struct xf_pktq run = { 0 };
+		struct xf_pktq left = { 0 };
+
+		do
+			xf_pktq_push(&run, xf_pktq_pop(q));
+		while (q->head && choose(io, q->head) == sender);
+		sender->send(io, &run, &left);
+		raw_send(io, &left, NULL);
+	}
 }
 
 void xf_tx_clear(struct xf_io *io, struct xf_pktq *q)

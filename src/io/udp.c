@@ -1,12 +1,13 @@
 /*
  * UDP sockets of our own, for ESP in UDP (RFC 3948) where no IKE daemon holds the port.
  *
- * What arrives gets its IP and UDP header back in the head room, so that the engine sees whole
- * packets whatever they came through. Sending needs no such socket: the engine's packets are
- * complete and leave by the raw ones. IPv4 only.
+ * What arrives gets its IP and UDP header back in front, so that the engine sees whole packets
+ * whatever they came through. The kernel joins datagrams of one size (UDP_GRO): they lie side by
+ * side in one buffer and become packets there. Sending is udp_tx.c's. IPv4 only.
  */
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -15,6 +16,10 @@
 #include "io/backend.h"
 
 #define RCVBUF_DEFAULT (8 << 20)
+/* Messages read at once, and when they are long ones: about 256 KB either way. */
+#define MSGS_SHORT XF_BATCH
+#define MSGS_LONG 6
+#define LONG_BYTES 8192
 
 static bool rebuild(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint16_t dport)
 {
@@ -44,6 +49,16 @@ static bool rebuild(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint16_t 
 	return true;
 }
 
+static void take_one(struct xf_io *io, struct xf_pkt *pkt, const struct xf_rx_meta *meta,
+		     struct xf_pktq *out)
+{
+	if (rebuild(pkt, meta, pkt->encap_dport))
+		xf_pktq_push(out, pkt);
+	else
+		xf_worker_drop(io->worker, pkt, XF_DROP_IN_HDR);
+}
+
+/* The datagrams of a message become packets of their own, in place. */
 static void take(struct xf_io *io, unsigned i, const struct xf_source *source, struct xf_pktq *out)
 {
 	struct xf_rx_meta meta;
@@ -58,29 +73,83 @@ static void take(struct xf_io *io, unsigned i, const struct xf_source *source, s
 	pkt->mark = meta.mark;
 	pkt->encap_sport = meta.sport;
 	pkt->encap_dport = source->port;
-	if (rebuild(pkt, &meta, source->port))
-		xf_pktq_push(out, pkt);
-	else
-		xf_worker_drop(io->worker, pkt, XF_DROP_IN_HDR);
+	while (meta.gro_size && pkt->len > meta.gro_size) {
+		struct xf_pkt *first = xf_pkt_split_front(pkt, meta.gro_size);
+
+		if (!first) {
+			xf_worker_drop(io->worker, pkt, XF_DROP_IN_BUFFER);
+			return;
+		}
+		take_one(io, first, &meta, out);
+	}
+	take_one(io, pkt, &meta, out);
 }
 
 static int udp4_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 			struct xf_pktq *out)
 {
+	size_t bytes = 0;
 	int n = -EAGAIN;
 
 	pthread_mutex_lock(&io->udp_lock);
 	if (source->fd >= 0)
-		n = xf_rx_recvmmsg(io, source->fd, max);
-	for (int i = 0; i < n; i++)
+		n = xf_rx_recvmmsg(io, source->fd, xf_min_u32(max, source->max));
+	for (int i = 0; i < n; i++) {
+		bytes += io->rx_msgs[i].msg_len;
 		take(io, (unsigned)i, source, out);
-	pthread_mutex_unlock(&io->udp_lock);
+	}
 	if (n > 0)
-		xf_io_count(&io->count.udp_rx, (unsigned)n);
+		source->max = bytes / (unsigned)n > LONG_BYTES ? MSGS_LONG : MSGS_SHORT;
+	pthread_mutex_unlock(&io->udp_lock);
+	if (n > 0) {
+		xf_io_count(&io->count.udp_rx_calls, 1);
+		xf_io_count(&io->count.udp_rx, out->count);
+	}
 	return n;
 }
 
 const struct xf_backend xf_backend_udp4 = { .name = "udp4", .receive = udp4_receive };
+
+struct option {
+	int level;
+	int name;
+	int value;
+};
+
+/*
+ * For sending: DF on everything, whatever is known of the path; the engine knows better. The
+ * source is that of the SA, be it an address of this host now or not.
+ */
+static const struct option options[] = {
+	{ SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE },
+	{ SOL_IP, IP_FREEBIND, 1 },
+	{ SOL_SOCKET, SO_SNDBUFFORCE, RCVBUF_DEFAULT },
+};
+
+static int set_options(int fd)
+{
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(options); i++)
+		if (setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+			       sizeof(options[i].value)) < 0)
+			return -errno;
+	return 0;
+}
+
+/* A kernel that does not join hands over each datagram by itself (before Linux 5.0). */
+static void want_gro(int fd)
+{
+	const int one = 1;
+
+	setsockopt(fd, SOL_UDP, UDP_GRO, &one, sizeof(one));
+}
+
+/* One that does not know UDP_SEGMENT would send all packets as one (before Linux 4.18). */
+static bool has_segments(int fd)
+{
+	const int none = 0;
+
+	return setsockopt(fd, SOL_UDP, UDP_SEGMENT, &none, sizeof(none)) == 0;
+}
 
 static int open_port(struct xf_io *io, uint16_t port, int *out)
 {
@@ -93,6 +162,9 @@ static int open_port(struct xf_io *io, uint16_t port, int *out)
 	if (fd < 0)
 		return -errno;
 	err = xf_raw_receive_options(fd, XF_AF_INET);
+	if (!err)
+		err = set_options(fd);
+	want_gro(fd);
 	/* The mark exempts what arrives here from the rules against plaintext: an inbound policy in
 	 * transport mode covers the UDP packets that carry its ESP. */
 	if (!err && (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 ||
@@ -151,6 +223,8 @@ static int add_port(struct xf_io *io, uint16_t port)
 	if (err)
 		return err;
 	source->port = port;
+	source->segments = has_segments(source->fd);
+	source->max = MSGS_SHORT;
 	source->backend = &xf_backend_udp4;
 	if (epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) == 0)
 		return 0;

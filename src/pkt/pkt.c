@@ -228,8 +228,12 @@ int xf_pkt_join(struct xf_pkt *pkt, struct xf_pkt *tail)
 
 	if (err)
 		return err;
-	memcpy(&pkt->segs[pkt->nsegs], tail->segs, tail->nsegs * sizeof(struct xf_seg));
-	pkt->nsegs = (uint16_t)(pkt->nsegs + tail->nsegs);
+	for (unsigned i = 0; i < tail->nsegs; i++) {
+		if (tail->segs[i].len > 0)
+			pkt->segs[pkt->nsegs++] = tail->segs[i];
+		else
+			xf_pool_put_buf(tail->segs[i].buf);
+	}
 	pkt->len += tail->len;
 	tail->nsegs = 0;
 	xf_pkt_free(tail);

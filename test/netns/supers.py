@@ -1,0 +1,166 @@
+#!/usr/bin/env python3
+"""Super-packets from end to end: what arrives is what was sent, and what crosses the wire is ESP
+in UDP as the SA says, however few system calls brought it there.
+"""
+import ctypes
+import hashlib
+import os
+import socket
+import subprocess
+import threading
+
+from xfrmd import equal, main, wire
+
+BYTES = 24 << 20
+PORT = 5001
+TOS = 0x88
+NEAR, FAR = "198.51.100.1", "203.0.113.1"
+KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+
+
+def protect(net, here, there, ends):
+    """Routes, SAs both ways with UDP encapsulation, and policies."""
+    net.run("ip", "addr", "add", f"{here}/32", "dev", "lo", check=True)
+    net.run("ip", "route", "add", there, "via", ends[1], "src", here, "mtu", "1400", check=True)
+    for src, dst, spi in ("192.0.2.1", "192.0.2.2", "0x1000"), ("192.0.2.2", "192.0.2.1", "0x2000"):
+        net.xfrm("state", "add", "src", src, "dst", dst, "proto", "esp", "spi", spi, "reqid", "1",
+                 "mode", "tunnel", "replay-window", "32", "aead", "rfc4106(gcm(aes))", KEY, "128",
+                 "encap", "espinudp", "4500", "4500", "0.0.0.0", check=True)
+    for direction, src, dst, a, b in ("out", here, there, *ends), ("in", there, here, *ends[::-1]):
+        net.xfrm("policy", "add", "src", src, "dst", dst, "dir", direction, "tmpl", "src", a, "dst",
+                 b, "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)
+
+
+def tunnel(netns, whole=False):
+    """Unless @whole each frame is by itself on the wire, as the capture should see it."""
+    near, far = wire(netns)
+    for net in near, far:
+        if not whole:
+            net.run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off",
+                    "tx-udp-segmentation", "off", check=True)
+        net.start()
+    protect(near, NEAR, FAR, ("192.0.2.1", "192.0.2.2"))
+    protect(far, FAR, NEAR, ("192.0.2.2", "192.0.2.1"))
+    return near, far
+
+
+def in_netns(net, family, kind):
+    """A socket of another network namespace: sockets stay where they were made."""
+    made = []
+
+    def make():
+        with open(f"/run/netns/{net.name}") as ns:
+            if LIBC.setns(ns.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        made.append(socket.socket(family, kind))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+def transfer(near, far):
+    """BYTES of noise from near to far over TCP; both ends' digests."""
+    listener = in_netns(far, socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((FAR, PORT))
+    listener.listen(1)
+    noise = os.urandom(BYTES)
+    digest = hashlib.sha256()
+
+    def receive():
+        peer, _ = listener.accept()
+        while part := peer.recv(1 << 18):
+            digest.update(part)
+        peer.close()
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    sender = in_netns(near, socket.AF_INET, socket.SOCK_STREAM)
+    sender.settimeout(30)
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, TOS)
+    sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+    sender.bind((NEAR, 0))
+    sender.connect((FAR, PORT))
+    sender.sendall(noise)
+    sender.close()
+    thread.join(30)
+    listener.close()
+    equal(digest.hexdigest(), hashlib.sha256(noise).hexdigest())
+
+
+def frames(path):
+    with open(path, "rb") as f:
+        data = f.read()
+    at = 24
+    while at + 16 <= len(data):
+        length = int.from_bytes(data[at + 8:at + 12], "little")
+        yield data[at + 16 + 14:at + 16 + length]
+        at += 16 + length
+
+
+def check_frame(ip):
+    equal(ip[0], 0x45)
+    equal(ip[1] & 0xfc, TOS & 0xfc)
+    equal(ip[6:8], b"\x40\x00")
+    equal((ip[8], ip[9]), (64, 17))
+    equal(ip[20:24], (4500).to_bytes(2, "big") * 2)
+    equal(int.from_bytes(ip[2:4], "big"), int.from_bytes(ip[24:26], "big") + 20)
+
+
+def captured(far, work):
+    path = f"/tmp/{far.name}.pcap"
+    dump = subprocess.Popen(far.argv("tcpdump", "-n", "-U", "-B", "65536", "-s", "64", "-i", "eth0",
+                                     "-w", path, "ip", "src", "192.0.2.1"),
+                            stderr=subprocess.PIPE, text=True)
+    while "listening on" not in dump.stderr.readline():
+        pass
+    work()
+    dump.terminate()
+    dump.wait(timeout=10)
+    found = list(frames(path))
+    os.unlink(path)
+    return found
+
+
+def a_stream_arrives_and_its_frames_are_the_sas(netns):
+    near, far = tunnel(netns)
+    found = captured(far, lambda: transfer(near, far))
+    for ip in found:
+        check_frame(ip)
+    numbers = [int.from_bytes(ip[32:36], "big") for ip in found]
+    # No frame overtakes another: peers' windows have 32 packets by default.
+    equal(numbers, sorted(numbers))
+    equal(len(set(numbers)), len(numbers))
+
+
+def few_calls_carry_many_packets(netns):
+    near, far = tunnel(netns, whole=True)
+    transfer(near, far)
+    out, back = near.ask("stats"), far.ask("stats")
+    for stats in out, back:
+        equal((stats["engine"]["lin_copies"], stats["engine"]["payload_bytes_copied"]), (0, 0))
+        equal({k: v for k, v in stats["xfrm_stat"].items() if v}, {})
+    packets = out["engine"]["out_packets"]
+    equal(packets > BYTES // 1400, True)
+    equal(out["engine"]["csum_copies"] > packets * 9 // 10, True)
+    equal(out["io"]["tun_rx_supers"] > 0, True)
+    equal(out["io"]["udp_tx_calls"] < packets // 4, True)
+    equal(back["io"]["udp_rx"], packets)
+    equal(back["io"]["udp_rx_calls"] < packets // 4, True)
+    equal(back["engine"]["gro_joined"] > packets // 2, True)
+    equal(back["io"]["tun_tx_supers"] > 0, True)
+
+
+def inner_frames_without_offloads(netns):
+    """A sender that segments for itself: nothing is a super-packet, all of it arrives."""
+    near, far = tunnel(netns)
+    for net in near, far:
+        net.run("ethtool", "-K", "xfrmd0", "tso", "off", "gso", "off")
+    transfer(near, far)
+
+
+main([a_stream_arrives_and_its_frames_are_the_sas, few_calls_carry_many_packets,
+      inner_frames_without_offloads])
