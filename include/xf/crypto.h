@@ -79,18 +79,21 @@ struct xf_crypto_op {
 	const struct xf_key *key;
 	const struct xf_seg *src;
 	const struct xf_seg *dst; /* the same total length as @src; may be @src: in place */
+	const uint8_t *aad; /* in the packet where it stands there in one piece, else in aad_mem */
+	uint8_t *icv; /* encrypt: is written; decrypt: what the packet carried */
+	void *user;
+	uint32_t len; /* of the text */
 	uint16_t nsrc;
 	uint16_t ndst;
-	uint32_t len; /* of the text */
 	bool encrypt;
 	uint8_t status; /* enum xf_crypto_status, set on completion */
 	uint8_t aad_len;
 	uint8_t tail_len; /* 0 or 4 */
-	uint8_t nonce[XF_NONCE_MAX]; /* salt and IV; CBC: IV; CTR: nonce, IV, 1; CCM: 3 + 8 bytes */
-	uint8_t aad[XF_AAD_MAX];
 	uint8_t tail[4];
-	uint8_t icv[XF_ICV_MAX]; /* encrypt: result; decrypt: what the packet carried */
-	void *user;
+	/* Salt and IV; CBC: IV; CTR: nonce, IV, 1; CCM: 3 + 8 bytes. */
+	uint8_t nonce[XF_NONCE_MAX] __attribute__((aligned(16)));
+	uint8_t aad_mem[XF_AAD_MAX];
+	uint8_t icv_mem[XF_ICV_MAX];
 };
 
 /* Per-thread state of a provider. */

@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 #define XF_ESP_HDR_LEN 8u /* SPI and sequence number */
-#define XF_ESP_OP_SEGS 128 /* an IPv4 datagram in fragments for an MTU of 576 has 120 */
+#define XF_ESP_OP_SEGS 4
 
 /*
  * One packet between prepare and finish. Must not move: crypto points into it. A packet whose
@@ -29,23 +29,33 @@ struct xf_esp_op {
 	struct xf_crypto_op crypto;
 	void *user; /* the caller's */
 	struct xf_sa *sa;
+	/* Given by the caller. Inbound @ip is of the outer packet, and after finish of the packet
+	 * that came out; it must stay where it is meanwhile. */
 	struct xf_pkt *pkt;
-	struct xf_ip_info ip; /* inbound: of the outer packet; after finish, of op->pkt */
+	struct xf_ip_info *ip;
+	uint32_t udp_len; /* inbound: 8 with a UDP header before ESP, else 0 */
+	enum xf_drop drop; /* what prepare or finish has to say of this packet */
 	uint64_t seq;
 	uint32_t udp_off; /* in the packet; 0 = no UDP header */
 	uint32_t esp_off;
 	uint32_t text_off;
-	uint32_t icv_len;
+	uint32_t gap_off; /* outbound: where the headers were inserted */
+	uint32_t payload_len; /* outbound: what of the packet is protected */
+	uint32_t tfc_len;
+	uint32_t pad_len;
+	uint32_t tail_len;
+	uint8_t *gap;
+	uint8_t *tail;
 	struct xf_pkt *dst_pkt; /* where the text goes when it may not be written in place */
 	struct xf_seg dst;
-	struct xf_seg src[XF_ESP_OP_SEGS];
+	struct xf_seg src[XF_ESP_OP_SEGS]; /* of the text, when it has no more */
 };
 
 /*
- * Outbound, first half: @pkt is a whole IP packet, @ip its parse; bytes behind its end are cut
- * off. Adds what the SA's mode adds (RFC 4303 s3.3; tunnel header fields as the kernel: DSCP and
- * ECN by RFC 6040, DF, TTL, flow label), trailer, ESP header, IV, UDP header; takes one sequence
- * number and one IV.
+ * Outbound, first half, of a run of packets with one SA: op->pkt is a whole IP packet, op->ip its
+ * parse; bytes behind its end are cut off. Adds what the SA's mode adds (RFC 4303 s3.3; tunnel
+ * header fields as the kernel: DSCP and ECN by RFC 6040, DF, TTL, flow label), trailer, ESP header,
+ * IV, UDP header; takes one sequence number and one IV for each packet, in their order. op->drop:
  *   XF_DROP_OUT_STATE_SEQ      the sequence number would wrap (RFC 4303 s3.3.3)
  *   XF_DROP_OUT_STATE_EXPIRED  a hard limit is reached
  *   XF_DROP_OUT_STATE_MODE     the mode cannot take this packet: a fragment or another family in
@@ -53,20 +63,21 @@ struct xf_esp_op {
  *   XF_DROP_OUT_NO_BUFFER      the pool is empty
  *   XF_DROP_OUT_ERROR          larger than an IP packet can be
  */
-enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, const struct xf_ip_info *ip,
-				uint64_t now_ns, struct xf_esp_op *op);
+void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
+			    uint64_t now_ns);
 
 /*
- * Outbound, second half, after the cipher: the ICV goes into place; op->pkt is a complete IP
- * packet. XF_DROP_OUT_STATE_PROTO: the provider failed.
+ * Outbound, second half, after the cipher: op->pkt is a complete IP packet.
+ * XF_DROP_OUT_STATE_PROTO: the provider failed.
  */
 enum xf_drop xf_esp_out_finish(struct xf_esp_op *op);
 
 /*
- * Inbound, first half: @pkt is a whole outer IP packet, @ip its parse with the ESP header (or,
- * with @udp_len 8, the UDP header before it) at ip->l4_off. Checks what is known before the
- * cipher (RFC 4303 s3.4.3): state, encapsulation, lengths, replay. Ports are not compared, as in
- * the kernel: a NAT may have moved them. A UDP checksum is not looked at: the ICV says more.
+ * Inbound, first half, of a run of packets with one SA: op->pkt is a whole outer IP packet, op->ip
+ * its parse with the ESP header (or, with op->udp_len 8, the UDP header before it) at ip->l4_off.
+ * Checks what is known before the cipher (RFC 4303 s3.4.3): state, encapsulation, lengths, replay.
+ * Ports are not compared, as in the kernel: a NAT may have moved them. A UDP checksum is not looked
+ * at: the ICV says more. op->drop:
  *   XF_DROP_IN_HDR             cut short, or lengths that cannot be
  *   XF_DROP_IN_STATE_MISMATCH  the SA wants UDP encapsulation and there is none, or reverse
  *   XF_DROP_IN_STATE_PROTO     too short for this SA's IV, padding and ICV
@@ -74,21 +85,28 @@ enum xf_drop xf_esp_out_finish(struct xf_esp_op *op);
  *   XF_DROP_IN_BUFFER          the pool is empty
  *   those of xf_sa_check()
  */
-enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, const struct xf_ip_info *ip,
-			       uint32_t udp_len, uint64_t now_ns, struct xf_esp_op *op);
+void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
+			   uint64_t now_ns);
 
 /*
- * Inbound, second half: ICV verdict, replay commit, padding and next header, decapsulation;
- * op->pkt is the inner IP packet (transport mode: the packet without ESP, header fixed) and
- * op->ip its parse. Checksums of TCP and UDP are not verified or changed, not even where a NAT
- * broke them in transport mode (RFC 3948 s3.1.2): like the kernel, believe the ICV.
- * Counts in the SA: bytes, packets, integrity_failed, replay.
+ * Inbound, second half, of a run of packets with one SA: ICV verdict, replay commit, padding and
+ * next header, decapsulation; op->pkt is the inner IP packet (transport mode: the packet without
+ * ESP, header fixed) and op->ip its parse. Checksums of TCP and UDP are not verified or changed,
+ * not even where a NAT broke them in transport mode (RFC 3948 s3.1.2): like the kernel, believe
+ * the ICV. Counts in the SA: bytes, packets, integrity_failed, replay. op->drop:
  *   XF_DROP_IN_STATE_PROTO  wrong ICV, or a bad trailer   XF_DROP_IN_STATE_SEQ  replay
  *   XF_DROP_IN_DUMMY        next header 59 (RFC 4303 s2.6): not an error
  *   XF_DROP_IN_STATE_MODE   what is inside does not fit the mode
  *   XF_DROP_IN_HDR          the IP header inside is malformed
  *   XF_DROP_IN_BUFFER       the pool is empty
  */
+void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
+
+/* Runs of one packet; what the run functions leave in op->drop is returned. */
+enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
+				uint64_t now_ns, struct xf_esp_op *op);
+enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
+			       uint32_t udp_len, uint64_t now_ns, struct xf_esp_op *op);
 enum xf_drop xf_esp_in_finish(struct xf_esp_op *op, uint64_t now_ns);
 
 /*

@@ -164,6 +164,9 @@ int xf_pkt_copy_out(const struct xf_pkt *pkt, uint32_t off, void *out, uint32_t 
  */
 int xf_pkt_segs(const struct xf_pkt *pkt, uint32_t off, uint32_t len, struct xf_seg *out, int max);
 
+/* Cut the list of segments so that one starts at @off: its index, or -ENOBUFS. */
+int xf_pkt_cut(struct xf_pkt *pkt, uint32_t off);
+
 /* One's complement sum of [@off, @off + @len) added to @sum, not folded (RFC 1071). */
 uint64_t xf_pkt_csum(const struct xf_pkt *pkt, uint32_t off, uint32_t len, uint64_t sum);
 

@@ -112,6 +112,9 @@ struct xf_sad_query {
 	const struct xf_flow *flow; /* of the packet, for the SAs' own selectors */
 	uint32_t mark; /* the policy's (v & m), not the packet's */
 	uint32_t if_id; /* the policy's */
+	/* NULL, or set when the SAs' own selectors had a say, so that another flow of the same
+	 * family between the same ends might be given another SA. */
+	bool *by_flow;
 };
 
 /*

@@ -109,13 +109,11 @@ static void find_sas(struct in *in, struct xf_flight *f)
 	}
 }
 
-static enum xf_drop prepare(struct in *in, struct xf_slot *s, struct xf_esp_op *op)
+static enum xf_drop check(const struct xf_slot *s)
 {
 	if (s->depth == 0)
 		return XF_DROP_IN_NO_STATES;
-	if (s->pkt->sp_len == XF_MAX_DEPTH)
-		return XF_DROP_IN_BUFFER;
-	return xf_esp_in_prepare(s->bundle[0], s->pkt, &s->ip, s->udp_len, in->now_ns, op);
+	return s->pkt->sp_len == XF_MAX_DEPTH ? XF_DROP_IN_BUFFER : XF_PASS;
 }
 
 /* After decapsulation @s->ip is the inner packet's parse: is that ESP for this host again? */
@@ -137,42 +135,74 @@ static void look_inside(struct in *in, struct xf_slot *s)
 
 /* --- A flight: one level of ESP off every slot that has one (struct xf_way_ops) --- */
 
-static void begin(void *arg, struct xf_flight *f)
+/* The operations of this round, in the order of their packets. */
+static unsigned collect(struct in *in, struct xf_flight *f, struct xf_esp_op **ops)
 {
-	struct in *in = arg;
+	unsigned n = 0;
 
-	find_sas(in, f);
 	for (unsigned i = 0; i < f->n; i++) {
 		struct xf_slot *s = &f->slots[i];
 		enum xf_drop err;
 
 		if (!s->pkt || !s->esp)
 			continue;
-		err = prepare(in, s, &f->ops[i]);
-		if (err != XF_PASS)
+		err = check(s);
+		if (err != XF_PASS) {
 			xf_slot_drop(in->worker, s, err, s->depth ? s->bundle[0] : NULL);
-		else
-			f->round_ops[f->nops++] = &f->ops[i];
+			continue;
+		}
+		f->ops[i].pkt = s->pkt;
+		f->ops[i].ip = &s->ip;
+		f->ops[i].udp_len = s->udp_len;
+		f->ops[i].sa = s->bundle[0];
+		ops[n++] = &f->ops[i];
 	}
+	return n;
+}
+
+static void begin(void *arg, struct xf_flight *f)
+{
+	struct xf_esp_op *ops[XF_BATCH];
+	struct in *in = arg;
+	unsigned n;
+
+	find_sas(in, f);
+	n = collect(in, f, ops);
+	for (unsigned i = 0, run; i < n; i += run) {
+		run = xf_esp_run(ops + i, n - i);
+		xf_esp_in_prepare_run(ops[i]->sa, ops + i, run, in->now_ns);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		if (ops[i]->drop == XF_PASS)
+			f->round_ops[f->nops++] = ops[i];
+		else
+			xf_slot_drop(in->worker, &f->slots[ops[i] - f->ops], ops[i]->drop,
+				     ops[i]->sa);
+	}
+}
+
+static void leave(struct in *in, struct xf_slot *s, const struct xf_esp_op *op)
+{
+	if (op->drop != XF_PASS) {
+		xf_slot_drop(in->worker, s, op->drop, op->sa);
+		return;
+	}
+	s->pkt->sp[s->pkt->sp_len++] = op->sa;
+	look_inside(in, s);
 }
 
 static void finish(void *arg, struct xf_flight *f)
 {
 	struct in *in = arg;
 
+	for (unsigned i = 0, run; i < f->nops; i += run) {
+		run = xf_esp_run(f->round_ops + i, f->nops - i);
+		xf_esp_in_finish_run(f->round_ops + i, run, in->now_ns);
+	}
 	for (unsigned i = 0; i < f->nops; i++) {
 		struct xf_esp_op *op = f->round_ops[i];
-		struct xf_slot *s = &f->slots[op - f->ops];
-		enum xf_drop err = xf_esp_in_finish(op, in->now_ns);
 
-		s->pkt = op->pkt;
-		if (err != XF_PASS) {
-			xf_slot_drop(in->worker, s, err, s->bundle[0]);
-			continue;
-		}
-		s->pkt->sp[s->pkt->sp_len++] = s->bundle[0];
-		s->ip = op->ip;
-		look_inside(in, s);
+		leave(in, &f->slots[op - f->ops], op);
 	}
 }
 
@@ -215,31 +245,56 @@ static void make_whole(struct in *in, struct xf_slot *s, struct xf_flow *flow)
 	xf_ip_flow(s->pkt, &s->ip, false, flow);
 }
 
-/* Of policies, which direction is asked about @s? */
-static enum xf_policy_dir direction(const struct in *in, const struct xf_slot *s)
+/* Of policies, which direction is asked about @s? Neighbours mostly go to the same place. */
+static enum xf_policy_dir direction(const struct in *in, const struct xf_slot *s,
+				    const struct xf_slot *before, enum xf_policy_dir last)
 {
 	const struct xf_env *env = &in->worker->engine->env;
 
+	if (before && s->ip.family == before->ip.family &&
+	    xf_addr_equal(&s->ip.daddr, &before->ip.daddr, s->ip.family))
+		return last;
 	return env->is_local(env->arg, &s->ip.daddr, s->ip.family) ? XF_DIR_IN : XF_DIR_FWD;
+}
+
+/* The flow of @s, whole where a policy could want ports. False: it waits for its other parts. */
+static bool ask(struct in *in, struct xf_slot *s, enum xf_policy_dir dir, struct xf_asked *asked)
+{
+	struct xf_flow *flow = &asked->flows[asked->n];
+
+	xf_ip_flow(s->pkt, &s->ip, false, flow);
+	if (s->ip.is_frag && xf_spd_wants_whole(in->worker->engine->spd, dir, flow))
+		make_whole(in, s, flow);
+	if (!s->pkt)
+		return false;
+	asked->lens[asked->n] = s->pkt->len;
+	asked->slots[asked->n++] = s;
+	return true;
+}
+
+static bool same_path(const struct xf_pkt *a, const struct xf_pkt *b)
+{
+	return a->sp_len == b->sp_len && memcmp(a->sp, b->sp, a->sp_len * sizeof(a->sp[0])) == 0;
+}
+
+static enum xf_drop verdict(const struct xf_asked *asked, unsigned i, const struct xf_pkt *last,
+			    enum xf_drop last_verdict)
+{
+	const struct xf_pkt *pkt = asked->slots[i]->pkt;
+	enum xf_drop err = xf_path_check_selectors(pkt, &asked->flows[i]);
+
+	if (err != XF_PASS)
+		return err;
+	/* What a policy says depends on the SAs alone. */
+	if (last && asked->policies[i] == asked->policies[i - 1] && same_path(pkt, last))
+		return last_verdict;
+	return xf_path_check_policy(pkt, asked->policies[i]);
 }
 
 static void deliver(struct in *in, struct xf_slot *s)
 {
 	struct xf_worker *w = in->worker;
-	enum xf_policy_dir dir = direction(in, s);
-	struct xf_flow flow;
-	enum xf_drop err;
 
-	xf_ip_flow(s->pkt, &s->ip, false, &flow);
-	if (s->ip.is_frag && xf_spd_wants_whole(w->engine->spd, dir, &flow))
-		make_whole(in, s, &flow);
-	if (!s->pkt)
-		return;
-	err = xf_path_policy_check(w, s->pkt, &flow, dir, in->now_ns);
-	if (err != XF_PASS) {
-		xf_slot_drop(w, s, err, s->bundle[0]);
-		return;
-	}
 	xf_count(&w->count.in_packets, 1);
 	xf_count(&w->count.in_bytes, s->ip.total_len);
 	if (w->gro)
@@ -249,11 +304,55 @@ static void deliver(struct in *in, struct xf_slot *s)
 	s->pkt = NULL;
 }
 
+/* What passes goes on its way, in the order in which it was asked about. */
+static void judge(struct in *in, struct xf_asked *asked, enum xf_policy_dir dir,
+		  enum xf_drop *verdicts)
+{
+	const struct xf_pkt *last = NULL;
+
+	if (asked->n == 0)
+		return;
+	xf_spd_lookup_batch(in->worker->engine->spd, dir, asked->flows, asked->n, asked->policies);
+	xf_path_count_policies(asked->policies, asked->lens, asked->n, in->now_ns);
+	for (unsigned i = 0; i < asked->n; i++) {
+		verdicts[i] = verdict(asked, i, last, i ? verdicts[i - 1] : XF_PASS);
+		last = verdicts[i] == XF_DROP_IN_STATE_MISMATCH ? NULL : asked->slots[i]->pkt;
+	}
+}
+
 static void emit(void *arg, struct xf_flight *f)
 {
-	for (unsigned i = 0; i < f->n; i++)
-		if (f->slots[i].pkt)
-			deliver(arg, &f->slots[i]);
+	enum xf_drop verdicts[XF_DIR_MAX][XF_BATCH];
+	enum xf_policy_dir dirs[XF_BATCH];
+	unsigned next[XF_DIR_MAX] = { 0 };
+	struct xf_slot *before = NULL;
+	struct in *in = arg;
+
+	in->worker->asked[XF_DIR_IN].n = 0;
+	in->worker->asked[XF_DIR_FWD].n = 0;
+	for (unsigned i = 0; i < f->n; i++) {
+		struct xf_slot *s = &f->slots[i];
+
+		if (!s->pkt)
+			continue;
+		dirs[i] = direction(in, s, before, before ? dirs[before - f->slots] : XF_DIR_IN);
+		if (ask(in, s, dirs[i], &in->worker->asked[dirs[i]]))
+			before = s;
+	}
+	judge(in, &in->worker->asked[XF_DIR_IN], XF_DIR_IN, verdicts[XF_DIR_IN]);
+	judge(in, &in->worker->asked[XF_DIR_FWD], XF_DIR_FWD, verdicts[XF_DIR_FWD]);
+	for (unsigned i = 0; i < f->n; i++) {
+		struct xf_slot *s = &f->slots[i];
+		enum xf_drop err;
+
+		if (!s->pkt)
+			continue;
+		err = verdicts[dirs[i]][next[dirs[i]]++];
+		if (err == XF_PASS)
+			deliver(in, s);
+		else
+			xf_slot_drop(in->worker, s, err, s->bundle[0]);
+	}
 }
 
 static const struct xf_way_ops way_ops = { .begin = begin, .finish = finish, .emit = emit };

@@ -17,6 +17,11 @@ struct out {
 	struct xf_path_result *res;
 	uint64_t now_ns;
 	struct xf_flight *filling; /* takes what is cut from the packets of a batch */
+	/* The last packet's policy and what came of it: for the next one of the batch that meets
+	 * the same policy, where that depends on nothing else. No packet is found by it that the
+	 * lookup would not find just so. */
+	struct xf_policy *last_policy;
+	const struct xf_slot *last;
 };
 
 /* Local packets say so themselves where I/O knows; else their source address does. */
@@ -96,13 +101,14 @@ static void send_clear(struct out *o, struct xf_slot *s)
  * template goes between the addresses of the one before it. Optional templates may have none.
  */
 static enum xf_drop find_bundle(struct out *o, const struct xf_policy_config *cfg,
-				const struct xf_flow *flow, struct xf_slot *s)
+				const struct xf_flow *flow, struct xf_slot *s, bool *by_flow)
 {
 	struct xf_sad_query query = { .saddr = &flow->saddr,
 				      .daddr = &flow->daddr,
 				      .flow = flow,
 				      .mark = cfg->mark.v & cfg->mark.m,
-				      .if_id = cfg->if_id };
+				      .if_id = cfg->if_id,
+				      .by_flow = by_flow };
 
 	for (unsigned i = 0; i < cfg->ntmpl; i++) {
 		const struct xf_tmpl *tmpl = &cfg->tmpl[i];
@@ -113,6 +119,8 @@ static enum xf_drop find_bundle(struct out *o, const struct xf_policy_config *cf
 		if (tmpl->mode == XF_MODE_TUNNEL || tmpl->mode == XF_MODE_BEET) {
 			want.saddr = &tmpl->saddr;
 			want.daddr = &tmpl->id.daddr;
+		} else if (i == 0) {
+			*by_flow = true;
 		}
 		sa = xf_sad_find_out(o->worker->engine->sad, &want, NULL);
 		if (!sa && tmpl->optional)
@@ -173,20 +181,43 @@ static enum fit see_fit(const struct out *o, const struct xf_slot *s, uint32_t l
 	return REFUSE;
 }
 
+/* The bundle of @policy, and the largest packet that it takes: again, or as for the last one. */
+static enum xf_drop choose_bundle(struct out *o, struct xf_slot *s, struct xf_policy *policy,
+				  const struct xf_flow *flow)
+{
+	bool by_flow = false;
+	enum xf_drop err;
+
+	if (policy == o->last_policy && s->ip.family == o->last->ip.family) {
+		memcpy(s->bundle, o->last->bundle, o->last->depth * sizeof(s->bundle[0]));
+		s->depth = o->last->depth;
+		s->mtu = o->last->mtu;
+		return XF_PASS;
+	}
+	o->last_policy = NULL;
+	err = find_bundle(o, xf_policy_cfg(policy), flow, s, &by_flow);
+	if (err != XF_PASS || s->depth == 0)
+		return err;
+	s->mtu = xf_path_bundle_mtu(s, o->now_ns);
+	if (!by_flow) {
+		o->last_policy = policy;
+		o->last = s;
+	}
+	return XF_PASS;
+}
+
 /* The bundle of @policy for @s and how it fits, or @s leaves the batch. */
 static void apply_policy(struct out *o, struct xf_slot *s, struct xf_policy *policy,
 			 const struct xf_flow *flow)
 {
-	const struct xf_policy_config *cfg;
 	enum xf_drop err;
 
 	if (!policy) {
 		send_clear(o, s);
 		return;
 	}
-	cfg = xf_policy_cfg(policy);
-	xf_policy_count(policy, s->pkt->len, o->now_ns);
-	err = cfg->action == XF_POLICY_BLOCK ? XF_DROP_OUT_POL_BLOCK : find_bundle(o, cfg, flow, s);
+	err = xf_policy_cfg(policy)->action == XF_POLICY_BLOCK ? XF_DROP_OUT_POL_BLOCK
+							       : choose_bundle(o, s, policy, flow);
 	if (err != XF_PASS) {
 		xf_slot_drop(o->worker, s, err, NULL);
 		return;
@@ -195,7 +226,6 @@ static void apply_policy(struct out *o, struct xf_slot *s, struct xf_policy *pol
 		send_clear(o, s);
 		return;
 	}
-	s->mtu = xf_path_bundle_mtu(s, o->now_ns);
 	s->cut = (uint8_t)see_fit(o, s, xf_gso_packet_len(s->pkt, &s->ip));
 	s->inner_len = s->ip.total_len;
 	if (s->cut == REFUSE)
@@ -206,26 +236,45 @@ static void apply_policy(struct out *o, struct xf_slot *s, struct xf_policy *pol
 
 /* --- A flight: the rounds of transform and cipher (struct xf_way_ops) --- */
 
-static void begin(void *arg, struct xf_flight *f)
+/* The operations of this round, in the order of their packets. */
+static unsigned collect(struct out *o, struct xf_flight *f, struct xf_esp_op **ops)
 {
-	struct out *o = arg;
 	unsigned round = f->round;
+	unsigned n = 0;
 
 	for (unsigned i = 0; i < f->n; i++) {
 		struct xf_slot *s = &f->slots[i];
-		enum xf_drop err = XF_PASS;
 
 		if (!s->pkt || s->depth <= round)
 			continue;
-		if (round > 0 && xf_ip_parse(s->pkt, false, &s->ip) < 0)
-			err = XF_DROP_OUT_ERROR;
-		if (err == XF_PASS)
-			err = xf_esp_out_prepare(s->bundle[round], s->pkt, &s->ip, o->now_ns,
-						 &f->ops[i]);
-		if (err != XF_PASS)
-			xf_slot_drop(o->worker, s, err, s->bundle[round]);
+		if (round > 0 && xf_ip_parse(s->pkt, false, &s->ip) < 0) {
+			xf_slot_drop(o->worker, s, XF_DROP_OUT_ERROR, s->bundle[round]);
+			continue;
+		}
+		f->ops[i].pkt = s->pkt;
+		f->ops[i].ip = &s->ip;
+		f->ops[i].sa = s->bundle[round];
+		ops[n++] = &f->ops[i];
+	}
+	return n;
+}
+
+static void begin(void *arg, struct xf_flight *f)
+{
+	struct xf_esp_op *ops[XF_BATCH];
+	struct out *o = arg;
+	unsigned n = collect(o, f, ops);
+
+	for (unsigned i = 0, run; i < n; i += run) {
+		run = xf_esp_run(ops + i, n - i);
+		xf_esp_out_prepare_run(ops[i]->sa, ops + i, run, o->now_ns);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		if (ops[i]->drop == XF_PASS)
+			f->round_ops[f->nops++] = ops[i];
 		else
-			f->round_ops[f->nops++] = &f->ops[i];
+			xf_slot_drop(o->worker, &f->slots[ops[i] - f->ops], ops[i]->drop,
+				     ops[i]->sa);
 	}
 }
 
@@ -235,42 +284,50 @@ static void finish(void *arg, struct xf_flight *f)
 
 	for (unsigned i = 0; i < f->nops; i++) {
 		struct xf_esp_op *op = f->round_ops[i];
-		struct xf_slot *s = &f->slots[op - f->ops];
-		enum xf_drop err = xf_esp_out_finish(op);
 
-		s->pkt = op->pkt;
-		if (err != XF_PASS)
-			xf_slot_drop(o->worker, s, err, op->sa);
+		if (XF_UNLIKELY(xf_esp_out_finish(op) != XF_PASS))
+			xf_slot_drop(o->worker, &f->slots[op - f->ops], op->drop, op->sa);
 	}
 }
 
-static void send_wire(struct out *o, struct xf_slot *s)
+/* The path has become narrower than the bundle's MTU said, or the packet may be cut outside. */
+static void send_cut(struct out *o, struct xf_slot *s, uint32_t mtu)
 {
-	struct xf_sa *last = s->bundle[s->depth - 1];
-	uint32_t mtu = xf_path_outer_mtu(last, o->now_ns);
-	enum xf_drop err = XF_PASS;
+	enum xf_drop err = XF_DROP_OUT_ERROR;
 
-	xf_count(&o->worker->count.out_packets, 1);
-	xf_count(&o->worker->count.out_bytes, s->inner_len);
-	if (s->pkt->len <= mtu) {
-		xf_pktq_push(&o->res->wire, s->pkt);
-		s->pkt = NULL;
-		return;
-	}
-	if (xf_ip_parse(s->pkt, false, &s->ip) < 0)
-		err = XF_DROP_OUT_ERROR;
-	else
+	if (xf_ip_parse(s->pkt, false, &s->ip) == 0)
 		err = xf_frag_cut(s->pkt, &s->ip, mtu, o->worker->ident++, &o->res->wire);
 	if (err != XF_PASS)
-		xf_slot_drop(o->worker, s, err, last);
+		xf_slot_drop(o->worker, s, err, s->bundle[s->depth - 1]);
 	s->pkt = NULL;
 }
 
 static void emit(void *arg, struct xf_flight *f)
 {
-	for (unsigned i = 0; i < f->n; i++)
-		if (f->slots[i].pkt)
-			send_wire(arg, &f->slots[i]);
+	struct out *o = arg;
+	struct xf_sa *last = NULL;
+	uint32_t mtu = 0;
+	unsigned packets = 0;
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < f->n; i++) {
+		struct xf_slot *s = &f->slots[i];
+
+		if (!s->pkt)
+			continue;
+		if (s->bundle[s->depth - 1] != last) {
+			last = s->bundle[s->depth - 1];
+			mtu = xf_path_outer_mtu(last, o->now_ns);
+		}
+		packets++;
+		bytes += s->inner_len;
+		if (XF_LIKELY(s->pkt->len <= mtu))
+			xf_pktq_push(&o->res->wire, s->pkt);
+		else
+			send_cut(o, s, mtu);
+	}
+	xf_count(&o->worker->count.out_packets, packets);
+	xf_count(&o->worker->count.out_bytes, bytes);
 }
 
 static const struct xf_way_ops way_ops = { .begin = begin, .finish = finish, .emit = emit };
@@ -385,10 +442,15 @@ static void cut_all(struct out *o, struct xf_flight *f)
 static void out_batch(struct out *o, struct xf_flight *f)
 {
 	struct xf_policy *policies[XF_BATCH];
+	uint32_t lens[XF_BATCH];
 	struct xf_worker *w = o->worker;
 
 	parse_all(o, f);
 	xf_spd_lookup_batch(w->engine->spd, XF_DIR_OUT, w->flows, f->n, policies);
+	for (unsigned i = 0; i < f->n; i++)
+		lens[i] = f->slots[i].pkt->len;
+	xf_path_count_policies(policies, lens, f->n, o->now_ns);
+	o->last_policy = NULL;
 	for (unsigned i = 0; i < f->n; i++)
 		apply_policy(o, &f->slots[i], policies[i], &w->flows[i]);
 	if (any_to_cut(f))

@@ -63,25 +63,42 @@ static enum xf_drop check_tmpls(const struct xf_policy_config *cfg, const struct
 	return has_nontransport(pkt, k) ? XF_DROP_IN_TMPL_MISMATCH : XF_PASS;
 }
 
-enum xf_drop xf_path_policy_check(struct xf_worker *worker, const struct xf_pkt *pkt,
-				  const struct xf_flow *flow, enum xf_policy_dir dir,
-				  uint64_t now_ns)
+enum xf_drop xf_path_check_selectors(const struct xf_pkt *pkt, const struct xf_flow *flow)
 {
-	const struct xf_policy_config *cfg;
-	struct xf_policy *policy;
-
 	for (int i = pkt->sp_len; i-- > 0;) {
 		const struct xf_selector *sel = &xf_sa_cfg(pkt->sp[i])->sel;
 
 		if (sel->family && (sel->family != flow->family || !xf_selector_match(sel, flow)))
 			return XF_DROP_IN_STATE_MISMATCH;
 	}
-	policy = xf_spd_lookup(worker->engine->spd, dir, flow);
+	return XF_PASS;
+}
+
+enum xf_drop xf_path_check_policy(const struct xf_pkt *pkt, const struct xf_policy *policy)
+{
+	const struct xf_policy_config *cfg;
+
 	if (!policy)
 		return has_nontransport(pkt, 0) ? XF_DROP_IN_NO_POLS : XF_PASS;
-	xf_policy_count(policy, pkt->len, now_ns);
 	cfg = xf_policy_cfg(policy);
 	if (cfg->action == XF_POLICY_BLOCK)
 		return XF_DROP_IN_POL_BLOCK;
 	return check_tmpls(cfg, pkt);
+}
+
+void xf_path_count_policies(struct xf_policy *const *policies, const uint32_t *lens, unsigned n,
+			    uint64_t now_ns)
+{
+	for (unsigned i = 0; i < n;) {
+		struct xf_policy *policy = policies[i];
+		unsigned packets = 0;
+		uint64_t bytes = 0;
+
+		for (; i < n && policies[i] == policy; i++) {
+			bytes += lens[i];
+			packets++;
+		}
+		if (policy)
+			xf_policy_count(policy, packets, bytes, now_ns);
+	}
 }

@@ -72,6 +72,15 @@ struct xf_way {
 	struct xf_flight *last;
 };
 
+/* In: what the policies of one direction are asked. */
+struct xf_asked {
+	struct xf_slot *slots[XF_BATCH];
+	struct xf_flow flows[XF_BATCH];
+	struct xf_policy *policies[XF_BATCH];
+	uint32_t lens[XF_BATCH];
+	unsigned n;
+};
+
 struct xf_worker {
 	struct xf_engine *engine;
 	struct xf_worker *next;
@@ -88,7 +97,8 @@ struct xf_worker {
 	unsigned nfree;
 	struct xf_way out;
 	struct xf_way in;
-	struct xf_flow flows[XF_BATCH]; /* of the batch that is looked up */
+	struct xf_flow flows[XF_BATCH]; /* out: of the batch that is looked up */
+	struct xf_asked asked[XF_DIR_MAX];
 	struct xf_flight *flights; /* all of them */
 	struct xf_path_counters count;
 };
@@ -120,6 +130,16 @@ void xf_path_end(struct xf_worker *worker);
 /* Drop what is left in slot @s. */
 void xf_slot_drop(struct xf_worker *worker, struct xf_slot *s, enum xf_drop reason,
 		  struct xf_sa *sa);
+
+/* How many of @ops, from the first on, have the same SA. */
+static inline unsigned xf_esp_run(struct xf_esp_op *const *ops, unsigned n)
+{
+	unsigned run = 1;
+
+	while (run < n && ops[run]->sa == ops[0]->sa)
+		run++;
+	return run;
+}
 
 /* flight.c */
 
@@ -170,10 +190,15 @@ uint32_t xf_path_outer_mtu(struct xf_sa *sa, uint64_t now_ns);
 /* The largest packet that @s's bundle brings to its peer in one piece (pmtu.c). */
 uint32_t xf_path_bundle_mtu(const struct xf_slot *s, uint64_t now_ns);
 
-/* Does what @pkt came through satisfy the policies of @dir, in or fwd (policy.c)? */
-enum xf_drop xf_path_policy_check(struct xf_worker *worker, const struct xf_pkt *pkt,
-				  const struct xf_flow *flow, enum xf_policy_dir dir,
-				  uint64_t now_ns);
+/* policy.c: of what came in, do the SAs that @pkt came through want @flow ... */
+enum xf_drop xf_path_check_selectors(const struct xf_pkt *pkt, const struct xf_flow *flow);
+
+/* ... and does @policy, in or fwd, want them? NULL: there is none. */
+enum xf_drop xf_path_check_policy(const struct xf_pkt *pkt, const struct xf_policy *policy);
+
+/* Count packets of @lens bytes for their policies, once for each run that has the same. */
+void xf_path_count_policies(struct xf_policy *const *policies, const uint32_t *lens, unsigned n,
+			    uint64_t now_ns);
 
 /* Go on with what has come back from the cipher (out.c, in.c). In a read section. */
 void xf_path_out_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);

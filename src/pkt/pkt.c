@@ -73,8 +73,7 @@ static uint32_t find_seg(const struct xf_pkt *pkt, uint32_t off, uint32_t *in_se
 	return i;
 }
 
-/* Cut the segment list at @off so that a segment starts there; its index, or -ENOBUFS. */
-static int split_at(struct xf_pkt *pkt, uint32_t off)
+int xf_pkt_cut(struct xf_pkt *pkt, uint32_t off)
 {
 	uint32_t in_seg;
 	uint32_t i;
@@ -204,7 +203,7 @@ struct xf_pkt *xf_pkt_split_front(struct xf_pkt *pkt, uint32_t len)
 
 	if (len == 0 || len >= pkt->len)
 		return NULL;
-	n = split_at(pkt, len);
+	n = xf_pkt_cut(pkt, len);
 	front = n < 0 ? NULL : xf_pool_get_pkt(pkt->pool);
 	if (!front)
 		return NULL;
@@ -389,8 +388,8 @@ uint8_t *xf_pkt_writable(struct xf_pkt *pkt, uint32_t off, uint32_t len)
 	if (XF_LIKELY(in_seg + len <= pkt->segs[i].len && is_own(&pkt->segs[i])))
 		return pkt->segs[i].data + in_seg;
 	xf_pkt_copy_out(pkt, off, copy, len);
-	first = split_at(pkt, off);
-	last = first < 0 ? first : split_at(pkt, off + len);
+	first = xf_pkt_cut(pkt, off);
+	last = first < 0 ? first : xf_pkt_cut(pkt, off + len);
 	if (last < 0)
 		return NULL;
 	data = new_seg(pkt, (uint32_t)first, len);

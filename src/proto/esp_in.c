@@ -15,15 +15,12 @@
 
 #include "proto/transform.h"
 
-static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_config *cfg, uint32_t udp_len,
-			     uint64_t now_ns)
+static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_config *cfg, uint64_t now_ns)
 {
 	enum xf_drop drop = xf_sa_check(sa, cfg, false, now_ns);
 
 	if (drop != XF_PASS)
 		return drop;
-	if ((cfg->encap.type != 0) != (udp_len != 0))
-		return XF_DROP_IN_STATE_MISMATCH;
 	if (cfg->id.proto != XF_IPPROTO_ESP)
 		return XF_DROP_IN_STATE_PROTO;
 	if (cfg->mode != XF_MODE_TUNNEL && cfg->mode != XF_MODE_TRANSPORT)
@@ -50,9 +47,7 @@ static uint32_t esp_end(const struct xf_pkt *pkt, const struct xf_ip_info *ip, u
 	return len >= udp_len + XF_ESP_HDR_LEN && len <= room ? ip->l4_off + len : 0;
 }
 
-/*
- * Step 1, lengths: IV, trailer and ICV must be there, and whole blocks for a block cipher.
- */
+/* Step 1, lengths: IV, trailer and ICV must be there, and whole blocks for a block cipher. */
 static enum xf_drop measure(struct xf_esp_op *op, const struct xf_suite *suite, uint32_t end)
 {
 	uint32_t fixed;
@@ -63,7 +58,6 @@ static enum xf_drop measure(struct xf_esp_op *op, const struct xf_suite *suite, 
 	if (end - op->esp_off < fixed + XF_ESP_TRAILER_LEN)
 		return XF_DROP_IN_STATE_PROTO;
 	op->text_off = op->esp_off + XF_ESP_HDR_LEN + suite->iv_len;
-	op->icv_len = suite->icv_len;
 	op->crypto.len = end - op->esp_off - fixed;
 	if (op->crypto.len % suite->block_len != 0)
 		return XF_DROP_IN_STATE_PROTO;
@@ -72,50 +66,82 @@ static enum xf_drop measure(struct xf_esp_op *op, const struct xf_suite *suite, 
 
 static enum xf_drop describe(struct xf_esp_op *op, const struct xf_sa_config *cfg)
 {
-	uint8_t iv[XF_IV_MAX];
+	struct xf_crypto_op *crypto = &op->crypto;
+	uint8_t scratch[XF_IV_MAX];
+	const uint8_t *iv;
 	int err = xf_esp_target(op, 0);
 
 	if (err)
 		return err == -ENOBUFS ? XF_DROP_IN_BUFFER : XF_DROP_IN_ERROR;
-	op->crypto.encrypt = false;
-	xf_pkt_copy_out(op->pkt, op->esp_off + XF_ESP_HDR_LEN, iv, cfg->suite.iv_len);
-	xf_pkt_copy_out(op->pkt, op->text_off + op->crypto.len, op->crypto.icv, op->icv_len);
+	crypto->encrypt = false;
+	iv = xf_pkt_peek(op->pkt, op->esp_off + XF_ESP_HDR_LEN, cfg->suite.iv_len, scratch);
+	/* Is compared, not written. */
+	crypto->icv = (uint8_t *)(uintptr_t)xf_pkt_peek(op->pkt, op->text_off + crypto->len,
+							cfg->suite.icv_len, crypto->icv_mem);
 	xf_esp_crypto_fill(op, cfg, iv);
 	return XF_PASS;
 }
 
-enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, const struct xf_ip_info *ip,
-			       uint32_t udp_len, uint64_t now_ns, struct xf_esp_op *op)
+static enum xf_drop prepare_one(struct xf_sa *sa, const struct xf_sa_config *cfg,
+				struct xf_esp_op *op)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
 	uint8_t scratch[4];
-	enum xf_drop drop = check_sa(sa, cfg, udp_len, now_ns);
+	enum xf_drop drop;
 
+	if (XF_UNLIKELY((cfg->encap.type != 0) != (op->udp_len != 0)))
+		return XF_DROP_IN_STATE_MISMATCH;
+	op->udp_off = op->udp_len ? op->ip->l4_off : 0;
+	op->esp_off = op->ip->l4_off + op->udp_len;
+	drop = measure(op, &cfg->suite, esp_end(op->pkt, op->ip, op->udp_len));
 	if (drop != XF_PASS)
 		return drop;
-	op->sa = sa;
-	op->pkt = pkt;
-	op->ip = *ip;
-	op->udp_off = udp_len ? ip->l4_off : 0;
-	op->esp_off = ip->l4_off + udp_len;
-	drop = measure(op, &cfg->suite, esp_end(pkt, ip, udp_len));
-	if (drop != XF_PASS)
-		return drop;
-	op->seq = xf_sa_infer_seq(sa, xf_get_be32(xf_pkt_peek(pkt, op->esp_off + 4, 4, scratch)));
+	op->seq =
+		xf_sa_infer_seq(sa, xf_get_be32(xf_pkt_peek(op->pkt, op->esp_off + 4, 4, scratch)));
 	drop = xf_sa_replay_check(sa, op->seq);
-	if (drop != XF_PASS)
-		return drop;
-	return describe(op, cfg);
+	return drop == XF_PASS ? describe(op, cfg) : drop;
 }
 
-/* Step 4. */
-static enum xf_drop believe(struct xf_esp_op *op)
+void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
+			   uint64_t now_ns)
 {
-	if (op->crypto.status == XF_CRYPTO_BAD_ICV)
-		atomic_fetch_add(&op->sa->stat_integrity, 1);
-	if (op->crypto.status != XF_CRYPTO_OK)
-		return XF_DROP_IN_STATE_PROTO;
-	return xf_sa_replay_commit(op->sa, op->seq);
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	enum xf_drop drop = check_sa(sa, cfg, now_ns);
+
+	for (unsigned i = 0; i < n; i++) {
+		struct xf_esp_op *op = ops[i];
+
+		op->sa = sa;
+		op->dst_pkt = NULL;
+		op->drop = drop == XF_PASS ? prepare_one(sa, cfg, op) : drop;
+	}
+}
+
+enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
+			       uint32_t udp_len, uint64_t now_ns, struct xf_esp_op *op)
+{
+	op->pkt = pkt;
+	op->ip = ip;
+	op->udp_len = udp_len;
+	xf_esp_in_prepare_run(sa, &op, 1, now_ns);
+	return op->drop;
+}
+
+/* Step 4, for all of a run while its window is locked once. */
+static void believe(struct xf_esp_op *const *ops, unsigned n)
+{
+	struct xf_sa *sa = ops[0]->sa;
+
+	xf_sa_window_lock(sa);
+	for (unsigned i = 0; i < n; i++) {
+		struct xf_esp_op *op = ops[i];
+
+		op->drop = XF_DROP_IN_STATE_PROTO;
+		if (XF_LIKELY(op->crypto.status == XF_CRYPTO_OK))
+			op->drop = xf_sa_replay_commit(sa, op->seq);
+		else if (op->crypto.status == XF_CRYPTO_BAD_ICV)
+			atomic_fetch_add(&sa->stat_integrity, 1);
+	}
+	xf_sa_window_unlock(sa);
 }
 
 /* Step 5. As the kernel's esp_remove_trailer(): no payload at all is garbage. */
@@ -148,25 +174,25 @@ static enum xf_drop leave_tunnel(struct xf_esp_op *op, const struct xf_sa_config
 				 uint8_t next_hdr)
 {
 	uint16_t family = next_hdr == XF_IPPROTO_IPIP ? XF_AF_INET : XF_AF_INET6;
-	uint8_t outer_tos = op->ip.tos;
+	uint8_t outer_tos = op->ip->tos;
 	struct xf_pkt *pkt = op->pkt;
 
 	if (next_hdr != XF_IPPROTO_IPIP && next_hdr != XF_IPPROTO_IPV6)
 		return XF_DROP_IN_STATE_MODE;
 	xf_pkt_trim_front(pkt, op->text_off);
-	if (xf_ip_parse(pkt, true, &op->ip) < 0)
+	if (xf_ip_parse(pkt, true, op->ip) < 0)
 		return XF_DROP_IN_HDR;
-	if (op->ip.family != family)
+	if (op->ip->family != family)
 		return XF_DROP_IN_STATE_MODE;
-	xf_pkt_trim_back(pkt, pkt->len - op->ip.total_len);
-	if (xf_tunnel_set_tos(pkt, &op->ip, xf_tunnel_decap_tos(cfg, outer_tos, op->ip.tos)) < 0)
+	xf_pkt_trim_back(pkt, pkt->len - op->ip->total_len);
+	if (xf_tunnel_set_tos(pkt, op->ip, xf_tunnel_decap_tos(cfg, outer_tos, op->ip->tos)) < 0)
 		return XF_DROP_IN_BUFFER;
 	return XF_PASS;
 }
 
 static enum xf_drop leave_transport(struct xf_esp_op *op, uint8_t next_hdr)
 {
-	const struct xf_ip_info *ip = &op->ip;
+	const struct xf_ip_info *ip = op->ip;
 	uint32_t off = ip->l4_off;
 	uint8_t *hdr;
 
@@ -176,25 +202,51 @@ static enum xf_drop leave_transport(struct xf_esp_op *op, uint8_t next_hdr)
 	if (!hdr)
 		return XF_DROP_IN_BUFFER;
 	xf_ip_patch(hdr, ip, ip->l4_nexthdr_field, next_hdr, op->pkt->len);
-	return xf_ip_parse(op->pkt, false, &op->ip) < 0 ? XF_DROP_IN_HDR : XF_PASS;
+	return xf_ip_parse(op->pkt, false, op->ip) < 0 ? XF_DROP_IN_HDR : XF_PASS;
+}
+
+/* Steps 5 and 6. */
+static enum xf_drop unwrap(struct xf_esp_op *op, const struct xf_sa_config *cfg, uint64_t *bytes)
+{
+	uint8_t next_hdr = XF_IPPROTO_NONE;
+	enum xf_drop drop = op->drop;
+
+	if (drop == XF_PASS)
+		drop = cut_trailer(op, &next_hdr);
+	if (XF_UNLIKELY(op->dst_pkt != NULL)) {
+		xf_pkt_free(op->dst_pkt);
+		op->dst_pkt = NULL;
+	}
+	if (drop != XF_PASS)
+		return drop;
+	*bytes += op->pkt->len - op->text_off;
+	op->pkt->mark = xf_sa_mark(cfg, op->pkt->mark);
+	drop = cfg->mode == XF_MODE_TUNNEL ? leave_tunnel(op, cfg, next_hdr)
+					   : leave_transport(op, next_hdr);
+	op->pkt->family = op->ip->family;
+	return drop;
+}
+
+void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
+{
+	struct xf_sa *sa = ops[0]->sa;
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	unsigned accepted = 0;
+	uint64_t bytes = 0;
+
+	believe(ops, n);
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t before = bytes;
+
+		ops[i]->drop = unwrap(ops[i], cfg, &bytes);
+		accepted += bytes != before;
+	}
+	if (accepted)
+		xf_sa_count(sa, accepted, bytes, now_ns);
 }
 
 enum xf_drop xf_esp_in_finish(struct xf_esp_op *op, uint64_t now_ns)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(op->sa);
-	uint8_t next_hdr = XF_IPPROTO_NONE;
-	enum xf_drop drop = believe(op);
-
-	if (drop == XF_PASS)
-		drop = cut_trailer(op, &next_hdr);
-	xf_pkt_free(op->dst_pkt);
-	op->dst_pkt = NULL;
-	if (drop != XF_PASS)
-		return drop;
-	xf_sa_count(op->sa, op->pkt->len - op->text_off, now_ns);
-	op->pkt->mark = xf_sa_mark(cfg, op->pkt->mark);
-	drop = cfg->mode == XF_MODE_TUNNEL ? leave_tunnel(op, cfg, next_hdr)
-					   : leave_transport(op, next_hdr);
-	op->pkt->family = op->ip.family;
-	return drop;
+	xf_esp_in_finish_run(&op, 1, now_ns);
+	return op->drop;
 }

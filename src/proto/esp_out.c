@@ -5,29 +5,16 @@
  *   tunnel     |<- gap: outer IP, [UDP,] ESP, IV ->| IP | payload |<- tail ->|
  *   transport  | IP |<- gap: [UDP,] ESP, IV ->|          payload  |<- tail ->|
  *
- * The tail is TFC padding, padding, its length, next header, ICV. Steps, in this order:
- *   1. check the SA and the packet                 (nothing is changed)
- *   2. open gap and tail, find the cipher's target (undone when a buffer is missing)
- *   3. take the sequence number                    (the last step that can fail)
- *   4. take an IV, write headers and tail, describe the work to the cipher
+ * The tail is TFC padding, padding, its length, next header, ICV. Steps, each for all packets of a
+ * run before the next one:
+ *   1. check the SA                                 (nothing is changed)
+ *   2. check the packet, open gap and tail, find the cipher's target (undone when it must not be)
+ *   3. take the sequence numbers                    (the last step that can fail)
+ *   4. take IVs, write headers and tail, describe the work to the cipher
  */
 #include <errno.h>
 
 #include "proto/transform.h"
-
-/* What step 1 finds out: the packet's new shape. */
-struct plan {
-	struct xf_esp_layout lay;
-	uint32_t gap_off;
-	uint32_t gap_len;
-	uint32_t payload_len; /* what is protected: bytes from gap_off to the packet's end */
-	uint32_t tfc_len;
-	uint32_t pad_len;
-	uint32_t tail_len;
-	uint8_t next_hdr;
-	uint8_t *gap;
-	uint8_t *tail;
-};
 
 /* RFC 4303 s3.1: fragments are tunnelled, but transport mode takes whole datagrams only. */
 static bool mode_takes(const struct xf_sa_config *cfg, const struct xf_ip_info *ip)
@@ -37,33 +24,27 @@ static bool mode_takes(const struct xf_sa_config *cfg, const struct xf_ip_info *
 	return cfg->mode == XF_MODE_TRANSPORT && ip->family == cfg->id.family && !ip->is_frag;
 }
 
-/* The lengths, the last byte of which is the ICV's (RFC 4303 s2.4, s2.7). */
-static void plan_lengths(struct xf_sa *sa, const struct xf_sa_config *cfg,
-			 const struct xf_ip_info *ip, uint64_t now_ns, struct plan *plan)
+/* The packet's new shape, whose last byte is the ICV's (RFC 4303 s2.4, s2.7). */
+static void plan(struct xf_esp_op *op, const struct xf_sa_config *cfg,
+		 const struct xf_esp_layout *lay, uint64_t now_ns)
 {
 	uint32_t bare;
 
-	xf_esp_layout(cfg, &plan->lay);
-	plan->gap_off = cfg->mode == XF_MODE_TUNNEL ? 0 : ip->ah_esp_off;
-	plan->gap_len = xf_esp_gap_len(&plan->lay);
-	plan->payload_len = ip->total_len - plan->gap_off;
-	plan->tfc_len = xf_esp_tfc_len(sa, cfg, plan->payload_len, now_ns);
-	bare = plan->payload_len + plan->tfc_len + XF_ESP_TRAILER_LEN;
-	plan->pad_len = xf_align_up(bare, plan->lay.align) - bare;
-	plan->tail_len = plan->tfc_len + plan->pad_len + XF_ESP_TRAILER_LEN + plan->lay.icv_len;
+	op->gap_off = cfg->mode == XF_MODE_TUNNEL ? 0 : op->ip->ah_esp_off;
+	op->payload_len = op->ip->total_len - op->gap_off;
+	op->tfc_len = 0;
+	if (XF_UNLIKELY(cfg->tfc_pad))
+		op->tfc_len = xf_esp_tfc_len(op->sa, cfg, op->payload_len, now_ns);
+	bare = op->payload_len + op->tfc_len + XF_ESP_TRAILER_LEN;
+	op->pad_len = xf_align_up(bare, lay->align) - bare;
+	op->tail_len = op->tfc_len + op->pad_len + XF_ESP_TRAILER_LEN + lay->icv_len;
 }
 
-static enum xf_drop make_plan(struct xf_sa *sa, const struct xf_sa_config *cfg,
-			      const struct xf_ip_info *ip, uint64_t now_ns, struct plan *plan)
+static enum xf_drop check_packet(const struct xf_esp_op *op, const struct xf_sa_config *cfg,
+				 const struct xf_esp_layout *lay)
 {
-	uint32_t len;
+	uint32_t len = op->ip->total_len + xf_esp_gap_len(lay) + op->tail_len;
 
-	if (cfg->id.proto != XF_IPPROTO_ESP)
-		return XF_DROP_OUT_STATE_PROTO;
-	if (!mode_takes(cfg, ip))
-		return XF_DROP_OUT_STATE_MODE;
-	plan_lengths(sa, cfg, ip, now_ns, plan);
-	len = ip->total_len + plan->gap_len + plan->tail_len;
 	if (cfg->id.family == XF_AF_INET6)
 		len -= XF_IPV6_HDR_LEN;
 	return len > UINT16_MAX ? XF_DROP_OUT_ERROR : XF_PASS;
@@ -79,36 +60,62 @@ static uint8_t next_hdr(const struct xf_sa_config *cfg, const struct xf_pkt *pkt
 	return *xf_pkt_peek(pkt, ip->nexthdr_field, 1, &scratch);
 }
 
-static void close_room(const struct plan *plan, struct xf_esp_op *op)
+static void close_room(struct xf_esp_op *op, const struct xf_esp_layout *lay)
 {
 	xf_pkt_free(op->dst_pkt);
 	op->dst_pkt = NULL;
-	if (plan->tail)
-		xf_pkt_trim_back(op->pkt, plan->tail_len);
-	if (plan->gap)
-		xf_pkt_remove(op->pkt, plan->gap_off, plan->gap_len);
+	if (op->tail)
+		xf_pkt_trim_back(op->pkt, op->tail_len);
+	if (op->gap)
+		xf_pkt_remove(op->pkt, op->gap_off, xf_esp_gap_len(lay));
 }
 
-/* Step 2. On an error, what was opened is for close_room(). */
-static enum xf_drop open_room(struct plan *plan, struct xf_esp_op *op)
+/* On an error, what was opened is for close_room(). */
+static enum xf_drop open_room(struct xf_esp_op *op, const struct xf_esp_layout *lay)
 {
+	uint32_t gap_len = xf_esp_gap_len(lay);
 	int err;
 
-	plan->gap = xf_pkt_insert(op->pkt, plan->gap_off, plan->gap_len);
-	if (!plan->gap)
+	op->gap = xf_pkt_insert(op->pkt, op->gap_off, gap_len);
+	if (!op->gap)
 		return XF_DROP_OUT_NO_BUFFER;
-	plan->tail = xf_pkt_append(op->pkt, plan->tail_len);
-	if (!plan->tail)
+	op->tail = xf_pkt_append(op->pkt, op->tail_len);
+	if (!op->tail)
 		return XF_DROP_OUT_NO_BUFFER;
-	op->text_off = plan->gap_off + plan->gap_len;
-	op->esp_off = op->text_off - plan->lay.iv_len - XF_ESP_HDR_LEN;
-	op->udp_off = plan->lay.udp_len ? op->esp_off - XF_UDP_HDR_LEN : 0;
-	op->icv_len = plan->lay.icv_len;
-	op->crypto.len = plan->payload_len + plan->tail_len - op->icv_len;
-	err = xf_esp_target(op, op->icv_len);
+	op->text_off = op->gap_off + gap_len;
+	op->esp_off = op->text_off - lay->iv_len - XF_ESP_HDR_LEN;
+	op->udp_off = lay->udp_len ? op->esp_off - XF_UDP_HDR_LEN : 0;
+	op->crypto.len = op->payload_len + op->tail_len - lay->icv_len;
+	err = xf_esp_target(op, lay->icv_len);
 	if (err)
 		return err == -ENOBUFS ? XF_DROP_OUT_NO_BUFFER : XF_DROP_OUT_ERROR;
+	/* The tail was opened in one piece, so the ICV does not straddle segments. */
+	op->crypto.icv = op->dst_pkt ? op->dst.data + op->crypto.len
+				     : op->tail + op->tail_len - lay->icv_len;
 	return XF_PASS;
+}
+
+/* Step 2. */
+static enum xf_drop open_packet(struct xf_esp_op *op, const struct xf_sa_config *cfg,
+				const struct xf_esp_layout *lay, uint64_t now_ns)
+{
+	enum xf_drop drop;
+
+	op->dst_pkt = NULL;
+	op->gap = NULL;
+	op->tail = NULL;
+	if (!mode_takes(cfg, op->ip))
+		return XF_DROP_OUT_STATE_MODE;
+	plan(op, cfg, lay, now_ns);
+	drop = check_packet(op, cfg, lay);
+	if (drop != XF_PASS)
+		return drop;
+	if (op->pkt->len > op->ip->total_len)
+		xf_pkt_trim_back(op->pkt, op->pkt->len - op->ip->total_len);
+	drop = open_room(op, lay);
+	if (drop != XF_PASS)
+		close_room(op, lay);
+	return drop;
 }
 
 /* An id that SAs do not share and that comes again after 65,536 packets only (RFC 6864 s4.2). */
@@ -117,12 +124,11 @@ static uint16_t ipv4_id(const struct xf_sa *sa, uint64_t seq)
 	return (uint16_t)(seq + (sa->ivgen.salt * 0x9e3779b97f4a7c15ull >> 48));
 }
 
-static void write_headers(const struct plan *plan, const struct xf_ip_info *ip,
-			  struct xf_esp_op *op, const struct xf_sa_config *cfg)
+static void write_headers(const struct xf_esp_op *op, const struct xf_sa_config *cfg,
+			  const struct xf_esp_layout *lay, uint64_t iv)
 {
-	const struct xf_esp_layout *lay = &plan->lay;
-	uint8_t *p = plan->gap + lay->outer_len;
-	uint32_t ip_payload = op->pkt->len - plan->gap_off - lay->outer_len;
+	uint8_t *p = op->gap + lay->outer_len;
+	uint32_t ip_payload = op->pkt->len - op->gap_off - lay->outer_len;
 	struct xf_tunnel_hdr what = {
 		.payload_len = ip_payload,
 		.id = ipv4_id(op->sa, op->seq),
@@ -130,9 +136,9 @@ static void write_headers(const struct plan *plan, const struct xf_ip_info *ip,
 	};
 
 	if (lay->outer_len)
-		xf_tunnel_write(plan->gap, cfg, ip, &what);
+		xf_tunnel_write(op->gap, cfg, op->ip, &what);
 	else
-		xf_ip_patch(plan->gap - plan->gap_off, ip, ip->nexthdr_field, what.proto,
+		xf_ip_patch(op->gap - op->gap_off, op->ip, op->ip->nexthdr_field, what.proto,
 			    op->pkt->len);
 	if (lay->udp_len)
 		xf_udp_write(p, &cfg->encap, ip_payload - lay->udp_len);
@@ -140,72 +146,132 @@ static void write_headers(const struct plan *plan, const struct xf_ip_info *ip,
 	xf_put_be32(p, cfg->id.spi);
 	xf_put_be32(p + 4, (uint32_t)op->seq);
 	if (lay->iv_len)
-		xf_ivgen_iv(&op->sa->ivgen, atomic_fetch_add(&op->sa->iv_counter, 1),
-			    p + XF_ESP_HDR_LEN, (uint8_t)lay->iv_len);
+		xf_ivgen_iv(&op->sa->ivgen, iv, p + XF_ESP_HDR_LEN, (uint8_t)lay->iv_len);
 }
 
-static void write_tail(const struct plan *plan)
+static void write_tail(const struct xf_esp_op *op, uint8_t next)
 {
-	uint8_t *p = plan->tail;
+	uint8_t *p = op->tail;
 
-	memset(p, 0, plan->tfc_len);
-	p += plan->tfc_len;
-	for (uint32_t i = 0; i < plan->pad_len; i++)
+	if (op->tfc_len)
+		memset(p, 0, op->tfc_len);
+	p += op->tfc_len;
+	for (uint32_t i = 0; i < op->pad_len; i++)
 		*p++ = (uint8_t)(i + 1);
-	p[0] = (uint8_t)plan->pad_len;
-	p[1] = plan->next_hdr;
+	p[0] = (uint8_t)op->pad_len;
+	p[1] = next;
 }
 
-enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, const struct xf_ip_info *ip,
-				uint64_t now_ns, struct xf_esp_op *op)
+/* Step 4. */
+static void write_packet(struct xf_esp_op *op, const struct xf_sa_config *cfg,
+			 const struct xf_esp_layout *lay, uint64_t iv)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
-	struct plan plan = { .gap = NULL, .tail = NULL };
+	uint8_t next = next_hdr(cfg, op->pkt, op->ip);
+
+	write_headers(op, cfg, lay, iv);
+	write_tail(op, next);
+	op->crypto.encrypt = true;
+	xf_esp_crypto_fill(op, cfg, op->gap + xf_esp_gap_len(lay) - lay->iv_len);
+	op->pkt->family = cfg->id.family;
+	op->pkt->mark = xf_sa_mark(cfg, op->pkt->mark);
+}
+
+static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_config *cfg, uint64_t now_ns)
+{
 	enum xf_drop drop = xf_sa_check(sa, cfg, true, now_ns);
 
-	if (drop == XF_PASS)
-		drop = make_plan(sa, cfg, ip, now_ns, &plan);
-	if (drop != XF_PASS)
-		return drop;
-	op->sa = sa;
-	op->pkt = pkt;
-	op->dst_pkt = NULL;
-	plan.next_hdr = next_hdr(cfg, pkt, ip);
-	xf_pkt_trim_back(pkt, pkt->len - ip->total_len);
-	drop = open_room(&plan, op);
-	if (drop == XF_PASS)
-		drop = xf_sa_take_seq(sa, cfg, &op->seq);
-	if (drop != XF_PASS) {
-		close_room(&plan, op);
-		return drop;
+	if (drop == XF_PASS && cfg->id.proto != XF_IPPROTO_ESP)
+		drop = XF_DROP_OUT_STATE_PROTO;
+	return drop;
+}
+
+/* Steps 3 and 4 for those of @ops that step 2 has passed. */
+static void number_and_write(struct xf_sa *sa, const struct xf_sa_config *cfg,
+			     const struct xf_esp_layout *lay, struct xf_esp_op *const *ops,
+			     unsigned n, uint64_t now_ns)
+{
+	unsigned ready = 0;
+	unsigned used = 0;
+	unsigned taken;
+	uint64_t bytes = 0;
+	uint64_t seq = 0;
+	uint64_t iv;
+
+	for (unsigned i = 0; i < n; i++)
+		ready += ops[i]->drop == XF_PASS;
+	taken = ready ? xf_sa_take_seqs(sa, cfg, ready, &seq) : 0;
+	iv = taken ? atomic_fetch_add_explicit(&sa->iv_counter, taken, memory_order_relaxed) : 0;
+	for (unsigned i = 0; i < n; i++) {
+		struct xf_esp_op *op = ops[i];
+
+		if (op->drop != XF_PASS)
+			continue;
+		if (used == taken) {
+			op->drop = XF_DROP_OUT_STATE_SEQ;
+			close_room(op, lay);
+			continue;
+		}
+		op->seq = xf_sa_seq(cfg, seq + used);
+		write_packet(op, cfg, lay, iv + used++);
+		bytes += op->payload_len;
 	}
-	write_headers(&plan, ip, op, cfg);
-	write_tail(&plan);
-	op->crypto.encrypt = true;
-	xf_esp_crypto_fill(op, cfg, plan.gap + plan.gap_len - plan.lay.iv_len);
-	pkt->family = cfg->id.family;
-	pkt->mark = xf_sa_mark(cfg, pkt->mark);
-	xf_sa_count(sa, plan.payload_len, now_ns);
-	return XF_PASS;
+	if (taken)
+		xf_sa_count(sa, taken, bytes, now_ns);
+}
+
+static uint64_t bytes_of(struct xf_esp_op *const *ops, unsigned n)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		bytes += ops[i]->ip->total_len;
+	return bytes;
+}
+
+/* Near a limit each packet is checked by itself, so that it is the right one that meets it. */
+void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
+			    uint64_t now_ns)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	struct xf_esp_layout lay;
+	enum xf_drop drop;
+
+	if (n > 1 && !xf_sa_limits_are_far(sa, cfg, n, bytes_of(ops, n))) {
+		for (unsigned i = 0; i < n; i++)
+			xf_esp_out_prepare_run(sa, &ops[i], 1, now_ns);
+		return;
+	}
+	drop = check_sa(sa, cfg, now_ns);
+	xf_esp_layout(cfg, &lay);
+	for (unsigned i = 0; i < n; i++) {
+		ops[i]->sa = sa;
+		ops[i]->drop = drop == XF_PASS ? open_packet(ops[i], cfg, &lay, now_ns) : drop;
+	}
+	if (drop == XF_PASS)
+		number_and_write(sa, cfg, &lay, ops, n, now_ns);
+}
+
+enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
+				uint64_t now_ns, struct xf_esp_op *op)
+{
+	op->pkt = pkt;
+	op->ip = ip;
+	xf_esp_out_prepare_run(sa, &op, 1, now_ns);
+	return op->drop;
 }
 
 enum xf_drop xf_esp_out_finish(struct xf_esp_op *op)
 {
-	struct xf_seg *last;
-	enum xf_drop drop = XF_DROP_OUT_STATE_PROTO;
-
+	op->drop = XF_DROP_OUT_STATE_PROTO;
 	if (op->crypto.status == XF_CRYPTO_OK)
-		drop = xf_esp_put_text(op) < 0 ? XF_DROP_OUT_NO_BUFFER : XF_PASS;
-	if (drop != XF_PASS) {
+		op->drop = xf_esp_put_text(op) < 0 ? XF_DROP_OUT_NO_BUFFER : XF_PASS;
+	if (op->drop != XF_PASS) {
 		xf_pkt_free(op->dst_pkt);
 		op->dst_pkt = NULL;
-		return drop;
+		return op->drop;
 	}
-	/* The tail was opened in one piece, so the ICV does not straddle segments. */
-	last = &op->pkt->segs[op->pkt->nsegs - 1];
-	memcpy(last->data + last->len - op->icv_len, op->crypto.icv, op->icv_len);
 	if (op->udp_off && op->pkt->family == XF_AF_INET6 &&
 	    xf_udp_set_csum6(op->pkt, op->udp_off) < 0)
-		return XF_DROP_OUT_NO_BUFFER;
-	return XF_PASS;
+		op->drop = XF_DROP_OUT_NO_BUFFER;
+	return op->drop;
 }

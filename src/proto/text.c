@@ -8,17 +8,39 @@
 
 #include "proto/transform.h"
 
+/*
+ * The segments of the text, described in the operation when they are few, else in the packet's own
+ * list, cut so that one starts with the text. 0, -ENOBUFS or -EMSGSIZE.
+ */
+static int list_text(struct xf_esp_op *op)
+{
+	struct xf_crypto_op *crypto = &op->crypto;
+	int n = xf_pkt_segs(op->pkt, op->text_off, crypto->len, op->src, XF_ESP_OP_SEGS);
+
+	crypto->src = op->src;
+	if (n < 0) {
+		int first = xf_pkt_cut(op->pkt, op->text_off);
+
+		if (first < 0)
+			return first;
+		crypto->src = &op->pkt->segs[first];
+		n = op->pkt->nsegs - first;
+	}
+	crypto->nsrc = (uint16_t)n;
+	return 0;
+}
+
 int xf_esp_target(struct xf_esp_op *op, uint32_t spare)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
 	struct xf_pkt *pkt = op->pkt;
-	int n = xf_pkt_segs(pkt, op->text_off, crypto->len, op->src, XF_ESP_OP_SEGS);
+	int err = list_text(op);
 
 	op->dst_pkt = NULL;
-	if (n < 0)
-		return n;
-	crypto->src = crypto->dst = op->src;
-	crypto->nsrc = crypto->ndst = (uint16_t)n;
+	if (err)
+		return err;
+	crypto->dst = crypto->src;
+	crypto->ndst = crypto->nsrc;
 	if (xf_pkt_is_own(pkt, op->text_off, crypto->len))
 		return 0;
 	op->dst_pkt = xf_pkt_new(pkt->pool, crypto->len + spare);

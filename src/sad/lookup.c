@@ -95,8 +95,14 @@ struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id
 void xf_sad_find_in_batch(const struct xf_sad *sad, const struct xf_sa_id *ids,
 			  const uint32_t *marks, unsigned n, struct xf_sa **out)
 {
-	for (unsigned i = 0; i < n; i++)
-		out[i] = xf_sad_find_in(sad, &ids[i], marks[i]);
+	/* Packets of one SA mostly come together. */
+	for (unsigned i = 0; i < n; i++) {
+		if (i > 0 && marks[i] == marks[i - 1] && ids[i].spi == ids[i - 1].spi &&
+		    same_peer(&ids[i], &ids[i - 1]))
+			out[i] = out[i - 1];
+		else
+			out[i] = xf_sad_find_in(sad, &ids[i], marks[i]);
+	}
 }
 
 struct xf_sa *xf_sad_find_by_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
@@ -122,7 +128,15 @@ struct found {
 	uint64_t add_s;
 	bool dying;
 	bool larval;
+	bool by_flow;
 };
+
+/* A selector that takes every packet of its family: the kernel's default. */
+static bool takes_all(const struct xf_selector *sel)
+{
+	return !sel->prefixlen_d && !sel->prefixlen_s && !sel->proto && !sel->ifindex &&
+	       !sel->dport_mask && !sel->sport_mask && !sel->user;
+}
 
 /* The kernel's xfrm_state_look_at(); of two equal ones the newest, first in the chain, stays. */
 static void look_at(struct found *found, struct xf_sa *sa, const struct xf_sa_config *cfg,
@@ -136,9 +150,13 @@ static void look_at(struct found *found, struct xf_sa *sa, const struct xf_sa_co
 		found->larval = true;
 	if (state != XF_SA_VALID || cfg->pcpu != UINT32_MAX)
 		return;
-	if (cfg->sel.family &&
-	    (cfg->sel.family != flow->family || !xf_selector_match(&cfg->sel, flow)))
+	if (cfg->sel.family && cfg->sel.family != flow->family)
 		return;
+	if (cfg->sel.family && !takes_all(&cfg->sel)) {
+		found->by_flow = true;
+		if (!xf_selector_match(&cfg->sel, flow))
+			return;
+	}
 	dying = atomic_load_explicit(&sa->dying, memory_order_relaxed);
 	xf_sa_lifetime_now(sa, &now);
 	if (found->best &&
@@ -198,5 +216,7 @@ struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_quer
 		look_between(sad, query, &any, &found);
 	if (larval)
 		*larval = !found.best && found.larval;
+	if (query->by_flow && found.by_flow)
+		*query->by_flow = true;
 	return found.best;
 }

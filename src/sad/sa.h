@@ -92,16 +92,25 @@ struct xf_sa {
 #define XF_SA_UNSET UINT64_MAX
 
 /*
- * Take the next outbound sequence number: XF_PASS and *@seq, or XF_DROP_OUT_STATE_SEQ when the
- * limit is reached (2^32 - 1, or 2^64 - 1 with ESN; OSEQ_MAY_WRAP: none without ESN). A number
- * above the limit is never handed out, however many threads ask. Without ESN *@seq has 32 bits.
+ * Take up to @n outbound sequence numbers that follow each other, from *@first on, in 64 bits.
+ * Returns how many: fewer when the limit is reached (2^32 - 1, or 2^64 - 1 with ESN; OSEQ_MAY_WRAP:
+ * none without ESN). A number above the limit is never handed out, however many threads ask.
  */
-enum xf_drop xf_sa_take_seq(struct xf_sa *sa, const struct xf_sa_config *cfg, uint64_t *seq);
+unsigned xf_sa_take_seqs(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
+			 uint64_t *first);
 
-/* Replay check and commit on 64-bit numbers, with the SA's statistics. */
+/* The number of the wire, in 64 bits with ESN, for one that was taken. */
+static inline uint64_t xf_sa_seq(const struct xf_sa_config *cfg, uint64_t taken)
+{
+	return cfg->flags & XF_SA_ESN ? taken : (uint32_t)taken;
+}
+
+/* Replay check and commit on 64-bit numbers, with the SA's statistics; commits under the lock. */
 uint64_t xf_sa_infer_seq(struct xf_sa *sa, uint32_t seq_low);
 enum xf_drop xf_sa_replay_check(struct xf_sa *sa, uint64_t seq);
+void xf_sa_window_lock(struct xf_sa *sa);
 enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq);
+void xf_sa_window_unlock(struct xf_sa *sa);
 
 /*
  * Is the SA valid and of this direction, and are its limits not reached (the kernel's
@@ -112,8 +121,12 @@ enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq);
 enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_config *cfg, bool out,
 			 uint64_t now_ns);
 
-/* Count a packet that was protected or accepted. */
-void xf_sa_count(struct xf_sa *sa, uint32_t bytes, uint64_t now_ns);
+/* Can @n more packets of @bytes in all reach no limit that has not been told yet? */
+bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
+			  uint64_t bytes);
+
+/* Count packets that were protected or accepted. */
+void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t now_ns);
 
 /* For the SAD: limits of bytes and packets alone. False: a hard one is reached. */
 bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_config *cfg);

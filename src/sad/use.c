@@ -18,18 +18,23 @@ static uint64_t last_usable_seq(const struct xf_sa_config *cfg)
  * RFC 4303 s3.3.3. A plain add could pass the limit before anyone notices, and numbers would then
  * start again from the beginning. (IVs have a counter of their own.)
  */
-enum xf_drop xf_sa_take_seq(struct xf_sa *sa, const struct xf_sa_config *cfg, uint64_t *seq)
+unsigned xf_sa_take_seqs(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
+			 uint64_t *first)
 {
 	uint64_t last = atomic_load_explicit(&sa->seq_out, memory_order_relaxed);
 	uint64_t limit = last_usable_seq(cfg);
+	uint64_t take;
 
 	do {
-		if (last >= limit)
-			return XF_DROP_OUT_STATE_SEQ;
+		take = last < limit ? limit - last : 0;
+		if (take > n)
+			take = n;
+		if (take == 0)
+			return 0;
 	} while (!atomic_compare_exchange_weak_explicit(
-		&sa->seq_out, &last, last + 1, memory_order_relaxed, memory_order_relaxed));
-	*seq = cfg->flags & XF_SA_ESN ? last + 1 : (uint32_t)(last + 1);
-	return XF_PASS;
+		&sa->seq_out, &last, last + take, memory_order_relaxed, memory_order_relaxed));
+	*first = last + 1;
+	return (unsigned)take;
 }
 
 /* Tell the control thread; the stack holds a reference until it has looked. */
@@ -99,10 +104,23 @@ enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_config *cfg, bool 
 	return XF_PASS;
 }
 
-void xf_sa_count(struct xf_sa *sa, uint32_t bytes, uint64_t now_ns)
+bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
+			  uint64_t bytes)
+{
+	const struct xf_lifetime *life = &cfg->life;
+	uint64_t now_bytes = atomic_load_explicit(&sa->bytes, memory_order_relaxed) + bytes;
+	uint64_t now_packets = atomic_load_explicit(&sa->packets, memory_order_relaxed) + n;
+
+	if (now_bytes >= life->hard_bytes || now_packets >= life->hard_packets)
+		return false;
+	return atomic_load_explicit(&sa->dying, memory_order_relaxed) ||
+	       (now_bytes < life->soft_bytes && now_packets < life->soft_packets);
+}
+
+void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t now_ns)
 {
 	atomic_fetch_add_explicit(&sa->bytes, bytes, memory_order_relaxed);
-	atomic_fetch_add_explicit(&sa->packets, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&sa->packets, packets, memory_order_relaxed);
 	atomic_store_explicit(&sa->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
 }
 
@@ -134,15 +152,22 @@ enum xf_drop xf_sa_replay_check(struct xf_sa *sa, uint64_t seq)
 	return drop;
 }
 
+void xf_sa_window_lock(struct xf_sa *sa)
+{
+	xf_spin_lock(&sa->replay_lock);
+}
+
+void xf_sa_window_unlock(struct xf_sa *sa)
+{
+	xf_spin_unlock(&sa->replay_lock);
+}
+
 enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq)
 {
-	enum xf_drop drop;
+	enum xf_drop drop = xf_replay_commit(sa->replay, seq);
 
-	xf_spin_lock(&sa->replay_lock);
-	drop = xf_replay_commit(sa->replay, seq);
 	if (drop != XF_PASS)
 		count_refused(sa, seq);
-	xf_spin_unlock(&sa->replay_lock);
 	return drop;
 }
 

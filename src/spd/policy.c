@@ -34,12 +34,12 @@ void xf_policy_lifetime_now(const struct xf_policy *policy, struct xf_lifetime_n
 	out->use_s = atomic_load_explicit(&policy->use_s, memory_order_relaxed);
 }
 
-void xf_policy_count(struct xf_policy *policy, uint32_t bytes, uint64_t now_ns)
+void xf_policy_count(struct xf_policy *policy, unsigned packets, uint64_t bytes, uint64_t now_ns)
 {
 	uint64_t now_s = wall_s(policy, now_ns);
 
 	atomic_fetch_add_explicit(&policy->bytes, bytes, memory_order_relaxed);
-	atomic_fetch_add_explicit(&policy->packets, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&policy->packets, packets, memory_order_relaxed);
 	/* Mostly the same second: then the line is not written once more. */
 	if (atomic_load_explicit(&policy->use_s, memory_order_relaxed) != now_s)
 		atomic_store_explicit(&policy->use_s, now_s, memory_order_relaxed);

@@ -111,6 +111,12 @@ struct xf_key *make_key(const struct xf_suite *suite, const struct xf_crypto_pro
 	return key;
 }
 
+void op_point(struct xf_crypto_op *op)
+{
+	op->aad = op->aad_mem;
+	op->icv = op->icv_mem;
+}
+
 void op_init(struct xf_crypto_op *op, const struct xf_key *key, uint32_t len)
 {
 	const struct xf_suite *suite = &key->suite;
@@ -119,6 +125,7 @@ void op_init(struct xf_crypto_op *op, const struct xf_key *key, uint32_t len)
 	op->key = key;
 	op->len = len;
 	op->encrypt = true;
+	op_point(op);
 	if (xf_suite_is_aead(suite)) {
 		op->aad_len = below(2) ? 8 : 12;
 		if (suite->cipher == XF_CIPHER_AES_GMAC)
@@ -127,7 +134,7 @@ void op_init(struct xf_crypto_op *op, const struct xf_key *key, uint32_t len)
 		op->aad_len = (uint8_t)(8 + suite->iv_len);
 		op->tail_len = below(2) ? 4 : 0;
 	}
-	fill(op->aad, op->aad_len);
+	fill(op->aad_mem, op->aad_len);
 	fill(op->tail, op->tail_len);
 	fill(op->nonce, sizeof(op->nonce));
 	if (suite->cipher == XF_CIPHER_AES_CTR)

@@ -38,6 +38,9 @@ void engine_close(struct engine *engine);
 struct xf_key *make_key(const struct xf_suite *suite, const struct xf_crypto_provider *provider,
 			unsigned seed);
 
+/* Additional data and ICV are in @op itself: also after it was copied. */
+void op_point(struct xf_crypto_op *op);
+
 /* Nonce, aad and tail as ESP has them for the suite of @key, random; no segments yet. */
 void op_init(struct xf_crypto_op *op, const struct xf_key *key, uint32_t len);
 

@@ -97,7 +97,7 @@ void esp_crypto_done(void)
 
 enum xf_drop esp_seal(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_esp_op *op)
 {
-	struct xf_ip_info ip;
+	static struct xf_ip_info ip;
 	enum xf_drop drop;
 
 	assert_int_equal(xf_ip_parse(pkt, true, &ip), 0);
@@ -120,7 +120,7 @@ uint32_t esp_at(const struct xf_ip_info *ip)
 
 enum xf_drop esp_open(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_esp_op *op)
 {
-	struct xf_ip_info ip;
+	static struct xf_ip_info ip; /* op->ip points to it */
 	enum xf_drop drop;
 
 	assert_int_equal(xf_ip_parse(pkt, true, &ip), 0);
@@ -150,18 +150,18 @@ static void forge_crypto(struct xf_crypto_op *op, const struct xf_suite *suite, 
 	xf_put_be32(spi, ESP_SPI);
 	xf_put_be32(high, (uint32_t)(seq >> 32));
 	xf_put_be32(low, (uint32_t)seq);
-	memcpy(op->aad, spi, 4);
-	memcpy(op->aad + 4, aead && esn ? high : low, 4);
+	memcpy(op->aad_mem, spi, 4);
+	memcpy(op->aad_mem + 4, aead && esn ? high : low, 4);
 	op->aad_len = 8;
 	if (aead && esn) {
-		memcpy(op->aad + 8, low, 4);
+		memcpy(op->aad_mem + 8, low, 4);
 		op->aad_len = 12;
 	} else if (esn) {
 		memcpy(op->tail, high, 4);
 		op->tail_len = 4;
 	}
 	if (!aead || suite->cipher == XF_CIPHER_AES_GMAC) {
-		memcpy(op->aad + op->aad_len, iv, suite->iv_len);
+		memcpy(op->aad_mem + op->aad_len, iv, suite->iv_len);
 		op->aad_len = (uint8_t)(op->aad_len + suite->iv_len);
 	}
 	memcpy(op->nonce, op->key->salt, suite->salt_len);
@@ -192,6 +192,7 @@ uint32_t esp_forge(struct xf_sa *sa, uint64_t seq, const uint8_t *text, uint32_t
 	xf_put_be32(out + off + 4, (uint32_t)seq);
 	off += 8;
 	packets_fill(out + off, suite->iv_len);
+	op_point(&op);
 	forge_crypto(&op, suite, seq, cfg->flags & XF_SA_ESN, out + off);
 	off += suite->iv_len;
 	memcpy(out + off, text, len);

@@ -9,6 +9,8 @@
 
 #include "sas.h"
 
+#include "sad/sa.h"
+
 union xf_addr sas_addr(uint8_t n)
 {
 	union xf_addr addr = { { 0 } };
@@ -142,4 +144,25 @@ int sas_try_add(struct xf_sad *sad, const struct xf_sa_config *cfg)
 	if (err)
 		xf_sa_put(sa);
 	return err;
+}
+
+enum xf_drop sas_take_seq(struct xf_sa *sa, uint64_t *seq)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	uint64_t taken;
+
+	if (xf_sa_take_seqs(sa, cfg, 1, &taken) == 0)
+		return XF_DROP_OUT_STATE_SEQ;
+	*seq = xf_sa_seq(cfg, taken);
+	return XF_PASS;
+}
+
+enum xf_drop sas_commit(struct xf_sa *sa, uint64_t seq)
+{
+	enum xf_drop drop;
+
+	xf_sa_window_lock(sa);
+	drop = xf_sa_replay_commit(sa, seq);
+	xf_sa_window_unlock(sa);
+	return drop;
 }

@@ -28,6 +28,10 @@ int sas_alloc(struct xf_sad *sad, const struct xf_sa_config *cfg, uint32_t min, 
 	      struct xf_sa **out);
 int sas_update(struct xf_sad *sad, const struct xf_sa_config *cfg, struct xf_sa **now);
 
+/* One outbound number as the wire has it, and one packet of the window under its lock. */
+enum xf_drop sas_take_seq(struct xf_sa *sa, uint64_t *seq);
+enum xf_drop sas_commit(struct xf_sa *sa, uint64_t seq);
+
 /* A generator for tests: splitmix64. */
 uint64_t sas_random(uint64_t *state);
 

@@ -39,6 +39,7 @@ static void through_chains(struct engine *engine, bool encrypt, bool in_place)
 	struct chain src, dst;
 	uint8_t before[XF_ICV_MAX];
 
+	op_point(&op);
 	chain_make(&src, from, op.len, MAX_SEGS);
 	chain_make(&dst, NULL, op.len, MAX_SEGS);
 	op.encrypt = encrypt;
@@ -46,13 +47,13 @@ static void through_chains(struct engine *engine, bool encrypt, bool in_place)
 	op.nsrc = src.n;
 	op.dst = in_place ? src.segs : dst.segs;
 	op.ndst = in_place ? src.n : dst.n;
-	memcpy(before, op.icv, sizeof(before));
+	memcpy(before, op.icv_mem, sizeof(before));
 	if (encrypt)
-		memset(op.icv, 0, op.key->suite.icv_len);
+		memset(op.icv_mem, 0, op.key->suite.icv_len);
 	assert_int_equal(run_one(engine, &op), XF_CRYPTO_OK);
 	chain_read(in_place ? &src : &dst, got);
 	assert_memory_equal(got, to, op.len);
-	assert_memory_equal(op.icv, before, sizeof(before));
+	assert_memory_equal(op.icv_mem, before, sizeof(before));
 	if (!in_place) {
 		chain_read(&src, got);
 		assert_memory_equal(got, from, op.len);
@@ -118,6 +119,7 @@ static void expect_forgery(struct engine *engine, struct xf_crypto_op op, const 
 {
 	struct xf_seg dst = { .data = got, .len = op.len };
 
+	op_point(&op);
 	op.dst = &dst;
 	if (run_one(engine, &op) != XF_CRYPTO_BAD_ICV)
 		fail_msg("a changed %s was not noticed", what);
@@ -136,14 +138,14 @@ static void suite_forgeries(struct engine *engine, const struct xf_key *key)
 		op = msg.op;
 		op.encrypt = false;
 		op.src = &src;
-		op.icv[round * 8 % key->suite.icv_len] ^= 1;
+		op.icv_mem[round * 8 % key->suite.icv_len] ^= 1;
 		expect_forgery(engine, op, "ICV");
 		op = msg.op;
 		op.encrypt = false;
 		op.src = &src;
-		op.aad[op.aad_len - 1 - round % op.aad_len] ^= 0x80;
+		op.aad_mem[op.aad_len - 1 - round % op.aad_len] ^= 0x80;
 		expect_forgery(engine, op, "aad");
-		op.aad[op.aad_len - 1 - round % op.aad_len] ^= 0x80;
+		op.aad_mem[op.aad_len - 1 - round % op.aad_len] ^= 0x80;
 		msg.cipher[below(64)] ^= 4;
 		expect_forgery(engine, op, "text");
 	}

@@ -48,7 +48,7 @@ static struct xf_seg lay_out(struct xf_pkt *pkt, const struct frame *frame, cons
 	assert_non_null(p);
 	memset(p, 0x5a, op->aad_len);
 	if (!frame->bare)
-		memcpy(p, op->aad, op->aad_len);
+		memcpy(p, op->aad_mem, op->aad_len);
 	memcpy(p + op->aad_len, text, op->len);
 	memset(p + op->aad_len + op->len, 0xa5, 64);
 	return (struct xf_seg){ .data = p + op->aad_len, .len = op->len, .buf = pkt->segs[0].buf };
@@ -59,7 +59,8 @@ static void check_around(const struct xf_seg *seg, const struct frame *frame)
 	const struct xf_crypto_op *op = &frame->op;
 
 	for (unsigned i = 0; i < op->aad_len; i++)
-		assert_int_equal(seg->data[(int)i - op->aad_len], frame->bare ? 0x5a : op->aad[i]);
+		assert_int_equal(seg->data[(int)i - op->aad_len],
+				 frame->bare ? 0x5a : op->aad_mem[i]);
 	for (unsigned i = 0; i < 64; i++)
 		assert_int_equal(seg->data[op->len + i], 0xa5);
 }
@@ -70,12 +71,13 @@ static void make_reference(struct frame *frame)
 	struct xf_seg dst = { .data = frame->cipher, .len = frame->op.len };
 	struct xf_crypto_op op = frame->op;
 
+	op_point(&op);
 	op.key = frame->ref_key;
 	op.src = &src;
 	op.dst = &dst;
 	op.nsrc = op.ndst = 1;
 	assert_int_equal(run_one(&reference, &op), XF_CRYPTO_OK);
-	memcpy(frame->icv, op.icv, sizeof(frame->icv));
+	memcpy(frame->icv, op.icv_mem, sizeof(frame->icv));
 }
 
 static void frame_make(struct frame *frame, const struct xf_crypto_provider *provider,
@@ -112,9 +114,9 @@ static void frame_load(struct frame *frame, struct xf_pool *pool, bool encrypt, 
 	op->encrypt = encrypt;
 	op->status = 0xff;
 	op->user = frame;
-	memset(op->icv, 0, sizeof(op->icv));
+	memset(op->icv_mem, 0, sizeof(op->icv_mem));
 	if (!encrypt)
-		memcpy(op->icv, frame->icv, sizeof(op->icv));
+		memcpy(op->icv_mem, frame->icv, sizeof(op->icv_mem));
 }
 
 static void frame_check(struct frame *frame)
@@ -124,7 +126,7 @@ static void frame_check(struct frame *frame)
 
 	assert_int_equal(op->status, XF_CRYPTO_OK);
 	assert_memory_equal(op->dst->data, op->encrypt ? frame->cipher : frame->plain, op->len);
-	assert_memory_equal(op->icv, frame->icv, op->key->suite.icv_len);
+	assert_memory_equal(op->icv_mem, frame->icv, op->key->suite.icv_len);
 	check_around(op->dst, frame);
 	if (!in_place) {
 		check_around(op->src, frame);
@@ -237,7 +239,7 @@ static struct xf_seg against_guard(struct guarded *area, struct xf_buf *buf,
 	uint8_t *start = at_end ? area->mem + GUARDED_SIZE - whole : area->mem;
 
 	*buf = (struct xf_buf){ .mem = area->mem, .size = GUARDED_SIZE, .refs = 1 };
-	memcpy(start, op->aad, op->aad_len);
+	memcpy(start, op->aad_mem, op->aad_len);
 	return (struct xf_seg){ .data = start + op->aad_len, .len = op->len, .buf = buf };
 }
 
@@ -254,7 +256,7 @@ static void guarded_run(struct engine *engine, struct guarded *areas, struct fra
 	op->dst = &dst;
 	op->nsrc = op->ndst = 1;
 	memcpy(src.data, op->encrypt ? frame->plain : frame->cipher, op->len);
-	memcpy(op->icv, frame->icv, sizeof(op->icv));
+	memcpy(op->icv_mem, frame->icv, sizeof(op->icv_mem));
 	assert_int_equal(run_one(engine, op), XF_CRYPTO_OK);
 	assert_memory_equal(dst.data, op->encrypt ? frame->cipher : frame->plain, op->len);
 }
@@ -341,7 +343,7 @@ static void read_only_run(struct engine *engine, struct guarded *area, const str
 	if (below(2))
 		memset(area->mem, 0x5a, op->aad_len);
 	memcpy(src.data, frame->cipher, op->len);
-	memcpy(op->icv, frame->icv, sizeof(op->icv));
+	memcpy(op->icv_mem, frame->icv, sizeof(op->icv_mem));
 	buf.home = like->home;
 	buf.refs = like->refs;
 	assert_int_equal(mprotect(area->mem, GUARDED_SIZE, PROT_READ), 0);

@@ -31,10 +31,10 @@ static void compare(struct worker *worker, unsigned suite, bool first,
 
 	if (first) {
 		memcpy(worker->text[suite], text, LEN);
-		memcpy(worker->icv[suite], op->icv, sizeof(op->icv));
+		memcpy(worker->icv[suite], op->icv_mem, sizeof(op->icv_mem));
 	}
 	worker->differs += memcmp(worker->text[suite], text, LEN) ||
-			   memcmp(worker->icv[suite], op->icv, sizeof(op->icv));
+			   memcmp(worker->icv[suite], op->icv_mem, sizeof(op->icv_mem));
 }
 
 /*
@@ -49,6 +49,7 @@ static void run_key(struct engine *engine, unsigned suite, struct worker *worker
 	struct xf_seg segs[4];
 	struct xf_crypto_op *ops = &op;
 
+	op_point(&op);
 	op.src = op.dst = segs;
 	op.nsrc = op.ndst = round % 2 ? XF_ARRAY_SIZE(segs) : 1;
 	for (unsigned i = 0; i < op.nsrc; i++)

@@ -30,7 +30,7 @@ static void sums_of_every_length_and_offset(void **state)
 	(void)state;
 	packets_fill(data, sizeof(data));
 	for (uint32_t len = 0; len <= LONGEST; len += len < 300 ? 1 : 97)
-		for (uint32_t off = 0; off < 64; off += len > 300 ? 7 : 1)
+		for (uint32_t off = 0; off<64; off += len> 300 ? 7 : 1)
 			assert_int_equal(xf_csum_fold(xf_csum_add(0, data + off, len)),
 					 naive(data + off, len));
 }

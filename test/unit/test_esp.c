@@ -140,8 +140,8 @@ static void there_and_back(struct pair *pair, enum shape shape, uint32_t payload
 	assert_int_equal(esp_open(pair->in, pkt, &op), XF_PASS);
 	assert_int_equal(pkt->family, pair->inner);
 	packets_check(pkt, clear, len);
-	assert_int_equal(op.ip.total_len, len);
-	assert_int_equal(op.ip.proto, 253);
+	assert_int_equal(op.ip->total_len, len);
+	assert_int_equal(op.ip->proto, 253);
 	xf_pkt_free(pkt);
 	packets_unshare();
 	packets_pool_check(pool);

@@ -48,7 +48,7 @@ static void open_wire(struct xf_sa *sa, const uint8_t *wire, uint32_t len, struc
 	assert_int_equal(esp_open(sa, pkt, &op), XF_PASS);
 	assert_int_equal(xf_ip_parse(pkt, true, info), 0);
 	assert_int_equal(info->total_len, pkt->len);
-	assert_memory_equal(info, &op.ip, sizeof(*info));
+	assert_memory_equal(info, op.ip, sizeof(*info));
 	xf_pkt_free(pkt);
 	packets_unshare();
 }

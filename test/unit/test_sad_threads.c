@@ -47,14 +47,13 @@ static void use(struct reader *r, struct xf_sa *sa)
 	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
 	uint64_t now = atomic_load_explicit(&now_ns, memory_order_relaxed), seq;
 
-	if (xf_sa_check(sa, cfg, true, now) == XF_PASS &&
-	    xf_sa_take_seq(sa, cfg, &seq) == XF_PASS) {
-		xf_sa_count(sa, 100, now);
+	if (xf_sa_check(sa, cfg, true, now) == XF_PASS && sas_take_seq(sa, &seq) == XF_PASS) {
+		xf_sa_count(sa, 1, 100, now);
 		r->sent++;
 	}
 	seq = xf_sa_infer_seq(sa, (uint32_t)sas_random(&r->rng) % 5000 + 1);
 	if (xf_sa_replay_check(sa, seq) == XF_PASS)
-		r->received += xf_sa_replay_commit(sa, seq) == XF_PASS;
+		r->received += sas_commit(sa, seq) == XF_PASS;
 	xf_sa_path_mtu(sa, now);
 }
 

@@ -135,13 +135,13 @@ static void check_inside(const struct kernel_case *c, unsigned i, const struct x
 {
 	uint8_t clear[200];
 	char want[40];
-	uint32_t off = op.ip.l4_off;
+	uint32_t off = op.ip->l4_off;
 	int n = snprintf(want, sizeof(want), "case %u packet %u", c->spi, i);
-	uint64_t sum = xf_csum_pseudo(&op.ip.saddr, &op.ip.daddr, op.ip.family, XF_IPPROTO_UDP,
+	uint64_t sum = xf_csum_pseudo(&op.ip->saddr, &op.ip->daddr, op.ip->family, XF_IPPROTO_UDP,
 				      pkt->len - off);
 
 	xf_pkt_copy_out(pkt, 0, clear, pkt->len);
-	assert_int_equal(op.ip.proto, XF_IPPROTO_UDP);
+	assert_int_equal(op.ip->proto, XF_IPPROTO_UDP);
 	assert_int_equal(pkt->len, off + 8 + (uint32_t)n);
 	assert_memory_equal(clear + off + 8, want, (size_t)n);
 	assert_int_equal(xf_csum_fold(xf_csum_add(sum, clear + off, pkt->len - off)), 0);

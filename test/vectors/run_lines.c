@@ -122,7 +122,7 @@ static bool check_result(const struct vector *v, const struct xf_crypto_op *op,
 		return status == XF_CRYPTO_BAD_ICV;
 	return status == XF_CRYPTO_OK &&
 	       !memcmp(text, op->encrypt ? v->cipher : v->plain, v->len) &&
-	       !memcmp(op->icv, v->icv, v->suite.icv_len);
+	       !memcmp(op->icv_mem, v->icv, v->suite.icv_len);
 }
 
 static void prepare(const struct vector *v, struct xf_crypto_op *op, const struct xf_key *key,
@@ -131,10 +131,11 @@ static void prepare(const struct vector *v, struct xf_crypto_op *op, const struc
 	*op = (struct xf_crypto_op){
 		.key = key, .len = v->len, .encrypt = encrypt, .aad_len = (uint8_t)v->aad_len
 	};
+	op_point(op);
 	memcpy(op->nonce, v->nonce, sizeof(op->nonce));
-	memcpy(op->aad, v->aad, sizeof(op->aad));
+	memcpy(op->aad_mem, v->aad, sizeof(op->aad_mem));
 	if (!encrypt)
-		memcpy(op->icv, v->icv, sizeof(op->icv));
+		memcpy(op->icv_mem, v->icv, sizeof(op->icv_mem));
 }
 
 /* In place, [aad | text] in one buffer. */
