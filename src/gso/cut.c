@@ -57,11 +57,26 @@ static uint32_t headers_len(const struct xf_pkt *pkt, const struct xf_ip_info *i
 	return len < TCP_HDR_LEN ? 0 : ip->l4_off + len;
 }
 
+/*
+ * The pseudo header without its length. Where the sender left its sum in the checksum field, that
+ * is what counts, as for the kernel: behind a routing header the IPv6 header names the next hop,
+ * but the sum holds the last destination (RFC 8200 s8.1).
+ */
+static uint64_t pseudo_sum(const struct xf_gso_cut *cut, uint32_t field_off)
+{
+	const struct xf_ip_info *ip = &cut->ip;
+
+	if (cut->pkt->csum_start == ip->l4_off && cut->pkt->csum_offset == field_off)
+		return (uint64_t)xf_get_be16(cut->hdr + ip->l4_off + field_off) +
+		       (uint16_t) ~(ip->total_len - ip->l4_off);
+	return xf_csum_pseudo(&ip->saddr, &ip->daddr, ip->family, ip->proto, 0);
+}
+
 /* In the template, fields that differ between packets are zero, and the checksums. */
 static void make_template(struct xf_gso_cut *cut)
 {
 	uint8_t *l4 = cut->hdr + cut->ip.l4_off;
-	uint64_t sum;
+	uint64_t sum = pseudo_sum(cut, is_tcp(cut->pkt) ? TCP_CSUM : UDP_CSUM);
 
 	if (cut->ip.family == XF_AF_INET) {
 		xf_put_be16(cut->hdr + 2, 0);
@@ -79,7 +94,6 @@ static void make_template(struct xf_gso_cut *cut)
 		xf_put_be16(l4 + UDP_LEN, 0);
 		xf_put_be16(l4 + UDP_CSUM, 0);
 	}
-	sum = xf_csum_pseudo(&cut->ip.saddr, &cut->ip.daddr, cut->ip.family, cut->ip.proto, 0);
 	cut->fixed_sum = xf_csum_add(sum, l4, cut->hdr_len - cut->ip.l4_off);
 }
 

@@ -69,6 +69,51 @@ static void cuts_as_the_naive_cutter(void **state)
 	packets_pool_done(pool);
 }
 
+static void check_routed(const struct super *s, struct xf_pkt *pkt)
+{
+	struct xf_ip_info ip;
+	struct xf_gso_cut cut;
+
+	supers_mark(s, pkt);
+	pkt->csum_start += SUPERS_ROUTE_LEN;
+	assert_int_equal(xf_ip_parse(pkt, true, &ip), 0);
+	assert_int_equal(xf_gso_begin(&cut, pkt, &ip), 0);
+	for (uint32_t i = 0; i < supers_count(s); i++) {
+		uint32_t len = supers_route(part, supers_cut(s, whole, i, part));
+		struct xf_pkt *piece = xf_gso_next(&cut);
+
+		assert_non_null(piece);
+		packets_check(piece, part, len);
+		xf_pkt_free(piece);
+	}
+	assert_null(xf_gso_next(&cut));
+	xf_pkt_free(pkt);
+}
+
+/* RFC 8200 s8.1: the sum is that for the last destination, which is not in the IPv6 header. */
+static void cuts_behind_a_routing_header(void **state)
+{
+	static uint8_t routed[SUPER_LEN_MAX + 1];
+
+	(void)state;
+	pool = packets_pool();
+	for (unsigned round = 0; round < ROUNDS / 10; round++) {
+		struct super s;
+		uint32_t len;
+
+		supers_random(&s, packets_below(8) ? 20000 : 65000);
+		s.family = XF_AF_INET6;
+		len = supers_write(&s, whole);
+		memcpy(routed, whole, len);
+		len = supers_route(routed, len);
+		check_routed(&s,
+			     packets_new(pool, (enum shape)packets_below(SHAPE_MAX), routed, len));
+		packets_unshare();
+		packets_pool_check(pool);
+	}
+	packets_pool_done(pool);
+}
+
 /* Memory that a write would fault on. */
 static void cuts_from_memory_that_cannot_be_written(void **state)
 {
@@ -300,6 +345,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cuts_as_the_naive_cutter),
+		cmocka_unit_test(cuts_behind_a_routing_header),
 		cmocka_unit_test(cuts_from_memory_that_cannot_be_written),
 		cmocka_unit_test(what_is_joined_cuts_to_what_came),
 	};

@@ -141,14 +141,20 @@ static struct xf_pkt *make_super(struct super *s)
 {
 	static uint8_t bytes[SUPER_LEN_MAX];
 	struct xf_pkt *pkt;
+	bool routed;
 	uint32_t len;
 
 	do {
 		supers_random(s, packets_below(4) ? 20000 : 60000);
 	} while (supers_count(s) < 2 || supers_count(s) > PACKETS_MAX);
 	len = supers_write(s, bytes);
+	routed = s->family == XF_AF_INET6 && packets_below(4) == 0;
+	if (routed)
+		len = supers_route(bytes, len);
 	pkt = packets_new(pool, SHAPE_OWN, bytes, len);
 	supers_mark(s, pkt);
+	if (routed)
+		pkt->csum_start += SUPERS_ROUTE_LEN;
 	pkt->family = s->family;
 	return pkt;
 }

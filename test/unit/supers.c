@@ -147,6 +147,23 @@ uint32_t supers_cut(const struct super *s, const uint8_t *whole, uint32_t i, uin
 				i, out);
 }
 
+uint32_t supers_route(uint8_t *p, uint32_t len)
+{
+	uint8_t *route = p + 40;
+
+	memmove(route + SUPERS_ROUTE_LEN, route, len - 40);
+	memset(route, 0, SUPERS_ROUTE_LEN);
+	route[0] = p[6];
+	route[1] = SUPERS_ROUTE_LEN / 8 - 1;
+	route[2] = 2; /* RFC 6275 s6.4.1 */
+	route[3] = 1;
+	memcpy(route + 8, p + 24, 16);
+	p[6] = 43;
+	p[24 + 15] ^= 0x55;
+	xf_put_be16(p + 4, (uint16_t)(xf_get_be16(p + 4) + SUPERS_ROUTE_LEN));
+	return len + SUPERS_ROUTE_LEN;
+}
+
 void supers_mark(const struct super *s, struct xf_pkt *pkt)
 {
 	pkt->gso_type = XF_GSO_UDP;

@@ -45,6 +45,13 @@ uint32_t supers_cut_bytes(const uint8_t *whole, uint32_t len, uint32_t gso_size,
 /* Make the checksums of a packet right: IPv4 header, TCP or UDP. */
 void supers_sum(uint8_t *p, uint32_t len);
 
+/*
+ * Put a routing header with one segment left into an IPv6 packet: the checksum stays that for the
+ * destination, which moves there, and the IPv6 header names another hop. Returns the new length.
+ */
+#define SUPERS_ROUTE_LEN 24
+uint32_t supers_route(uint8_t *p, uint32_t len);
+
 /* gso_type and the rest of the metadata for the bytes that supers_write() wrote. */
 void supers_mark(const struct super *s, struct xf_pkt *pkt);
 
