@@ -170,6 +170,8 @@ void supers_mark(const struct super *s, struct xf_pkt *pkt)
 	if (s->proto == XF_IPPROTO_TCP)
 		pkt->gso_type = s->family == XF_AF_INET ? XF_GSO_TCP4 : XF_GSO_TCP6;
 	pkt->gso_size = (uint16_t)s->gso_size;
+	/* CWR goes with the first packet whether the sender says so or not. */
+	pkt->gso_ecn = s->proto == XF_IPPROTO_TCP && (s->flags & 0x80) && packets_below(2);
 	pkt->csum_start = (uint16_t)ip_len(s->family);
 	pkt->csum_offset = s->proto == XF_IPPROTO_TCP ? 16 : 6;
 }
