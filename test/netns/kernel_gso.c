@@ -137,24 +137,34 @@ static void cut_by_us(const struct xf_pkt *pkt, struct packets *out)
 		keep(out, piece);
 }
 
+/* IPv4 options: seven times nothing, and their end (RFC 791 s3.1). */
+static uint32_t add_options(uint8_t *p, uint32_t len)
+{
+	memmove(p + 28, p + 20, len - 20);
+	memset(p + 20, 1, 7);
+	p[27] = 0;
+	p[0] = 0x47;
+	xf_put_be16(p + 2, (uint16_t)(len + 8));
+	xf_ipv4_set_csum(p, 28);
+	return len + 8;
+}
+
 static struct xf_pkt *make_super(struct super *s)
 {
 	static uint8_t bytes[SUPER_LEN_MAX];
 	struct xf_pkt *pkt;
-	bool routed;
+	uint32_t plain;
 	uint32_t len;
 
 	do {
 		supers_random(s, packets_below(4) ? 20000 : 60000);
 	} while (supers_count(s) < 2 || supers_count(s) > PACKETS_MAX);
-	len = supers_write(s, bytes);
-	routed = s->family == XF_AF_INET6 && packets_below(4) == 0;
-	if (routed)
-		len = supers_route(bytes, len);
+	plain = len = supers_write(s, bytes);
+	if (packets_below(4) == 0)
+		len = s->family == XF_AF_INET ? add_options(bytes, len) : supers_route(bytes, len);
 	pkt = packets_new(pool, SHAPE_OWN, bytes, len);
 	supers_mark(s, pkt);
-	if (routed)
-		pkt->csum_start += SUPERS_ROUTE_LEN;
+	pkt->csum_start = (uint16_t)(pkt->csum_start + len - plain);
 	pkt->family = s->family;
 	return pkt;
 }
