@@ -15,6 +15,8 @@
 #define SEGS_MAX 100
 #define LEN_MAX 65535u
 
+#define IPV4_CSUM 10
+
 #define TCP_HDR_LEN 20u
 #define TCP_SEQ 4
 #define TCP_ACK 8
@@ -93,13 +95,19 @@ void xf_gro_get_stats(const struct xf_gro *gro, struct xf_gro_stats *out)
 
 /* --- What a packet is --- */
 
-/* Both of them: a wrong one would come out right when the packet is cut again. */
+/*
+ * Both of them: a wrong one would come out right when the packet is cut again. So would minus zero,
+ * which adds up too (RFC 1624 s3), but is never computed for IPv4 or TCP; for UDP it always is.
+ */
 static bool csums_ok(const struct xf_pkt *pkt, const struct xf_ip_info *ip, const uint8_t *hdr)
 {
 	uint32_t len = ip->total_len - ip->l4_off;
 	uint64_t sum = xf_csum_pseudo(&ip->saddr, &ip->daddr, ip->family, ip->proto, len);
 
-	if (ip->family == XF_AF_INET && xf_csum_fold(xf_csum_add(0, hdr, XF_IPV4_HDR_LEN)) != 0)
+	if (ip->family == XF_AF_INET && (xf_get_be16(hdr + IPV4_CSUM) == 0xffff ||
+					 xf_csum_fold(xf_csum_add(0, hdr, XF_IPV4_HDR_LEN)) != 0))
+		return false;
+	if (ip->proto == XF_IPPROTO_TCP && xf_get_be16(hdr + ip->l4_off + TCP_CSUM) == 0xffff)
 		return false;
 	return xf_csum_fold(xf_pkt_csum(pkt, ip->l4_off, len, sum)) == 0;
 }
