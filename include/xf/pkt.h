@@ -140,11 +140,20 @@ int xf_pkt_remove(struct xf_pkt *pkt, uint32_t off, uint32_t gap);
 void xf_pkt_trim_front(struct xf_pkt *pkt, uint32_t len);
 void xf_pkt_trim_back(struct xf_pkt *pkt, uint32_t len);
 
+/* For xf_pkt_peek(): bytes that are not in the first segment. */
+const uint8_t *xf_pkt_peek_on(const struct xf_pkt *pkt, uint32_t off, uint32_t len, void *scratch);
+
 /*
  * @len contiguous bytes at @off, to read: inside the packet, or copied to @scratch (of @len
  * bytes) when they straddle segments. NULL when the packet is too short.
  */
-const uint8_t *xf_pkt_peek(const struct xf_pkt *pkt, uint32_t off, uint32_t len, void *scratch);
+static inline const uint8_t *xf_pkt_peek(const struct xf_pkt *pkt, uint32_t off, uint32_t len,
+					 void *scratch)
+{
+	if (pkt->nsegs > 0 && (uint64_t)off + len <= pkt->segs[0].len)
+		return pkt->segs[0].data + off;
+	return xf_pkt_peek_on(pkt, off, len, scratch);
+}
 
 /*
  * @len (at most 512) contiguous bytes at @off, to write: in place when the memory is ours alone,

@@ -29,8 +29,12 @@ bool xf_addr_prefix_match(const union xf_addr *a, const union xf_addr *b, uint8_
 
 void xf_addr_load(union xf_addr *out, const void *wire, uint16_t family)
 {
+	if (family != XF_AF_INET) {
+		memcpy(out->bytes, wire, 16);
+		return;
+	}
 	memset(out, 0, sizeof(*out));
-	memcpy(out->bytes, wire, family == XF_AF_INET ? 4 : 16);
+	memcpy(out->bytes, wire, 4);
 }
 
 bool xf_selector_match(const struct xf_selector *sel, const struct xf_flow *flow)

@@ -19,7 +19,8 @@ static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_in
 	if (info->hdr_len < XF_IPV4_HDR_LEN || info->total_len < info->hdr_len ||
 	    info->total_len > pkt->len)
 		return -EINVAL;
-	hdr = xf_pkt_peek(pkt, 0, info->hdr_len, scratch);
+	if (XF_UNLIKELY(info->hdr_len > XF_IPV4_HDR_LEN))
+		hdr = xf_pkt_peek(pkt, 0, info->hdr_len, scratch);
 	if (check_csum && xf_csum_fold(xf_csum_add(0, hdr, info->hdr_len)) != 0)
 		return -EINVAL;
 	frag = xf_get_be16(hdr + 6);

@@ -327,6 +327,12 @@ void xf_pkt_trim_front(struct xf_pkt *pkt, uint32_t len)
 {
 	uint32_t i = 0;
 
+	if (XF_LIKELY(pkt->nsegs == 1)) {
+		pkt->segs[0].data += len;
+		pkt->segs[0].len -= len;
+		pkt->len -= len;
+		return;
+	}
 	pkt->len -= len;
 	while (len > 0) {
 		struct xf_seg *seg = &pkt->segs[i];
@@ -359,7 +365,7 @@ void xf_pkt_trim_back(struct xf_pkt *pkt, uint32_t len)
 	}
 }
 
-const uint8_t *xf_pkt_peek(const struct xf_pkt *pkt, uint32_t off, uint32_t len, void *scratch)
+const uint8_t *xf_pkt_peek_on(const struct xf_pkt *pkt, uint32_t off, uint32_t len, void *scratch)
 {
 	uint32_t in_seg;
 	uint32_t i;
@@ -405,6 +411,8 @@ bool xf_pkt_is_own(const struct xf_pkt *pkt, uint32_t off, uint32_t len)
 {
 	uint32_t pos = 0;
 
+	if (XF_LIKELY(pkt->nsegs == 1))
+		return is_own(&pkt->segs[0]);
 	for (uint32_t i = 0; i < pkt->nsegs; i++) {
 		const struct xf_seg *seg = &pkt->segs[i];
 

@@ -57,8 +57,14 @@ static void fill_nonce(struct xf_crypto_op *crypto, const struct xf_suite *suite
 	uint64_t words[2] = { 0, 0 };
 	uint8_t *nonce = (uint8_t *)words;
 
-	memcpy(nonce, crypto->key->salt, suite->salt_len);
-	memcpy(nonce + suite->salt_len, iv, suite->iv_len);
+	/* Lengths that the compiler knows for what nearly everybody uses. */
+	if (XF_LIKELY(suite->salt_len == 4 && suite->iv_len == 8)) {
+		memcpy(nonce, crypto->key->salt, 4);
+		memcpy(nonce + 4, iv, 8);
+	} else {
+		memcpy(nonce, crypto->key->salt, suite->salt_len);
+		memcpy(nonce + suite->salt_len, iv, suite->iv_len);
+	}
 	if (suite->cipher == XF_CIPHER_AES_CTR)
 		nonce[XF_NONCE_MAX - 1] = 1; /* RFC 3686 s4 */
 	memcpy(crypto->nonce, words, sizeof(crypto->nonce));
