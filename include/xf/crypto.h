@@ -114,6 +114,8 @@ struct xf_crypto_provider {
 	bool (*usable)(void);
 	/* Does it have @suite, on this CPU? */
 	bool (*has)(const struct xf_suite *suite);
+	/* Is it for @suite when nobody names a provider? NULL: for all that it has. */
+	bool (*wants)(const struct xf_suite *suite);
 	/* Bytes that key_expand() needs behind struct xf_key. */
 	size_t (*expanded_size)(const struct xf_suite *suite);
 	/* Expand key->cipher_raw and key->auth_raw into key->expanded. 0 or -errno. */

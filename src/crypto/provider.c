@@ -37,6 +37,8 @@ const struct xf_crypto_provider *xf_crypto_best(const struct xf_suite *suite)
 	for (unsigned i = 0; providers[i]; i++) {
 		if (best && providers[i]->preference <= best->preference)
 			continue;
+		if (providers[i]->wants && !providers[i]->wants(suite))
+			continue;
 		if (providers[i]->has(suite))
 			best = providers[i];
 	}

@@ -126,11 +126,23 @@ enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_i
 	return op->drop;
 }
 
+/* The SA may have gone while the cipher worked (the kernel's xfrm_input(), resumed). */
+static bool is_gone(struct xf_esp_op *const *ops, unsigned n)
+{
+	if (XF_LIKELY(xf_sa_get_state(ops[0]->sa) == XF_SA_VALID))
+		return false;
+	for (unsigned i = 0; i < n; i++)
+		ops[i]->drop = XF_DROP_IN_STATE_INVALID;
+	return true;
+}
+
 /* Step 4, for all of a run while its window is locked once. */
 static void believe(struct xf_esp_op *const *ops, unsigned n)
 {
 	struct xf_sa *sa = ops[0]->sa;
 
+	if (is_gone(ops, n))
+		return;
 	xf_sa_window_lock(sa);
 	for (unsigned i = 0; i < n; i++) {
 		struct xf_esp_op *op = ops[i];

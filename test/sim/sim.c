@@ -47,6 +47,7 @@ static void host_init(struct sim *sim, struct sim_host *host, const char *addr4,
 	const struct xf_worker_config worker = {
 		.pool = { .packets = 512, .small_bufs = 512, .large_bufs = 32 },
 		.seed = { sim->rng, 1 },
+		.wake = sim->wake,
 	};
 	struct xf_engine_config cfg = {
 		.sad = { .random = sim_random_bytes, .arg = sim, .larval_lifetime_s = 30 },
@@ -61,9 +62,19 @@ static void host_init(struct sim *sim, struct sim_host *host, const char *addr4,
 	assert_non_null(host->worker);
 }
 
+void sim_host_again(struct sim *sim, struct sim_host *host)
+{
+	bool a = host == &sim->a;
+
+	host_init(sim, host, a ? "10.0.0.1" : "10.0.0.2", a ? "fd00::1" : "fd00::2");
+}
+
 void sim_init(struct sim *sim, uint64_t seed)
 {
+	const struct xf_crypto_wake wake = sim->wake;
+
 	memset(sim, 0, sizeof(*sim));
+	sim->wake = wake;
 	sim->rng = seed * 0x9e3779b97f4a7c15ull + 1;
 	sim->now_ns = XF_NSEC_PER_SEC;
 	xf_read_register();
@@ -93,7 +104,8 @@ void sim_fini(struct sim *sim)
 	xf_read_unregister();
 }
 
-static struct xf_key *make_key(const struct sim_sa *sa, struct xf_sa_config *cfg)
+static struct xf_key *make_key(const struct sim *sim, const struct sim_sa *sa,
+			       struct xf_sa_config *cfg)
 {
 	static const uint8_t bytes[XF_AUTH_KEY_MAX] = { 7, 7, 7, 1, 2, 3 };
 	struct xf_suite_request req = { .cipher_key_bits = sa->key_bits ? sa->key_bits : 160,
@@ -112,7 +124,7 @@ static struct xf_key *make_key(const struct sim_sa *sa, struct xf_sa_config *cfg
 		req.auth_key_bits = 256;
 	}
 	assert_int_equal(xf_suite_build(&req, &cfg->suite), 0);
-	assert_int_equal(xf_key_new(&cfg->suite, NULL, bytes, bytes + 9, &key), 0);
+	assert_int_equal(xf_key_new(&cfg->suite, sim->provider, bytes, bytes + 9, &key), 0);
 	return key;
 }
 
@@ -138,7 +150,7 @@ struct xf_sa *sim_add_sa(struct sim *sim, struct sim_host *host, const struct si
 		.pcpu = UINT32_MAX,
 	};
 	uint8_t seed[XF_IVGEN_SEED];
-	struct xf_key *key = make_key(sa, &cfg);
+	struct xf_key *key = make_key(sim, sa, &cfg);
 	struct xf_sa *out;
 
 	if (!sa->life.hard_packets && !sa->life.hard_bytes)

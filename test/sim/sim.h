@@ -28,6 +28,8 @@ struct sim_host {
 
 struct sim {
 	struct sim_host a, b;
+	const struct xf_crypto_provider *provider; /* of keys; NULL: the best */
+	struct xf_crypto_wake wake; /* set before sim_init(), of the workers */
 	uint64_t now_ns;
 	uint64_t rng;
 };
@@ -35,6 +37,9 @@ struct sim {
 void sim_init(struct sim *sim, uint64_t seed);
 /* Every packet must be back in its pool by then. */
 void sim_fini(struct sim *sim);
+
+/* A fresh engine and worker in the place of ones that were freed. */
+void sim_host_again(struct sim *sim, struct sim_host *host);
 
 uint32_t sim_random(struct sim *sim, uint32_t below);
 union xf_addr sim_addr(const char *text);
