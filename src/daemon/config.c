@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "crypto_threads.h"
 #include "log.h"
 #include "io/capture.h"
 
@@ -33,6 +34,12 @@ static const struct choice capture_modes[] = {
 	{ NULL, 0 },
 };
 
+static const struct choice crypto_suites[] = {
+	{ "slow", XF_CRYPTO_THREADS_SLOW },
+	{ "all", XF_CRYPTO_THREADS_ALL },
+	{ NULL, 0 },
+};
+
 /* Every key there is. */
 static const struct key {
 	const char *section;
@@ -48,6 +55,8 @@ static const struct key {
 	{ "engine", "max_sas", NUMBER, FIELD(max_sas), .max = UINT32_MAX },
 	{ "engine", "max_policies", NUMBER, FIELD(max_policies), .max = UINT32_MAX },
 	{ "engine", "acquire_lifetime", NUMBER, FIELD(acquire_lifetime_s), .min = 1, .max = 86400 },
+	{ "crypto", "threads", NUMBER, FIELD(crypto_threads), .max = XF_CRYPTO_THREADS_MAX },
+	{ "crypto", "suites", WORD, FIELD(crypto_suites), .choices = crypto_suites },
 	{ "capture", "mode", WORD, FIELD(capture_mode), .choices = capture_modes },
 	{ "capture", "tun", DEVICE, FIELD(tun) },
 	{ "capture", "mark_capture", BIT, FIELD(mark_capture) },
@@ -76,6 +85,7 @@ void xf_config_default(struct xf_config *cfg)
 		.log_level = XF_LOG_INFO,
 		.max_clients = 1024,
 		.acquire_lifetime_s = 30,
+		.crypto_suites = XF_CRYPTO_THREADS_SLOW,
 		.capture_mode = XF_CAPTURE_AUTO,
 		.mark_capture = names->mark_capture,
 		.mark_bypass = names->mark_bypass,

@@ -13,7 +13,6 @@
 #include "crypto_threads.h"
 
 #define BITE 8
-#define THREADS_MAX 64
 
 struct bite {
 	struct bite *next;
@@ -43,7 +42,7 @@ static struct {
 	bool stop;
 	enum xf_crypto_threads_for suites;
 	unsigned n;
-	pthread_t threads[THREADS_MAX];
+	pthread_t threads[XF_CRYPTO_THREADS_MAX];
 } pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER };
 
 /* Who does the work for @suite: the best that is not this provider. */
@@ -319,7 +318,7 @@ int xf_crypto_threads_start(unsigned threads, enum xf_crypto_threads_for suites)
 		return err;
 	pool.stop = false;
 	pool.suites = suites;
-	for (; pool.n < threads && pool.n < THREADS_MAX; pool.n++) {
+	for (; pool.n < threads && pool.n < XF_CRYPTO_THREADS_MAX; pool.n++) {
 		err = pthread_create(&pool.threads[pool.n], NULL, run, NULL);
 		if (err) {
 			xf_crypto_threads_stop();

@@ -18,6 +18,8 @@ enum xf_crypto_threads_for {
 	XF_CRYPTO_THREADS_ALL,
 };
 
+#define XF_CRYPTO_THREADS_MAX 64
+
 /* Operations that one context has room for: what a worker may have under way. */
 #define XF_CRYPTO_THREADS_RING 2048
 

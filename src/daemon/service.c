@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include <sys/epoll.h>
@@ -9,6 +10,7 @@
 
 #include <xf/rcu.h>
 
+#include "crypto_threads.h"
 #include "log.h"
 #include "notify.h"
 #include "service.h"
@@ -355,6 +357,21 @@ static void read_clocks(struct xf_service *service)
 	service->watchdog_ns = xf_notify_watchdog_ns();
 }
 
+/* Before the first key: what a provider wants is decided then. */
+static int start_crypto(const struct xf_service *service, struct xf_io_error *error)
+{
+	const struct xf_config *cfg = service->cfg;
+	int err = 0;
+
+	if (cfg->crypto_threads)
+		err = xf_crypto_threads_start(cfg->crypto_threads,
+					      (enum xf_crypto_threads_for)cfg->crypto_suites);
+	if (err)
+		snprintf(error->text, sizeof(error->text), "cannot start %u crypto threads: %s",
+			 cfg->crypto_threads, strerror(-err));
+	return err;
+}
+
 /* Clients come last: what they are told is in force, is. */
 int xf_service_start(struct xf_service *service, struct xf_io_error *error)
 {
@@ -363,7 +380,9 @@ int xf_service_start(struct xf_service *service, struct xf_io_error *error)
 	service->attention.fd = -1;
 	read_clocks(service);
 	service->names = xf_config_names(service->cfg);
-	err = start_engine(service, error);
+	err = start_crypto(service, error);
+	if (!err)
+		err = start_engine(service, error);
 	if (!err)
 		err = start_server(service, error);
 	if (!err)
@@ -420,6 +439,8 @@ void xf_service_stop(struct xf_service *service)
 	if (service->attention.fd >= 0)
 		close(service->attention.fd);
 	xf_rcu_drain();
+	/* Then no key is left either. */
+	xf_crypto_threads_stop();
 	service->clients = NULL;
 	service->journal = NULL;
 	service->server = NULL;

@@ -141,6 +141,8 @@ enum xf_source_index {
 	XF_SOURCE_UDP,
 	XF_SOURCE_MAX = XF_SOURCE_UDP + XF_IO_UDP_PORTS_MAX,
 	XF_SOURCE_STOP = XF_SOURCE_MAX, /* the eventfd of xf_io_stop() */
+	XF_SOURCE_WAKE, /* that of ciphers on other threads */
+	XF_EVENTS_MAX,
 };
 
 /* As struct xf_io_stats. One writer each, but for those of the control thread. */
@@ -157,6 +159,7 @@ struct xf_io {
 	struct xf_pool *pool;
 	int epoll_fd;
 	int stop_fd;
+	int wake_fd;
 	struct xf_tun tun;
 
 	/* Under udp_lock from XF_SOURCE_UDP on, else constant. */

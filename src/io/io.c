@@ -2,6 +2,7 @@
  * The worker loop: wait, read a batch, through the engine, send what comes out.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,9 @@
 #include <xf/rcu.h>
 
 #include "io/backend.h"
+
+/* Waiting for ciphers, the worker looks by itself so often: a wake may have come before. */
+#define CATCH_UP_MS 10
 
 const struct xf_io_names xf_io_names_default = {
 	.tun = XF_TUN_NAME,
@@ -62,11 +66,53 @@ static void send_results(struct xf_io *io, struct xf_path_result *res)
 	xf_tx_reply(io, &res->reply);
 }
 
+/* A cipher on another thread has something for us (struct xf_crypto_wake). */
+static void wake(void *arg)
+{
+	const struct xf_io *io = arg;
+	const uint64_t one = 1;
+	ssize_t n;
+
+	do
+		n = write(io->wake_fd, &one, sizeof(one));
+	while (n < 0 && errno == EINTR);
+}
+
+/* Send what has come back from such ciphers. */
+static void collect(struct xf_io *io, uint64_t now)
+{
+	struct xf_path_result res = { 0 };
+	uint64_t wakes;
+
+	if (!xf_path_waiting(io->worker))
+		return;
+	/* Emptied first: what comes back from here on wakes us again. */
+	while (read(io->wake_fd, &wakes, sizeof(wakes)) < 0 && errno == EINTR)
+		;
+	xf_path_poll(io->worker, now, &res);
+	send_results(io, &res);
+	xf_read_quiescent();
+}
+
+/* So much is under way that more could be lost: let the ciphers catch up first. */
+static void catch_up(struct xf_io *io, uint64_t now)
+{
+	struct pollfd woken = { .fd = io->wake_fd, .events = POLLIN };
+
+	while (xf_path_busy(io->worker)) {
+		xf_read_offline();
+		poll(&woken, 1, CATCH_UP_MS);
+		xf_read_online();
+		collect(io, now);
+	}
+}
+
 static void serve(struct xf_io *io, struct xf_source *source, uint64_t now)
 {
 	struct xf_path_result res = { 0 };
 	struct xf_pktq in = { 0 };
 
+	catch_up(io, now);
 	if (source->backend->receive(io, source, XF_BATCH, &in) <= 0)
 		return;
 	if (source->backend->captured)
@@ -93,19 +139,19 @@ static int wait_ms(uint64_t deadline_ns, uint64_t now)
 /* Under load there is always something to read: the worker goes offline only to sleep. */
 static int wait_events(struct xf_io *io, struct epoll_event *events, int timeout_ms)
 {
-	int n = epoll_wait(io->epoll_fd, events, XF_SOURCE_MAX + 1, 0);
+	int n = epoll_wait(io->epoll_fd, events, XF_EVENTS_MAX, 0);
 
 	if (n != 0 || timeout_ms == 0)
 		return n;
 	xf_read_offline();
-	n = epoll_wait(io->epoll_fd, events, XF_SOURCE_MAX + 1, timeout_ms);
+	n = epoll_wait(io->epoll_fd, events, XF_EVENTS_MAX, timeout_ms);
 	xf_read_online();
 	return n;
 }
 
 void xf_io_run(struct xf_io *io)
 {
-	struct epoll_event events[XF_SOURCE_MAX + 1];
+	struct epoll_event events[XF_EVENTS_MAX];
 	int timeout_ms = -1;
 	bool stop = false;
 
@@ -118,9 +164,10 @@ void xf_io_run(struct xf_io *io)
 		for (int i = 0; i < n; i++) {
 			if (events[i].data.u32 == XF_SOURCE_STOP)
 				stop = true;
-			else
+			else if (events[i].data.u32 != XF_SOURCE_WAKE)
 				serve(io, &io->sources[events[i].data.u32], now);
 		}
+		collect(io, now);
 		timeout_ms = wait_ms(xf_path_tick(io->worker, now), now);
 	}
 	xf_read_unregister();
@@ -150,13 +197,14 @@ static int watch_all(struct xf_io *io, struct xf_io_error *error)
 	int err = 0;
 
 	io->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	io->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (io->epoll_fd < 0 || io->stop_fd < 0)
+	if (io->epoll_fd < 0)
 		return xf_io_fail(error, -errno, "cannot make an epoll set");
 	for (uint32_t i = 0; !err && i < XF_SOURCE_UDP; i++)
 		err = watch(io, io->sources[i].fd, i);
 	if (!err)
 		err = watch(io, io->stop_fd, XF_SOURCE_STOP);
+	if (!err)
+		err = watch(io, io->wake_fd, XF_SOURCE_WAKE);
 	return err ? xf_io_fail(error, err, "cannot watch a descriptor") : 0;
 }
 
@@ -182,7 +230,9 @@ static struct xf_io *alloc_io(const struct xf_io_config *cfg)
 		io->cfg.worker.pool = xf_io_pool_default;
 	io->ident = (uint32_t)cfg->worker.seed[0];
 	io->epoll_fd = -1;
-	io->stop_fd = -1;
+	io->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	io->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	io->cfg.worker.wake = (struct xf_crypto_wake){ .fn = wake, .arg = io };
 	io->tx4.fd = -1;
 	io->tx6.fd = -1;
 	pthread_mutex_init(&io->udp_lock, NULL);
@@ -219,6 +269,11 @@ int xf_io_new(const struct xf_io_config *cfg, struct xf_io **out, struct xf_io_e
 
 	if (!io)
 		return xf_io_fail(error, -ENOMEM, "cannot make a worker");
+	err = io->stop_fd < 0 || io->wake_fd < 0 ? -errno : 0;
+	if (err) {
+		xf_io_free(io);
+		return xf_io_fail(error, err, "cannot make an eventfd");
+	}
 	err = open_worker(io, error);
 	if (!err)
 		err = open_all(io, error);
@@ -250,6 +305,7 @@ void xf_io_free(struct xf_io *io)
 		xf_rx_free(io);
 		xf_worker_free(io->worker);
 	}
+	close_fd(io->wake_fd); /* until then a provider may use it */
 	pthread_mutex_destroy(&io->udp_lock);
 	free(io);
 }
