@@ -21,6 +21,8 @@ int xf_meta(struct __sk_buff *skb)
 	};
 
 	meta.uid = bpf_get_socket_uid(skb);
+	/* While the packet still begins with its IP header; bpf/steer.bpf.c reads it. */
+	bpf_get_hash_recalc(skb);
 	if (bpf_skb_change_head(skb, sizeof(meta), 0))
 		return TC_ACT_OK;
 	/* The head is open: without its content the packet would be garbage. */

@@ -99,6 +99,7 @@ extern const struct xf_sender xf_sender_udp;
 struct xf_tun {
 	int fd;
 	bool marks; /* packets bring theirs (meta.h) */
+	bool steered; /* a flow stays with its queue (steer.h) */
 	bool supers; /* super-packets, TCP's, come and go (vnet.h) */
 	bool udp_supers; /* and UDP's */
 };

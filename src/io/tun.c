@@ -15,6 +15,7 @@
 
 #include "io/backend.h"
 #include "io/meta.h"
+#include "io/steer.h"
 #include "io/vnet.h"
 #include "tun_meta.h"
 
@@ -153,6 +154,7 @@ int xf_tun_open(const char *name, bool offloads, struct xf_tun *out, struct xf_i
 		err = set_sysctl(&sysctls[i], name, error);
 	/* Before the first packet: what has no mark then was not captured. */
 	out->marks = !err && xf_meta_attach(name, NULL) == 0;
+	out->steered = !err && xf_steer_attach(fd) == 0;
 	if (!err)
 		err = bring_up(name, error);
 	if (err) {
