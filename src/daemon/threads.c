@@ -13,6 +13,7 @@ struct thread {
 };
 
 struct xf_threads {
+	struct xf_io_shared *shared;
 	unsigned n;
 	struct thread list[];
 };
@@ -28,6 +29,8 @@ int xf_threads_new(const struct xf_io_config *io, unsigned n, struct xf_threads 
 		snprintf(error->text, sizeof(error->text), "no memory for %u workers", n);
 		return -ENOMEM;
 	}
+	err = xf_io_shared_new(&cfg, &threads->shared, error);
+	cfg.shared = threads->shared;
 	for (; threads->n < n && !err; threads->n += err == 0) {
 		if (getrandom(cfg.worker.seed, sizeof(cfg.worker.seed), 0) !=
 		    sizeof(cfg.worker.seed))
@@ -79,21 +82,14 @@ void xf_threads_free(struct xf_threads *threads)
 	}
 	for (unsigned i = 0; i < threads->n; i++)
 		xf_io_free(threads->list[i].io);
+	xf_io_shared_free(threads->shared);
 	free(threads);
 }
 
 int xf_threads_set_udp_ports(struct xf_threads *threads, const uint16_t *ports, unsigned n,
 			     struct xf_io_error *error)
 {
-	int first = 0;
-
-	for (unsigned i = 0; i < threads->n; i++) {
-		int err = xf_io_set_udp_ports(threads->list[i].io, ports, n, error);
-
-		if (err && !first)
-			first = err;
-	}
-	return first;
+	return xf_io_set_udp_ports(threads->shared, ports, n, error);
 }
 
 void xf_threads_get_stats(const struct xf_threads *threads, struct xf_io_stats *out)
@@ -107,6 +103,7 @@ void xf_threads_get_stats(const struct xf_threads *threads, struct xf_io_stats *
 		for (size_t k = 0; k < sizeof(one) / sizeof(uint64_t); k++)
 			((uint64_t *)(void *)out)[k] += ((const uint64_t *)(void *)&one)[k];
 	}
+	out->udp_in_use = xf_io_udp_in_use(threads->shared);
 }
 
 unsigned xf_threads_count(const struct xf_threads *threads)

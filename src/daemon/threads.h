@@ -21,7 +21,7 @@ int xf_threads_start(struct xf_threads *threads, struct xf_io_error *error);
 /* Stop those that run, wait for them, free all. */
 void xf_threads_free(struct xf_threads *threads);
 
-/* xf_io_set_udp_ports() for each; the first error is told. */
+/* xf_io_set_udp_ports() of what they share. */
 int xf_threads_set_udp_ports(struct xf_threads *threads, const uint16_t *ports, unsigned n,
 			     struct xf_io_error *error);
 

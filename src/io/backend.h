@@ -1,19 +1,21 @@
 /*
- * backend.h - what the files of one worker's input and output share.
+ * backend.h - what the files of the workers' input and output share.
  *
  * A source is a descriptor that packets come from, with the function that reads a batch from it.
- * All sources read through one set of receive slots; all complete packets leave through struct
- * xf_tx, one for each family. Everything belongs to the worker's thread, but for the UDP sources
- * (udp_lock) and the counters, which others read.
+ * A worker has a TUN queue of its own; every other source is there once and all workers read from
+ * it (struct xf_io_shared): a raw packet would be given to each socket, not to one of them. A
+ * worker reads through its one set of receive slots; all complete packets leave through struct
+ * xf_tx, one for each family.
  */
 #ifndef XF_IO_BACKEND_H
 #define XF_IO_BACKEND_H
 
 #include <netinet/in.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+
+#include <xf/rcu.h>
 
 #include "io/io.h"
 
@@ -113,7 +115,8 @@ struct xf_backend {
 	bool captured;
 	/*
 	 * Read up to @max packets into @out without blocking. Returns how many were read, or
-	 * -errno; what is malformed is dropped and counted here and does not come out.
+	 * -errno; what is malformed is dropped and counted here and does not come out. Says in
+	 * source->more whether it stopped before the source was empty.
 	 */
 	int (*receive)(struct xf_io *io, struct xf_source *source, unsigned max,
 		       struct xf_pktq *out);
@@ -125,12 +128,25 @@ extern const struct xf_backend xf_backend_raw6;
 extern const struct xf_backend xf_backend_udp4;
 
 struct xf_source {
+	/* Constant while it is open. Readers of other threads look at fd first. */
 	const struct xf_backend *backend;
-	int fd; /* -1: closed */
+	_Atomic int fd; /* -1: closed */
 	uint8_t proto; /* of raw6: what the header that it rebuilds says */
 	uint16_t port; /* of udp4 */
 	bool segments; /* of udp4: the kernel has UDP_SEGMENT */
+
+	/* Workers that want to read; the first of them does (source.h). */
+	_Atomic uint32_t claims;
+
+	/* The worker that reads. */
+	bool more; /* the last batch may not have emptied it */
 	unsigned max; /* of udp4: messages that are read at once */
+	uint64_t batches; /* read; the number of a batch is its place in the order */
+
+	/* The control thread: of udp4, a socket outlives its source until nobody can hold it. */
+	struct xf_rcu_head rcu;
+	int socket; /* -1: closed too */
+	bool closing;
 };
 
 enum xf_source_index {
@@ -146,16 +162,29 @@ enum xf_source_index {
 	XF_EVENTS_MAX,
 };
 
-/* As struct xf_io_stats. One writer each, but for those of the control thread. */
+_Static_assert(XF_EVENTS_MAX <= 32, "a worker's ready sources are one word");
+
+/* What all workers read from, and what tells them. The control thread's, but for the sources. */
+struct xf_io_shared {
+	uint32_t rcvbuf_bytes;
+	uint32_t mark_bypass;
+	int epoll_fds[XF_IO_WORKERS_MAX];
+	unsigned workers;
+	uint64_t udp_in_use;
+	struct xf_source sources[XF_SOURCE_MAX]; /* [XF_SOURCE_TUN] is not used */
+};
+
+/* As struct xf_io_stats. The worker's; others read them. */
 struct xf_io_counters {
 	_Atomic uint64_t tun_rx_supers, tun_tx_supers, udp_rx_calls, udp_tx, udp_tx_calls;
 	_Atomic uint64_t tun_rx, tun_tx, raw_rx, raw_tx, udp_rx, clear_tx, reply_tx;
-	_Atomic uint64_t send_errors, truncated, rx_no_buffer, udp_in_use, wakeups;
+	_Atomic uint64_t send_errors, truncated, rx_no_buffer, wakeups;
 };
 
 struct xf_io {
 	/* Constant after xf_io_new(). */
 	struct xf_io_config cfg;
+	struct xf_io_shared *shared;
 	struct xf_worker *worker;
 	struct xf_pool *pool;
 	int epoll_fd;
@@ -163,11 +192,10 @@ struct xf_io {
 	int wake_fd;
 	struct xf_tun tun;
 
-	/* Under udp_lock from XF_SOURCE_UDP on, else constant. */
-	pthread_mutex_t udp_lock;
-	struct xf_source sources[XF_SOURCE_MAX];
-
 	/* The worker's thread. */
+	struct xf_source tun_source;
+	uint32_t ready; /* sources that may have packets, by their index */
+	bool starved; /* the pool was empty */
 	uint32_t ident; /* of IPv6 fragments made here */
 	struct xf_rx_slot rx[XF_BATCH];
 	struct mmsghdr rx_msgs[XF_BATCH];
@@ -190,8 +218,8 @@ int xf_io_fail(struct xf_io_error *error, int err, const char *fmt, ...) XF_PRIN
 unsigned xf_rx_refill(struct xf_io *io, unsigned n);
 /* Take the @len bytes that were read into slot @i as a packet. */
 struct xf_pkt *xf_rx_take(struct xf_io *io, unsigned i, uint32_t len);
-/* recvmmsg() into the slots: how many messages, or -errno. */
-int xf_rx_recvmmsg(struct xf_io *io, int fd, unsigned max);
+/* recvmmsg() into the slots: how many messages, or -errno. Sets source->more. */
+int xf_rx_recvmmsg(struct xf_io *io, struct xf_source *source, unsigned max);
 /* Metadata that a message's control messages carry; what is not there is zero. */
 struct xf_rx_meta {
 	union xf_addr saddr;
@@ -215,8 +243,14 @@ int xf_tun_open(const char *name, bool offloads, struct xf_tun *out, struct xf_i
 int xf_tun_remove(const char *name, struct xf_io_error *error);
 void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q);
 
+/* shared.c: a worker that waits on @epoll_fd gets all sources, also later ones. 0 or -errno. */
+int xf_shared_join(struct xf_io_shared *shared, int epoll_fd);
+void xf_shared_part(struct xf_io_shared *shared, int epoll_fd);
+/* The open source @index becomes known to all workers. 0 or -errno. */
+int xf_shared_announce(struct xf_io_shared *shared, uint32_t index);
+
 /* raw.c: sockets to receive from. */
-int xf_raw_open(struct xf_io *io, struct xf_io_error *error);
+int xf_raw_open(struct xf_io_shared *shared, struct xf_io_error *error);
 /* Options by which received datagrams tell their destination, interface, mark and header. */
 int xf_raw_receive_options(int fd, uint16_t family);
 

@@ -15,6 +15,10 @@
 #include <xf/rcu.h>
 
 #include "io/backend.h"
+#include "io/source.h"
+
+/* With an empty pool a worker looks so often whether buffers have come back. */
+#define STARVED_MS 1
 
 /* Waiting for ciphers, the worker looks by itself so often: a wake may have come before. */
 #define CATCH_UP_MS 10
@@ -107,19 +111,49 @@ static void catch_up(struct xf_io *io, uint64_t now)
 	}
 }
 
-static void serve(struct xf_io *io, struct xf_source *source, uint64_t now)
+/*
+ * A batch from @source, which this worker has claimed, through the engine and out. It keeps the
+ * source until the batch is delivered: batches of one source would overtake each other if another
+ * worker read the next one now.
+ */
+static void move_batch(struct xf_io *io, struct xf_source *source, uint64_t now)
 {
 	struct xf_path_result res = { 0 };
 	struct xf_pktq in = { 0 };
+	int n = source->backend->receive(io, source, XF_BATCH, &in);
 
-	catch_up(io, now);
-	if (source->backend->receive(io, source, XF_BATCH, &in) <= 0)
+	io->starved |= n == -ENOBUFS;
+	if (n <= 0)
 		return;
+	source->batches++;
 	if (source->backend->captured)
 		xf_path_out(io->worker, &in, now, &res);
 	else
 		xf_path_in(io->worker, &in, now, &res);
 	send_results(io, &res);
+}
+
+static struct xf_source *source_at(struct xf_io *io, unsigned index)
+{
+	return index == XF_SOURCE_TUN ? &io->tun_source : &io->shared->sources[index];
+}
+
+/* Read once from source @index; it stays ready when there may be more. */
+static void serve(struct xf_io *io, unsigned index, uint64_t now)
+{
+	struct xf_source *source = source_at(io, index);
+	bool more;
+
+	catch_up(io, now);
+	io->ready &= ~(1u << index);
+	if (!xf_source_claim(source))
+		return;
+	source->more = false;
+	if (source->fd >= 0)
+		move_batch(io, source, now);
+	more = source->more;
+	if (xf_source_give_back(source) || more)
+		io->ready |= 1u << index;
 	xf_read_quiescent();
 }
 
@@ -136,39 +170,54 @@ static int wait_ms(uint64_t deadline_ns, uint64_t now)
 	return ms > 3600000 ? 3600000 : (int)ms;
 }
 
-/* Under load there is always something to read: the worker goes offline only to sleep. */
-static int wait_events(struct xf_io *io, struct epoll_event *events, int timeout_ms)
+/*
+ * See which sources have become ready. With some of them not empty yet this only looks; else it
+ * sleeps, offline for RCU, at most until @deadline_ns. Without buffers there is nothing to do but
+ * to wait for those that hold them. False: the worker shall stop.
+ */
+static bool wait_ready(struct xf_io *io, uint64_t deadline_ns, uint64_t now)
 {
-	int n = epoll_wait(io->epoll_fd, events, XF_EVENTS_MAX, 0);
+	struct epoll_event events[XF_EVENTS_MAX];
+	bool sleep = io->ready == 0 || io->starved;
+	int ms = io->starved ? STARVED_MS : wait_ms(deadline_ns, now);
+	int n;
 
-	if (n != 0 || timeout_ms == 0)
-		return n;
-	xf_read_offline();
-	n = epoll_wait(io->epoll_fd, events, XF_EVENTS_MAX, timeout_ms);
-	xf_read_online();
-	return n;
+	io->starved = false;
+	if (sleep)
+		xf_read_offline();
+	n = epoll_wait(io->epoll_fd, events, XF_EVENTS_MAX, sleep ? ms : 0);
+	if (sleep)
+		xf_read_online();
+	for (int i = 0; i < n; i++)
+		io->ready |= 1u << events[i].data.u32;
+	xf_io_count(&io->count.wakeups, sleep);
+	return !(io->ready & 1u << XF_SOURCE_STOP);
+}
+
+/* One batch from each source that is ready: none has to wait until another one is empty. */
+static void serve_ready(struct xf_io *io, uint64_t now)
+{
+	uint32_t ready;
+
+	io->ready &= ~(1u << XF_SOURCE_WAKE); /* collect() does what is to be done */
+	ready = io->ready;
+	while (ready) {
+		serve(io, (unsigned)__builtin_ctz(ready), now);
+		ready &= ready - 1;
+	}
 }
 
 void xf_io_run(struct xf_io *io)
 {
-	struct epoll_event events[XF_EVENTS_MAX];
-	int timeout_ms = -1;
-	bool stop = false;
+	uint64_t deadline_ns = UINT64_MAX;
+	uint64_t now = 0;
 
 	xf_read_register();
-	while (!stop) {
-		int n = wait_events(io, events, timeout_ms);
-		uint64_t now = now_ns();
-
-		xf_io_count(&io->count.wakeups, 1);
-		for (int i = 0; i < n; i++) {
-			if (events[i].data.u32 == XF_SOURCE_STOP)
-				stop = true;
-			else if (events[i].data.u32 != XF_SOURCE_WAKE)
-				serve(io, &io->sources[events[i].data.u32], now);
-		}
+	while (wait_ready(io, deadline_ns, now)) {
+		now = now_ns();
+		serve_ready(io, now);
 		collect(io, now);
-		timeout_ms = wait_ms(xf_path_tick(io->worker, now), now);
+		deadline_ns = xf_path_tick(io->worker, now);
 	}
 	xf_read_unregister();
 }
@@ -183,37 +232,34 @@ void xf_io_stop(struct xf_io *io)
 	while (n < 0 && errno == EINTR);
 }
 
-static int watch(struct xf_io *io, int fd, uint32_t index)
+static int watch(const struct xf_io *io, int fd, uint32_t index)
 {
-	struct epoll_event event = { .events = EPOLLIN, .data.u32 = index };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u32 = index };
 
-	if (fd < 0)
-		return 0;
 	return epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
 static int watch_all(struct xf_io *io, struct xf_io_error *error)
 {
-	int err = 0;
+	int err;
 
 	io->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (io->epoll_fd < 0)
 		return xf_io_fail(error, -errno, "cannot make an epoll set");
-	for (uint32_t i = 0; !err && i < XF_SOURCE_UDP; i++)
-		err = watch(io, io->sources[i].fd, i);
+	err = watch(io, io->tun.fd, XF_SOURCE_TUN);
 	if (!err)
 		err = watch(io, io->stop_fd, XF_SOURCE_STOP);
 	if (!err)
 		err = watch(io, io->wake_fd, XF_SOURCE_WAKE);
+	if (!err)
+		err = xf_shared_join(io->shared, io->epoll_fd);
 	return err ? xf_io_fail(error, err, "cannot watch a descriptor") : 0;
 }
 
 static int open_all(struct xf_io *io, struct xf_io_error *error)
 {
-	int err = xf_raw_open(io, error);
+	int err = xf_tx_open(&io->tx4, XF_AF_INET, io->cfg.names.mark_bypass, error);
 
-	if (!err)
-		err = xf_tx_open(&io->tx4, XF_AF_INET, io->cfg.names.mark_bypass, error);
 	if (!err)
 		err = xf_tx_open(&io->tx6, XF_AF_INET6, io->cfg.names.mark_bypass, error);
 	return err ? err : watch_all(io, error);
@@ -226,6 +272,7 @@ static struct xf_io *alloc_io(const struct xf_io_config *cfg)
 	if (!io)
 		return NULL;
 	io->cfg = *cfg;
+	io->shared = cfg->shared;
 	if (!io->cfg.worker.pool.packets)
 		io->cfg.worker.pool = xf_io_pool_default;
 	io->ident = (uint32_t)cfg->worker.seed[0];
@@ -235,9 +282,7 @@ static struct xf_io *alloc_io(const struct xf_io_config *cfg)
 	io->cfg.worker.wake = (struct xf_crypto_wake){ .fn = wake, .arg = io };
 	io->tx4.fd = -1;
 	io->tx6.fd = -1;
-	pthread_mutex_init(&io->udp_lock, NULL);
-	for (unsigned i = 0; i < XF_SOURCE_MAX; i++)
-		io->sources[i].fd = -1;
+	io->tun.fd = -1;
 	return io;
 }
 
@@ -249,8 +294,8 @@ static int open_worker(struct xf_io *io, struct xf_io_error *error)
 
 	if (err)
 		return err;
-	io->sources[XF_SOURCE_TUN] =
-		(struct xf_source){ .backend = &xf_backend_tun, .fd = io->tun.fd };
+	io->tun_source.backend = &xf_backend_tun;
+	io->tun_source.fd = io->tun.fd;
 	if (io->tun.supers)
 		cfg->gro = XF_GRO_TCP;
 	if (io->tun.udp_supers)
@@ -295,8 +340,8 @@ void xf_io_free(struct xf_io *io)
 {
 	if (!io)
 		return;
-	for (unsigned i = 0; i < XF_SOURCE_MAX; i++)
-		close_fd(io->sources[i].fd);
+	xf_shared_part(io->shared, io->epoll_fd);
+	close_fd(io->tun.fd);
 	close_fd(io->tx4.fd);
 	close_fd(io->tx6.fd);
 	close_fd(io->epoll_fd);
@@ -306,7 +351,6 @@ void xf_io_free(struct xf_io *io)
 		xf_worker_free(io->worker);
 	}
 	close_fd(io->wake_fd); /* until then a provider may use it */
-	pthread_mutex_destroy(&io->udp_lock);
 	free(io);
 }
 
@@ -330,7 +374,6 @@ void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out)
 		.send_errors = atomic_load(&c->send_errors),
 		.truncated = atomic_load(&c->truncated),
 		.rx_no_buffer = atomic_load(&c->rx_no_buffer),
-		.udp_in_use = atomic_load(&c->udp_in_use),
 		.wakeups = atomic_load(&c->wakeups),
 		.marks = io->tun.marks,
 	};

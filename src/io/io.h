@@ -1,14 +1,15 @@
 /*
  * io.h - one worker's input and output: packets between the kernel and the engine.
  *
- * An xf_io has a TUN queue (what was captured; what is delivered), raw sockets (ESP and ICMP
- * errors in; complete outer packets out) and UDP sockets (ESP in UDP in). xf_io_run() moves
- * batches between them and an engine worker until xf_io_stop(). It blocks in epoll and nowhere
- * else, and is offline for RCU while it does.
+ * An xf_io has a TUN queue (what was captured; what is delivered) and raw sockets to send from.
+ * All of them read from one xf_io_shared: raw sockets (ESP and ICMP errors) and UDP sockets (ESP
+ * in UDP); whoever is free reads the next batch. xf_io_run() moves batches between them and an
+ * engine worker until xf_io_stop(). It blocks in epoll and nowhere else, and is offline for RCU
+ * while it does.
  *
- * Threads: xf_io_new() and xf_io_free() run in the control thread, xf_io_run() in the worker's.
- * xf_io_stop(), xf_io_set_udp_ports() and xf_io_get_stats() may be called by any thread while it
- * runs. Functions return 0 or -errno with a sentence in @error.
+ * Threads: xf_io_run() runs in the worker's, everything else in the control thread; xf_io_stop()
+ * and xf_io_get_stats() may be called by any thread. Functions return 0 or -errno with a sentence
+ * in @error.
  */
 #ifndef XF_IO_IO_H
 #define XF_IO_IO_H
@@ -39,8 +40,14 @@ struct xf_io_names {
 /* The defaults. */
 extern const struct xf_io_names xf_io_names_default;
 
+/* What the workers of one network namespace read from. */
+struct xf_io_shared;
+
+#define XF_IO_WORKERS_MAX 64
+
 struct xf_io_config {
 	struct xf_engine *engine;
+	struct xf_io_shared *shared; /* of xf_io_new(); outlives it */
 	struct xf_worker_config worker; /* pool sizes 0: xf_io_pool_default */
 	struct xf_io_names names;
 	uint32_t rcvbuf_bytes; /* of raw and UDP sockets; 0: 8 MB */
@@ -50,6 +57,11 @@ struct xf_io_config {
 extern const struct xf_pool_config xf_io_pool_default;
 
 struct xf_io;
+
+/* Open the sockets to receive from, with @cfg's names and sizes. Needs CAP_NET_RAW. */
+int xf_io_shared_new(const struct xf_io_config *cfg, struct xf_io_shared **out,
+		     struct xf_io_error *error);
+void xf_io_shared_free(struct xf_io_shared *shared); /* NULL is allowed */
 
 /*
  * Make or take over the persistent TUN, open the sockets, make the engine worker. Needs
@@ -68,12 +80,15 @@ void xf_io_stop(struct xf_io *io);
 
 /*
  * ESP in UDP is to be received on these local ports (those of SAs with encapsulation); ports that
- * are not named any more are closed. A port that somebody else holds is counted in udp_in_use and
- * tried again by the next call. Control thread. At most XF_IO_UDP_PORTS_MAX, -E2BIG above.
+ * are not named any more are closed. A port that somebody else holds is counted and tried again
+ * by the next call. At most XF_IO_UDP_PORTS_MAX, -E2BIG above.
  */
 #define XF_IO_UDP_PORTS_MAX 16
-int xf_io_set_udp_ports(struct xf_io *io, const uint16_t *ports, unsigned n,
+int xf_io_set_udp_ports(struct xf_io_shared *shared, const uint16_t *ports, unsigned n,
 			struct xf_io_error *error);
+
+/* How often a port was wanted but held by another program. */
+uint64_t xf_io_udp_in_use(const struct xf_io_shared *shared);
 
 /* Counters since xf_io_new(). */
 struct xf_io_stats {
@@ -89,7 +104,7 @@ struct xf_io_stats {
 	uint64_t send_errors; /* packets the kernel did not take */
 	uint64_t truncated; /* longer than an IP packet can be */
 	uint64_t rx_no_buffer; /* wake-ups that found the pool empty */
-	uint64_t udp_in_use; /* ports wanted but held by another program */
+	uint64_t udp_in_use; /* xf_io_udp_in_use(); not of one worker: 0 from xf_io_get_stats() */
 	uint64_t wakeups;
 	uint64_t marks; /* TUN queues that tell the marks of packets; without, policies see 0 */
 };

@@ -20,7 +20,7 @@
 static int raw4_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 			struct xf_pktq *out)
 {
-	int n = xf_rx_recvmmsg(io, source->fd, max);
+	int n = xf_rx_recvmmsg(io, source, max);
 
 	for (int i = 0; i < n; i++) {
 		struct xf_rx_meta meta;
@@ -62,7 +62,7 @@ static bool rebuild_ipv6(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint
 static int raw6_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 			struct xf_pktq *out)
 {
-	int n = xf_rx_recvmmsg(io, source->fd, max);
+	int n = xf_rx_recvmmsg(io, source, max);
 
 	for (int i = 0; i < n; i++) {
 		struct xf_rx_meta meta;
@@ -146,10 +146,11 @@ static const struct raw_kind {
 	{ XF_SOURCE_ICMP6, XF_AF_INET6, XF_IPPROTO_ICMPV6, &xf_backend_raw6, filter_icmp6 },
 };
 
-static int open_kind(struct xf_io *io, const struct raw_kind *kind, struct xf_io_error *error)
+static int open_kind(struct xf_io_shared *shared, const struct raw_kind *kind,
+		     struct xf_io_error *error)
 {
-	struct xf_source *source = &io->sources[kind->index];
-	int rcvbuf = io->cfg.rcvbuf_bytes ? (int)io->cfg.rcvbuf_bytes : RCVBUF_DEFAULT;
+	struct xf_source *source = &shared->sources[kind->index];
+	int rcvbuf = shared->rcvbuf_bytes ? (int)shared->rcvbuf_bytes : RCVBUF_DEFAULT;
 	int fd = socket(kind->family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, kind->proto);
 	int err = fd < 0 ? -errno : 0;
 
@@ -170,11 +171,11 @@ static int open_kind(struct xf_io *io, const struct raw_kind *kind, struct xf_io
 	return 0;
 }
 
-int xf_raw_open(struct xf_io *io, struct xf_io_error *error)
+int xf_raw_open(struct xf_io_shared *shared, struct xf_io_error *error)
 {
 	int err = 0;
 
 	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(kinds); i++)
-		err = open_kind(io, &kinds[i], error);
+		err = open_kind(shared, &kinds[i], error);
 	return err;
 }

@@ -54,11 +54,12 @@ struct xf_pkt *xf_rx_take(struct xf_io *io, unsigned i, uint32_t len)
 	return pkt;
 }
 
-int xf_rx_recvmmsg(struct xf_io *io, int fd, unsigned max)
+int xf_rx_recvmmsg(struct xf_io *io, struct xf_source *source, unsigned max)
 {
 	unsigned n = xf_rx_refill(io, max);
 	int got;
 
+	source->more = true;
 	if (!n)
 		return -ENOBUFS;
 	for (unsigned i = 0; i < n; i++)
@@ -70,7 +71,11 @@ int xf_rx_recvmmsg(struct xf_io *io, int fd, unsigned max)
 			.msg_control = io->rx[i].control,
 			.msg_controllen = sizeof(io->rx[i].control),
 		};
-	got = recvmmsg(fd, io->rx_msgs, n, MSG_DONTWAIT, NULL);
+	got = recvmmsg(source->fd, io->rx_msgs, n, MSG_DONTWAIT, NULL);
+	/* What the network said of an earlier packet of ours comes out as an error, once. */
+	if (got < 0 && errno != EAGAIN)
+		got = recvmmsg(source->fd, io->rx_msgs, n, MSG_DONTWAIT, NULL);
+	source->more = got == (int)n;
 	return got < 0 ? -errno : got;
 }
 

@@ -227,6 +227,7 @@ static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 	size_t bytes = 0;
 	unsigned i;
 
+	source->more = true;
 	if (!n)
 		return -ENOBUFS;
 	for (i = 0; i < n && bytes < TUN_BATCH_BYTES; i++) {
@@ -236,8 +237,10 @@ static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 				       io->rx[i].iov[1] };
 		ssize_t len = readv(source->fd, iov, 3);
 
-		if (len < (ssize_t)sizeof(vnet))
+		if (len < (ssize_t)sizeof(vnet)) {
+			source->more = false;
 			break;
+		}
 		bytes += (size_t)len;
 		accept_captured(io, xf_rx_take(io, i, (uint32_t)len - (uint32_t)sizeof(vnet)),
 				&vnet, out);
@@ -263,7 +266,7 @@ static bool deliver_one(struct xf_io *io, const struct xf_pkt *pkt)
 	iov[0] = (struct iovec){ &vnet, sizeof(vnet) };
 	for (unsigned i = 0; i < pkt->nsegs; i++)
 		iov[i + 1] = (struct iovec){ pkt->segs[i].data, pkt->segs[i].len };
-	return writev(io->sources[XF_SOURCE_TUN].fd, iov, pkt->nsegs + 1) > 0;
+	return writev(io->tun.fd, iov, pkt->nsegs + 1) > 0;
 }
 
 void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q)

@@ -309,7 +309,7 @@ static bool send_reply(struct xf_io *io, const struct xf_pkt *pkt)
 	memcpy(&to6.sin6_addr, pkt->reply_to.bytes, 16);
 	for (unsigned i = 0; i < pkt->nsegs; i++)
 		iov[i] = (struct iovec){ pkt->segs[i].data, pkt->segs[i].len };
-	return sendmsg(io->sources[v4 ? XF_SOURCE_ICMP4 : XF_SOURCE_ICMP6].fd, &msg,
+	return sendmsg(io->shared->sources[v4 ? XF_SOURCE_ICMP4 : XF_SOURCE_ICMP6].fd, &msg,
 		       MSG_DONTWAIT) >= 0;
 }
 

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
-#include <sys/epoll.h>
+#include <stddef.h>
 #include <unistd.h>
 
 #include <xf/ip.h>
@@ -89,18 +89,14 @@ static int udp4_receive(struct xf_io *io, struct xf_source *source, unsigned max
 			struct xf_pktq *out)
 {
 	size_t bytes = 0;
-	int n = -EAGAIN;
+	int n = xf_rx_recvmmsg(io, source, xf_min_u32(max, source->max));
 
-	pthread_mutex_lock(&io->udp_lock);
-	if (source->fd >= 0)
-		n = xf_rx_recvmmsg(io, source->fd, xf_min_u32(max, source->max));
 	for (int i = 0; i < n; i++) {
 		bytes += io->rx_msgs[i].msg_len;
 		take(io, (unsigned)i, source, out);
 	}
 	if (n > 0)
 		source->max = bytes / (unsigned)n > LONG_BYTES ? MSGS_LONG : MSGS_SHORT;
-	pthread_mutex_unlock(&io->udp_lock);
 	if (n > 0) {
 		xf_io_count(&io->count.udp_rx_calls, 1);
 		xf_io_count(&io->count.udp_rx, out->count);
@@ -151,11 +147,11 @@ static bool has_segments(int fd)
 	return setsockopt(fd, SOL_UDP, UDP_SEGMENT, &none, sizeof(none)) == 0;
 }
 
-static int open_port(struct xf_io *io, uint16_t port, int *out)
+static int open_port(const struct xf_io_shared *shared, uint16_t port, int *out)
 {
 	const struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(port) };
-	int rcvbuf = io->cfg.rcvbuf_bytes ? (int)io->cfg.rcvbuf_bytes : RCVBUF_DEFAULT;
-	uint32_t mark = io->cfg.names.mark_bypass;
+	int rcvbuf = shared->rcvbuf_bytes ? (int)shared->rcvbuf_bytes : RCVBUF_DEFAULT;
+	uint32_t mark = shared->mark_bypass;
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int err;
 
@@ -187,54 +183,81 @@ static bool wanted(uint16_t port, const uint16_t *ports, unsigned n)
 	return false;
 }
 
-/* The source that has @port, or with 0 a closed one. */
-static struct xf_source *find_source(struct xf_io *io, uint16_t port)
+/* The source that has @port's socket, or with 0 one that has none. */
+static struct xf_source *find_source(struct xf_io_shared *shared, uint16_t port)
 {
 	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++) {
-		struct xf_source *source = &io->sources[i];
+		struct xf_source *source = &shared->sources[i];
 
-		if (port ? source->fd >= 0 && source->port == port : source->fd < 0)
+		if (port ? source->socket >= 0 && source->port == port : source->socket < 0)
 			return source;
 	}
 	return NULL;
 }
 
-static void close_others(struct xf_io *io, const uint16_t *ports, unsigned n)
+/* No worker can hold the socket any more. The port may have been wanted again since. */
+static void close_socket(struct xf_rcu_head *head)
+{
+	struct xf_source *source =
+		(struct xf_source *)(void *)((char *)head - offsetof(struct xf_source, rcu));
+
+	source->closing = false;
+	if (source->fd >= 0)
+		return;
+	close(source->socket); /* which takes it out of the epoll sets */
+	source->socket = -1;
+}
+
+static void close_others(struct xf_io_shared *shared, const uint16_t *ports, unsigned n)
 {
 	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++) {
-		struct xf_source *source = &io->sources[i];
+		struct xf_source *source = &shared->sources[i];
 
 		if (source->fd < 0 || wanted(source->port, ports, n))
 			continue;
-		close(source->fd); /* which takes it out of the epoll set */
 		source->fd = -1;
+		if (!source->closing)
+			xf_rcu_defer(&source->rcu, close_socket);
+		source->closing = true;
 	}
 }
 
-static int add_port(struct xf_io *io, uint16_t port)
+static int add_port(struct xf_io_shared *shared, uint16_t port)
 {
-	struct xf_source *source = find_source(io, 0);
-	struct epoll_event event = {
-		.events = EPOLLIN,
-		.data.u32 = (uint32_t)(source - io->sources),
-	};
-	int err = open_port(io, port, &source->fd);
+	struct xf_source *source = find_source(shared, 0);
+	int err;
 
+	/* As many ports were just closed, and are not gone yet. */
+	if (!source)
+		return -EAGAIN;
+	err = open_port(shared, port, &source->socket);
 	if (err)
 		return err;
 	source->port = port;
-	source->segments = has_segments(source->fd);
+	source->segments = has_segments(source->socket);
 	source->max = MSGS_SHORT;
 	source->backend = &xf_backend_udp4;
-	if (epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, source->fd, &event) == 0)
+	source->fd = source->socket;
+	err = xf_shared_announce(shared, (uint32_t)(source - shared->sources));
+	if (!err)
 		return 0;
-	err = -errno;
-	close(source->fd);
 	source->fd = -1;
+	source->closing = true;
+	xf_rcu_defer(&source->rcu, close_socket);
 	return err;
 }
 
-int xf_io_set_udp_ports(struct xf_io *io, const uint16_t *ports, unsigned n,
+static int want_port(struct xf_io_shared *shared, uint16_t port)
+{
+	struct xf_source *source = find_source(shared, port);
+
+	if (!source)
+		return add_port(shared, port);
+	source->fd = source->socket;
+	return 0;
+}
+
+int xf_io_set_udp_ports(struct xf_io_shared *shared, const uint16_t *ports, unsigned n,
 			struct xf_io_error *error)
 {
 	int result = 0;
@@ -242,17 +265,19 @@ int xf_io_set_udp_ports(struct xf_io *io, const uint16_t *ports, unsigned n,
 	if (n > XF_IO_UDP_PORTS_MAX)
 		return xf_io_fail(error, -E2BIG, "more than %d ports for ESP in UDP",
 				  XF_IO_UDP_PORTS_MAX);
-	pthread_mutex_lock(&io->udp_lock);
-	close_others(io, ports, n);
+	close_others(shared, ports, n);
 	for (unsigned i = 0; i < n; i++) {
-		int err = find_source(io, ports[i]) ? 0 : add_port(io, ports[i]);
+		int err = want_port(shared, ports[i]);
 
 		if (!err)
 			continue;
-		if (err == -EADDRINUSE)
-			xf_io_count(&io->count.udp_in_use, 1);
+		shared->udp_in_use += err == -EADDRINUSE;
 		result = xf_io_fail(error, err, "cannot receive ESP in UDP on port %u", ports[i]);
 	}
-	pthread_mutex_unlock(&io->udp_lock);
 	return result;
+}
+
+uint64_t xf_io_udp_in_use(const struct xf_io_shared *shared)
+{
+	return shared->udp_in_use;
 }

@@ -28,9 +28,11 @@ static const uint8_t *headers(const struct xf_pkt *pkt)
 
 static const struct xf_source *source_of(const struct xf_io *io, uint16_t port)
 {
+	const struct xf_source *sources = io->shared->sources;
+
 	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++)
-		if (io->sources[i].fd >= 0 && io->sources[i].port == port)
-			return io->sources[i].segments ? &io->sources[i] : NULL;
+		if (sources[i].fd >= 0 && sources[i].port == port)
+			return sources[i].segments ? &sources[i] : NULL;
 	return NULL;
 }
 
@@ -174,29 +176,31 @@ static void flush(struct xf_io *io, int fd, struct xf_pktq *left)
 	tx->iovs = 0;
 }
 
-/* The control thread may close ports: what has lost its socket meanwhile is left over. */
+/*
+ * The control thread may close ports: what has lost its source meanwhile is left over. A socket
+ * that was found is there until this thread is quiescent (udp.c).
+ */
 static void udp_send(struct xf_io *io, struct xf_pktq *run, struct xf_pktq *left)
 {
 	struct xf_udp_tx *tx = &io->udp_tx;
 	int fd = -1;
 
-	pthread_mutex_lock(&io->udp_lock);
 	while (run->head) {
 		const struct xf_source *source =
 			source_of(io, xf_get_be16(headers(run->head) + XF_IPV4_HDR_LEN));
+		int to = source ? source->fd : -1;
 
-		if (!source || run->head->nsegs > XF_TX_IOVS) {
+		if (to < 0 || run->head->nsegs > XF_TX_IOVS) {
 			xf_pktq_push(left, xf_pktq_pop(run));
 			continue;
 		}
-		if (tx->n > 0 && (fd != source->fd || tx->n == XF_UDP_TX_MSGS ||
+		if (tx->n > 0 && (fd != to || tx->n == XF_UDP_TX_MSGS ||
 				  tx->iovs + run->head->nsegs > XF_TX_IOVS))
 			flush(io, fd, left);
-		fd = source->fd;
+		fd = to;
 		fill(io, run);
 	}
 	flush(io, fd, left);
-	pthread_mutex_unlock(&io->udp_lock);
 }
 
 const struct xf_sender xf_sender_udp = { .name = "udp-segment",

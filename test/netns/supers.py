@@ -2,22 +2,15 @@
 """Super-packets from end to end: what arrives is what was sent, and what crosses the wire is ESP
 in UDP as the SA says, however few system calls brought it there.
 """
-import ctypes
-import hashlib
 import os
-import socket
 import subprocess
-import threading
 
-from xfrmd import equal, main, wire
+from xfrmd import equal, main, stream, wire
 
 BYTES = 24 << 20
-PORT = 5001
 TOS = 0x88
 NEAR, FAR = "198.51.100.1", "203.0.113.1"
 KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
-LIBC = ctypes.CDLL(None, use_errno=True)
-CLONE_NEWNET = 0x40000000
 
 
 def protect(net, here, there, ends):
@@ -46,49 +39,9 @@ def tunnel(netns, whole=False):
     return near, far
 
 
-def in_netns(net, family, kind):
-    """A socket of another network namespace: sockets stay where they were made."""
-    made = []
-
-    def make():
-        with open(f"/run/netns/{net.name}") as ns:
-            if LIBC.setns(ns.fileno(), CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-        made.append(socket.socket(family, kind))
-
-    thread = threading.Thread(target=make)
-    thread.start()
-    thread.join()
-    return made[0]
-
-
 def transfer(near, far):
-    """BYTES of noise from near to far over TCP; both ends' digests."""
-    listener = in_netns(far, socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind((FAR, PORT))
-    listener.listen(1)
-    noise = os.urandom(BYTES)
-    digest = hashlib.sha256()
-
-    def receive():
-        peer, _ = listener.accept()
-        while part := peer.recv(1 << 18):
-            digest.update(part)
-        peer.close()
-
-    thread = threading.Thread(target=receive)
-    thread.start()
-    sender = in_netns(near, socket.AF_INET, socket.SOCK_STREAM)
-    sender.settimeout(30)
-    sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, TOS)
-    sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
-    sender.bind((NEAR, 0))
-    sender.connect((FAR, PORT))
-    sender.sendall(noise)
-    sender.close()
-    thread.join(30)
-    listener.close()
-    equal(digest.hexdigest(), hashlib.sha256(noise).hexdigest())
+    """BYTES of noise from near to far, with a TOS of its own."""
+    stream(near, far, (NEAR, FAR), BYTES, TOS)
 
 
 def frames(path):

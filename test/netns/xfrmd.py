@@ -1,9 +1,13 @@
 """What the tests in network namespaces share: namespaces, daemons in them, TAP."""
+import ctypes
+import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 BUILD = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else "build"
@@ -12,6 +16,8 @@ CTL = f"{BUILD}/src/ctl/xfrmctl"
 DAEMON = f"{BUILD}/src/daemon/xfrmd"
 HERE = os.path.dirname(os.path.abspath(__file__))
 START_S = 20
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
 
 
 class Netns:
@@ -112,6 +118,51 @@ def protect(net):
                     "tmpl", "src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "reqid", "1",
                     "mode", "tunnel")
     equal(done.stderr, "")
+
+
+def in_netns(net, family, kind):
+    """A socket of another network namespace: sockets stay where they were made."""
+    made = []
+
+    def make():
+        with open(f"/run/netns/{net.name}") as ns:
+            if LIBC.setns(ns.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        made.append(socket.socket(family, kind))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+def stream(near, far, addrs, size, tos=0, port=5001):
+    """Send @size bytes of noise over TCP, from and to @addrs: the same must arrive."""
+    listener = in_netns(far, socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((addrs[1], port))
+    listener.listen(1)
+    noise = os.urandom(size)
+    digest = hashlib.sha256()
+
+    def receive():
+        peer, _ = listener.accept()
+        while part := peer.recv(1 << 18):
+            digest.update(part)
+        peer.close()
+
+    thread = threading.Thread(target=receive, daemon=True)
+    thread.start()
+    sender = in_netns(near, socket.AF_INET, socket.SOCK_STREAM)
+    sender.settimeout(30)
+    sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+    sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+    sender.bind((addrs[0], 0))
+    sender.connect((addrs[1], port))
+    sender.sendall(noise)
+    sender.close()
+    thread.join(30)
+    listener.close()
+    equal(digest.hexdigest(), hashlib.sha256(noise).hexdigest())
 
 
 def equal(got, want):

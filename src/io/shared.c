@@ -1,0 +1,97 @@
+/*
+ * Sources that all workers read from.
+ *
+ * Each is in every worker's epoll set. An arrival wakes one of the workers that sleep
+ * (EPOLLEXCLUSIVE) and is told once (EPOLLET): a source that one worker is reading from does not
+ * keep the others awake.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "io/backend.h"
+
+static int watch(const struct xf_io_shared *shared, int epoll_fd, uint32_t index)
+{
+	struct epoll_event event = {
+		.events = EPOLLIN | EPOLLET | EPOLLEXCLUSIVE,
+		.data.u32 = index,
+	};
+	int fd = shared->sources[index].fd;
+
+	if (fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
+		return 0;
+	return -errno;
+}
+
+int xf_shared_announce(struct xf_io_shared *shared, uint32_t index)
+{
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < shared->workers; i++)
+		err = watch(shared, shared->epoll_fds[i], index);
+	return err;
+}
+
+int xf_shared_join(struct xf_io_shared *shared, int epoll_fd)
+{
+	int err = 0;
+
+	if (shared->workers == XF_IO_WORKERS_MAX)
+		return -ENOSPC;
+	for (uint32_t i = 0; !err && i < XF_SOURCE_MAX; i++)
+		err = watch(shared, epoll_fd, i);
+	if (!err)
+		shared->epoll_fds[shared->workers++] = epoll_fd;
+	return err;
+}
+
+void xf_shared_part(struct xf_io_shared *shared, int epoll_fd)
+{
+	for (unsigned i = 0; i < shared->workers; i++) {
+		if (shared->epoll_fds[i] != epoll_fd)
+			continue;
+		shared->epoll_fds[i] = shared->epoll_fds[--shared->workers];
+		return;
+	}
+}
+
+int xf_io_shared_new(const struct xf_io_config *cfg, struct xf_io_shared **out,
+		     struct xf_io_error *error)
+{
+	struct xf_io_shared *shared = calloc(1, sizeof(*shared));
+	int err;
+
+	if (!shared)
+		return xf_io_fail(error, -ENOMEM, "cannot receive packets");
+	shared->rcvbuf_bytes = cfg->rcvbuf_bytes;
+	shared->mark_bypass = cfg->names.mark_bypass;
+	for (unsigned i = 0; i < XF_SOURCE_MAX; i++) {
+		shared->sources[i].fd = -1;
+		shared->sources[i].socket = -1;
+	}
+	err = xf_raw_open(shared, error);
+	if (err) {
+		xf_io_shared_free(shared);
+		return err;
+	}
+	*out = shared;
+	return 0;
+}
+
+void xf_io_shared_free(struct xf_io_shared *shared)
+{
+	if (!shared)
+		return;
+	/* Sockets that wait for a grace period point into it. */
+	xf_rcu_drain();
+	for (unsigned i = 0; i < XF_SOURCE_MAX; i++) {
+		const struct xf_source *source = &shared->sources[i];
+		int fd = source->socket >= 0 ? source->socket : source->fd;
+
+		if (fd >= 0)
+			close(fd);
+	}
+	free(shared);
+}

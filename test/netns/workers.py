@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""Several workers: each packet is received once, whoever reads it, and an idle worker sleeps."""
+import os
+import re
+import socket
+import time
+
+from xfrmd import equal, in_netns, main, stream, wire
+
+BYTES = 16 << 20
+NEAR, FAR = "198.51.100.1", "203.0.113.1"
+KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
+UDP = "encap", "espinudp", "4500", "4500", "0.0.0.0"
+
+
+def start(net, workers):
+    path = f"/tmp/{net.name}.conf"
+    with open(path, "w") as f:
+        f.write(f"[daemon]\nworkers = {workers}\n")
+    try:
+        net.start("--config", path)
+    finally:
+        os.unlink(path)
+
+
+def protect(net, here, there, ends, encap):
+    net.run("ip", "addr", "add", f"{here}/32", "dev", "lo", check=True)
+    net.run("ip", "route", "add", there, "via", ends[1], "src", here, "mtu", "1400", check=True)
+    for src, dst, spi in ("192.0.2.1", "192.0.2.2", "0x1000"), ("192.0.2.2", "192.0.2.1", "0x2000"):
+        net.xfrm("state", "add", "src", src, "dst", dst, "proto", "esp", "spi", spi, "reqid", "1",
+                 "mode", "tunnel", "replay-window", "32", "aead", "rfc4106(gcm(aes))", KEY, "128",
+                 *encap, check=True)
+    for direction, src, dst, a, b in ("out", here, there, *ends), ("in", there, here, *ends[::-1]):
+        net.xfrm("policy", "add", "src", src, "dst", dst, "dir", direction, "tmpl", "src", a, "dst",
+                 b, "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)
+
+
+def tunnel(netns, encap=(), workers=2):
+    near, far = wire(netns)
+    for net in near, far:
+        start(net, workers)
+    protect(near, NEAR, FAR, ("192.0.2.1", "192.0.2.2"), encap)
+    protect(far, FAR, NEAR, ("192.0.2.2", "192.0.2.1"), encap)
+    return near, far
+
+
+def check_each_once(near, far):
+    """What one end sent the other one has received, once, and dropped nothing."""
+    for a, b in (near, far), (far, near):
+        out, back = a.ask("stats"), b.ask("stats")
+        equal({k: v for k, v in out["xfrm_stat"].items() if v}, {})
+        equal(back["engine"]["in_packets"], out["engine"]["out_packets"])
+        equal(back["io"]["udp_rx"] + back["io"]["raw_rx"], out["engine"]["out_packets"])
+
+
+def a_raw_packet_is_received_once(netns):
+    near, far = tunnel(netns)
+    stream(near, far, (NEAR, FAR), BYTES)
+    check_each_once(near, far)
+    equal(far.ask("stats")["io"]["udp_rx"], 0)
+
+
+def any_worker_sends_and_receives_esp_in_udp(netns):
+    near, far = tunnel(netns, UDP)
+    for port in range(5001, 5009):
+        stream(near, far, (NEAR, FAR), BYTES >> 3, port=port)
+    check_each_once(near, far)
+    for net in near, far:
+        io = net.ask("stats")["io"]
+        equal((io["udp_in_use"], io["raw_rx"], io["raw_tx"]), (0, 0, 0))
+        equal(io["udp_tx"], net.ask("stats")["engine"]["out_packets"])
+
+
+def cpu_ticks(net):
+    """Of the daemon, user and system, in 1/100 s."""
+    with open(f"/proc/{net.ask('status')['pid']}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def idle_workers_sleep(netns):
+    near, far = tunnel(netns, UDP)
+    stream(near, far, (NEAR, FAR), 1 << 20)
+    time.sleep(0.5)
+    before, ticks = near.ask("stats")["io"]["wakeups"], cpu_ticks(near)
+    time.sleep(5)
+    # 0.1 % of five seconds is half a tick; the questions themselves may cost one.
+    equal(cpu_ticks(near) - ticks <= 1, True)
+    equal(near.ask("stats")["io"]["wakeups"] - before <= 2, True)
+
+
+def ports_come_and_go(netns):
+    near, far = tunnel(netns, UDP)
+    for _ in range(3):
+        for net in near, far:
+            equal(net.xfrm("state", "flush").returncode, 0)
+        # Workers hold no port whose SAs are gone.
+        deadline = time.monotonic() + 10
+        while ":4500" in near.run("ss", "-lunH").stdout:
+            equal(time.monotonic() < deadline, True)
+            time.sleep(0.1)
+        for net in near, far:
+            for src, dst, spi in (("192.0.2.1", "192.0.2.2", "0x1000"),
+                                  ("192.0.2.2", "192.0.2.1", "0x2000")):
+                net.xfrm("state", "add", "src", src, "dst", dst, "proto", "esp", "spi", spi,
+                         "reqid", "1", "mode", "tunnel", "replay-window", "32", "aead",
+                         "rfc4106(gcm(aes))", KEY, "128", *UDP, check=True)
+        stream(near, far, (NEAR, FAR), 1 << 20)
+    for net in near, far:
+        io = net.ask("stats")["io"]
+        equal((io["raw_rx"], io["raw_tx"], io["udp_in_use"]), (0, 0, 0))
+
+
+def sleeps(net):
+    """How often each of the daemon's threads but the first one has gone to sleep."""
+    pid = net.ask("status")["pid"]
+    counts = {}
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/status") as f:
+            counts[thread] = int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", f.read(), re.M)[1])
+    del counts[str(pid)]
+    return counts
+
+
+def flows_without_a_hash_are_spread(netns):
+    """Sockets that are not connected give none: the kernel has to make one of the packet."""
+    near, far = tunnel(netns)
+    sink = in_netns(far, socket.AF_INET, socket.SOCK_DGRAM)
+    sink.bind((FAR, 9))
+    before = sleeps(near)
+    for _ in range(64):
+        with in_netns(near, socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((NEAR, 0))
+            sender.sendto(b"x", (FAR, 9))
+            time.sleep(0.005)
+    sink.close()
+    after = sleeps(near)
+    equal([after[t] - before[t] >= 8 for t in after], [True, True])
+
+
+main([a_raw_packet_is_received_once, any_worker_sends_and_receives_esp_in_udp, idle_workers_sleep,
+      ports_come_and_go, flows_without_a_hash_are_spread])
