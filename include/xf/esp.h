@@ -35,6 +35,7 @@ struct xf_esp_op {
 	struct xf_ip_info *ip;
 	uint32_t udp_len; /* inbound: 8 with a UDP header before ESP, else 0 */
 	enum xf_drop drop; /* what prepare or finish has to say of this packet */
+	uint64_t number; /* outbound: of the SA's packets, in the order in which they must leave */
 	uint64_t seq;
 	uint32_t udp_off; /* in the packet; 0 = no UDP header */
 	uint32_t esp_off;

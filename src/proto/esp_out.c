@@ -125,7 +125,7 @@ static uint16_t ipv4_id(const struct xf_sa *sa, uint64_t seq)
 }
 
 static void write_headers(const struct xf_esp_op *op, const struct xf_sa_config *cfg,
-			  const struct xf_esp_layout *lay, uint64_t iv)
+			  const struct xf_esp_layout *lay)
 {
 	uint8_t *p = op->gap + lay->outer_len;
 	uint32_t ip_payload = op->pkt->len - op->gap_off - lay->outer_len;
@@ -146,7 +146,7 @@ static void write_headers(const struct xf_esp_op *op, const struct xf_sa_config 
 	xf_put_be32(p, cfg->id.spi);
 	xf_put_be32(p + 4, (uint32_t)op->seq);
 	if (lay->iv_len)
-		xf_ivgen_iv(&op->sa->ivgen, iv, p + XF_ESP_HDR_LEN, (uint8_t)lay->iv_len);
+		xf_ivgen_iv(&op->sa->ivgen, op->number, p + XF_ESP_HDR_LEN, (uint8_t)lay->iv_len);
 }
 
 static void write_tail(const struct xf_esp_op *op, uint8_t next)
@@ -164,11 +164,11 @@ static void write_tail(const struct xf_esp_op *op, uint8_t next)
 
 /* Step 4. */
 static void write_packet(struct xf_esp_op *op, const struct xf_sa_config *cfg,
-			 const struct xf_esp_layout *lay, uint64_t iv)
+			 const struct xf_esp_layout *lay)
 {
 	uint8_t next = next_hdr(cfg, op->pkt, op->ip);
 
-	write_headers(op, cfg, lay, iv);
+	write_headers(op, cfg, lay);
 	write_tail(op, next);
 	op->crypto.encrypt = true;
 	xf_esp_crypto_fill(op, cfg, op->gap + xf_esp_gap_len(lay) - lay->iv_len);
@@ -190,17 +190,15 @@ static void number_and_write(struct xf_sa *sa, const struct xf_sa_config *cfg,
 			     const struct xf_esp_layout *lay, struct xf_esp_op *const *ops,
 			     unsigned n, uint64_t now_ns)
 {
+	struct xf_sa_numbers numbers = { 0 };
 	unsigned ready = 0;
 	unsigned used = 0;
 	unsigned taken;
 	uint64_t bytes = 0;
-	uint64_t seq = 0;
-	uint64_t iv;
 
 	for (unsigned i = 0; i < n; i++)
 		ready += ops[i]->drop == XF_PASS;
-	taken = ready ? xf_sa_take_seqs(sa, cfg, ready, &seq) : 0;
-	iv = taken ? atomic_fetch_add_explicit(&sa->iv_counter, taken, memory_order_relaxed) : 0;
+	taken = ready ? xf_sa_take_numbers(sa, cfg, ready, &numbers) : 0;
 	for (unsigned i = 0; i < n; i++) {
 		struct xf_esp_op *op = ops[i];
 
@@ -211,8 +209,9 @@ static void number_and_write(struct xf_sa *sa, const struct xf_sa_config *cfg,
 			close_room(op, lay);
 			continue;
 		}
-		op->seq = xf_sa_seq(cfg, seq + used);
-		write_packet(op, cfg, lay, iv + used++);
+		op->number = numbers.first + used;
+		op->seq = xf_sa_seq(cfg, numbers.seq + used++);
+		write_packet(op, cfg, lay);
 		bytes += op->payload_len;
 	}
 	if (taken)

@@ -64,8 +64,9 @@ struct xf_sa {
 	_Atomic uint64_t add_s; /* as netlink set it, XF_SA_UNSET: from add_ns */
 	_Atomic uint64_t use_s; /* likewise, from use_ns */
 	_Atomic uint64_t use_ns; /* first use, 0 = none */
-	_Alignas(XF_CACHE_LINE) _Atomic uint64_t seq_out; /* last number taken */
-	_Atomic uint64_t iv_counter; /* next IV; never set back */
+	/* Outbound packets that were begun: never set back, so it numbers IVs and turns. */
+	_Alignas(XF_CACHE_LINE) _Atomic uint64_t begun;
+	_Atomic uint64_t seq_offset; /* from begun to the last sequence number; netlink sets it */
 	_Atomic uint64_t bytes;
 	_Atomic uint64_t packets;
 	_Atomic uint64_t last_ns;
@@ -76,6 +77,9 @@ struct xf_sa {
 	_Atomic uint32_t stat_replay;
 	_Atomic uint32_t stat_integrity;
 	_Atomic uint64_t drops[XF_DROP_MAX];
+
+	/* Whose packets may leave (several workers only). It has a lock of its own. */
+	_Alignas(XF_CACHE_LINE) struct xf_turn turn;
 
 	/* Under replay_lock. */
 	_Alignas(XF_CACHE_LINE) struct xf_spin replay_lock;
@@ -91,13 +95,19 @@ struct xf_sa {
 
 #define XF_SA_UNSET UINT64_MAX
 
+/* Numbers of outbound packets that follow each other. */
+struct xf_sa_numbers {
+	uint64_t first; /* of the SA's packets, from 0: never given again, whatever netlink sets */
+	uint64_t seq; /* sequence number of that one, in 64 bits */
+};
+
 /*
- * Take up to @n outbound sequence numbers that follow each other, from *@first on, in 64 bits.
- * Returns how many: fewer when the limit is reached (2^32 - 1, or 2^64 - 1 with ESN; OSEQ_MAY_WRAP:
- * none without ESN). A number above the limit is never handed out, however many threads ask.
+ * Take up to @n of them. Returns how many: fewer when the last sequence number is reached (2^32 - 1,
+ * or 2^64 - 1 with ESN; OSEQ_MAY_WRAP: none without ESN). A number above it is never handed out,
+ * however many threads ask.
  */
-unsigned xf_sa_take_seqs(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
-			 uint64_t *first);
+unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
+			    struct xf_sa_numbers *out);
 
 /* The number of the wire, in 64 bits with ESN, for one that was taken. */
 static inline uint64_t xf_sa_seq(const struct xf_sa_config *cfg, uint64_t taken)

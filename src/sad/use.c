@@ -16,24 +16,28 @@ static uint64_t last_usable_seq(const struct xf_sa_config *cfg)
 
 /*
  * RFC 4303 s3.3.3. A plain add could pass the limit before anyone notices, and numbers would then
- * start again from the beginning. (IVs have a counter of their own.)
+ * start again from the beginning.
  */
-unsigned xf_sa_take_seqs(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
-			 uint64_t *first)
+unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
+			    struct xf_sa_numbers *out)
 {
-	uint64_t last = atomic_load_explicit(&sa->seq_out, memory_order_relaxed);
+	uint64_t begun = atomic_load_explicit(&sa->begun, memory_order_relaxed);
+	uint64_t offset = atomic_load_explicit(&sa->seq_offset, memory_order_relaxed);
 	uint64_t limit = last_usable_seq(cfg);
 	uint64_t take;
 
 	do {
+		uint64_t last = begun + offset;
+
 		take = last < limit ? limit - last : 0;
 		if (take > n)
 			take = n;
 		if (take == 0)
 			return 0;
 	} while (!atomic_compare_exchange_weak_explicit(
-		&sa->seq_out, &last, last + take, memory_order_relaxed, memory_order_relaxed));
-	*first = last + 1;
+		&sa->begun, &begun, begun + take, memory_order_relaxed, memory_order_relaxed));
+	out->first = begun;
+	out->seq = begun + offset + 1;
 	return (unsigned)take;
 }
 
@@ -176,7 +180,8 @@ void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out)
 	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
 
 	memset(out, 0, sizeof(*out));
-	out->seq_out = atomic_load_explicit(&sa->seq_out, memory_order_relaxed);
+	out->seq_out = atomic_load_explicit(&sa->begun, memory_order_relaxed) +
+		       atomic_load_explicit(&sa->seq_offset, memory_order_relaxed);
 	if (!(cfg->flags & XF_SA_ESN))
 		out->seq_out = (uint32_t)out->seq_out;
 	xf_spin_lock(&sa->replay_lock);
@@ -192,7 +197,10 @@ void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out)
 
 void xf_sa_set_replay_state(struct xf_sa *sa, const struct xf_sa_replay_state *state)
 {
-	atomic_store_explicit(&sa->seq_out, state->seq_out, memory_order_relaxed);
+	atomic_store_explicit(&sa->seq_offset,
+			      state->seq_out -
+				      atomic_load_explicit(&sa->begun, memory_order_relaxed),
+			      memory_order_relaxed);
 	xf_spin_lock(&sa->replay_lock);
 	if (xf_sa_cfg(sa)->replay_esn_attr)
 		xf_replay_load(sa->replay, state->seq_in, state->bmp, state->nwords);

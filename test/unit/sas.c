@@ -149,11 +149,11 @@ int sas_try_add(struct xf_sad *sad, const struct xf_sa_config *cfg)
 enum xf_drop sas_take_seq(struct xf_sa *sa, uint64_t *seq)
 {
 	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
-	uint64_t taken;
+	struct xf_sa_numbers taken;
 
-	if (xf_sa_take_seqs(sa, cfg, 1, &taken) == 0)
+	if (xf_sa_take_numbers(sa, cfg, 1, &taken) == 0)
 		return XF_DROP_OUT_STATE_SEQ;
-	*seq = xf_sa_seq(cfg, taken);
+	*seq = xf_sa_seq(cfg, taken.seq);
 	return XF_PASS;
 }
 
