@@ -13,6 +13,7 @@
 #define XF_PATH_H
 
 #include <xf/spd.h>
+#include <xf/turn.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -48,7 +49,13 @@ struct xf_worker_config {
 	struct xf_pool_config pool;
 	uint64_t seed[2]; /* random */
 	uint8_t gro; /* enum xf_gro_what: what is joined to super-packets before delivery */
-	struct xf_crypto_wake wake; /* told by providers that work on other threads (xf/crypto.h) */
+	/* Told when there is something for xf_path_poll(): by providers that work on other threads
+	 * (xf/crypto.h), and by other workers when this one is busy. */
+	struct xf_crypto_wake wake;
+	/* There are other workers: packets of one SA leave in the order of their numbers, whoever
+	 * encrypted them, and ordered batches are delivered in their order. Then call
+	 * xf_path_sent() after each result. All workers of an engine have the same. */
+	bool ordered;
 };
 
 struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker_config *cfg);
@@ -82,6 +89,26 @@ void xf_path_in(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
 		struct xf_path_result *res);
 
 /*
+ * The same for a batch of a source that several workers read in turn. @ticket: taken with the
+ * batch, under whatever lock the source is read; its numbers count up by one for each batch, from
+ * the turn's first on. NULL: as xf_path_in(). Every ticket that was taken must be given here.
+ */
+struct xf_path_ticket {
+	struct xf_turn *turn; /* one for each source (xf/turn.h) */
+	uint64_t number;
+};
+void xf_path_in_ordered(struct xf_worker *worker, struct xf_pktq *in,
+			const struct xf_path_ticket *ticket, uint64_t now_ns,
+			struct xf_path_result *res);
+
+/*
+ * What was in @res, which is empty again, is sent and delivered. Packets of other workers may have
+ * waited for that: true when @res has some now. They are to be sent, and then this called again.
+ * Nothing for workers that are not ordered.
+ */
+bool xf_path_sent(struct xf_worker *worker, struct xf_path_result *res);
+
+/*
  * Providers may complete later: then packets wait in the worker, in their order, and come out
  * here. Call it when the worker's wake was told, and after each batch while xf_path_waiting().
  */
@@ -90,8 +117,8 @@ void xf_path_poll(struct xf_worker *worker, uint64_t now_ns, struct xf_path_resu
 /* Does anything wait for a provider? */
 bool xf_path_waiting(const struct xf_worker *worker);
 
-/* So much waits that new packets may be dropped: poll before more is read. */
-bool xf_path_busy(const struct xf_worker *worker);
+/* So much waits that new packets may be dropped: wait for the wake and poll, then read more. */
+bool xf_path_busy(struct xf_worker *worker);
 
 /* Time passes: fragments are given up. Returns the next deadline or UINT64_MAX. */
 uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns);

@@ -3,7 +3,9 @@
  *
  * A pool has its own memory, taken once: nothing is allocated from the heap after xf_pool_new().
  *
- * Threads: a pool and what comes from it belong to one thread. Sizes are bytes.
+ * Threads: a pool and what comes from it belong to one thread. Packets of a shared pool may be
+ * handed to other threads, which can do no more than read, queue and free them: they go back to
+ * their pool's thread. Sizes are bytes.
  */
 #ifndef XF_POOL_H
 #define XF_POOL_H
@@ -35,6 +37,7 @@ struct xf_pool_config {
 	uint32_t packets;
 	uint32_t small_bufs; /* of XF_POOL_SMALL bytes, room for headers included */
 	uint32_t large_bufs; /* of XF_POOL_LARGE bytes: a whole datagram and its room */
+	bool shared;
 };
 
 #define XF_POOL_SMALL 2560
@@ -54,6 +57,10 @@ struct xf_pool *xf_pool_new(const struct xf_pool_config *cfg);
 
 /* Free @pool. Every packet must have come back. */
 void xf_pool_free(struct xf_pool *pool);
+
+/* From now on this thread's packets are those of @pool, and what others have freed comes back.
+ * Shared pools: once in each turn of their thread's loop. */
+void xf_pool_enter(struct xf_pool *pool);
 
 /* A packet was cut from a larger one (csum_copies). */
 void xf_pool_count_csum_copy(struct xf_pool *pool);

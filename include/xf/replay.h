@@ -24,11 +24,20 @@ extern "C" {
  */
 struct xf_replay {
 	uint64_t top; /* highest authenticated number; 0 = none yet */
-	uint32_t window; /* packets; 0 = no check */
-	uint32_t words; /* of @bits: a power of two, at least 2 and (window + 126) / 64 */
+	uint32_t window; /* packets, as configured; 0 = no check */
+	uint32_t reach; /* so far back numbers are accepted: window and slack; 0 = no check */
+	uint32_t words; /* of @bits: a power of two, at least 2 and (reach + 126) / 64 */
 	bool esn;
 	uint64_t bits[];
 };
+
+/*
+ * Accept numbers that are @packets older than the window says, once as ever. For several workers:
+ * one that is through with its packets early must not make those old that came before them.
+ * Set before the first window is made; 0 by default, at most XF_REPLAY_SLACK_MAX.
+ */
+#define XF_REPLAY_SLACK_MAX 65536
+void xf_replay_set_slack(uint32_t packets);
 
 /* Bytes that a window of @window packets needs, the struct included. */
 size_t xf_replay_size(uint32_t window);

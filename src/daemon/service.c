@@ -231,6 +231,9 @@ static void route_ready(void *arg, uint32_t events)
 		update_ports(service);
 }
 
+/* What each of several workers may have under way: so much later its packets may be checked. */
+#define SLACK_PER_WORKER 1024
+
 static int start_engine(struct xf_service *service, struct xf_io_error *error)
 {
 	const struct xf_config *cfg = service->cfg;
@@ -244,6 +247,8 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 		.env = { .arg = service, .is_local = is_local, .attention = want_attention },
 	};
 
+	if (cfg->workers > 1)
+		xf_replay_set_slack(cfg->workers * SLACK_PER_WORKER);
 	random_bytes(NULL, engine.sad.seed, sizeof(engine.sad.seed));
 	random_bytes(NULL, engine.spd.seed, sizeof(engine.spd.seed));
 	service->engine = xf_engine_new(&engine);

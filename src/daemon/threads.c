@@ -25,6 +25,7 @@ int xf_threads_new(const struct xf_io_config *io, unsigned n, struct xf_threads 
 	struct xf_io_config cfg = *io;
 	int err = 0;
 
+	cfg.worker.ordered = n > 1;
 	if (!threads) {
 		snprintf(error->text, sizeof(error->text), "no memory for %u workers", n);
 		return -ENOMEM;

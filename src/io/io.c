@@ -62,12 +62,15 @@ static uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * XF_NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
 }
 
+/* And what other workers' packets have waited for. */
 static void send_results(struct xf_io *io, struct xf_path_result *res)
 {
-	xf_tx_wire(io, &res->wire);
-	xf_tun_deliver(io, &res->deliver);
-	xf_tx_clear(io, &res->clear);
-	xf_tx_reply(io, &res->reply);
+	do {
+		xf_tx_wire(io, &res->wire);
+		xf_tun_deliver(io, &res->deliver);
+		xf_tx_clear(io, &res->clear);
+		xf_tx_reply(io, &res->reply);
+	} while (xf_path_sent(io->worker, res));
 }
 
 /* A cipher on another thread has something for us (struct xf_crypto_wake). */

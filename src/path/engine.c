@@ -95,18 +95,24 @@ struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker
 	struct xf_worker *worker =
 		aligned_alloc(XF_CACHE_LINE, xf_align_up(sizeof(struct xf_worker), XF_CACHE_LINE));
 
+	struct xf_pool_config pool = cfg->pool;
+
 	if (!worker)
 		return NULL;
 	memset(worker, 0, sizeof(*worker));
 	worker->engine = engine;
 	worker->ident = (uint32_t)cfg->seed[0];
-	worker->pool = xf_pool_new(&cfg->pool);
+	worker->ordered = cfg->ordered;
+	worker->wake = cfg->wake;
+	pool.shared = cfg->ordered;
+	worker->pool = xf_pool_new(&pool);
 	worker->next = engine->workers;
 	engine->workers = worker;
 	if (cfg->gro)
 		worker->gro = xf_gro_new(cfg->gro);
 	if (!worker->pool || (cfg->gro && !worker->gro) || !open_flights(worker) ||
-	    !open_crypto(worker, &cfg->wake) || !open_frags(worker, cfg)) {
+	    (cfg->ordered && !xf_order_open(worker)) || !open_crypto(worker, &cfg->wake) ||
+	    !open_frags(worker, cfg)) {
 		xf_worker_free(worker);
 		return NULL;
 	}
@@ -158,6 +164,7 @@ void xf_worker_free(struct xf_worker *worker)
 			p[i]->ctx_free(worker->crypto[i]);
 	xf_way_abandon(&worker->out);
 	xf_way_abandon(&worker->in);
+	xf_order_close(worker);
 	if (worker->gro)
 		xf_gro_free(worker->gro);
 	free(worker->flights);
@@ -244,6 +251,7 @@ static uint64_t expire_frags(struct xf_worker *worker, struct xf_frag_table *tab
 
 void xf_path_poll(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res)
 {
+	xf_order_take_back(worker);
 	if (!worker->out.first && !worker->in.first)
 		return;
 	xf_read_begin();
@@ -254,9 +262,21 @@ void xf_path_poll(struct xf_worker *worker, uint64_t now_ns, struct xf_path_resu
 	xf_path_end(worker);
 }
 
-bool xf_path_busy(const struct xf_worker *worker)
+static bool has_room(const struct xf_worker *worker)
 {
-	return worker->nfree < XF_FLIGHTS / 2;
+	return worker->nfree >= XF_FLIGHTS / 2 &&
+	       (!worker->ordered || worker->ngroups >= XF_GROUPS / 2);
+}
+
+bool xf_path_busy(struct xf_worker *worker)
+{
+	xf_order_take_back(worker);
+	if (has_room(worker))
+		return false;
+	atomic_store(&worker->starving, true);
+	/* What came back before that was seen wakes nobody. */
+	xf_order_take_back(worker);
+	return !has_room(worker);
 }
 
 bool xf_path_waiting(const struct xf_worker *worker)

@@ -22,6 +22,8 @@ struct xf_flight *xf_flight_get(struct xf_worker *worker)
 	f->n = 0;
 	f->round = 0;
 	f->nops = 0;
+	f->reasons = 1;
+	f->batch = NULL;
 	return f;
 }
 
@@ -32,6 +34,12 @@ void xf_flight_put(struct xf_flight *f)
 	f->next = worker->free_flights;
 	worker->free_flights = f;
 	worker->nfree++;
+}
+
+void xf_flight_release(struct xf_flight *f)
+{
+	if (--f->reasons == 0)
+		xf_flight_put(f);
 }
 
 struct xf_slot *xf_flight_add(struct xf_flight *f, struct xf_pkt *pkt)
@@ -238,7 +246,7 @@ static bool advance(struct xf_flight *f, const struct xf_way_ops *ops, void *arg
 		begin_round(f, ops, arg);
 	}
 	ops->emit(arg, f);
-	xf_flight_put(f);
+	xf_flight_release(f);
 	return true;
 }
 

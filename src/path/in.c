@@ -291,16 +291,22 @@ static enum xf_drop verdict(const struct xf_asked *asked, unsigned i, const stru
 	return xf_path_check_policy(pkt, asked->policies[i]);
 }
 
-static void deliver(struct in *in, struct xf_slot *s)
+/* Where what is delivered of @f goes: with its batch, when that has a turn. */
+static struct xf_pktq *exit_of(const struct in *in, const struct xf_flight *f)
+{
+	return f->batch ? &f->batch->packets : &in->res->deliver;
+}
+
+static void deliver(struct in *in, struct xf_slot *s, struct xf_pktq *to)
 {
 	struct xf_worker *w = in->worker;
 
 	xf_count(&w->count.in_packets, 1);
 	xf_count(&w->count.in_bytes, s->ip.total_len);
 	if (w->gro)
-		xf_gro_push(w->gro, s->pkt, &s->ip, &in->res->deliver);
+		xf_gro_push(w->gro, s->pkt, &s->ip, to);
 	else
-		xf_pktq_push(&in->res->deliver, s->pkt);
+		xf_pktq_push(to, s->pkt);
 	s->pkt = NULL;
 }
 
@@ -318,6 +324,29 @@ static void judge(struct in *in, struct xf_asked *asked, enum xf_policy_dir dir,
 		verdicts[i] = verdict(asked, i, last, i ? verdicts[i - 1] : XF_PASS);
 		last = verdicts[i] == XF_DROP_IN_STATE_MISMATCH ? NULL : asked->slots[i]->pkt;
 	}
+}
+
+/* Nothing is held over the end of a call, or of a batch: what is joined came together. */
+static void flush(struct in *in, struct xf_pktq *to)
+{
+	struct xf_worker *w = in->worker;
+	struct xf_gro_stats stats;
+
+	if (!w->gro)
+		return;
+	xf_gro_flush(w->gro, to);
+	xf_gro_get_stats(w->gro, &stats);
+	atomic_store_explicit(&w->count.gro_supers, stats.supers, memory_order_relaxed);
+	atomic_store_explicit(&w->count.gro_joined, stats.joined, memory_order_relaxed);
+}
+
+/* One part of the batch less to wait for; with the last one it is complete. */
+static void part_done(struct in *in, struct xf_group *batch)
+{
+	if (--batch->parts > 0)
+		return;
+	flush(in, &batch->packets);
+	xf_group_enter(batch, in->res);
 }
 
 static void emit(void *arg, struct xf_flight *f)
@@ -349,34 +378,41 @@ static void emit(void *arg, struct xf_flight *f)
 			continue;
 		err = verdicts[dirs[i]][next[dirs[i]]++];
 		if (err == XF_PASS)
-			deliver(in, s);
+			deliver(in, s, exit_of(in, f));
 		else
 			xf_slot_drop(in->worker, s, err, s->bundle[0]);
 	}
+	if (f->batch)
+		part_done(in, f->batch);
 }
 
 static const struct xf_way_ops way_ops = { .begin = begin, .finish = finish, .emit = emit };
 
-/* Nothing is held over the end of a call: what is joined came together. */
-static void flush(struct in *in)
+static struct xf_group *open_batch(struct xf_worker *worker, const struct xf_path_ticket *ticket)
 {
-	struct xf_worker *w = in->worker;
-	struct xf_gro_stats stats;
+	struct xf_group *batch;
 
-	if (!w->gro)
-		return;
-	xf_gro_flush(w->gro, &in->res->deliver);
-	xf_gro_get_stats(w->gro, &stats);
-	atomic_store_explicit(&w->count.gro_supers, stats.supers, memory_order_relaxed);
-	atomic_store_explicit(&w->count.gro_joined, stats.joined, memory_order_relaxed);
+	/* At once, but for a caller who went on though the worker is busy. */
+	while (!(batch = xf_group_get(worker)))
+		xf_order_take_back(worker);
+	batch->turn = ticket->turn;
+	batch->ticket.first = ticket->number;
+	batch->ticket.end = ticket->number + 1;
+	batch->exit = XF_EXIT_DELIVER;
+	batch->parts = 1; /* while more may come */
+	return batch;
 }
 
-void xf_path_in(struct xf_worker *worker, struct xf_pktq *packets, uint64_t now_ns,
-		struct xf_path_result *res)
+void xf_path_in_ordered(struct xf_worker *worker, struct xf_pktq *packets,
+			const struct xf_path_ticket *ticket, uint64_t now_ns,
+			struct xf_path_result *res)
 {
 	struct in in = { .worker = worker, .res = res, .now_ns = now_ns };
+	struct xf_group *batch;
 
+	xf_order_take_back(worker);
 	xf_read_begin();
+	batch = ticket ? open_batch(worker, ticket) : NULL;
 	while (packets->count) {
 		struct xf_flight *f = xf_flight_get(worker);
 
@@ -386,11 +422,23 @@ void xf_path_in(struct xf_worker *worker, struct xf_pktq *packets, uint64_t now_
 		}
 		while (f->n < XF_BATCH && packets->count)
 			parse_outer(&in, xf_flight_add(f, xf_pktq_pop(packets)));
+		f->batch = batch;
+		if (batch)
+			batch->parts++;
 		xf_flight_go(&worker->in, f, &way_ops, &in);
 	}
-	flush(&in);
+	if (batch)
+		part_done(&in, batch);
+	else
+		flush(&in, &res->deliver);
 	xf_read_end();
 	xf_path_end(worker);
+}
+
+void xf_path_in(struct xf_worker *worker, struct xf_pktq *packets, uint64_t now_ns,
+		struct xf_path_result *res)
+{
+	xf_path_in_ordered(worker, packets, NULL, now_ns, res);
 }
 
 void xf_path_in_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res)
@@ -398,5 +446,5 @@ void xf_path_in_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path
 	struct in in = { .worker = worker, .res = res, .now_ns = now_ns };
 
 	xf_way_resume(&worker->in, &way_ops, &in);
-	flush(&in);
+	flush(&in, &res->deliver);
 }

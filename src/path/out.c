@@ -276,6 +276,8 @@ static void begin(void *arg, struct xf_flight *f)
 			xf_slot_drop(o->worker, &f->slots[ops[i] - f->ops], ops[i]->drop,
 				     ops[i]->sa);
 	}
+	if (o->worker->ordered)
+		xf_order_begin(f);
 }
 
 static void finish(void *arg, struct xf_flight *f)
@@ -291,12 +293,12 @@ static void finish(void *arg, struct xf_flight *f)
 }
 
 /* The path has become narrower than the bundle's MTU said, or the packet may be cut outside. */
-static void send_cut(struct out *o, struct xf_slot *s, uint32_t mtu)
+static void send_cut(struct out *o, struct xf_slot *s, uint32_t mtu, struct xf_pktq *wire)
 {
 	enum xf_drop err = XF_DROP_OUT_ERROR;
 
 	if (xf_ip_parse(s->pkt, false, &s->ip) == 0)
-		err = xf_frag_cut(s->pkt, &s->ip, mtu, o->worker->ident++, &o->res->wire);
+		err = xf_frag_cut(s->pkt, &s->ip, mtu, o->worker->ident++, wire);
 	if (err != XF_PASS)
 		xf_slot_drop(o->worker, s, err, s->bundle[s->depth - 1]);
 	s->pkt = NULL;
@@ -312,9 +314,12 @@ static void emit(void *arg, struct xf_flight *f)
 
 	for (unsigned i = 0; i < f->n; i++) {
 		struct xf_slot *s = &f->slots[i];
+		struct xf_pktq *wire = &o->res->wire;
 
 		if (!s->pkt)
 			continue;
+		if (o->worker->ordered)
+			wire = &s->group->packets;
 		if (s->bundle[s->depth - 1] != last) {
 			last = s->bundle[s->depth - 1];
 			mtu = xf_path_outer_mtu(last, o->now_ns);
@@ -322,10 +327,12 @@ static void emit(void *arg, struct xf_flight *f)
 		packets++;
 		bytes += s->inner_len;
 		if (XF_LIKELY(s->pkt->len <= mtu))
-			xf_pktq_push(&o->res->wire, s->pkt);
+			xf_pktq_push(wire, s->pkt);
 		else
-			send_cut(o, s, mtu);
+			send_cut(o, s, mtu, wire);
 	}
+	if (o->worker->ordered)
+		xf_order_emit(f, o->res);
 	xf_count(&o->worker->count.out_packets, packets);
 	xf_count(&o->worker->count.out_bytes, bytes);
 }
@@ -464,6 +471,7 @@ void xf_path_out(struct xf_worker *worker, struct xf_pktq *in, uint64_t now_ns,
 {
 	struct out o = { .worker = worker, .res = res, .now_ns = now_ns };
 
+	xf_order_take_back(worker);
 	xf_read_begin();
 	while (in->count) {
 		struct xf_flight *f = xf_flight_get(worker);

@@ -17,10 +17,14 @@
 #include <xf/gro.h>
 #include <xf/icmp.h>
 #include <xf/path.h>
+#include <xf/turn.h>
 #include "sad/sa.h"
 
 /* Of one worker: what a slow cipher may hold is bounded by these. */
 #define XF_FLIGHTS 24
+/* Of one worker, where order is kept among several: one for each packet that may be under way, for
+ * each of its SAs, and one for each received batch. */
+#define XF_GROUPS (XF_FLIGHTS * (XF_BATCH * XF_MAX_DEPTH + 1))
 
 /* One writer each; relaxed loads and stores are enough for sums. */
 struct xf_path_counters {
@@ -37,6 +41,26 @@ struct xf_path_counters {
 	_Atomic uint64_t gro_joined;
 };
 
+/* Where the packets of a group go. */
+enum xf_exit { XF_EXIT_WIRE, XF_EXIT_DELIVER };
+
+/*
+ * Packets that leave together when it is their turn: of one SA, on the wire; of one received
+ * batch, to be delivered. Only where several workers must keep one order (order.c).
+ */
+struct xf_group {
+	struct xf_ticket ticket;
+	struct xf_turn *turn;
+	struct xf_sa *sa; /* on the wire: held until the group has left */
+	struct xf_pktq packets;
+	enum xf_exit exit;
+	struct xf_worker *worker; /* whose it is */
+	struct xf_flight *flight; /* on the wire: is done when all its groups have left */
+	struct xf_group *sibling; /* the next one of the flight */
+	unsigned parts; /* to deliver: flights that are still to come */
+	struct xf_group *next; /* of those whose turn it is, or of free ones */
+};
+
 /* A packet of the batch, and what the stages found out about it. pkt NULL: it has gone. */
 struct xf_slot {
 	struct xf_pkt *pkt;
@@ -48,6 +72,7 @@ struct xf_slot {
 	uint32_t spi; /* in */
 	uint32_t inner_len; /* out: before the first transform */
 	uint32_t mtu; /* out: the largest packet that the bundle takes whole */
+	struct xf_group *group; /* out: that it leaves with */
 	struct xf_ip_info ip;
 };
 
@@ -60,6 +85,10 @@ struct xf_flight {
 	unsigned nwaiting; /* of these, not taken by a provider yet */
 	unsigned in_crypto; /* of these, not finished yet */
 	bool parked; /* it holds references to its SAs */
+	unsigned reasons; /* not to be free: groups that have not left, and its own rounds */
+	struct xf_group *groups; /* out: in the order in which they were begun */
+	struct xf_group *last_group;
+	struct xf_group *batch; /* in: the received batch that it is a part of */
 	struct xf_esp_op *round_ops[XF_BATCH];
 	struct xf_esp_op *waiting[XF_BATCH];
 	struct xf_slot slots[XF_BATCH];
@@ -97,6 +126,14 @@ struct xf_worker {
 	unsigned nfree;
 	struct xf_way out;
 	struct xf_way in;
+	bool ordered; /* other workers use the same SAs and sources */
+	struct xf_group *groups; /* all of them */
+	struct xf_group *free_groups;
+	unsigned ngroups; /* free ones */
+	struct xf_group *my_turn; /* their packets are in the result that I/O has */
+	_Atomic(struct xf_group *) gone; /* have left by another worker's hand */
+	_Atomic bool starving; /* wake it when some have */
+	struct xf_crypto_wake wake;
 	struct xf_flow flows[XF_BATCH]; /* out: of the batch that is looked up */
 	struct xf_asked asked[XF_DIR_MAX];
 	struct xf_flight *flights; /* all of them */
@@ -147,6 +184,9 @@ static inline unsigned xf_esp_run(struct xf_esp_op *const *ops, unsigned n)
 struct xf_flight *xf_flight_get(struct xf_worker *worker);
 void xf_flight_put(struct xf_flight *f);
 
+/* One of the reasons for which @f is under way is gone: with the last one it is free. */
+void xf_flight_release(struct xf_flight *f);
+
 /* A slot for @pkt at the end of @f, which has room. */
 struct xf_slot *xf_flight_add(struct xf_flight *f, struct xf_pkt *pkt);
 
@@ -171,6 +211,25 @@ void xf_crypto_collect(struct xf_worker *worker);
 
 /* The worker ends: drop what is under way, which no provider has any more. */
 void xf_way_abandon(struct xf_way *way);
+
+/* order.c: several workers, one order. */
+
+/* At the start of each call: what other workers have sent and freed is this one's again. */
+void xf_order_take_back(struct xf_worker *worker);
+bool xf_order_open(struct xf_worker *worker);
+void xf_order_close(struct xf_worker *worker);
+
+/* A free group, or NULL. */
+struct xf_group *xf_group_get(struct xf_worker *worker);
+
+/* All of @group's packets are in it: they leave with @res, or when their turn comes. */
+void xf_group_enter(struct xf_group *group, struct xf_path_result *res);
+
+/* What was prepared in this round of @f is in groups, in the order of its SAs' numbers. */
+void xf_order_begin(struct xf_flight *f);
+
+/* All packets of @f that are left are in its groups. */
+void xf_order_emit(struct xf_flight *f, struct xf_path_result *res);
 
 /* engine.c */
 

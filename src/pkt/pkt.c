@@ -152,15 +152,39 @@ struct xf_pkt *xf_pkt_attach(struct xf_pool *pool, const void *data, uint32_t le
 	return pkt;
 }
 
-void xf_pkt_free(struct xf_pkt *pkt)
+/* What a packet has goes back to where it came from; its pool's thread only. */
+static void free_here(struct xf_pkt *pkt)
 {
-	if (!pkt)
-		return;
 	for (uint32_t i = 0; i < pkt->nsegs; i++)
 		xf_pool_put_buf(pkt->segs[i].buf);
 	if (pkt->seg_buf)
 		xf_pool_put_buf(pkt->seg_buf);
 	xf_pool_put_pkt(pkt);
+}
+
+void xf_pkt_free(struct xf_pkt *pkt)
+{
+	if (!pkt)
+		return;
+	if (XF_UNLIKELY(pkt->pool->shared) && pkt->pool != xf_pool_here)
+		xf_pool_return(pkt);
+	else
+		free_here(pkt);
+}
+
+void xf_pool_take_back(struct xf_pool *pool)
+{
+	struct xf_pkt *pkt;
+
+	if (atomic_load_explicit(&pool->returned, memory_order_relaxed) == NULL)
+		return;
+	pkt = atomic_exchange_explicit(&pool->returned, NULL, memory_order_acquire);
+	while (pkt) {
+		struct xf_pkt *next = pkt->next;
+
+		free_here(pkt);
+		pkt = next;
+	}
 }
 
 void xf_pkt_copy_metadata(struct xf_pkt *to, const struct xf_pkt *from)

@@ -32,6 +32,7 @@ struct xf_pool *xf_pool_new(const struct xf_pool_config *cfg)
 
 	if (!pool)
 		return NULL;
+	pool->shared = cfg->shared;
 	pool->memory = aligned_alloc(XF_CACHE_LINE,
 				     (bytes + XF_CACHE_LINE) & ~(uint64_t)(XF_CACHE_LINE - 1));
 	pool->bufs = calloc((size_t)cfg->small_bufs + cfg->large_bufs + 1, sizeof(*pool->bufs));
@@ -63,6 +64,26 @@ void xf_pool_free(struct xf_pool *pool)
 	free(pool->bufs);
 	free(pool->pkts);
 	free(pool);
+}
+
+__thread struct xf_pool *xf_pool_here;
+
+void xf_pool_enter(struct xf_pool *pool)
+{
+	xf_pool_here = pool;
+	xf_pool_take_back(pool);
+}
+
+/* Nobody but the owner takes anything off, and it takes all: no pointer comes again meanwhile. */
+void xf_pool_return(struct xf_pkt *pkt)
+{
+	struct xf_pool *pool = pkt->pool;
+	struct xf_pkt *top = atomic_load_explicit(&pool->returned, memory_order_relaxed);
+
+	do {
+		pkt->next = top;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&pool->returned, &top, pkt, memory_order_release, memory_order_relaxed));
 }
 
 void xf_pool_get_stats(const struct xf_pool *pool, struct xf_pool_stats *out)

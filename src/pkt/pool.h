@@ -4,9 +4,14 @@
 #ifndef XF_PKT_POOL_H
 #define XF_PKT_POOL_H
 
+#include <stdatomic.h>
+
 #include <xf/pkt.h>
 
 struct xf_pool {
+	bool shared; /* packets may be freed on other threads */
+	_Atomic(struct xf_pkt *)
+		returned; /* those that were: any thread pushes, the owner takes all */
 	struct xf_pkt *free_pkts;
 	struct xf_buf *free_small;
 	struct xf_buf *free_large;
@@ -15,6 +20,15 @@ struct xf_pool {
 	struct xf_buf *bufs;
 	struct xf_pkt *pkts;
 };
+
+/* The pool of this thread: its packets are freed at once. */
+extern __thread struct xf_pool *xf_pool_here;
+
+/* @pkt is freed by its pool's thread, later. */
+void xf_pool_return(struct xf_pkt *pkt);
+
+/* Free what other threads have returned. */
+void xf_pool_take_back(struct xf_pool *pool);
 
 /* A buffer of at least @size bytes with one reference, or NULL. */
 struct xf_buf *xf_pool_get_buf(struct xf_pool *pool, uint32_t size);

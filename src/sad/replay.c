@@ -9,12 +9,24 @@
 #define LOW_HALF 0xffffffffull
 #define BITMAP_BITS 32
 
+static uint32_t slack;
+
+void xf_replay_set_slack(uint32_t packets)
+{
+	slack = xf_min_u32(packets, XF_REPLAY_SLACK_MAX);
+}
+
+static uint32_t reach_of(uint32_t window)
+{
+	return window ? window + slack : 0;
+}
+
 static uint32_t ring_words(uint32_t window)
 {
 	/* Two words hold the whole bitmap of struct xfrm_replay_state, whatever the window. */
 	uint32_t words = 2;
 
-	while (words * WORD_BITS < window + WORD_BITS - 1)
+	while (words * WORD_BITS < reach_of(window) + WORD_BITS - 1)
 		words *= 2;
 	return words;
 }
@@ -28,6 +40,7 @@ void xf_replay_init(struct xf_replay *replay, uint32_t window, bool esn)
 {
 	memset(replay, 0, xf_replay_size(window));
 	replay->window = window;
+	replay->reach = reach_of(window);
 	replay->words = ring_words(window);
 	replay->esn = esn;
 }
@@ -83,6 +96,13 @@ static uint32_t known_numbers(const struct xf_replay *replay, uint32_t most)
 	return replay->top < most ? (uint32_t)replay->top : most;
 }
 
+/* What a state that is set says nothing about counts as seen. */
+static void set_older(struct xf_replay *replay, uint32_t known)
+{
+	for (uint32_t back = known; back < known_numbers(replay, replay->reach); back++)
+		set(replay, replay->top - back);
+}
+
 void xf_replay_load(struct xf_replay *replay, uint64_t top, const uint32_t *bmp, uint32_t nwords)
 {
 	clear_words(replay, 0, replay->words);
@@ -93,6 +113,7 @@ void xf_replay_load(struct xf_replay *replay, uint64_t top, const uint32_t *bmp,
 		if (bit / 32 < nwords && (bmp[bit / 32] >> (bit % 32) & 1))
 			set(replay, top - back);
 	}
+	set_older(replay, replay->window);
 }
 
 void xf_replay_store(const struct xf_replay *replay, uint32_t *bmp, uint32_t nwords)
@@ -114,6 +135,7 @@ void xf_replay_load32(struct xf_replay *replay, uint32_t top, uint32_t bitmap)
 		if (bitmap >> back & 1)
 			set(replay, top - back);
 	}
+	set_older(replay, BITMAP_BITS);
 }
 
 uint32_t xf_replay_store32(const struct xf_replay *replay)
@@ -129,14 +151,14 @@ uint64_t xf_replay_infer(const struct xf_replay *replay, uint32_t seq_low)
 {
 	uint64_t top = load_top(replay);
 	uint64_t high = top & ~LOW_HALF;
-	uint32_t bottom = (uint32_t)top - replay->window + 1;
+	uint32_t bottom = (uint32_t)top - replay->reach + 1;
 
 	if (!replay->esn)
 		return seq_low;
-	if (replay->window == 0)
+	if (replay->reach == 0)
 		return high | seq_low;
 	/* RFC 4303 appendix A2.2: does the window lie in one subspace of 2^32, or in two? */
-	if ((top & LOW_HALF) >= replay->window - 1)
+	if ((top & LOW_HALF) >= replay->reach - 1)
 		high += seq_low < bottom ? LOW_HALF + 1 : 0;
 	else
 		high -= seq_low >= bottom ? LOW_HALF + 1 : 0;
@@ -147,13 +169,13 @@ enum xf_drop xf_replay_check(const struct xf_replay *replay, uint64_t seq)
 {
 	uint64_t top = load_top(replay);
 
-	if (replay->window == 0)
+	if (replay->reach == 0)
 		return XF_PASS;
 	if (seq == 0)
 		return XF_DROP_IN_STATE_SEQ;
 	if (seq > top)
 		return XF_PASS;
-	if (top - seq >= replay->window || is_set(replay, seq))
+	if (top - seq >= replay->reach || is_set(replay, seq))
 		return XF_DROP_IN_STATE_SEQ;
 	return XF_PASS;
 }
@@ -163,11 +185,11 @@ enum xf_drop xf_replay_commit(struct xf_replay *replay, uint64_t seq)
 	enum xf_drop drop = xf_replay_check(replay, seq);
 	uint64_t top = replay->top;
 
-	if (drop != XF_PASS || replay->window == 0)
+	if (drop != XF_PASS || replay->reach == 0)
 		return drop;
 	if (seq > top) {
 		/* A jump of the window's width or more leaves nothing of the old window. */
-		if (seq - top >= replay->window)
+		if (seq - top >= replay->reach)
 			clear_words(replay, 0, replay->words);
 		else
 			clear_words(replay, top / WORD_BITS + 1, seq / WORD_BITS - top / WORD_BITS);

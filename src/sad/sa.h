@@ -102,9 +102,9 @@ struct xf_sa_numbers {
 };
 
 /*
- * Take up to @n of them. Returns how many: fewer when the last sequence number is reached (2^32 - 1,
- * or 2^64 - 1 with ESN; OSEQ_MAY_WRAP: none without ESN). A number above it is never handed out,
- * however many threads ask.
+ * Take up to @n of them. Returns how many: fewer when the last sequence number is reached (2^32 -
+ * 1, or 2^64 - 1 with ESN; OSEQ_MAY_WRAP: none without ESN). A number above it is never handed
+ * out, however many threads ask.
  */
 unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
 			    struct xf_sa_numbers *out);

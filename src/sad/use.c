@@ -135,7 +135,7 @@ static void count_refused(struct xf_sa *sa, uint64_t seq)
 
 	if (seq == 0)
 		return;
-	if (seq < top && top - seq >= sa->replay->window)
+	if (seq < top && top - seq >= sa->replay->reach)
 		atomic_fetch_add_explicit(&sa->stat_replay_window, 1, memory_order_relaxed);
 	else
 		atomic_fetch_add_explicit(&sa->stat_replay, 1, memory_order_relaxed);

@@ -289,9 +289,14 @@ static uint32_t put_ip(uint8_t *p, const struct sim_udp *udp, uint8_t proto)
 
 struct xf_pkt *sim_udp(struct sim_host *host, const struct sim_udp *udp)
 {
+	return sim_udp_from(host->worker, udp);
+}
+
+struct xf_pkt *sim_udp_from(struct xf_worker *worker, const struct sim_udp *udp)
+{
 	uint8_t proto = udp->proto ? udp->proto : XF_IPPROTO_UDP;
 	uint32_t l4_len = proto == XF_IPPROTO_TCP ? 20 : XF_UDP_HDR_LEN;
-	struct xf_pkt *pkt = xf_pkt_new(xf_worker_pool(host->worker), udp->len);
+	struct xf_pkt *pkt = xf_pkt_new(xf_worker_pool(worker), udp->len);
 	uint8_t *p;
 	uint32_t off;
 

@@ -110,6 +110,7 @@ struct sim_udp {
 	uint32_t tag; /* in the first payload bytes */
 };
 struct xf_pkt *sim_udp(struct sim_host *host, const struct sim_udp *udp);
+struct xf_pkt *sim_udp_from(struct xf_worker *worker, const struct sim_udp *udp);
 
 /* Hand @pkt to the host as captured; the result is in host->out. */
 void sim_out(struct sim *sim, struct sim_host *host, struct xf_pkt *pkt);
