@@ -4,12 +4,14 @@
 #   h1 --- g1 ===== g2 --- h2   10.0.1.0/24 and fd01::/64 behind g1,
 #                               10.0.2.0/24 and fd02::/64 behind g2
 #
-#   tools/demo.sh BUILD              (root; "make demo" calls it)
+#   tools/demo.sh BUILD [CONFIG]     (root; "make demo" calls it)
 #
+# CONFIG is a configuration for both daemons, to try it with several workers, say.
 # Everything it makes goes away with it, also when it fails. Ends with "demo: ok".
 set -eu
 
-build=$(realpath "${1:?usage: tools/demo.sh BUILD}")
+build=$(realpath "${1:?usage: tools/demo.sh BUILD [CONFIG]}")
+options=(${2:+--config "$2"})
 xfrmd=$build/src/daemon/xfrmd
 xfrmctl=$build/src/ctl/xfrmctl
 xfrm_exec=$build/src/shim/xfrm-exec
@@ -109,7 +111,7 @@ make_network() {
 }
 
 start_xfrmd() { # NS
-	background "xfrmd-$1" "$1" "$xfrmd"
+	background "xfrmd-$1" "$1" "$xfrmd" "${options[@]}"
 	wait_for in_ns "$1" "$xfrmctl" status || fail "xfrmd in $1 does not answer"
 }
 
@@ -224,12 +226,12 @@ say "Adding SAs and policies with the system's ip xfrm, through xfrm-exec"
 configure
 in_ns g1 "$xfrm_exec" ip xfrm policy list dir out | sed 's/^/   /'
 
-say "Pinging from host to host and sending 1 MB by TCP, with the wire captured"
+say "Pinging from host to host and sending 4 MB by TCP, with the wire captured"
 start_capture clear "$inner"
 start_capture wire 'esp or icmp or icmp6'
 ping_hosts
 for to in 10.0.2.2 fd02::2; do
-	in_ns h1 timeout 20 iperf3 -C cubic -c $to -n 1M >"$work/mb.log" 2>&1 || fail "1 MB to $to"
+	in_ns h1 timeout 20 iperf3 -C cubic -c $to -n 4M >"$work/mb.log" 2>&1 || fail "4 MB to $to"
 done
 stop_last
 
@@ -259,6 +261,7 @@ printf '   %-34s %10s\n' 'inner packets in clear' "$clear" \
 [ "$clear" = 0 ] || fail "$clear packets crossed in clear"
 [ "$ping4" = 12 ] && [ "$ping6" = 12 ] ||
 	fail "12 echo packets of each family should be decrypted"
+# iperf3 ends the test while the last of it is still under way.
 [ "$tcp4" -ge 700 ] && [ "$tcp6" -ge 700 ] ||
-	fail "1 MB of TCP of each family should be decrypted"
+	fail "at least 1 MB of TCP of each family should be decrypted"
 printf '\ndemo: ok\n'
