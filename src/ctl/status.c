@@ -37,6 +37,9 @@ static void show(const json_t *s)
 	       yes_no(capture, "nftables"), yes_no(capture, "backstop"),
 	       (long long)xf_ctl_number(capture, "backstop_devices"), xf_ctl_text(capture, "tun"),
 	       xf_ctl_text(capture, "mark_capture"), xf_ctl_text(capture, "mark_bypass"));
+	printf("tun       marks %s, TSO %s, USO %s, steering %s\n", yes_no(capture, "tun_marks"),
+	       yes_no(capture, "tun_tso"), yes_no(capture, "tun_uso"),
+	       yes_no(capture, "tun_steering"));
 }
 
 int xf_ctl_status(const struct xf_ctl_options *opt)

@@ -9,14 +9,20 @@ static json_t *counter(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
+/* What the kernel does for us is said of the device only when it does so on each of its queues. */
 static json_t *show_capture_state(const struct xf_service *service)
 {
+	uint64_t queues = xf_threads_count(service->threads);
 	struct xf_capture_stats stats = { 0 };
+	struct xf_io_stats io;
 
 	xf_capture_get_stats(service->capture, &stats);
-	return json_pack("{s:s, s:b, s:b, s:i, s:o, s:o}", "tun", service->names.tun, "nftables",
-			 stats.nft, "backstop", stats.backstop, "backstop_devices",
-			 (int)stats.devices, "mark_capture",
+	xf_threads_get_stats(service->threads, &io);
+	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:o, s:o}", "tun",
+			 service->names.tun, "tun_marks", io.marks == queues, "tun_tso",
+			 io.supers == queues, "tun_uso", io.udp_supers == queues, "tun_steering",
+			 io.steered == queues, "nftables", stats.nft, "backstop", stats.backstop,
+			 "backstop_devices", (int)stats.devices, "mark_capture",
 			 xf_show_hex(service->names.mark_capture), "mark_bypass",
 			 xf_show_hex(service->names.mark_bypass));
 }

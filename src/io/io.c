@@ -379,5 +379,8 @@ void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out)
 		.rx_no_buffer = atomic_load(&c->rx_no_buffer),
 		.wakeups = atomic_load(&c->wakeups),
 		.marks = io->tun.marks,
+		.supers = io->tun.supers,
+		.udp_supers = io->tun.udp_supers,
+		.steered = io->tun.steered,
 	};
 }

@@ -106,7 +106,11 @@ struct xf_io_stats {
 	uint64_t rx_no_buffer; /* wake-ups that found the pool empty */
 	uint64_t udp_in_use; /* xf_io_udp_in_use(); not of one worker: 0 from xf_io_get_stats() */
 	uint64_t wakeups;
-	uint64_t marks; /* TUN queues that tell the marks of packets; without, policies see 0 */
+	/* Of TUN queues, those that ... */
+	uint64_t marks; /* tell the marks of packets; without, policies see 0 */
+	uint64_t supers; /* take and give TCP's super-packets */
+	uint64_t udp_supers; /* and UDP's (Linux 6.2) */
+	uint64_t steered; /* keep their flows; else the kernel moves them between workers */
 };
 void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out);
 

@@ -215,7 +215,12 @@ def several_workers_and_another_tun(netns):
     path = config(net, "[daemon]\nworkers = 3\n[capture]\ntun = ipsec7\n")
     try:
         net.start("--config", path)
-        equal(net.ask("status")["workers"], 3)
+        status = net.ask("status")
+        equal(status["workers"], 3)
+        # Of each of the three queues.
+        equal([status["capture"][f"tun_{what}"] for what in ("marks", "tso", "steering")],
+              [True, True, True])
+        holds(net.ctl("status").stdout, "tun       marks yes, TSO yes, USO ")
         equal(net.run("ip", "link", "show", "ipsec7").returncode, 0)
         equal(net.ctl("release", "--config", path).returncode, 0)
         equal(net.run("ip", "link", "show", "ipsec7").returncode, 1)
