@@ -1,8 +1,9 @@
 /*
  * raw.h - the cipher without anything around it: what ESP's cost is held against.
  *
- * AES-128-GCM on one piece of memory, in place, 8 bytes of associated data, 16 of tag, by a direct
- * call of the library that the engine's preferred provider uses. One thread.
+ * Texts are worked on in place, 8 bytes of associated data before AEADs, by direct calls of the
+ * library that the engine's preferred provider uses. A batch's nonces are all written before its
+ * first call, as the engine does. One thread. Lengths are bytes.
  */
 #ifndef BENCH_RAW_H
 #define BENCH_RAW_H
@@ -10,14 +11,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define RAW_BATCH 64
+
+/* One packet's bytes under the cipher; what is decrypted has a wrong ICV, and nobody looks. */
+struct raw_text {
+	uint8_t *data;
+	uint32_t len;
+};
+
 struct raw;
 
 extern const char *const raw_name;
 
-/* NULL: the library does not run here. */
-struct raw *raw_new(const uint8_t key[16]);
+/*
+ * Have the library behave as on a CPU without AVX512, for the engine's provider and for raw. Before
+ * anything else; false: it cannot.
+ */
+bool raw_limit_to_avx2(void);
+
+/* @suite as in a report's rows. NULL: the library does not run here, or has it not. */
+struct raw *raw_new(const char *suite);
 void raw_free(struct raw *raw);
-void raw_seal(struct raw *raw, uint8_t *text, uint32_t len, const uint8_t nonce[12]);
-void raw_open(struct raw *raw, uint8_t *text, uint32_t len, const uint8_t nonce[12]);
+
+/* At most RAW_BATCH of them. */
+void raw_work(struct raw *raw, const struct raw_text *texts, unsigned n, bool seal);
 
 #endif

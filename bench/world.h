@@ -1,0 +1,57 @@
+/*
+ * world.h - an engine with SAs, policies and packets, for benchmarks of the engine.
+ *
+ * Each SA is its own peer: what goes out through it comes in through it. One SA is in tunnel mode;
+ * of more than one, each is in transport mode and serves one inner address, so that a packet's
+ * address chooses it, by the templates of one policy. Threads: each thread has a worker's world;
+ * worlds of one engine share its SAs. Lengths are bytes.
+ */
+#ifndef BENCH_WORLD_H
+#define BENCH_WORLD_H
+
+#include <xf/path.h>
+
+struct world_config {
+	const char *suite;
+	uint32_t sas;
+	uint32_t policies; /* each way; the packets' own is the last that is asked */
+	struct xf_pool_config pool;
+};
+
+struct world {
+	struct xf_engine *engine;
+	struct xf_worker *worker;
+	struct xf_sa **sas;
+	uint32_t nsas;
+	uint32_t block; /* the text's length is a multiple of it */
+	uint8_t mode;
+};
+
+uint64_t bench_now_ns(void);
+
+/* End the program with a message unless @fine. */
+void bench_must(bool fine, const char *what);
+
+/* False: no provider has the suite. The calling thread must be a registered reader. */
+bool world_init(struct world *world, const struct world_config *cfg);
+void world_fini(struct world *world);
+
+/* The bytes under the cipher for an inner packet of @len. */
+uint32_t world_text(const struct world *world, uint32_t len);
+
+/* The inner packet for at least @text bytes under the cipher. */
+uint32_t world_inner(const struct world *world, uint32_t text);
+
+/* A UDP datagram of @len with its IP header, to the inner address of SA 0. */
+struct xf_pkt *world_packet(struct world *world, uint32_t len);
+
+/* A TCP super-packet of @count packets of @size bytes of payload each. */
+struct xf_pkt *world_super(struct world *world, unsigned count, uint32_t size);
+
+/* Address @pkt, a plain inner packet, to SA @index. */
+void world_aim(struct xf_pkt *pkt, uint32_t index);
+
+/* Make an inner packet that has been out and in fit to go out again. */
+void world_renew(struct xf_pkt *pkt);
+
+#endif
