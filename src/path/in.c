@@ -399,6 +399,7 @@ static struct xf_group *open_batch(struct xf_worker *worker, const struct xf_pat
 	batch->ticket.first = ticket->number;
 	batch->ticket.end = ticket->number + 1;
 	batch->exit = XF_EXIT_DELIVER;
+	worker->batches++;
 	batch->parts = 1; /* while more may come */
 	return batch;
 }

@@ -65,6 +65,7 @@ static void come_home(struct xf_group *group)
 	group->next = worker->free_groups;
 	worker->free_groups = group;
 	worker->ngroups++;
+	worker->batches -= group->exit == XF_EXIT_DELIVER;
 	if (f)
 		xf_flight_release(f);
 }

@@ -130,6 +130,7 @@ struct xf_worker {
 	struct xf_group *groups; /* all of them */
 	struct xf_group *free_groups;
 	unsigned ngroups; /* free ones */
+	unsigned batches; /* received ones that are not delivered */
 	struct xf_group *my_turn; /* their packets are in the result that I/O has */
 	_Atomic(struct xf_group *) gone; /* have left by another worker's hand */
 	_Atomic bool starving; /* wake it when some have */
