@@ -64,7 +64,14 @@ void xf_ip_flow(const struct xf_pkt *pkt, const struct xf_ip_info *info, bool re
 		struct xf_flow *flow);
 
 /* Fold a one's complement sum to 16 bits and complement it (RFC 1071). */
-uint16_t xf_csum_fold(uint64_t sum);
+static inline uint16_t xf_csum_fold(uint64_t sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)~sum;
+}
 
 /* Add @len bytes at @data to @sum; @data starts at an even offset of what is summed. */
 uint64_t xf_csum_add(uint64_t sum, const void *data, uint32_t len);

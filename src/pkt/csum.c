@@ -1,14 +1,5 @@
 #include <xf/ip.h>
 
-uint16_t xf_csum_fold(uint64_t sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~sum;
-}
-
 /*
  * A one's complement sum is the same whatever the byte order that it is made in, but for an
  * exchange of its two bytes at the end (RFC 1071 s2 (B)). So words are added as they lie in
@@ -115,10 +106,14 @@ uint64_t xf_csum_pseudo(const union xf_addr *saddr, const union xf_addr *daddr, 
 	return xf_csum_add(xf_csum_add((uint64_t)proto + len, saddr->bytes, n), daddr->bytes, n);
 }
 
+/* The sum stays in memory's order, as it was made: written so, it is right. */
 void xf_ipv4_set_csum(uint8_t *hdr, uint32_t hdr_len)
 {
-	xf_put_be16(hdr + 10, 0);
-	xf_put_be16(hdr + 10, xf_csum_fold(xf_csum_add(0, hdr, hdr_len)));
+	uint16_t csum = 0;
+
+	memcpy(hdr + 10, &csum, sizeof(csum));
+	csum = xf_csum_fold(add_short(hdr, hdr_len / sizeof(word)));
+	memcpy(hdr + 10, &csum, sizeof(csum));
 }
 
 uint64_t xf_pkt_csum(const struct xf_pkt *pkt, uint32_t off, uint32_t len, uint64_t sum)

@@ -6,39 +6,45 @@
 
 #include <xf/ip.h>
 
+/* Offsets of the IPv4 header (RFC 791 s3.1). */
 static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info)
 {
 	uint8_t scratch[60];
 	const uint8_t *hdr = xf_pkt_peek(pkt, 0, XF_IPV4_HDR_LEN, scratch);
+	uint32_t hdr_len;
+	uint32_t total_len;
 	uint16_t frag;
 
 	if (!hdr)
 		return -EINVAL;
-	info->hdr_len = (hdr[0] & 0xfu) * 4;
-	info->total_len = xf_get_be16(hdr + 2);
-	if (info->hdr_len < XF_IPV4_HDR_LEN || info->total_len < info->hdr_len ||
-	    info->total_len > pkt->len)
+	hdr_len = (hdr[0] & 0xfu) * 4;
+	total_len = xf_get_be16(hdr + 2);
+	if (hdr_len < XF_IPV4_HDR_LEN || total_len < hdr_len || total_len > pkt->len)
 		return -EINVAL;
-	if (XF_UNLIKELY(info->hdr_len > XF_IPV4_HDR_LEN))
-		hdr = xf_pkt_peek(pkt, 0, info->hdr_len, scratch);
-	if (check_csum && xf_csum_fold(xf_csum_add(0, hdr, info->hdr_len)) != 0)
+	if (XF_UNLIKELY(hdr_len > XF_IPV4_HDR_LEN))
+		hdr = xf_pkt_peek(pkt, 0, hdr_len, scratch);
+	if (check_csum && xf_csum_fold(xf_csum_add(0, hdr, hdr_len)) != 0)
 		return -EINVAL;
 	frag = xf_get_be16(hdr + 6);
-	info->family = XF_AF_INET;
-	info->tos = hdr[1];
-	info->frag_id = xf_get_be16(hdr + 4);
-	info->df = frag & XF_IPV4_DF;
-	info->more_frags = frag & XF_IPV4_MF;
-	info->frag_off = (frag & XF_IPV4_OFFSET_MASK) * 8u;
-	info->is_frag = info->more_frags || info->frag_off;
-	info->ttl = hdr[8];
-	info->proto = hdr[9];
-	info->l4_off = info->hdr_len;
-	info->ah_esp_off = info->hdr_len;
-	info->nexthdr_field = 9;
-	info->l4_nexthdr_field = 9;
-	xf_addr_load(&info->saddr, hdr + 12, XF_AF_INET);
-	xf_addr_load(&info->daddr, hdr + 16, XF_AF_INET);
+	*info = (struct xf_ip_info){
+		.family = XF_AF_INET,
+		.proto = hdr[9],
+		.ttl = hdr[8],
+		.tos = hdr[1],
+		.df = frag & XF_IPV4_DF,
+		.is_frag = frag & (XF_IPV4_MF | XF_IPV4_OFFSET_MASK),
+		.more_frags = frag & XF_IPV4_MF,
+		.frag_off = (frag & XF_IPV4_OFFSET_MASK) * 8u,
+		.frag_id = xf_get_be16(hdr + 4),
+		.hdr_len = hdr_len,
+		.l4_off = hdr_len,
+		.l4_nexthdr_field = 9,
+		.ah_esp_off = hdr_len,
+		.nexthdr_field = 9,
+		.total_len = total_len,
+	};
+	memcpy(info->saddr.bytes, hdr + 12, 4);
+	memcpy(info->daddr.bytes, hdr + 16, 4);
 	return 0;
 }
 
@@ -164,12 +170,10 @@ int xf_ip_parse(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *in
 	uint8_t scratch;
 	const uint8_t *first = xf_pkt_peek(pkt, 0, 1, &scratch);
 
-	memset(info, 0, sizeof(*info));
-	if (!first)
-		return -EINVAL;
-	if (*first >> 4 == 4)
+	if (first && *first >> 4 == 4)
 		return parse_ipv4(pkt, check_csum, info);
-	if (*first >> 4 == 6)
+	memset(info, 0, sizeof(*info));
+	if (first && *first >> 4 == 6)
 		return parse_ipv6(pkt, info);
 	return -EINVAL;
 }
@@ -241,16 +245,17 @@ static bool has_real_ports(uint8_t proto)
 void xf_ip_flow(const struct xf_pkt *pkt, const struct xf_ip_info *info, bool reverse,
 		struct xf_flow *flow)
 {
-	memset(flow, 0, sizeof(*flow));
-	flow->family = info->family;
-	flow->proto = info->proto;
-	flow->tos = info->tos;
-	flow->saddr = reverse ? info->daddr : info->saddr;
-	flow->daddr = reverse ? info->saddr : info->daddr;
-	flow->mark = pkt->mark;
-	flow->if_id = pkt->if_id;
-	flow->oif = pkt->oif;
-	flow->uid = pkt->uid;
+	*flow = (struct xf_flow){
+		.saddr = reverse ? info->daddr : info->saddr,
+		.daddr = reverse ? info->saddr : info->daddr,
+		.family = info->family,
+		.proto = info->proto,
+		.tos = info->tos,
+		.mark = pkt->mark,
+		.if_id = pkt->if_id,
+		.oif = pkt->oif,
+		.uid = pkt->uid,
+	};
 	if (info->is_frag)
 		return;
 	read_ports(pkt, info, flow);

@@ -298,8 +298,9 @@ uint8_t *xf_pkt_insert(struct xf_pkt *pkt, uint32_t off, uint32_t gap)
 
 	if (off > HDR_MAX || off > pkt->len)
 		return NULL;
-	if (off <= first->len && gap <= room_front(first)) {
-		memmove(first->data - gap, first->data, off);
+	if (XF_LIKELY(off <= first->len && gap <= room_front(first))) {
+		if (off > 0)
+			memmove(first->data - gap, first->data, off);
 		first->data -= gap;
 		first->len += gap;
 		pkt->len += gap;
@@ -469,6 +470,12 @@ int xf_pkt_segs(const struct xf_pkt *pkt, uint32_t off, uint32_t len, struct xf_
 	uint32_t in_seg;
 	int n = 0;
 
+	if (XF_LIKELY(pkt->nsegs == 1 && len > 0 && max > 0 && (uint64_t)off + len <= pkt->len)) {
+		out->data = pkt->segs[0].data + off;
+		out->len = len;
+		out->buf = pkt->segs[0].buf;
+		return 1;
+	}
 	if (len > pkt->len || off > pkt->len - len)
 		return -EMSGSIZE;
 	for (uint32_t i = find_seg(pkt, off, &in_seg); len > 0; i++, in_seg = 0) {

@@ -86,8 +86,13 @@ static struct xf_policy *match_settled(const struct xf_spd *spd, enum xf_policy_
 void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
 			 const struct xf_flow *flows, unsigned n, struct xf_policy **out)
 {
-	for (unsigned i = 0; i < n; i++)
-		out[i] = has_family(&flows[i]) ? match_settled(spd, dir, &flows[i]) : NULL;
+	/* A packet of the same flow as the one before it meets the same policy: this batch long. */
+	for (unsigned i = 0; i < n; i++) {
+		if (i > 0 && memcmp(&flows[i], &flows[i - 1], sizeof(flows[i])) == 0)
+			out[i] = out[i - 1];
+		else
+			out[i] = has_family(&flows[i]) ? match_settled(spd, dir, &flows[i]) : NULL;
+	}
 }
 
 /* A fragment has no ports yet, so selectors are compared without them. */
