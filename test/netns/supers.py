@@ -3,13 +3,16 @@
 in UDP as the SA says, however few system calls brought it there.
 """
 import os
+import socket
 import subprocess
 
-from xfrmd import equal, main, stream, wire
+from xfrmd import equal, in_netns, main, stream, wire
 
 BYTES = 24 << 20
 TOS = 0x88
 NEAR, FAR = "198.51.100.1", "203.0.113.1"
+NEAR6, FAR6 = "2001:db8:1::1", "2001:db8:2::1"
+UDP_SEGMENT, UDP_GRO = 103, 104
 KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
 
 
@@ -19,8 +22,9 @@ def protect(net, here, there, ends):
     net.run("ip", "route", "add", there, "via", ends[1], "src", here, "mtu", "1400", check=True)
     for src, dst, spi in ("192.0.2.1", "192.0.2.2", "0x1000"), ("192.0.2.2", "192.0.2.1", "0x2000"):
         net.xfrm("state", "add", "src", src, "dst", dst, "proto", "esp", "spi", spi, "reqid", "1",
-                 "mode", "tunnel", "replay-window", "32", "aead", "rfc4106(gcm(aes))", KEY, "128",
-                 "encap", "espinudp", "4500", "4500", "0.0.0.0", check=True)
+                 "mode", "tunnel", "flag", "af-unspec", "replay-window", "32", "aead",
+                 "rfc4106(gcm(aes))", KEY, "128", "encap", "espinudp", "4500", "4500", "0.0.0.0",
+                 check=True)
     for direction, src, dst, a, b in ("out", here, there, *ends), ("in", there, here, *ends[::-1]):
         net.xfrm("policy", "add", "src", src, "dst", dst, "dir", direction, "tmpl", "src", a, "dst",
                  b, "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)
@@ -115,5 +119,80 @@ def inner_frames_without_offloads(netns):
     transfer(near, far)
 
 
+def protect6(net, here, there, ends):
+    """IPv6 through the same SAs."""
+    net.run("ip", "addr", "add", f"{here}/128", "dev", "lo", "nodad", check=True)
+    net.run("ip", "route", "add", there, "dev", "eth0", "src", here, "mtu", "1400", check=True)
+    for direction, src, dst, a, b in ("out", here, there, *ends), ("in", there, here, *ends[::-1]):
+        net.xfrm("policy", "add", "src", src, "dst", dst, "dir", direction, "tmpl", "src", a, "dst",
+                 b, "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)
+
+
+def tunnel6(netns):
+    near, far = tunnel(netns, whole=True)
+    protect6(near, NEAR6, FAR6, ("192.0.2.1", "192.0.2.2"))
+    protect6(far, FAR6, NEAR6, ("192.0.2.2", "192.0.2.1"))
+    return near, far
+
+
+def counters(near, far):
+    """What the device took and gave whole; nothing was dropped on either side."""
+    out, back = near.ask("stats"), far.ask("stats")
+    for stats in out, back:
+        equal({k: v for k, v in stats["xfrm_stat"].items() if v}, {})
+    return out["io"]["tun_rx_supers"], back["io"]["tun_tx_supers"]
+
+
+def ipv6_streams(netns):
+    near, far = tunnel6(netns)
+    stream(near, far, (NEAR6, FAR6), BYTES, TOS)
+    taken, given = counters(near, far)
+    equal((taken > BYTES >> 16, given > 0), (True, True))
+
+
+def datagrams(near, far, family, addrs):
+    """Ten datagrams at once, the last one short, as the receiver sees them: whole buffers."""
+    sink = in_netns(far, family, socket.SOCK_DGRAM)
+    sink.settimeout(10)
+    sink.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+    sink.bind((addrs[1], 9))
+    noise = os.urandom(9 * 1200 + 77)
+    with in_netns(near, family, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1200)
+        sender.bind((addrs[0], 0))
+        sender.sendto(noise, (addrs[1], 9))
+    found = b""
+    sizes = []
+    while len(found) < len(noise):
+        data, control, _, _ = sink.recvmsg(65535, 64)
+        found += data
+        sizes += [int.from_bytes(c[2][:2], "little") for c in control if c[1] == UDP_GRO]
+    sink.close()
+    equal(found, noise)
+    return sizes
+
+
+def joined(near, far, family, addrs):
+    """Until the receiver finds a joined one: it may wake up between two of them. How often sent."""
+    for times in range(1, 51):
+        sizes = datagrams(near, far, family, addrs)
+        if sizes:
+            equal(set(sizes), {1200})
+            return times
+    raise AssertionError("no datagrams were joined")
+
+
+def datagrams_that_are_sent_at_once(netns):
+    near, far = tunnel6(netns)
+    has_them = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 2)
+    equal(near.ask("status")["capture"]["tun_uso"], has_them)
+    if not has_them:
+        return
+    sent = joined(near, far, socket.AF_INET, (NEAR, FAR))
+    sent += joined(near, far, socket.AF_INET6, (NEAR6, FAR6))
+    taken, given = counters(near, far)
+    equal((taken, given > 1), (sent, True))
+
+
 main([a_stream_arrives_and_its_frames_are_the_sas, few_calls_carry_many_packets,
-      inner_frames_without_offloads])
+      inner_frames_without_offloads, ipv6_streams, datagrams_that_are_sent_at_once])

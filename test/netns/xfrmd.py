@@ -138,7 +138,8 @@ def in_netns(net, family, kind):
 
 def stream(near, far, addrs, size, tos=0, port=5001):
     """Send @size bytes of noise over TCP, from and to @addrs: the same must arrive."""
-    listener = in_netns(far, socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in addrs[1] else socket.AF_INET
+    listener = in_netns(far, family, socket.SOCK_STREAM)
     listener.bind((addrs[1], port))
     listener.listen(1)
     noise = os.urandom(size)
@@ -152,9 +153,12 @@ def stream(near, far, addrs, size, tos=0, port=5001):
 
     thread = threading.Thread(target=receive, daemon=True)
     thread.start()
-    sender = in_netns(near, socket.AF_INET, socket.SOCK_STREAM)
+    sender = in_netns(near, family, socket.SOCK_STREAM)
     sender.settimeout(30)
-    sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+    if family == socket.AF_INET:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+    else:
+        sender.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, tos)
     sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
     sender.bind((addrs[0], 0))
     sender.connect((addrs[1], port))
