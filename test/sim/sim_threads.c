@@ -52,8 +52,9 @@ static void send_batch(struct xf_pktq *q, uint32_t *tag)
 		struct sim_udp udp = { .src = "192.168.1.9",
 				       .dst = "192.168.2.9",
 				       .len = 100 + *tag % 900,
-				       .tag = ++*tag };
+				       .tag = *tag + 1 };
 
+		++*tag;
 		xf_pktq_push(q, sim_udp(&sim.a, &udp));
 		sent++;
 	}

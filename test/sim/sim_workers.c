@@ -85,8 +85,9 @@ static void *send_packets(void *arg)
 					       .dst = "192.168.2.9",
 					       .sport = (uint16_t)job->number,
 					       .len = 60 + tag % 300,
-					       .tag = ++tag };
+					       .tag = tag + 1 };
 
+			tag++;
 			xf_pktq_push(&q, sim_udp_from(job->worker, &udp));
 		}
 		xf_path_out(job->worker, &q, sim.now_ns, &res);
