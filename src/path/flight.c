@@ -166,10 +166,9 @@ static bool begin_round(struct xf_flight *f, const struct xf_way_ops *ops, void 
 	f->nops = 0;
 	ops->begin(arg, f);
 	f->round++;
-	for (unsigned i = 0; i < f->nops; i++) {
+	for (unsigned i = 0; i < f->nops; i++)
 		f->round_ops[i]->user = f;
-		f->waiting[i] = f->round_ops[i];
-	}
+	memcpy(f->waiting, f->round_ops, f->nops * sizeof(f->waiting[0]));
 	f->nwaiting = f->nops;
 	f->in_crypto = f->nops;
 	feed(f);

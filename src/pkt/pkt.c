@@ -379,6 +379,10 @@ void xf_pkt_trim_front(struct xf_pkt *pkt, uint32_t len)
 void xf_pkt_trim_back(struct xf_pkt *pkt, uint32_t len)
 {
 	pkt->len -= len;
+	if (XF_LIKELY(pkt->nsegs == 1)) {
+		pkt->segs[0].len -= len;
+		return;
+	}
 	while (len > 0) {
 		struct xf_seg *seg = &pkt->segs[pkt->nsegs - 1];
 		uint32_t n = xf_min_u32(len, seg->len);

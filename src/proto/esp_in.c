@@ -160,7 +160,8 @@ static void believe(struct xf_esp_op *const *ops, unsigned n)
 static enum xf_drop cut_trailer(struct xf_esp_op *op, uint8_t *next_hdr)
 {
 	struct xf_pkt *pkt = op->pkt;
-	uint8_t trailer[XF_ESP_TRAILER_LEN];
+	uint8_t scratch[XF_ESP_TRAILER_LEN];
+	const uint8_t *trailer;
 	uint32_t cut;
 
 	/* Now a packet that ends with the text, wherever that was decrypted to. */
@@ -170,7 +171,7 @@ static enum xf_drop cut_trailer(struct xf_esp_op *op, uint8_t *next_hdr)
 	} else {
 		xf_pkt_trim_back(pkt, pkt->len - op->text_off - op->crypto.len);
 	}
-	xf_pkt_copy_out(pkt, pkt->len - XF_ESP_TRAILER_LEN, trailer, sizeof(trailer));
+	trailer = xf_pkt_peek(pkt, pkt->len - XF_ESP_TRAILER_LEN, sizeof(scratch), scratch);
 	cut = XF_ESP_TRAILER_LEN + trailer[0];
 	if (cut >= op->crypto.len)
 		return XF_DROP_IN_STATE_PROTO;

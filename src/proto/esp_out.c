@@ -14,6 +14,7 @@
  */
 #include <errno.h>
 
+#include "pkt/widen.h"
 #include "proto/transform.h"
 
 /* RFC 4303 s3.1: fragments are tunnelled, but transport mode takes whole datagrams only. */
@@ -70,28 +71,50 @@ static void close_room(struct xf_esp_op *op, const struct xf_esp_layout *lay)
 		xf_pkt_remove(op->pkt, op->gap_off, xf_esp_gap_len(lay));
 }
 
+static void set_offsets(struct xf_esp_op *op, const struct xf_esp_layout *lay)
+{
+	op->text_off = op->gap_off + xf_esp_gap_len(lay);
+	op->esp_off = op->text_off - lay->iv_len - XF_ESP_HDR_LEN;
+	op->udp_off = lay->udp_len ? op->esp_off - XF_UDP_HDR_LEN : 0;
+	op->crypto.len = op->payload_len + op->tail_len - lay->icv_len;
+	/* The tail is opened in one piece, so the ICV does not straddle segments. */
+	op->crypto.icv = op->tail + op->tail_len - lay->icv_len;
+}
+
+/* A tunnelled packet in one piece with room around it, as nearly all are. */
+static bool open_in_place(struct xf_esp_op *op, const struct xf_esp_layout *lay)
+{
+	if (op->gap_off != 0 ||
+	    !xf_pkt_widen(op->pkt, xf_esp_gap_len(lay), op->tail_len, &op->gap, &op->tail))
+		return false;
+	set_offsets(op, lay);
+	op->src[0] = (struct xf_seg){ .data = op->gap + op->text_off,
+				      .len = op->crypto.len,
+				      .buf = op->pkt->segs[0].buf };
+	op->crypto.src = op->crypto.dst = op->src;
+	op->crypto.nsrc = op->crypto.ndst = 1;
+	return true;
+}
+
 /* On an error, what was opened is for close_room(). */
 static enum xf_drop open_room(struct xf_esp_op *op, const struct xf_esp_layout *lay)
 {
-	uint32_t gap_len = xf_esp_gap_len(lay);
 	int err;
 
-	op->gap = xf_pkt_insert(op->pkt, op->gap_off, gap_len);
+	if (XF_LIKELY(open_in_place(op, lay)))
+		return XF_PASS;
+	op->gap = xf_pkt_insert(op->pkt, op->gap_off, xf_esp_gap_len(lay));
 	if (!op->gap)
 		return XF_DROP_OUT_NO_BUFFER;
 	op->tail = xf_pkt_append(op->pkt, op->tail_len);
 	if (!op->tail)
 		return XF_DROP_OUT_NO_BUFFER;
-	op->text_off = op->gap_off + gap_len;
-	op->esp_off = op->text_off - lay->iv_len - XF_ESP_HDR_LEN;
-	op->udp_off = lay->udp_len ? op->esp_off - XF_UDP_HDR_LEN : 0;
-	op->crypto.len = op->payload_len + op->tail_len - lay->icv_len;
+	set_offsets(op, lay);
 	err = xf_esp_target(op, lay->icv_len);
 	if (err)
 		return err == -ENOBUFS ? XF_DROP_OUT_NO_BUFFER : XF_DROP_OUT_ERROR;
-	/* The tail was opened in one piece, so the ICV does not straddle segments. */
-	op->crypto.icv = op->dst_pkt ? op->dst.data + op->crypto.len
-				     : op->tail + op->tail_len - lay->icv_len;
+	if (op->dst_pkt)
+		op->crypto.icv = op->dst.data + op->crypto.len;
 	return XF_PASS;
 }
 
@@ -262,8 +285,8 @@ enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_
 enum xf_drop xf_esp_out_finish(struct xf_esp_op *op)
 {
 	op->drop = XF_DROP_OUT_STATE_PROTO;
-	if (op->crypto.status == XF_CRYPTO_OK)
-		op->drop = xf_esp_put_text(op) < 0 ? XF_DROP_OUT_NO_BUFFER : XF_PASS;
+	if (XF_LIKELY(op->crypto.status == XF_CRYPTO_OK))
+		op->drop = op->dst_pkt && xf_esp_put_text(op) < 0 ? XF_DROP_OUT_NO_BUFFER : XF_PASS;
 	if (op->drop != XF_PASS) {
 		xf_pkt_free(op->dst_pkt);
 		op->dst_pkt = NULL;

@@ -58,8 +58,6 @@ int xf_esp_put_text(struct xf_esp_op *op)
 {
 	int err;
 
-	if (!op->dst_pkt)
-		return 0;
 	xf_pkt_trim_back(op->pkt, op->pkt->len - op->text_off);
 	err = xf_pkt_join(op->pkt, op->dst_pkt);
 	if (err)

@@ -52,21 +52,29 @@ static bool outer_df(const struct xf_sa_config *cfg, const struct xf_ip_info *in
 	return inner->df;
 }
 
+/* Two halves of an address, for a sum of big-endian words. */
+static uint32_t halves(const uint8_t *addr)
+{
+	return (uint32_t)xf_get_be16(addr) + xf_get_be16(addr + 2);
+}
+
+/* The sum is made of what is written, not of what was: no store is waited for. */
 static void write_ipv4(uint8_t *hdr, const struct xf_sa_config *cfg, const struct xf_ip_info *inner,
 		       const struct xf_tunnel_hdr *what)
 {
 	bool df = outer_df(cfg, inner);
+	uint32_t first = 0x45000000u | (uint32_t)encap_tos(cfg, inner->tos) << 16 |
+			 (XF_IPV4_HDR_LEN + what->payload_len);
+	uint32_t second = df ? XF_IPV4_DF : (uint32_t)what->id << 16;
+	uint32_t third = (uint32_t)XF_TUNNEL_TTL << 24 | (uint32_t)what->proto << 16;
+	uint32_t sum = (first >> 16) + (first & 0xffff) + (second >> 16) + (second & 0xffff) +
+		       (third >> 16) + halves(cfg->saddr.bytes) + halves(cfg->id.daddr.bytes);
 
-	hdr[0] = 0x45;
-	hdr[1] = encap_tos(cfg, inner->tos);
-	xf_put_be16(hdr + 2, (uint16_t)(XF_IPV4_HDR_LEN + what->payload_len));
-	xf_put_be16(hdr + 4, df ? 0 : what->id);
-	xf_put_be16(hdr + 6, df ? XF_IPV4_DF : 0);
-	hdr[8] = XF_TUNNEL_TTL;
-	hdr[9] = what->proto;
+	xf_put_be32(hdr, first);
+	xf_put_be32(hdr + 4, second);
+	xf_put_be32(hdr + 8, third | xf_csum_fold(sum));
 	memcpy(hdr + 12, cfg->saddr.bytes, 4);
 	memcpy(hdr + 16, cfg->id.daddr.bytes, 4);
-	xf_ipv4_set_csum(hdr, XF_IPV4_HDR_LEN);
 }
 
 static void write_ipv6(uint8_t *hdr, const struct xf_sa_config *cfg, const struct xf_ip_info *inner,

@@ -1,0 +1,31 @@
+/*
+ * widen.h - room for headers and trailer of a packet in one piece, without a call.
+ */
+#ifndef XF_PKT_WIDEN_H
+#define XF_PKT_WIDEN_H
+
+#include <xf/pkt.h>
+
+/*
+ * Open @gap bytes in front and @tail bytes behind, where they fit around the only segment of @pkt
+ * in a buffer that it has for itself; they are at *@front and *@back. False: nothing has changed.
+ */
+static inline bool xf_pkt_widen(struct xf_pkt *pkt, uint32_t gap, uint32_t tail, uint8_t **front,
+				uint8_t **back)
+{
+	struct xf_seg *seg = pkt->segs;
+	const struct xf_buf *buf = seg->buf;
+
+	if (pkt->nsegs != 1 || !buf->home || buf->refs != 1 ||
+	    (size_t)(seg->data - buf->mem) < gap ||
+	    (size_t)(buf->mem + buf->size - seg->data) < (size_t)seg->len + tail)
+		return false;
+	*back = seg->data + seg->len;
+	seg->data -= gap;
+	seg->len += gap + tail;
+	pkt->len += gap + tail;
+	*front = seg->data;
+	return true;
+}
+
+#endif
