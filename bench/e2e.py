@@ -9,13 +9,14 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "test", "netns"))
 
 PAIRS = int(os.environ.get("BENCH_PAIRS", "9"))
-SECONDS = float(os.environ.get("BENCH_SLICE", "2"))
+SECONDS = int(os.environ.get("BENCH_SLICE", "2"))  # iperf3 takes 0.5 for "for ever"
 LOSS = 0.1  # per cent, at most
 STEPS = 6  # of a search for the highest rate
 NEAR, FAR = "198.51.100.1", "203.0.113.1"
@@ -28,23 +29,28 @@ CORE = {"near": CORES[0], "far": CORES[-1]}
 class Path:
     """Two namespaces and what carries packets between them. @daemon None: plain veth."""
 
-    def __init__(self, name, wire, daemon, encap=(), segmented=False):
+    def __init__(self, name, wire, daemon, encap=(), segmented=False, counted=None):
         self.name = name
+        self.counted = counted
         self.near, self.far = wire(self.make_netns)
         for net, core in (self.near, CORE["near"]), (self.far, CORE["far"]):
             if segmented:
                 net.run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off",
                         "tx-udp-segmentation", "off", check=True)
             if daemon:
-                start(net, daemon, core)
+                start(net, daemon, core, counted)
         self.protect(self.near, NEAR, FAR, ("192.0.2.1", "192.0.2.2"), daemon, encap)
         self.protect(self.far, FAR, NEAR, ("192.0.2.2", "192.0.2.1"), daemon, encap)
+        self.serve()
+
+    def serve(self):
         self.server = subprocess.Popen(self.far.argv("taskset", "-c", str(CORE["far"]), "iperf3",
                                                      "-s"), stdout=subprocess.DEVNULL,
                                        stderr=subprocess.DEVNULL)
         time.sleep(0.3)
 
-    def make_netns(self):
+    @staticmethod
+    def make_netns():
         from xfrmd import Netns
         net = Netns()
         made.append(net)
@@ -102,14 +108,55 @@ class Path:
         self.server.wait()
 
 
+class Pipe(Path):
+    """Two namespaces with a TUN each, and bench/tun_pipe between them."""
+
+    def __init__(self, name, program):
+        self.name = name
+        self.near, self.far = self.make_netns(), self.make_netns()
+        self.program = subprocess.Popen([program, self.near.name, str(CORE["near"]), self.far.name,
+                                         str(CORE["far"])], stdout=subprocess.PIPE, text=True)
+        if self.program.stdout.readline().strip() != "ready":
+            raise RuntimeError(f"{program} did not start")
+        for net, here, there in (self.near, NEAR, FAR), (self.far, FAR, NEAR):
+            net.run("ip", "addr", "add", f"{here}/32", "dev", "lo", check=True)
+            net.run("ip", "link", "set", "pipe0", "mtu", "1500", "txqueuelen", "1000", "up",
+                    check=True)
+            net.run("ip", "route", "add", there, "dev", "pipe0", "src", here, "mtu", "1400",
+                    check=True)
+        self.serve()
+
+    def close(self):
+        super().close()
+        self.program.kill()
+        self.program.wait()
+
+
+class Counted:
+    """A file in which a daemon's allocations on worker threads are counted."""
+
+    def __init__(self, library):
+        self.library = library
+        self.file = tempfile.NamedTemporaryFile()
+        self.file.write(bytes(8))
+        self.file.flush()
+
+    def env(self):
+        return {**os.environ, "LD_PRELOAD": self.library, "COUNT_MALLOC": self.file.name}
+
+    def count(self):
+        with open(self.file.name, "rb") as file:
+            return int.from_bytes(file.read(8), sys.byteorder)
+
+
 made = []
 
 
-def start(net, daemon, core):
+def start(net, daemon, core, counted=None):
     """As Netns.start(), on one core."""
     net.log = open(f"/tmp/{net.name}.log", "a+", encoding="utf-8")
     net.daemon = subprocess.Popen(net.argv("taskset", "-c", str(core), daemon), stderr=net.log,
-                                  stdout=net.log)
+                                  stdout=net.log, env=counted.env() if counted else None)
     deadline = time.monotonic() + 20
     while "ready: network namespace" not in net.text():
         if net.daemon.poll() is not None or time.monotonic() > deadline:
@@ -229,7 +276,8 @@ def counters(path):
     return rows
 
 
-PLAIN = (("gcm128", "null"), ("gcm128", "veth"), ("null", "veth"), ("gcm128-native", "veth"))
+PLAIN = (("gcm128", "null"), ("null", "tun-pipe"), ("gcm128", "tun-pipe"), ("gcm128", "veth"),
+         ("null", "veth"), ("tun-pipe", "veth"), ("gcm128-native", "veth"))
 
 
 def cases():
@@ -241,10 +289,10 @@ def cases():
     yield "TCP, one stream, NIC-like", tcp, nic, {"traffic": "tcp"}
     yield ("TCP, one stream, BBR", lambda p: tcp(p, control="bbr"), PLAIN[:1],
            {"traffic": "tcp bbr"})
-    yield "ping, idle", idle, PLAIN[:3], {"traffic": "ping"}
-    yield "ping, under one TCP stream", loaded, PLAIN[:3], {"traffic": "ping + tcp"}
-    yield "UDP 1400, at most 0.1 % lost", udp(1400), PLAIN[:3], {"traffic": "udp"}
-    yield "UDP 100, at most 0.1 % lost", udp(100), PLAIN[:3], {"traffic": "udp", "plaintext": 104}
+    yield "ping, idle", idle, PLAIN[:4], {"traffic": "ping"}
+    yield "ping, under one TCP stream", loaded, PLAIN[:4], {"traffic": "ping + tcp"}
+    yield "UDP 1400, at most 0.1 % lost", udp(1400), PLAIN[:4], {"traffic": "udp"}
+    yield "UDP 100, at most 0.1 % lost", udp(100), PLAIN[:4], {"traffic": "udp", "plaintext": 104}
 
 
 def make_paths(build):
@@ -253,10 +301,38 @@ def make_paths(build):
     null = os.path.join(build, "bench", "xfrmd_null")
     encap = ("encap", "espinudp", "4500", "4500", "0.0.0.0")
     return {path.name: path for path in (
-        Path("veth", wire, None), Path("null", wire, null, encap),
+        Path("veth", wire, None), Pipe("tun-pipe", os.path.join(build, "bench", "tun_pipe")),
+        Path("null", wire, null, encap),
         Path("gcm128", wire, daemon, encap), Path("gcm128-native", wire, daemon),
         Path("null-nic", wire, null, encap, segmented=True),
         Path("gcm128-nic", wire, daemon, encap, segmented=True))}
+
+
+def all_zero(build, say):
+    """A minute of traffic both ways, after which what must never happen has been counted."""
+    from xfrmd import wire
+    library = os.path.join(build, "bench", "libcount_malloc.so")
+    if not os.path.exists(library):
+        return [], [("e2e allocations", f"not run, there is no {library}")]
+    counted = Counted(library)
+    path = Path("gcm128", wire, os.path.join(build, "src", "daemon", "xfrmd"),
+                ("encap", "espinudp", "4500", "4500", "0.0.0.0"), counted=counted)
+    quarter = 15 if PAIRS >= 9 else SECONDS
+    try:
+        path.client("-C", "cubic", seconds=1)
+        before = counted.count()
+        for args in (["-C", "cubic"], ["-C", "cubic", "-R"], ["-u", "-b", "2G", "-l", "1372"],
+                     ["-u", "-b", "2G", "-l", "1372", "-R"]):
+            say(f"e2e zero copies and allocations: {' '.join(args)}")
+            if not path.client(*args, seconds=quarter):
+                return [], [("e2e zero", f"FAILED: iperf3 {' '.join(args)}")]
+        rows = counters(path)
+        rows.append(row("allocations on worker threads, after start", "gcm128", "count",
+                        [counted.count() - before], None, None))
+    finally:
+        path.close()
+    wrong = [f"{r['case']} = {r['value']}" for r in rows if r["value"]]
+    return rows, [("e2e zero", f"FAILED: {what}") for what in wrong]
 
 
 def measure_all(paths, say):
@@ -268,7 +344,6 @@ def measure_all(paths, say):
         skipped += [(f"e2e {title}", f"{name}: no slice worked")
                     for name, values in found.items() if not values]
     for name in "gcm128", "null":
-        rows += counters(paths[name])
         rows.append(row("peak RSS, near", name, "mb", [paths[name].peak_mb()], None, None))
     return rows, skipped
 
@@ -282,8 +357,10 @@ def run(build, say):
     sys.argv[1:2] = [build]  # where the tests' module looks for programs
     paths = {}
     try:
+        rows, skipped = all_zero(build, say)
         paths = make_paths(build)
-        return measure_all(paths, say)
+        more, why = measure_all(paths, say)
+        return rows + more, skipped + why
     except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
         return [], [("e2e", f"FAILED: {error}")]
     finally:
