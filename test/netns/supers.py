@@ -6,40 +6,24 @@ import os
 import socket
 import subprocess
 
-from xfrmd import equal, in_netns, main, stream, wire
+from xfrmd import ESP_IN_UDP, equal, gateways, in_netns, main, stream, wire
 
 BYTES = 24 << 20
 TOS = 0x88
 NEAR, FAR = "198.51.100.1", "203.0.113.1"
 NEAR6, FAR6 = "2001:db8:1::1", "2001:db8:2::1"
 UDP_SEGMENT, UDP_GRO = 103, 104
-KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
 
 
-def protect(net, here, there, ends):
-    """Routes, SAs both ways with UDP encapsulation, and policies."""
-    net.run("ip", "addr", "add", f"{here}/32", "dev", "lo", check=True)
-    net.run("ip", "route", "add", there, "via", ends[1], "src", here, "mtu", "1400", check=True)
-    for src, dst, spi in ("192.0.2.1", "192.0.2.2", "0x1000"), ("192.0.2.2", "192.0.2.1", "0x2000"):
-        net.xfrm("state", "add", "src", src, "dst", dst, "proto", "esp", "spi", spi, "reqid", "1",
-                 "mode", "tunnel", "flag", "af-unspec", "replay-window", "32", "aead",
-                 "rfc4106(gcm(aes))", KEY, "128", "encap", "espinudp", "4500", "4500", "0.0.0.0",
-                 check=True)
-    for direction, src, dst, a, b in ("out", here, there, *ends), ("in", there, here, *ends[::-1]):
-        net.xfrm("policy", "add", "src", src, "dst", dst, "dir", direction, "tmpl", "src", a, "dst",
-                 b, "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)
-
-
-def tunnel(netns, whole=False):
+def tunnel(netns, whole=False, config=""):
     """Unless @whole each frame is by itself on the wire, as the capture should see it."""
     near, far = wire(netns)
     for net in near, far:
         if not whole:
             net.run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off",
                     "tx-udp-segmentation", "off", check=True)
-        net.start()
-    protect(near, NEAR, FAR, ("192.0.2.1", "192.0.2.2"))
-    protect(far, FAR, NEAR, ("192.0.2.2", "192.0.2.1"))
+        net.start_with(config)
+    gateways(near, far, (NEAR, FAR), ESP_IN_UDP)
     return near, far
 
 
@@ -194,5 +178,16 @@ def datagrams_that_are_sent_at_once(netns):
     equal((taken, given > 1), (sent, True))
 
 
+def ciphers_on_threads_of_their_own(netns):
+    """Answers come later, and nothing is dropped, doubled or overtaken for it."""
+    near, far = tunnel(netns, config="[crypto]\nthreads = 2\nsuites = all\n")
+    numbers = [int.from_bytes(ip[32:36], "big")
+               for ip in captured(far, lambda: transfer(near, far))]
+    equal(numbers, sorted(set(numbers)))
+    for net in near, far:
+        equal({k: v for k, v in net.ask("stats")["xfrm_stat"].items() if v}, {})
+
+
 main([a_stream_arrives_and_its_frames_are_the_sas, few_calls_carry_many_packets,
-      inner_frames_without_offloads, ipv6_streams, datagrams_that_are_sent_at_once])
+      inner_frames_without_offloads, ipv6_streams, datagrams_that_are_sent_at_once,
+      ciphers_on_threads_of_their_own])

@@ -5,42 +5,17 @@ import re
 import socket
 import time
 
-from xfrmd import equal, in_netns, main, stream, wire
+from xfrmd import ESP_IN_UDP, KEY, equal, gateways, in_netns, main, stream, wire
 
 BYTES = 16 << 20
 NEAR, FAR = "198.51.100.1", "203.0.113.1"
-KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
-UDP = "encap", "espinudp", "4500", "4500", "0.0.0.0"
-
-
-def start(net, workers):
-    path = f"/tmp/{net.name}.conf"
-    with open(path, "w") as f:
-        f.write(f"[daemon]\nworkers = {workers}\n")
-    try:
-        net.start("--config", path)
-    finally:
-        os.unlink(path)
-
-
-def protect(net, here, there, ends, encap):
-    net.run("ip", "addr", "add", f"{here}/32", "dev", "lo", check=True)
-    net.run("ip", "route", "add", there, "via", ends[1], "src", here, "mtu", "1400", check=True)
-    for src, dst, spi in ("192.0.2.1", "192.0.2.2", "0x1000"), ("192.0.2.2", "192.0.2.1", "0x2000"):
-        net.xfrm("state", "add", "src", src, "dst", dst, "proto", "esp", "spi", spi, "reqid", "1",
-                 "mode", "tunnel", "replay-window", "32", "aead", "rfc4106(gcm(aes))", KEY, "128",
-                 *encap, check=True)
-    for direction, src, dst, a, b in ("out", here, there, *ends), ("in", there, here, *ends[::-1]):
-        net.xfrm("policy", "add", "src", src, "dst", dst, "dir", direction, "tmpl", "src", a, "dst",
-                 b, "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)
 
 
 def tunnel(netns, encap=(), workers=2):
     near, far = wire(netns)
     for net in near, far:
-        start(net, workers)
-    protect(near, NEAR, FAR, ("192.0.2.1", "192.0.2.2"), encap)
-    protect(far, FAR, NEAR, ("192.0.2.2", "192.0.2.1"), encap)
+        net.start_with(f"[daemon]\nworkers = {workers}\n")
+    gateways(near, far, (NEAR, FAR), encap)
     return near, far
 
 
@@ -61,7 +36,7 @@ def a_raw_packet_is_received_once(netns):
 
 
 def any_worker_sends_and_receives_esp_in_udp(netns):
-    near, far = tunnel(netns, UDP)
+    near, far = tunnel(netns, ESP_IN_UDP)
     for port in range(5001, 5009):
         stream(near, far, (NEAR, FAR), BYTES >> 3, port=port)
     check_each_once(near, far)
@@ -79,7 +54,7 @@ def cpu_ticks(net):
 
 
 def idle_workers_sleep(netns):
-    near, far = tunnel(netns, UDP)
+    near, far = tunnel(netns, ESP_IN_UDP)
     stream(near, far, (NEAR, FAR), 1 << 20)
     time.sleep(0.5)
     before, ticks = near.ask("stats")["io"]["wakeups"], cpu_ticks(near)
@@ -90,7 +65,7 @@ def idle_workers_sleep(netns):
 
 
 def ports_come_and_go(netns):
-    near, far = tunnel(netns, UDP)
+    near, far = tunnel(netns, ESP_IN_UDP)
     for _ in range(3):
         for net in near, far:
             equal(net.xfrm("state", "flush").returncode, 0)
@@ -104,7 +79,7 @@ def ports_come_and_go(netns):
                                   ("192.0.2.2", "192.0.2.1", "0x2000")):
                 net.xfrm("state", "add", "src", src, "dst", dst, "proto", "esp", "spi", spi,
                          "reqid", "1", "mode", "tunnel", "replay-window", "32", "aead",
-                         "rfc4106(gcm(aes))", KEY, "128", *UDP, check=True)
+                         "rfc4106(gcm(aes))", KEY, "128", *ESP_IN_UDP, check=True)
         stream(near, far, (NEAR, FAR), 1 << 20)
     for net in near, far:
         io = net.ask("stats")["io"]

@@ -68,6 +68,16 @@ class Netns:
             time.sleep(0.05)
         raise RuntimeError(f"xfrmd did not start: {self.text()}")
 
+    def start_with(self, config):
+        """The same with this configuration."""
+        path = f"/tmp/{self.name}.conf"
+        with open(path, "w") as f:
+            f.write(config)
+        try:
+            self.start("--config", path)
+        finally:
+            os.unlink(path)
+
     def text(self):
         with open(self.log.name) as f:
             return f.read()
@@ -118,6 +128,28 @@ def protect(net):
                     "tmpl", "src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "reqid", "1",
                     "mode", "tunnel")
     equal(done.stderr, "")
+
+
+KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
+ESP_IN_UDP = "encap", "espinudp", "4500", "4500", "0.0.0.0"
+
+
+def _gateway(net, here, there, ends, encap):
+    net.run("ip", "addr", "add", f"{here}/32", "dev", "lo", check=True)
+    net.run("ip", "route", "add", there, "via", ends[1], "src", here, "mtu", "1400", check=True)
+    for src, dst, spi in ("192.0.2.1", "192.0.2.2", "0x1000"), ("192.0.2.2", "192.0.2.1", "0x2000"):
+        net.xfrm("state", "add", "src", src, "dst", dst, "proto", "esp", "spi", spi, "reqid", "1",
+                 "mode", "tunnel", "flag", "af-unspec", "replay-window", "32", "aead",
+                 "rfc4106(gcm(aes))", KEY, "128", *encap, check=True)
+    for direction, src, dst, a, b in ("out", here, there, *ends), ("in", there, here, *ends[::-1]):
+        net.xfrm("policy", "add", "src", src, "dst", dst, "dir", direction, "tmpl", "src", a, "dst",
+                 b, "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)
+
+
+def gateways(near, far, addrs, encap=()):
+    """Routes, SAs both ways and policies for a tunnel between @addrs, over wire()."""
+    _gateway(near, *addrs, ("192.0.2.1", "192.0.2.2"), encap)
+    _gateway(far, *addrs[::-1], ("192.0.2.2", "192.0.2.1"), encap)
 
 
 def in_netns(net, family, kind):
