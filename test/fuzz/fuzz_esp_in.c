@@ -126,7 +126,7 @@ static enum xf_drop receive(struct xf_sa *sa, struct xf_pkt *pkt, const uint8_t 
 {
 	uint32_t udp_len = xf_sa_cfg(sa)->encap.type ? XF_UDP_HDR_LEN : 0;
 	uint8_t copy[FUZZ_LEN_MAX];
-	struct xf_ip_info ip;
+	static struct xf_ip_info ip; /* op.ip points to it */
 	enum xf_drop drop;
 
 	if (xf_ip_parse(pkt, false, &ip) < 0)
