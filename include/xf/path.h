@@ -120,6 +120,15 @@ bool xf_path_waiting(const struct xf_worker *worker);
 /* So much waits that new packets may be dropped: wait for the wake and poll, then read more. */
 bool xf_path_busy(struct xf_worker *worker);
 
+/*
+ * Of each worker, so many received batches, of so many packets, may wait to be delivered; when one
+ * worker has not decrypted a batch yet, others may be further by that. The windows' slack must
+ * cover it for each worker (xf_replay_set_slack()).
+ */
+#define XF_PATH_BATCHES 4
+#define XF_PATH_BATCH_MAX 1024
+#define XF_PATH_SLACK (XF_PATH_BATCHES * XF_PATH_BATCH_MAX)
+
 /* Time passes: fragments are given up. Returns the next deadline or UINT64_MAX. */
 uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns);
 

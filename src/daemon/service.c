@@ -231,9 +231,6 @@ static void route_ready(void *arg, uint32_t events)
 		update_ports(service);
 }
 
-/* What each of several workers may have under way: so much later its packets may be checked. */
-#define SLACK_PER_WORKER 1024
-
 static int start_engine(struct xf_service *service, struct xf_io_error *error)
 {
 	const struct xf_config *cfg = service->cfg;
@@ -248,7 +245,7 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 	};
 
 	if (cfg->workers > 1)
-		xf_replay_set_slack(cfg->workers * SLACK_PER_WORKER);
+		xf_replay_set_slack(cfg->workers * XF_PATH_SLACK);
 	random_bytes(NULL, engine.sad.seed, sizeof(engine.sad.seed));
 	random_bytes(NULL, engine.spd.seed, sizeof(engine.spd.seed));
 	service->engine = xf_engine_new(&engine);

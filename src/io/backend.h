@@ -16,6 +16,7 @@
 #include <sys/uio.h>
 
 #include <xf/rcu.h>
+#include <xf/turn.h>
 
 #include "io/io.h"
 
@@ -142,6 +143,9 @@ struct xf_source {
 	bool more; /* the last batch may not have emptied it */
 	unsigned max; /* of udp4: messages that are read at once */
 	uint64_t batches; /* read; the number of a batch is its place in the order */
+
+	/* Whoever delivers. */
+	struct xf_turn turn;
 
 	/* The control thread: of udp4, a socket outlives its source until nobody can hold it. */
 	struct xf_rcu_head rcu;

@@ -114,26 +114,28 @@ static void catch_up(struct xf_io *io, uint64_t now)
 	}
 }
 
-/*
- * A batch from @source, which this worker has claimed, through the engine and out. It keeps the
- * source until the batch is delivered: batches of one source would overtake each other if another
- * worker read the next one now.
- */
-static void move_batch(struct xf_io *io, struct xf_source *source, uint64_t now)
+/* A batch through the engine and out. @ticket: its place among those of its source, or NULL. */
+static void move_batch(struct xf_io *io, const struct xf_source *source, struct xf_pktq *in,
+		       const struct xf_path_ticket *ticket, uint64_t now)
 {
 	struct xf_path_result res = { 0 };
-	struct xf_pktq in = { 0 };
-	int n = source->backend->receive(io, source, XF_BATCH, &in);
 
-	io->starved |= n == -ENOBUFS;
-	if (n <= 0)
-		return;
-	source->batches++;
 	if (source->backend->captured)
-		xf_path_out(io->worker, &in, now, &res);
+		xf_path_out(io->worker, in, now, &res);
 	else
-		xf_path_in(io->worker, &in, now, &res);
+		xf_path_in_ordered(io->worker, in, ticket, now, &res);
 	send_results(io, &res);
+}
+
+/* Read a batch from @source, which this worker has claimed. */
+static void read_batch(struct xf_io *io, struct xf_source *source, struct xf_pktq *in)
+{
+	int n = -EAGAIN;
+
+	source->more = false;
+	if (source->fd >= 0)
+		n = source->backend->receive(io, source, XF_BATCH, in);
+	io->starved |= n == -ENOBUFS;
 }
 
 static struct xf_source *source_at(struct xf_io *io, unsigned index)
@@ -141,22 +143,30 @@ static struct xf_source *source_at(struct xf_io *io, unsigned index)
 	return index == XF_SOURCE_TUN ? &io->tun_source : &io->shared->sources[index];
 }
 
-/* Read once from source @index; it stays ready when there may be more. */
+/*
+ * Read once from source @index; it stays ready when there may be more. The next batch may be
+ * another worker's while this one is decrypted: its ticket, taken with it, keeps the order.
+ */
 static void serve(struct xf_io *io, unsigned index, uint64_t now)
 {
 	struct xf_source *source = source_at(io, index);
+	struct xf_path_ticket ticket = { .turn = &source->turn };
+	bool ordered = io->cfg.worker.ordered;
+	struct xf_pktq in = { 0 };
 	bool more;
 
 	catch_up(io, now);
 	io->ready &= ~(1u << index);
 	if (!xf_source_claim(source))
 		return;
-	source->more = false;
-	if (source->fd >= 0)
-		move_batch(io, source, now);
+	read_batch(io, source, &in);
+	if (in.count)
+		ticket.number = source->batches++;
 	more = source->more;
 	if (xf_source_give_back(source) || more)
 		io->ready |= 1u << index;
+	if (in.count)
+		move_batch(io, source, &in, ordered ? &ticket : NULL, now);
 	xf_read_quiescent();
 }
 

@@ -19,6 +19,8 @@
 /* Messages read at once, and when they are long ones: about 256 KB either way. */
 #define MSGS_SHORT XF_BATCH
 #define MSGS_LONG 6
+/* So many of 64 datagrams each are what several workers may have in a batch (XF_PATH_BATCH_MAX). */
+#define MSGS_ORDERED 16
 #define LONG_BYTES 8192
 
 static bool rebuild(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint16_t dport)
@@ -89,7 +91,12 @@ static int udp4_receive(struct xf_io *io, struct xf_source *source, unsigned max
 			struct xf_pktq *out)
 {
 	size_t bytes = 0;
-	int n = xf_rx_recvmmsg(io, source, xf_min_u32(max, source->max));
+	int n;
+
+	max = xf_min_u32(max, source->max);
+	if (io->cfg.worker.ordered)
+		max = xf_min_u32(max, MSGS_ORDERED);
+	n = xf_rx_recvmmsg(io, source, max);
 
 	for (int i = 0; i < n; i++) {
 		bytes += io->rx_msgs[i].msg_len;

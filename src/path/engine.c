@@ -264,7 +264,7 @@ void xf_path_poll(struct xf_worker *worker, uint64_t now_ns, struct xf_path_resu
 
 static bool has_room(const struct xf_worker *worker)
 {
-	return worker->nfree >= XF_FLIGHTS / 2 && worker->batches < XF_FLIGHTS / 2 &&
+	return worker->nfree >= XF_FLIGHTS / 2 && worker->batches < XF_PATH_BATCHES &&
 	       (!worker->ordered || worker->ngroups >= XF_GROUPS / 2);
 }
 
