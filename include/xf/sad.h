@@ -115,7 +115,11 @@ struct xf_sad_query {
 	/* NULL, or set when the SAs' own selectors had a say, so that another flow of the same
 	 * family between the same ends might be given another SA. */
 	bool *by_flow;
+	uint64_t hash; /* xf_sad_warm_out() sets it; 0 = not known */
 };
+
+/* Before the lookups of a batch: their memory is fetched at once, so that its misses overlap. */
+void xf_sad_warm_out(const struct xf_sad *sad, struct xf_sad_query *const *queries, unsigned n);
 
 /*
  * The outbound lookup: the best valid SA for @query, by reqid, mode, protocol, SPI, mark, if_id

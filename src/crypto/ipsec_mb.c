@@ -308,6 +308,24 @@ static void run_one(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op)
 	xf_done_push(&ctx->done, op);
 }
 
+/* Keys of operations that come so much later are fetched: all at once would be too many. */
+#define FETCH_AHEAD 4
+/* Of a GCM key, what a short packet reads: the round keys in front, low powers of H at the end. */
+#define KEY_FRONT_LINES 4
+#define KEY_END_LINES 8
+
+static void fetch_key(const struct xf_key *key)
+{
+	const uint8_t *end = key->expanded + sizeof(struct gcm_key_data);
+
+	for (unsigned i = 0; i < KEY_FRONT_LINES; i++)
+		__builtin_prefetch(key->expanded + i * 64);
+	if (!is_gcm(key->suite.cipher))
+		return;
+	for (unsigned i = 1; i <= KEY_END_LINES; i++)
+		__builtin_prefetch(end - i * 64);
+}
+
 /*
  * The nonces of all operations stand in them before the first call here: one that is written just
  * before the library loads it would stall the load until the store is through.
@@ -318,8 +336,13 @@ static unsigned imb_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops,
 
 	if (n > room)
 		n = room;
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n && i < FETCH_AHEAD; i++)
+		fetch_key(ops[i]->key);
+	for (unsigned i = 0; i < n; i++) {
+		if (i + FETCH_AHEAD < n && ops[i + FETCH_AHEAD]->key != ops[i]->key)
+			fetch_key(ops[i + FETCH_AHEAD]->key);
 		run_one(ctx, ops[i]);
+	}
 	if (ctx->jobs.count)
 		imb_jobs_run(&ctx->jobs, &ctx->done);
 	return n;

@@ -96,42 +96,62 @@ static void send_clear(struct out *o, struct xf_slot *s)
 	s->pkt = NULL;
 }
 
-/*
- * One SA for each template, innermost first (the kernel's xfrm_tmpl_resolve_one()): a transport
- * template goes between the addresses of the one before it. Optional templates may have none.
- */
-static enum xf_drop find_bundle(struct out *o, const struct xf_policy_config *cfg,
-				const struct xf_flow *flow, struct xf_slot *s, bool *by_flow)
+/* What the SAD is asked for the first template of @cfg. */
+static struct xf_sad_query first_query(const struct xf_policy_config *cfg,
+				       const struct xf_flow *flow)
 {
-	struct xf_sad_query query = { .saddr = &flow->saddr,
-				      .daddr = &flow->daddr,
+	const struct xf_tmpl *tmpl = &cfg->tmpl[0];
+	bool tunnel = tmpl->mode == XF_MODE_TUNNEL || tmpl->mode == XF_MODE_BEET;
+
+	return (struct xf_sad_query){ .tmpl = tmpl,
+				      .saddr = tunnel ? &tmpl->saddr : &flow->saddr,
+				      .daddr = tunnel ? &tmpl->id.daddr : &flow->daddr,
 				      .flow = flow,
 				      .mark = cfg->mark.v & cfg->mark.m,
-				      .if_id = cfg->if_id,
-				      .by_flow = by_flow };
+				      .if_id = cfg->if_id };
+}
 
-	for (unsigned i = 0; i < cfg->ntmpl; i++) {
-		const struct xf_tmpl *tmpl = &cfg->tmpl[i];
-		struct xf_sad_query want = query;
-		struct xf_sa *sa;
+/* For the template behind the one that @query was for. */
+static void next_query(struct xf_sad_query *query)
+{
+	const struct xf_tmpl *tmpl = ++query->tmpl;
 
-		want.tmpl = tmpl;
-		if (tmpl->mode == XF_MODE_TUNNEL || tmpl->mode == XF_MODE_BEET) {
-			want.saddr = &tmpl->saddr;
-			want.daddr = &tmpl->id.daddr;
-		} else if (i == 0) {
-			*by_flow = true;
-		}
-		sa = xf_sad_find_out(o->worker->engine->sad, &want, NULL);
-		if (!sa && tmpl->optional)
+	query->hash = 0;
+	if (tmpl->mode != XF_MODE_TUNNEL && tmpl->mode != XF_MODE_BEET)
+		return;
+	query->saddr = &tmpl->saddr;
+	query->daddr = &tmpl->id.daddr;
+}
+
+/*
+ * One SA for each template, innermost first (the kernel's xfrm_tmpl_resolve_one()): a transport
+ * template goes between the addresses of the one before it. Optional templates may have none, and
+ * then the one behind them goes between what was before.
+ */
+static enum xf_drop find_bundle(struct out *o, const struct xf_policy_config *cfg,
+				struct xf_sad_query query, struct xf_slot *s)
+{
+	const union xf_addr *saddr = &query.flow->saddr;
+	const union xf_addr *daddr = &query.flow->daddr;
+
+	for (unsigned i = 0; i < cfg->ntmpl; i++, next_query(&query)) {
+		struct xf_sa *sa = xf_sad_find_out(o->worker->engine->sad, &query, NULL);
+
+		/* Between the packet's own addresses: it depends on them. */
+		if (query.saddr == &query.flow->saddr)
+			*query.by_flow = true;
+		if (!sa && query.tmpl->optional) {
+			query.saddr = saddr;
+			query.daddr = daddr;
 			continue;
+		}
 		if (!sa)
 			return XF_DROP_OUT_NO_STATES;
 		if (xf_sa_cfg(sa)->dir == XF_SA_DIR_IN)
 			return XF_DROP_OUT_STATE_DIR;
 		s->bundle[s->depth++] = sa;
-		query.saddr = want.saddr;
-		query.daddr = want.daddr;
+		saddr = query.saddr;
+		daddr = query.daddr;
 	}
 	return XF_PASS;
 }
@@ -183,8 +203,9 @@ static enum fit see_fit(const struct out *o, const struct xf_slot *s, uint32_t l
 
 /* The bundle of @policy, and the largest packet that it takes: again, or as for the last one. */
 static enum xf_drop choose_bundle(struct out *o, struct xf_slot *s, struct xf_policy *policy,
-				  const struct xf_flow *flow)
+				  struct xf_sad_query query)
 {
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
 	bool by_flow = false;
 	enum xf_drop err;
 
@@ -195,7 +216,8 @@ static enum xf_drop choose_bundle(struct out *o, struct xf_slot *s, struct xf_po
 		return XF_PASS;
 	}
 	o->last_policy = NULL;
-	err = find_bundle(o, xf_policy_cfg(policy), flow, s, &by_flow);
+	query.by_flow = &by_flow;
+	err = find_bundle(o, cfg, query, s);
 	if (err != XF_PASS || s->depth == 0)
 		return err;
 	s->mtu = xf_path_bundle_mtu(s, o->now_ns);
@@ -208,7 +230,7 @@ static enum xf_drop choose_bundle(struct out *o, struct xf_slot *s, struct xf_po
 
 /* The bundle of @policy for @s and how it fits, or @s leaves the batch. */
 static void apply_policy(struct out *o, struct xf_slot *s, struct xf_policy *policy,
-			 const struct xf_flow *flow)
+			 const struct xf_sad_query *query)
 {
 	enum xf_drop err;
 
@@ -216,8 +238,9 @@ static void apply_policy(struct out *o, struct xf_slot *s, struct xf_policy *pol
 		send_clear(o, s);
 		return;
 	}
-	err = xf_policy_cfg(policy)->action == XF_POLICY_BLOCK ? XF_DROP_OUT_POL_BLOCK
-							       : choose_bundle(o, s, policy, flow);
+	err = xf_policy_cfg(policy)->action == XF_POLICY_BLOCK
+		      ? XF_DROP_OUT_POL_BLOCK
+		      : choose_bundle(o, s, policy, *query);
 	if (err != XF_PASS) {
 		xf_slot_drop(o->worker, s, err, NULL);
 		return;
@@ -446,8 +469,31 @@ static void cut_all(struct out *o, struct xf_flight *f)
 	o->filling = NULL;
 }
 
+/* What the SAD will be asked, and its memory fetched where packets differ in it. */
+static void ask_for_sas(struct out *o, const struct xf_flight *f, struct xf_policy *const *policies,
+			struct xf_sad_query *queries)
+{
+	struct xf_sad_query *differ[XF_BATCH];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < f->n; i++) {
+		const struct xf_policy_config *cfg =
+			policies[i] ? xf_policy_cfg(policies[i]) : NULL;
+
+		if (!cfg || cfg->ntmpl == 0)
+			continue;
+		queries[i] = first_query(cfg, &o->worker->flows[i]);
+		if (i == 0 || policies[i] != policies[i - 1] ||
+		    queries[i].saddr == &o->worker->flows[i].saddr)
+			differ[n++] = &queries[i];
+	}
+	if (n > 1)
+		xf_sad_warm_out(o->worker->engine->sad, differ, n);
+}
+
 static void out_batch(struct out *o, struct xf_flight *f)
 {
+	struct xf_sad_query queries[XF_BATCH];
 	struct xf_policy *policies[XF_BATCH];
 	uint32_t lens[XF_BATCH];
 	struct xf_worker *w = o->worker;
@@ -458,8 +504,9 @@ static void out_batch(struct out *o, struct xf_flight *f)
 		lens[i] = f->slots[i].pkt->len;
 	xf_path_count_policies(policies, lens, f->n, o->now_ns);
 	o->last_policy = NULL;
+	ask_for_sas(o, f, policies, queries);
 	for (unsigned i = 0; i < f->n; i++)
-		apply_policy(o, &f->slots[i], policies[i], &w->flows[i]);
+		apply_policy(o, &f->slots[i], policies[i], &queries[i]);
 	if (any_to_cut(f))
 		cut_all(o, f);
 	else

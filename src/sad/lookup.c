@@ -75,13 +75,56 @@ static bool same_peer(const struct xf_sa_id *a, const struct xf_sa_id *b)
 	       xf_addr_equal(&a->daddr, &b->daddr, b->family);
 }
 
+#define BATCH 64
+/* Of an SA and of its configuration, from the front: what lookups and the transform read. */
+#define SA_LINES 3
+#define CFG_LINES 6
+
+static void fetch(const void *p, unsigned lines)
+{
+	for (unsigned i = 0; i < lines; i++)
+		__builtin_prefetch((const uint8_t *)p + i * XF_CACHE_LINE);
+}
+
+/*
+ * Buckets, then entries, then what they point to: a chain of misses takes its time once for the
+ * batch, not once for each packet. What is fetched in vain costs a little, and nothing else.
+ */
+static void warm(const struct xf_sad *sad, enum xf_sa_table which, const uint64_t *hashes,
+		 unsigned n)
+{
+	const struct xf_table *table = &sad->tables[which];
+	const struct xf_sa *sas[BATCH];
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		xf_table_fetch(table, hashes[i]);
+	for (unsigned i = 0; i < n; i++) {
+		struct xf_table_link *link = xf_table_peek(table, hashes[i]);
+
+		if (!link)
+			continue;
+		sas[found] = XF_CONTAINER_OF(link, struct xf_sa, links.table[which]);
+		__builtin_prefetch(link);
+		fetch(sas[found], SA_LINES);
+		__builtin_prefetch(&sas[found]->cfg);
+		__builtin_prefetch(&sas[found++]->begun);
+	}
+	for (unsigned i = 0; i < found; i++) {
+		fetch(xf_sa_cfg(sas[i]), CFG_LINES);
+		fetch(xf_sa_key(sas[i]), SA_LINES);
+		__builtin_prefetch(sas[i]->replay);
+	}
+}
+
 /* RFC 4301 s4.1, with the kernel's marks: of several that match, the one that was added last. */
-struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark)
+static struct xf_sa *find_in(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark,
+			     uint64_t hash)
 {
 	struct xf_table_walk walk;
 	struct xf_sa *sa;
 
-	xf_table_first(&sad->tables[XF_SA_BY_SPI], xf_sad_hash_spi(sad, id), &walk);
+	xf_table_first(&sad->tables[XF_SA_BY_SPI], hash, &walk);
 	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_SPI)); xf_table_next(&walk)) {
 		const struct xf_sa_config *cfg = xf_sa_cfg(sa);
 
@@ -92,17 +135,41 @@ struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id
 	return NULL;
 }
 
+struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark)
+{
+	return find_in(sad, id, mark, xf_sad_hash_spi(sad, id));
+}
+
+/* Packets of one SA mostly come together. */
+static bool as_before(const struct xf_sa_id *ids, const uint32_t *marks, unsigned i)
+{
+	return i > 0 && marks[i] == marks[i - 1] && ids[i].spi == ids[i - 1].spi &&
+	       same_peer(&ids[i], &ids[i - 1]);
+}
+
+static void find_some(const struct xf_sad *sad, const struct xf_sa_id *ids, const uint32_t *marks,
+		      unsigned n, struct xf_sa **out)
+{
+	uint64_t hashes[BATCH];
+	unsigned differ = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		if (!as_before(ids, marks, i))
+			hashes[differ++] = xf_sad_hash_spi(sad, &ids[i]);
+	if (differ > 1)
+		warm(sad, XF_SA_BY_SPI, hashes, differ);
+	differ = 0;
+	for (unsigned i = 0; i < n; i++)
+		out[i] = as_before(ids, marks, i)
+				 ? out[i - 1]
+				 : find_in(sad, &ids[i], marks[i], hashes[differ++]);
+}
+
 void xf_sad_find_in_batch(const struct xf_sad *sad, const struct xf_sa_id *ids,
 			  const uint32_t *marks, unsigned n, struct xf_sa **out)
 {
-	/* Packets of one SA mostly come together. */
-	for (unsigned i = 0; i < n; i++) {
-		if (i > 0 && marks[i] == marks[i - 1] && ids[i].spi == ids[i - 1].spi &&
-		    same_peer(&ids[i], &ids[i - 1]))
-			out[i] = out[i - 1];
-		else
-			out[i] = xf_sad_find_in(sad, &ids[i], marks[i]);
-	}
+	for (unsigned i = 0; i < n; i += BATCH)
+		find_some(sad, ids + i, marks + i, xf_min_u32(n - i, BATCH), out + i);
 }
 
 struct xf_sa *xf_sad_find_by_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
@@ -183,15 +250,33 @@ static bool wanted(const struct xf_sa_config *cfg, const struct xf_sad_query *qu
 	       (tmpl->id.spi == 0 || cfg->id.spi == tmpl->id.spi);
 }
 
+static uint64_t hash_of(const struct xf_sad *sad, const struct xf_sad_query *query,
+			const union xf_addr *saddr)
+{
+	const struct xf_sa_id id = { .daddr = *query->daddr, .family = query->tmpl->id.family };
+
+	return xf_sad_hash_ends(sad, &id, saddr, query->tmpl->reqid);
+}
+
+void xf_sad_warm_out(const struct xf_sad *sad, struct xf_sad_query *const *queries, unsigned n)
+{
+	uint64_t hashes[BATCH];
+
+	n = xf_min_u32(n, BATCH);
+	for (unsigned i = 0; i < n; i++)
+		hashes[i] = queries[i]->hash = hash_of(sad, queries[i], queries[i]->saddr);
+	warm(sad, XF_SA_BY_ENDS, hashes, n);
+}
+
 static void look_between(const struct xf_sad *sad, const struct xf_sad_query *query,
 			 const union xf_addr *saddr, struct found *found)
 {
-	const struct xf_sa_id id = { .daddr = *query->daddr, .family = query->tmpl->id.family };
+	bool hashed = query->hash && saddr == query->saddr;
 	struct xf_table_walk walk;
 	struct xf_sa *sa;
 
 	xf_table_first(&sad->tables[XF_SA_BY_ENDS],
-		       xf_sad_hash_ends(sad, &id, saddr, query->tmpl->reqid), &walk);
+		       hashed ? query->hash : hash_of(sad, query, saddr), &walk);
 	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_ENDS)); xf_table_next(&walk)) {
 		const struct xf_sa_config *cfg = xf_sa_cfg(sa);
 

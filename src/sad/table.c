@@ -152,3 +152,17 @@ void xf_table_next(struct xf_table_walk *walk)
 	walk->link = atomic_load_explicit(&walk->link->next[walk->set], memory_order_acquire);
 	skip_others(walk);
 }
+
+void xf_table_fetch(const struct xf_table *table, uint64_t hash)
+{
+	const struct xf_table_buckets *buckets = current(table);
+
+	__builtin_prefetch(&buckets->heads[hash & buckets->mask]);
+}
+
+struct xf_table_link *xf_table_peek(const struct xf_table *table, uint64_t hash)
+{
+	struct xf_table_buckets *buckets = current(table);
+
+	return atomic_load_explicit(&buckets->heads[hash & buckets->mask], memory_order_acquire);
+}

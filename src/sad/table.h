@@ -49,4 +49,9 @@ struct xf_table_walk {
 void xf_table_first(const struct xf_table *table, uint64_t hash, struct xf_table_walk *walk);
 void xf_table_next(struct xf_table_walk *walk);
 
+/* For batches, so that their misses overlap: fetch the bucket of @hash, then ask for what is first
+ * in it (NULL: nothing), whatever its hash. */
+void xf_table_fetch(const struct xf_table *table, uint64_t hash);
+struct xf_table_link *xf_table_peek(const struct xf_table *table, uint64_t hash);
+
 #endif
