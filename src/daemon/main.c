@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 
 #include "control.h"
+#include "huge.h"
 #include "log.h"
 #include "notify.h"
 #include "privs.h"
@@ -151,6 +152,7 @@ static int run(const struct xf_config *cfg)
 	xf_log_set_level((enum xf_log_level)cfg->log_level);
 	/* A client needs a connection while it says hello, a descriptor in flight, a token. */
 	xf_privs_raise_limits(3 * cfg->max_clients + 1024);
+	xf_huge_memory_init();
 	err = xf_secret_memory_init();
 	if (err)
 		return fail("cannot lock memory for keys", err);
