@@ -216,6 +216,8 @@ static enum xf_drop choose_bundle(struct out *o, struct xf_slot *s, struct xf_po
 		return XF_PASS;
 	}
 	o->last_policy = NULL;
+	if (cfg->ntmpl == 0) /* allowed as it is: there is no query either */
+		return XF_PASS;
 	query.by_flow = &by_flow;
 	err = find_bundle(o, cfg, query, s);
 	if (err != XF_PASS || s->depth == 0)
