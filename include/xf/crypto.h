@@ -81,7 +81,7 @@ struct xf_crypto_op {
 	const struct xf_seg *dst; /* the same total length as @src; may be @src: in place */
 	const uint8_t *aad; /* in the packet where it stands there in one piece, else in aad_mem */
 	uint8_t *icv; /* encrypt: is written; decrypt: what the packet carried */
-	void *user;
+	void *user; /* the caller's */
 	uint32_t len; /* of the text */
 	uint16_t nsrc;
 	uint16_t ndst;
@@ -166,11 +166,23 @@ const struct xf_crypto_provider *xf_crypto_best(const struct xf_suite *suite);
  */
 struct xf_ivgen {
 	uint64_t salt;
-	uint8_t schedule[256] __attribute__((aligned(16)));
+	void *schedule; /* of that key, in secret memory; NULL: IVs are shorter */
 };
 #define XF_IVGEN_SEED 24
-void xf_ivgen_init(struct xf_ivgen *gen, const uint8_t seed[XF_IVGEN_SEED]);
+/* For IVs of @iv_len bytes, from as many fresh random ones. 0 or -ENOMEM. */
+int xf_ivgen_init(struct xf_ivgen *gen, uint8_t iv_len, const uint8_t seed[XF_IVGEN_SEED]);
+void xf_ivgen_fini(struct xf_ivgen *gen); /* one that is all zero has nothing */
+/* The IV number @counter, of the length that @gen is for or 0. */
 void xf_ivgen_iv(const struct xf_ivgen *gen, uint64_t counter, uint8_t *iv, uint8_t iv_len);
+
+/* One of 8 bytes, as they lie in memory. One to one: counters that differ give IVs that do. */
+static inline uint64_t xf_ivgen_iv8(const struct xf_ivgen *gen, uint64_t counter)
+{
+	uint64_t iv;
+
+	xf_put_be64(&iv, counter ^ gen->salt);
+	return iv;
+}
 
 #ifdef __cplusplus
 }

@@ -24,19 +24,25 @@ extern "C" {
 /*
  * One packet between prepare and finish. Must not move: crypto points into it. A packet whose
  * prepare passed must be finished, with crypto.status XF_CRYPTO_ERROR when nobody did the work.
+ * What nearly every packet needs stands in four lines: two here, two at the front of crypto.
  */
 struct xf_esp_op {
 	struct xf_crypto_op crypto;
 	void *user; /* the caller's */
-	struct xf_sa *sa;
+
+	struct xf_sa *sa __attribute__((aligned(XF_CACHE_LINE)));
 	/* Given by the caller. Inbound @ip is of the outer packet, and after finish of the packet
 	 * that came out; it must stay where it is meanwhile. */
 	struct xf_pkt *pkt;
 	struct xf_ip_info *ip;
-	uint32_t udp_len; /* inbound: 8 with a UDP header before ESP, else 0 */
-	enum xf_drop drop; /* what prepare or finish has to say of this packet */
 	uint64_t number; /* outbound: of the SA's packets, in the order in which they must leave */
 	uint64_t seq;
+	struct xf_pkt *dst_pkt; /* where the text goes when it may not be written in place */
+	uint8_t *gap; /* outbound: what was opened for headers, and behind */
+	uint8_t *tail;
+
+	uint32_t udp_len; /* inbound, given: 8 with a UDP header before ESP, else 0 */
+	enum xf_drop drop; /* what prepare or finish has to say of this packet */
 	uint32_t udp_off; /* in the packet; 0 = no UDP header */
 	uint32_t esp_off;
 	uint32_t text_off;
@@ -45,11 +51,8 @@ struct xf_esp_op {
 	uint32_t tfc_len;
 	uint32_t pad_len;
 	uint32_t tail_len;
-	uint8_t *gap;
-	uint8_t *tail;
-	struct xf_pkt *dst_pkt; /* where the text goes when it may not be written in place */
-	struct xf_seg dst;
 	struct xf_seg src[XF_ESP_OP_SEGS]; /* of the text, when it has no more */
+	struct xf_seg dst;
 };
 
 /*

@@ -137,23 +137,15 @@ uint8_t *xf_pkt_insert(struct xf_pkt *pkt, uint32_t off, uint32_t gap);
 int xf_pkt_remove(struct xf_pkt *pkt, uint32_t off, uint32_t gap);
 
 /* Cut bytes off; @len is at most the packet's length. */
-void xf_pkt_trim_front(struct xf_pkt *pkt, uint32_t len);
-void xf_pkt_trim_back(struct xf_pkt *pkt, uint32_t len);
-
-/* For xf_pkt_peek(): bytes that are not in the first segment. */
-const uint8_t *xf_pkt_peek_on(const struct xf_pkt *pkt, uint32_t off, uint32_t len, void *scratch);
+static inline void xf_pkt_trim_front(struct xf_pkt *pkt, uint32_t len);
+static inline void xf_pkt_trim_back(struct xf_pkt *pkt, uint32_t len);
 
 /*
  * @len contiguous bytes at @off, to read: inside the packet, or copied to @scratch (of @len
  * bytes) when they straddle segments. NULL when the packet is too short.
  */
 static inline const uint8_t *xf_pkt_peek(const struct xf_pkt *pkt, uint32_t off, uint32_t len,
-					 void *scratch)
-{
-	if (pkt->nsegs > 0 && (uint64_t)off + len <= pkt->segs[0].len)
-		return pkt->segs[0].data + off;
-	return xf_pkt_peek_on(pkt, off, len, scratch);
-}
+					 void *scratch);
 
 /*
  * @len (at most 512) contiguous bytes at @off, to write: in place when the memory is ours alone,
@@ -183,11 +175,16 @@ uint64_t xf_pkt_csum(const struct xf_pkt *pkt, uint32_t off, uint32_t len, uint6
 int xf_pkt_linearize(struct xf_pkt *pkt);
 
 /* Add at the end; take from the front (NULL: empty). */
-void xf_pktq_push(struct xf_pktq *q, struct xf_pkt *pkt);
-struct xf_pkt *xf_pktq_pop(struct xf_pktq *q);
+static inline void xf_pktq_push(struct xf_pktq *q, struct xf_pkt *pkt);
+static inline struct xf_pkt *xf_pktq_pop(struct xf_pktq *q);
+
+/* Move all of @from behind what is in @q. */
+static inline void xf_pktq_append(struct xf_pktq *q, struct xf_pktq *from);
 
 #ifdef __cplusplus
 }
 #endif
+
+#include <xf/pkt_inline.h>
 
 #endif

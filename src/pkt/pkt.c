@@ -348,16 +348,10 @@ int xf_pkt_remove(struct xf_pkt *pkt, uint32_t off, uint32_t gap)
 }
 
 /* Segments without bytes are dropped, but for a first one that is our own head room. */
-void xf_pkt_trim_front(struct xf_pkt *pkt, uint32_t len)
+void xf_pkt_trim_front_on(struct xf_pkt *pkt, uint32_t len)
 {
 	uint32_t i = 0;
 
-	if (XF_LIKELY(pkt->nsegs == 1)) {
-		pkt->segs[0].data += len;
-		pkt->segs[0].len -= len;
-		pkt->len -= len;
-		return;
-	}
 	pkt->len -= len;
 	while (len > 0) {
 		struct xf_seg *seg = &pkt->segs[i];
@@ -376,13 +370,9 @@ void xf_pkt_trim_front(struct xf_pkt *pkt, uint32_t len)
 		close_segs(pkt, 0, 1);
 }
 
-void xf_pkt_trim_back(struct xf_pkt *pkt, uint32_t len)
+void xf_pkt_trim_back_on(struct xf_pkt *pkt, uint32_t len)
 {
 	pkt->len -= len;
-	if (XF_LIKELY(pkt->nsegs == 1)) {
-		pkt->segs[0].len -= len;
-		return;
-	}
 	while (len > 0) {
 		struct xf_seg *seg = &pkt->segs[pkt->nsegs - 1];
 		uint32_t n = xf_min_u32(len, seg->len);
@@ -517,29 +507,4 @@ int xf_pkt_linearize(struct xf_pkt *pkt)
 	pkt->pool->stats.lin_copies++;
 	pkt->pool->stats.payload_bytes_copied += seg.len;
 	return 0;
-}
-
-void xf_pktq_push(struct xf_pktq *q, struct xf_pkt *pkt)
-{
-	pkt->next = NULL;
-	if (q->tail)
-		q->tail->next = pkt;
-	else
-		q->head = pkt;
-	q->tail = pkt;
-	q->count++;
-}
-
-struct xf_pkt *xf_pktq_pop(struct xf_pktq *q)
-{
-	struct xf_pkt *pkt = q->head;
-
-	if (!pkt)
-		return NULL;
-	q->head = pkt->next;
-	if (!q->head)
-		q->tail = NULL;
-	q->count--;
-	pkt->next = NULL;
-	return pkt;
 }

@@ -1,10 +1,18 @@
 /*
- * widen.h - room for headers and trailer of a packet in one piece, without a call.
+ * widen.h - packets in one piece: room around them, and whose they are, without a call.
  */
 #ifndef XF_PKT_WIDEN_H
 #define XF_PKT_WIDEN_H
 
 #include <xf/pkt.h>
+
+/* Is @pkt one segment of bytes that are ours alone? */
+static inline bool xf_pkt_is_own_piece(const struct xf_pkt *pkt)
+{
+	const struct xf_buf *buf = pkt->segs[0].buf;
+
+	return pkt->nsegs == 1 && buf->home && (buf->refs == 1 || !buf->shared);
+}
 
 /*
  * Open @gap bytes in front and @tail bytes behind, where they fit around the only segment of @pkt

@@ -51,32 +51,22 @@ static void fill_aad(struct xf_esp_op *op, const struct xf_sa_config *cfg, const
 	crypto->aad = xf_pkt_peek(op->pkt, op->esp_off, len, crypto->aad_mem);
 }
 
-/* All of it is written in words as wide as it is read later: no store is waited for. */
 static void fill_nonce(struct xf_crypto_op *crypto, const struct xf_suite *suite, const uint8_t *iv)
 {
 	uint64_t words[2] = { 0, 0 };
 	uint8_t *nonce = (uint8_t *)words;
 
-	/* Lengths that the compiler knows for what nearly everybody uses. */
-	if (XF_LIKELY(suite->salt_len == 4 && suite->iv_len == 8)) {
-		memcpy(nonce, crypto->key->salt, 4);
-		memcpy(nonce + 4, iv, 8);
-	} else {
-		memcpy(nonce, crypto->key->salt, suite->salt_len);
-		memcpy(nonce + suite->salt_len, iv, suite->iv_len);
-	}
+	memcpy(nonce, crypto->key->salt, suite->salt_len);
+	memcpy(nonce + suite->salt_len, iv, suite->iv_len);
 	if (suite->cipher == XF_CIPHER_AES_CTR)
 		nonce[XF_NONCE_MAX - 1] = 1; /* RFC 3686 s4 */
 	memcpy(crypto->nonce, words, sizeof(crypto->nonce));
 }
 
-void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_config *cfg, const uint8_t *iv)
+void xf_esp_crypto_fill_odd(struct xf_esp_op *op, const uint8_t *iv)
 {
-	struct xf_crypto_op *crypto = &op->crypto;
+	const struct xf_sa_config *cfg = xf_sa_cfg(op->sa);
 
-	crypto->key = xf_sa_key(op->sa);
-	crypto->status = XF_CRYPTO_ERROR; /* until a provider says better */
-	crypto->user = op;
 	fill_aad(op, cfg, iv);
-	fill_nonce(crypto, &cfg->suite, iv);
+	fill_nonce(&op->crypto, &cfg->suite, iv);
 }

@@ -13,17 +13,18 @@
  */
 #include <errno.h>
 
+#include "pkt/widen.h"
 #include "proto/transform.h"
 
-static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_config *cfg, uint64_t now_ns)
+static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_form *form, uint64_t now_ns)
 {
-	enum xf_drop drop = xf_sa_check(sa, cfg, false, now_ns);
+	enum xf_drop drop = xf_sa_check(sa, form, false, now_ns);
 
 	if (drop != XF_PASS)
 		return drop;
-	if (cfg->id.proto != XF_IPPROTO_ESP)
+	if (form->proto != XF_IPPROTO_ESP)
 		return XF_DROP_IN_STATE_PROTO;
-	if (cfg->mode != XF_MODE_TUNNEL && cfg->mode != XF_MODE_TRANSPORT)
+	if (form->mode != XF_MODE_TUNNEL && form->mode != XF_MODE_TRANSPORT)
 		return XF_DROP_IN_STATE_MODE;
 	return XF_PASS;
 }
@@ -48,71 +49,75 @@ static uint32_t esp_end(const struct xf_pkt *pkt, const struct xf_ip_info *ip, u
 }
 
 /* Step 1, lengths: IV, trailer and ICV must be there, and whole blocks for a block cipher. */
-static enum xf_drop measure(struct xf_esp_op *op, const struct xf_suite *suite, uint32_t end)
+static enum xf_drop measure(struct xf_esp_op *op, const struct xf_sa_form *form)
 {
-	uint32_t fixed;
+	uint32_t end = esp_end(op->pkt, op->ip, op->udp_len);
+	uint32_t fixed = XF_ESP_HDR_LEN + form->iv_len + form->icv_len;
 
 	if (end == 0)
 		return XF_DROP_IN_HDR;
-	fixed = XF_ESP_HDR_LEN + suite->iv_len + suite->icv_len;
+	op->udp_off = op->udp_len ? op->ip->l4_off : 0;
+	op->esp_off = op->ip->l4_off + op->udp_len;
 	if (end - op->esp_off < fixed + XF_ESP_TRAILER_LEN)
 		return XF_DROP_IN_STATE_PROTO;
-	op->text_off = op->esp_off + XF_ESP_HDR_LEN + suite->iv_len;
+	op->text_off = op->esp_off + XF_ESP_HDR_LEN + form->iv_len;
 	op->crypto.len = end - op->esp_off - fixed;
-	if (op->crypto.len % suite->block_len != 0)
+	if (op->crypto.len & form->block_mask)
 		return XF_DROP_IN_STATE_PROTO;
 	return XF_PASS;
 }
 
-static enum xf_drop describe(struct xf_esp_op *op, const struct xf_sa_config *cfg)
+/* Step 3. */
+static enum xf_drop describe(struct xf_esp_op *op, const struct xf_sa_form *form)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
 	uint8_t scratch[XF_IV_MAX];
 	const uint8_t *iv;
-	int err = xf_esp_target(op, 0);
+	int err = 0;
 
+	if (XF_LIKELY(xf_pkt_is_own_piece(op->pkt)))
+		xf_esp_in_place(op);
+	else
+		err = xf_esp_target(op, 0);
 	if (err)
 		return err == -ENOBUFS ? XF_DROP_IN_BUFFER : XF_DROP_IN_ERROR;
-	crypto->encrypt = false;
-	iv = xf_pkt_peek(op->pkt, op->esp_off + XF_ESP_HDR_LEN, cfg->suite.iv_len, scratch);
+	iv = xf_pkt_peek(op->pkt, op->esp_off + XF_ESP_HDR_LEN, form->iv_len, scratch);
 	/* Is compared, not written. */
 	crypto->icv = (uint8_t *)(uintptr_t)xf_pkt_peek(op->pkt, op->text_off + crypto->len,
-							cfg->suite.icv_len, crypto->icv_mem);
-	xf_esp_crypto_fill(op, cfg, iv);
+							form->icv_len, crypto->icv_mem);
+	xf_esp_crypto_fill(op, form, iv, false);
 	return XF_PASS;
 }
 
-static enum xf_drop prepare_one(struct xf_sa *sa, const struct xf_sa_config *cfg,
+static enum xf_drop prepare_one(struct xf_sa *sa, const struct xf_sa_form *form,
 				struct xf_esp_op *op)
 {
 	uint8_t scratch[4];
 	enum xf_drop drop;
 
-	if (XF_UNLIKELY((cfg->encap.type != 0) != (op->udp_len != 0)))
+	if (XF_UNLIKELY((form->encap_type != 0) != (op->udp_len != 0)))
 		return XF_DROP_IN_STATE_MISMATCH;
-	op->udp_off = op->udp_len ? op->ip->l4_off : 0;
-	op->esp_off = op->ip->l4_off + op->udp_len;
-	drop = measure(op, &cfg->suite, esp_end(op->pkt, op->ip, op->udp_len));
+	drop = measure(op, form);
 	if (drop != XF_PASS)
 		return drop;
 	op->seq =
 		xf_sa_infer_seq(sa, xf_get_be32(xf_pkt_peek(op->pkt, op->esp_off + 4, 4, scratch)));
 	drop = xf_sa_replay_check(sa, op->seq);
-	return drop == XF_PASS ? describe(op, cfg) : drop;
+	return drop == XF_PASS ? describe(op, form) : drop;
 }
 
 void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
 			   uint64_t now_ns)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
-	enum xf_drop drop = check_sa(sa, cfg, now_ns);
+	const struct xf_sa_form *form = xf_sa_form(sa);
+	enum xf_drop drop = check_sa(sa, form, now_ns);
 
 	for (unsigned i = 0; i < n; i++) {
 		struct xf_esp_op *op = ops[i];
 
 		op->sa = sa;
 		op->dst_pkt = NULL;
-		op->drop = drop == XF_PASS ? prepare_one(sa, cfg, op) : drop;
+		op->drop = XF_LIKELY(drop == XF_PASS) ? prepare_one(sa, form, op) : drop;
 	}
 }
 
@@ -159,36 +164,34 @@ static void believe(struct xf_esp_op *const *ops, unsigned n)
 /* Step 5. As the kernel's esp_remove_trailer(): no payload at all is garbage. */
 static enum xf_drop cut_trailer(struct xf_esp_op *op, uint8_t *next_hdr)
 {
+	uint32_t end = op->text_off + op->crypto.len;
 	struct xf_pkt *pkt = op->pkt;
 	uint8_t scratch[XF_ESP_TRAILER_LEN];
 	const uint8_t *trailer;
 	uint32_t cut;
 
-	/* Now a packet that ends with the text, wherever that was decrypted to. */
-	if (op->dst_pkt) {
-		if (xf_esp_put_text(op) < 0)
-			return XF_DROP_IN_BUFFER;
-	} else {
-		xf_pkt_trim_back(pkt, pkt->len - op->text_off - op->crypto.len);
-	}
-	trailer = xf_pkt_peek(pkt, pkt->len - XF_ESP_TRAILER_LEN, sizeof(scratch), scratch);
+	/* Wherever that was decrypted to: afterwards the packet ends with the text. */
+	if (XF_UNLIKELY(op->dst_pkt != NULL) && xf_esp_put_text(op) < 0)
+		return XF_DROP_IN_BUFFER;
+	trailer = xf_pkt_peek(pkt, end - XF_ESP_TRAILER_LEN, sizeof(scratch), scratch);
 	cut = XF_ESP_TRAILER_LEN + trailer[0];
 	if (cut >= op->crypto.len)
 		return XF_DROP_IN_STATE_PROTO;
 	*next_hdr = trailer[1];
 	if (*next_hdr == XF_IPPROTO_NONE)
 		return XF_DROP_IN_DUMMY;
-	xf_pkt_trim_back(pkt, cut);
+	xf_pkt_trim_back(pkt, pkt->len - end + cut);
 	return XF_PASS;
 }
 
 /* Step 6: what follows the IP packet inside is TFC padding (RFC 4303 s2.7). */
-static enum xf_drop leave_tunnel(struct xf_esp_op *op, const struct xf_sa_config *cfg,
+static enum xf_drop leave_tunnel(struct xf_esp_op *op, const struct xf_sa_form *form,
 				 uint8_t next_hdr)
 {
 	uint16_t family = next_hdr == XF_IPPROTO_IPIP ? XF_AF_INET : XF_AF_INET6;
 	uint8_t outer_tos = op->ip->tos;
 	struct xf_pkt *pkt = op->pkt;
+	uint8_t tos;
 
 	if (next_hdr != XF_IPPROTO_IPIP && next_hdr != XF_IPPROTO_IPV6)
 		return XF_DROP_IN_STATE_MODE;
@@ -198,7 +201,8 @@ static enum xf_drop leave_tunnel(struct xf_esp_op *op, const struct xf_sa_config
 	if (op->ip->family != family)
 		return XF_DROP_IN_STATE_MODE;
 	xf_pkt_trim_back(pkt, pkt->len - op->ip->total_len);
-	if (xf_tunnel_set_tos(pkt, op->ip, xf_tunnel_decap_tos(cfg, outer_tos, op->ip->tos)) < 0)
+	tos = xf_tunnel_decap_tos(form, outer_tos, op->ip->tos);
+	if (XF_UNLIKELY(tos != op->ip->tos) && xf_tunnel_set_tos(pkt, op->ip, tos) < 0)
 		return XF_DROP_IN_BUFFER;
 	return XF_PASS;
 }
@@ -219,7 +223,7 @@ static enum xf_drop leave_transport(struct xf_esp_op *op, uint8_t next_hdr)
 }
 
 /* Steps 5 and 6. */
-static enum xf_drop unwrap(struct xf_esp_op *op, const struct xf_sa_config *cfg, uint64_t *bytes)
+static enum xf_drop unwrap(struct xf_esp_op *op, const struct xf_sa_form *form, uint64_t *bytes)
 {
 	uint8_t next_hdr = XF_IPPROTO_NONE;
 	enum xf_drop drop = op->drop;
@@ -233,9 +237,8 @@ static enum xf_drop unwrap(struct xf_esp_op *op, const struct xf_sa_config *cfg,
 	if (drop != XF_PASS)
 		return drop;
 	*bytes += op->pkt->len - op->text_off;
-	op->pkt->mark = xf_sa_mark(cfg, op->pkt->mark);
-	drop = cfg->mode == XF_MODE_TUNNEL ? leave_tunnel(op, cfg, next_hdr)
-					   : leave_transport(op, next_hdr);
+	op->pkt->mark = xf_sa_mark(form, op->pkt->mark);
+	drop = form->outer_len ? leave_tunnel(op, form, next_hdr) : leave_transport(op, next_hdr);
 	op->pkt->family = op->ip->family;
 	return drop;
 }
@@ -243,7 +246,7 @@ static enum xf_drop unwrap(struct xf_esp_op *op, const struct xf_sa_config *cfg,
 void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
 {
 	struct xf_sa *sa = ops[0]->sa;
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_form *form = xf_sa_form(sa);
 	unsigned accepted = 0;
 	uint64_t bytes = 0;
 
@@ -251,7 +254,7 @@ void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t before = bytes;
 
-		ops[i]->drop = unwrap(ops[i], cfg, &bytes);
+		ops[i]->drop = unwrap(ops[i], form, &bytes);
 		accepted += bytes != before;
 	}
 	if (accepted)

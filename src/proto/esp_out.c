@@ -15,130 +15,121 @@
 #include <errno.h>
 
 #include "pkt/widen.h"
-#include "proto/transform.h"
+#include "proto/outer.h"
+
+/* The packets of one SA that are worked on. */
+struct run {
+	struct xf_sa *sa;
+	const struct xf_sa_form *form;
+	struct xf_esp_op *const *ops;
+	unsigned n;
+	uint64_t now_ns;
+};
 
 /* RFC 4303 s3.1: fragments are tunnelled, but transport mode takes whole datagrams only. */
-static bool mode_takes(const struct xf_sa_config *cfg, const struct xf_ip_info *ip)
+static bool mode_takes(const struct xf_sa_form *form, const struct xf_ip_info *ip)
 {
-	if (cfg->mode == XF_MODE_TUNNEL)
+	if (XF_LIKELY(form->mode == XF_MODE_TUNNEL))
 		return true;
-	return cfg->mode == XF_MODE_TRANSPORT && ip->family == cfg->id.family && !ip->is_frag;
+	return form->mode == XF_MODE_TRANSPORT && ip->family == form->family && !ip->is_frag;
 }
 
 /* The packet's new shape, whose last byte is the ICV's (RFC 4303 s2.4, s2.7). */
-static void plan(struct xf_esp_op *op, const struct xf_sa_config *cfg,
-		 const struct xf_esp_layout *lay, uint64_t now_ns)
+static void plan(const struct run *run, struct xf_esp_op *op)
 {
+	const struct xf_sa_form *form = run->form;
 	uint32_t bare;
 
-	op->gap_off = cfg->mode == XF_MODE_TUNNEL ? 0 : op->ip->ah_esp_off;
+	op->gap_off = form->outer_len ? 0 : op->ip->ah_esp_off;
 	op->payload_len = op->ip->total_len - op->gap_off;
 	op->tfc_len = 0;
-	if (XF_UNLIKELY(cfg->tfc_pad))
-		op->tfc_len = xf_esp_tfc_len(op->sa, cfg, op->payload_len, now_ns);
+	if (XF_UNLIKELY(form->tfc_pad))
+		op->tfc_len = xf_esp_tfc_len(run->sa, op->payload_len, run->now_ns);
 	bare = op->payload_len + op->tfc_len + XF_ESP_TRAILER_LEN;
-	op->pad_len = xf_align_up(bare, lay->align) - bare;
-	op->tail_len = op->tfc_len + op->pad_len + XF_ESP_TRAILER_LEN + lay->icv_len;
+	op->pad_len = -bare & form->align_mask;
+	op->tail_len = op->tfc_len + op->pad_len + XF_ESP_TRAILER_LEN + form->icv_len;
+	op->text_off = op->gap_off + form->gap_len;
+	op->esp_off = op->text_off - form->iv_len - XF_ESP_HDR_LEN;
+	op->udp_off = form->udp_len ? op->esp_off - XF_UDP_HDR_LEN : 0;
+	op->crypto.len = bare + op->pad_len;
 }
 
-static enum xf_drop check_packet(const struct xf_esp_op *op, const struct xf_sa_config *cfg,
-				 const struct xf_esp_layout *lay)
+static bool is_too_long(const struct xf_esp_op *op, const struct xf_sa_form *form)
 {
-	uint32_t len = op->ip->total_len + xf_esp_gap_len(lay) + op->tail_len;
+	uint32_t len = op->ip->total_len + form->gap_len + op->tail_len;
 
-	if (cfg->id.family == XF_AF_INET6)
-		len -= XF_IPV6_HDR_LEN;
-	return len > UINT16_MAX ? XF_DROP_OUT_ERROR : XF_PASS;
+	return len > UINT16_MAX + (form->family == XF_AF_INET6 ? XF_IPV6_HDR_LEN : 0u);
 }
 
-static uint8_t next_hdr(const struct xf_sa_config *cfg, const struct xf_pkt *pkt,
-			const struct xf_ip_info *ip)
-{
-	uint8_t scratch;
-
-	if (cfg->mode == XF_MODE_TUNNEL)
-		return ip->family == XF_AF_INET ? XF_IPPROTO_IPIP : XF_IPPROTO_IPV6;
-	return *xf_pkt_peek(pkt, ip->nexthdr_field, 1, &scratch);
-}
-
-static void close_room(struct xf_esp_op *op, const struct xf_esp_layout *lay)
+static void close_room(struct xf_esp_op *op, const struct xf_sa_form *form)
 {
 	xf_pkt_free(op->dst_pkt);
 	op->dst_pkt = NULL;
 	if (op->tail)
 		xf_pkt_trim_back(op->pkt, op->tail_len);
 	if (op->gap)
-		xf_pkt_remove(op->pkt, op->gap_off, xf_esp_gap_len(lay));
-}
-
-static void set_offsets(struct xf_esp_op *op, const struct xf_esp_layout *lay)
-{
-	op->text_off = op->gap_off + xf_esp_gap_len(lay);
-	op->esp_off = op->text_off - lay->iv_len - XF_ESP_HDR_LEN;
-	op->udp_off = lay->udp_len ? op->esp_off - XF_UDP_HDR_LEN : 0;
-	op->crypto.len = op->payload_len + op->tail_len - lay->icv_len;
-	/* The tail is opened in one piece, so the ICV does not straddle segments. */
-	op->crypto.icv = op->tail + op->tail_len - lay->icv_len;
-}
-
-/* A tunnelled packet in one piece with room around it, as nearly all are. */
-static bool open_in_place(struct xf_esp_op *op, const struct xf_esp_layout *lay)
-{
-	if (op->gap_off != 0 ||
-	    !xf_pkt_widen(op->pkt, xf_esp_gap_len(lay), op->tail_len, &op->gap, &op->tail))
-		return false;
-	set_offsets(op, lay);
-	op->src[0] = (struct xf_seg){ .data = op->gap + op->text_off,
-				      .len = op->crypto.len,
-				      .buf = op->pkt->segs[0].buf };
-	op->crypto.src = op->crypto.dst = op->src;
-	op->crypto.nsrc = op->crypto.ndst = 1;
-	return true;
+		xf_pkt_remove(op->pkt, op->gap_off, form->gap_len);
 }
 
 /* On an error, what was opened is for close_room(). */
-static enum xf_drop open_room(struct xf_esp_op *op, const struct xf_esp_layout *lay)
+static enum xf_drop open_elsewhere(struct xf_esp_op *op, const struct xf_sa_form *form)
 {
 	int err;
 
-	if (XF_LIKELY(open_in_place(op, lay)))
-		return XF_PASS;
-	op->gap = xf_pkt_insert(op->pkt, op->gap_off, xf_esp_gap_len(lay));
+	op->tail = NULL;
+	op->gap = xf_pkt_insert(op->pkt, op->gap_off, form->gap_len);
 	if (!op->gap)
 		return XF_DROP_OUT_NO_BUFFER;
 	op->tail = xf_pkt_append(op->pkt, op->tail_len);
 	if (!op->tail)
 		return XF_DROP_OUT_NO_BUFFER;
-	set_offsets(op, lay);
-	err = xf_esp_target(op, lay->icv_len);
+	err = xf_esp_target(op, form->icv_len);
 	if (err)
 		return err == -ENOBUFS ? XF_DROP_OUT_NO_BUFFER : XF_DROP_OUT_ERROR;
-	if (op->dst_pkt)
-		op->crypto.icv = op->dst.data + op->crypto.len;
+	/* The tail is opened in one piece, so the ICV does not straddle segments. */
+	op->crypto.icv = op->dst_pkt ? op->dst.data + op->crypto.len
+				     : op->tail + op->tail_len - form->icv_len;
 	return XF_PASS;
 }
 
-/* Step 2. */
-static enum xf_drop open_packet(struct xf_esp_op *op, const struct xf_sa_config *cfg,
-				const struct xf_esp_layout *lay, uint64_t now_ns)
+/* Step 2. A tunnelled packet in one piece with room around it is what nearly all are. */
+static enum xf_drop open_packet(const struct run *run, struct xf_esp_op *op)
 {
+	const struct xf_sa_form *form = run->form;
 	enum xf_drop drop;
 
 	op->dst_pkt = NULL;
-	op->gap = NULL;
-	op->tail = NULL;
-	if (!mode_takes(cfg, op->ip))
+	if (!mode_takes(form, op->ip))
 		return XF_DROP_OUT_STATE_MODE;
-	plan(op, cfg, lay, now_ns);
-	drop = check_packet(op, cfg, lay);
-	if (drop != XF_PASS)
-		return drop;
-	if (op->pkt->len > op->ip->total_len)
+	plan(run, op);
+	if (is_too_long(op, form))
+		return XF_DROP_OUT_ERROR;
+	if (XF_UNLIKELY(op->pkt->len > op->ip->total_len))
 		xf_pkt_trim_back(op->pkt, op->pkt->len - op->ip->total_len);
-	drop = open_room(op, lay);
+	if (XF_LIKELY(op->gap_off == 0 &&
+		      xf_pkt_widen(op->pkt, form->gap_len, op->tail_len, &op->gap, &op->tail))) {
+		xf_esp_in_place(op);
+		op->crypto.icv = op->tail + op->tail_len - form->icv_len;
+		return XF_PASS;
+	}
+	drop = open_elsewhere(op, form);
 	if (drop != XF_PASS)
-		close_room(op, lay);
+		close_room(op, form);
 	return drop;
+}
+
+static unsigned open_all(const struct run *run)
+{
+	unsigned ready = 0;
+
+	for (unsigned i = 0; i < run->n; i++) {
+		struct xf_esp_op *op = run->ops[i];
+
+		op->sa = run->sa;
+		op->drop = open_packet(run, op);
+		ready += op->drop == XF_PASS;
+	}
+	return ready;
 }
 
 /* An id that SAs do not share and that comes again after 65,536 packets only (RFC 6864 s4.2). */
@@ -147,36 +138,38 @@ static uint16_t ipv4_id(const struct xf_sa *sa, uint64_t seq)
 	return (uint16_t)(seq + (sa->ivgen.salt * 0x9e3779b97f4a7c15ull >> 48));
 }
 
-static void write_headers(const struct xf_esp_op *op, const struct xf_sa_config *cfg,
-			  const struct xf_esp_layout *lay)
+static void write_headers(const struct run *run, struct xf_esp_op *op)
 {
-	uint8_t *p = op->gap + lay->outer_len;
-	uint32_t ip_payload = op->pkt->len - op->gap_off - lay->outer_len;
-	struct xf_tunnel_hdr what = {
-		.payload_len = ip_payload,
-		.id = ipv4_id(op->sa, op->seq),
-		.proto = lay->udp_len ? XF_IPPROTO_UDP : XF_IPPROTO_ESP,
-	};
+	const struct xf_sa_form *form = run->form;
+	uint8_t *p = xf_outer_write(op->gap, form, op->ip, op->pkt->len - op->gap_off,
+				    ipv4_id(run->sa, op->seq));
 
-	if (lay->outer_len)
-		xf_tunnel_write(op->gap, cfg, op->ip, &what);
-	else
-		xf_ip_patch(op->gap - op->gap_off, op->ip, op->ip->nexthdr_field, what.proto,
-			    op->pkt->len);
-	if (lay->udp_len)
-		xf_udp_write(p, &cfg->encap, ip_payload - lay->udp_len);
-	p += lay->udp_len;
-	xf_put_be32(p, cfg->id.spi);
-	xf_put_be32(p + 4, (uint32_t)op->seq);
-	if (lay->iv_len)
-		xf_ivgen_iv(&op->sa->ivgen, op->number, p + XF_ESP_HDR_LEN, (uint8_t)lay->iv_len);
+	xf_put_be32(p, (uint32_t)op->seq);
+	p += 4;
+	if (XF_LIKELY(form->iv_len == sizeof(uint64_t))) {
+		uint64_t iv = xf_ivgen_iv8(&run->sa->ivgen, op->number);
+
+		memcpy(p, &iv, sizeof(iv));
+	} else {
+		xf_ivgen_iv(&run->sa->ivgen, op->number, p, form->iv_len);
+	}
+	xf_esp_crypto_fill(op, form, p, true);
+}
+
+static uint8_t next_hdr(const struct xf_esp_op *op, const struct xf_sa_form *form)
+{
+	uint8_t scratch;
+
+	if (XF_LIKELY(form->outer_len))
+		return op->ip->family == XF_AF_INET ? XF_IPPROTO_IPIP : XF_IPPROTO_IPV6;
+	return *xf_pkt_peek(op->pkt, op->ip->nexthdr_field, 1, &scratch);
 }
 
 static void write_tail(const struct xf_esp_op *op, uint8_t next)
 {
 	uint8_t *p = op->tail;
 
-	if (op->tfc_len)
+	if (XF_UNLIKELY(op->tfc_len))
 		memset(p, 0, op->tfc_len);
 	p += op->tfc_len;
 	for (uint32_t i = 0; i < op->pad_len; i++)
@@ -185,68 +178,61 @@ static void write_tail(const struct xf_esp_op *op, uint8_t next)
 	p[1] = next;
 }
 
+/* What names ESP in the header that stays in front, and its lengths. */
+static void patch_header(const struct xf_esp_op *op, const struct xf_sa_form *form)
+{
+	uint8_t proto = form->udp_len ? XF_IPPROTO_UDP : XF_IPPROTO_ESP;
+
+	xf_ip_patch(op->gap - op->gap_off, op->ip, op->ip->nexthdr_field, proto, op->pkt->len);
+}
+
 /* Step 4. */
-static void write_packet(struct xf_esp_op *op, const struct xf_sa_config *cfg,
-			 const struct xf_esp_layout *lay)
+static void write_packet(const struct run *run, struct xf_esp_op *op)
 {
-	uint8_t next = next_hdr(cfg, op->pkt, op->ip);
+	const struct xf_sa_form *form = run->form;
+	uint8_t next = next_hdr(op, form);
 
-	write_headers(op, cfg, lay);
+	if (XF_UNLIKELY(!form->outer_len))
+		patch_header(op, form);
+	write_headers(run, op);
 	write_tail(op, next);
-	op->crypto.encrypt = true;
-	xf_esp_crypto_fill(op, cfg, op->gap + xf_esp_gap_len(lay) - lay->iv_len);
-	op->pkt->family = cfg->id.family;
-	op->pkt->mark = xf_sa_mark(cfg, op->pkt->mark);
+	op->pkt->family = form->family;
+	op->pkt->mark = xf_sa_mark(form, op->pkt->mark);
 }
 
-static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_config *cfg, uint64_t now_ns)
-{
-	enum xf_drop drop = xf_sa_check(sa, cfg, true, now_ns);
-
-	if (drop == XF_PASS && cfg->id.proto != XF_IPPROTO_ESP)
-		drop = XF_DROP_OUT_STATE_PROTO;
-	return drop;
-}
-
-/* Steps 3 and 4 for those of @ops that step 2 has passed. */
-static void number_and_write(struct xf_sa *sa, const struct xf_sa_config *cfg,
-			     const struct xf_esp_layout *lay, struct xf_esp_op *const *ops,
-			     unsigned n, uint64_t now_ns)
+/* Steps 3 and 4 for the @ready packets that step 2 has passed. */
+static void number_and_write(const struct run *run, unsigned ready)
 {
 	struct xf_sa_numbers numbers = { 0 };
-	unsigned ready = 0;
+	unsigned taken = ready ? xf_sa_take_numbers(run->sa, run->form, ready, &numbers) : 0;
 	unsigned used = 0;
-	unsigned taken;
 	uint64_t bytes = 0;
 
-	for (unsigned i = 0; i < n; i++)
-		ready += ops[i]->drop == XF_PASS;
-	taken = ready ? xf_sa_take_numbers(sa, cfg, ready, &numbers) : 0;
-	for (unsigned i = 0; i < n; i++) {
-		struct xf_esp_op *op = ops[i];
+	for (unsigned i = 0; i < run->n; i++) {
+		struct xf_esp_op *op = run->ops[i];
 
-		if (op->drop != XF_PASS)
+		if (XF_UNLIKELY(op->drop != XF_PASS))
 			continue;
-		if (used == taken) {
+		if (XF_UNLIKELY(used == taken)) {
 			op->drop = XF_DROP_OUT_STATE_SEQ;
-			close_room(op, lay);
+			close_room(op, run->form);
 			continue;
 		}
 		op->number = numbers.first + used;
-		op->seq = xf_sa_seq(cfg, numbers.seq + used++);
-		write_packet(op, cfg, lay);
+		op->seq = xf_sa_seq(run->form, numbers.seq + used++);
+		write_packet(run, op);
 		bytes += op->payload_len;
 	}
 	if (taken)
-		xf_sa_count(sa, taken, bytes, now_ns);
+		xf_sa_count(run->sa, taken, bytes, run->now_ns);
 }
 
-static uint64_t bytes_of(struct xf_esp_op *const *ops, unsigned n)
+static uint64_t bytes_of(const struct run *run)
 {
 	uint64_t bytes = 0;
 
-	for (unsigned i = 0; i < n; i++)
-		bytes += ops[i]->ip->total_len;
+	for (unsigned i = 0; i < run->n; i++)
+		bytes += run->ops[i]->ip->total_len;
 	return bytes;
 }
 
@@ -254,23 +240,25 @@ static uint64_t bytes_of(struct xf_esp_op *const *ops, unsigned n)
 void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
 			    uint64_t now_ns)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
-	struct xf_esp_layout lay;
+	struct run run = { sa, xf_sa_form(sa), ops, n, now_ns };
 	enum xf_drop drop;
 
-	if (n > 1 && !xf_sa_limits_are_far(sa, cfg, n, bytes_of(ops, n))) {
+	if (n > 1 && !xf_sa_limits_are_far(sa, run.form, n, bytes_of(&run))) {
 		for (unsigned i = 0; i < n; i++)
 			xf_esp_out_prepare_run(sa, &ops[i], 1, now_ns);
 		return;
 	}
-	drop = check_sa(sa, cfg, now_ns);
-	xf_esp_layout(cfg, &lay);
+	drop = xf_sa_check(sa, run.form, true, now_ns);
+	if (drop == XF_PASS && run.form->proto != XF_IPPROTO_ESP)
+		drop = XF_DROP_OUT_STATE_PROTO;
+	if (XF_LIKELY(drop == XF_PASS)) {
+		number_and_write(&run, open_all(&run));
+		return;
+	}
 	for (unsigned i = 0; i < n; i++) {
 		ops[i]->sa = sa;
-		ops[i]->drop = drop == XF_PASS ? open_packet(ops[i], cfg, &lay, now_ns) : drop;
+		ops[i]->drop = drop;
 	}
-	if (drop == XF_PASS)
-		number_and_write(sa, cfg, &lay, ops, n, now_ns);
 }
 
 enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
@@ -282,18 +270,29 @@ enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_
 	return op->drop;
 }
 
-enum xf_drop xf_esp_out_finish(struct xf_esp_op *op)
+/* Of what was not written in place, or needs a sum over all of it. */
+static enum xf_drop finish_odd(struct xf_esp_op *op)
 {
-	op->drop = XF_DROP_OUT_STATE_PROTO;
-	if (XF_LIKELY(op->crypto.status == XF_CRYPTO_OK))
-		op->drop = op->dst_pkt && xf_esp_put_text(op) < 0 ? XF_DROP_OUT_NO_BUFFER : XF_PASS;
-	if (op->drop != XF_PASS) {
+	if (op->dst_pkt && xf_esp_put_text(op) < 0) {
 		xf_pkt_free(op->dst_pkt);
 		op->dst_pkt = NULL;
-		return op->drop;
+		return XF_DROP_OUT_NO_BUFFER;
 	}
 	if (op->udp_off && op->pkt->family == XF_AF_INET6 &&
 	    xf_udp_set_csum6(op->pkt, op->udp_off) < 0)
-		op->drop = XF_DROP_OUT_NO_BUFFER;
+		return XF_DROP_OUT_NO_BUFFER;
+	return XF_PASS;
+}
+
+enum xf_drop xf_esp_out_finish(struct xf_esp_op *op)
+{
+	op->drop = XF_PASS;
+	if (XF_UNLIKELY(op->crypto.status != XF_CRYPTO_OK)) {
+		xf_pkt_free(op->dst_pkt);
+		op->dst_pkt = NULL;
+		op->drop = XF_DROP_OUT_STATE_PROTO;
+	} else if (XF_UNLIKELY(op->dst_pkt || op->udp_off)) {
+		op->drop = finish_odd(op);
+	}
 	return op->drop;
 }

@@ -10,39 +10,51 @@
 
 /* Padding length and next header, in front of the ICV (RFC 4303 s2). */
 #define XF_ESP_TRAILER_LEN 2u
-/* The kernel's sysctl defaults ip_default_ttl and hop_limit. */
-#define XF_TUNNEL_TTL 64
 /* No IPv6 link is narrower (RFC 8200 s5). */
 #define XF_IPV6_MIN_MTU 1280
 /* Assumed of a path that nobody told us about. */
 #define XF_PATH_MTU_DEFAULT 1500
 
-/* What mode, encapsulation and suite put around a packet. */
-struct xf_esp_layout {
-	uint32_t outer_len; /* of a new IP header; 0 in transport mode */
-	uint32_t udp_len;
-	uint32_t iv_len;
-	uint32_t icv_len;
-	uint32_t align; /* of payload, padding and trailer together; a power of two */
-};
-
-void xf_esp_layout(const struct xf_sa_config *cfg, struct xf_esp_layout *out);
-
-/* From the first byte that is added to the first that is encrypted. */
-static inline uint32_t xf_esp_gap_len(const struct xf_esp_layout *lay)
-{
-	return lay->outer_len + lay->udp_len + XF_ESP_HDR_LEN + lay->iv_len;
-}
-
 /* Zeros behind a tunnelled packet of @inner_len bytes that hide its length (RFC 4303 s2.7). */
-uint32_t xf_esp_tfc_len(const struct xf_sa *sa, const struct xf_sa_config *cfg, uint32_t inner_len,
-			uint64_t now_ns);
+uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now_ns);
 
 /*
- * Fill key, AAD, tail and nonce of op->crypto from op->seq and the @iv of the wire; its text,
- * direction and ICV are the caller's.
+ * Fill AAD, tail and nonce of op->crypto from op->seq and the @iv of the wire, for SAs whose form
+ * is not plain, or whose IV or salt have unusual lengths.
  */
-void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_config *cfg, const uint8_t *iv);
+void xf_esp_crypto_fill_odd(struct xf_esp_op *op, const uint8_t *iv);
+
+/*
+ * The same for any; key and direction too. Its text and ICV are the caller's. All of the nonce is
+ * written in words as wide as it is read later: no store is waited for.
+ */
+static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_form *form,
+				      const uint8_t *iv, bool encrypt)
+{
+	struct xf_crypto_op *crypto = &op->crypto;
+	const struct xf_seg *first = &op->pkt->segs[0];
+	uint64_t words[2];
+	uint32_t salt;
+	uint64_t iv8;
+
+	crypto->key = op->sa->key;
+	crypto->user = op;
+	crypto->encrypt = encrypt;
+	crypto->status = XF_CRYPTO_ERROR; /* until a provider says better */
+	if (XF_UNLIKELY(!form->plain || form->salt_len != sizeof(salt) ||
+			form->iv_len != sizeof(iv8) || op->esp_off + XF_ESP_HDR_LEN > first->len)) {
+		xf_esp_crypto_fill_odd(op, iv);
+		return;
+	}
+	crypto->aad_len = XF_ESP_HDR_LEN;
+	crypto->tail_len = 0;
+	crypto->aad = first->data + op->esp_off;
+	memcpy(&salt, crypto->key->salt, sizeof(salt));
+	memcpy(&iv8, iv, sizeof(iv8));
+	words[0] = salt | iv8 << 32;
+	words[1] = iv8 >> 32;
+	memcpy(crypto->nonce, words, sizeof(words));
+}
 
 /*
  * Choose where the cipher of @op writes: over the text when that is ours alone, else to fresh
@@ -50,6 +62,18 @@ void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_config *cfg, co
  * segments.
  */
 int xf_esp_target(struct xf_esp_op *op, uint32_t spare);
+
+/* The text is in one piece of a buffer that the packet has for itself: in place. */
+static inline void xf_esp_in_place(struct xf_esp_op *op)
+{
+	const struct xf_seg *seg = &op->pkt->segs[0];
+
+	op->src[0].data = seg->data + op->text_off;
+	op->src[0].len = op->crypto.len;
+	op->src[0].buf = seg->buf;
+	op->crypto.src = op->crypto.dst = op->src;
+	op->crypto.nsrc = op->crypto.ndst = 1;
+}
 
 /* Put what was written to fresh memory in the place of the old text. 0 or -ENOBUFS. */
 int xf_esp_put_text(struct xf_esp_op *op);
@@ -61,33 +85,38 @@ int xf_esp_put_text(struct xf_esp_op *op);
 void xf_ip_patch(uint8_t *hdr, const struct xf_ip_info *ip, uint32_t field, uint8_t proto,
 		 uint32_t len);
 
-/* The outer header of a tunnel: what it says beside the SA's addresses. */
-struct xf_tunnel_hdr {
-	uint32_t payload_len; /* everything behind the outer IP header */
-	uint16_t id; /* IPv4, used when DF is clear */
-	uint8_t proto; /* of what follows it */
-};
+#define XF_ECN_MASK 3
+#define XF_ECN_ECT0 2
+#define XF_ECN_CE 3
 
-/* Write it for the packet that @inner describes, as the kernel's xfrm4_tunnel_encap_add(). */
-void xf_tunnel_write(uint8_t *hdr, const struct xf_sa_config *cfg, const struct xf_ip_info *inner,
-		     const struct xf_tunnel_hdr *what);
+/*
+ * The traffic class of a packet that leaves a tunnel whose outer one was @outer.
+ * As xfrm4_remove_tunnel_encap(): CE moves to an inner packet that is ECN capable. One that is
+ * not keeps its 00, where RFC 6040 s4.2 would drop it.
+ */
+static inline uint8_t xf_tunnel_decap_tos(const struct xf_sa_form *form, uint8_t outer,
+					  uint8_t inner)
+{
+	uint8_t tos = inner;
 
-/* The traffic class of a packet that leaves a tunnel whose outer one was @outer. */
-uint8_t xf_tunnel_decap_tos(const struct xf_sa_config *cfg, uint8_t outer, uint8_t inner);
+	if (form->flags & XF_SA_DECAP_DSCP)
+		tos = (outer & (uint8_t)~XF_ECN_MASK) | (inner & XF_ECN_MASK);
+	if (!(form->flags & XF_SA_NOECN) && (outer & XF_ECN_MASK) == XF_ECN_CE &&
+	    (inner & XF_ECN_MASK))
+		tos |= XF_ECN_CE;
+	return tos;
+}
 
 /* Change the traffic class of the packet that @ip describes. 0 or -ENOBUFS. */
 int xf_tunnel_set_tos(struct xf_pkt *pkt, struct xf_ip_info *ip, uint8_t tos);
-
-/* Write a UDP header with checksum 0 for @len bytes behind it (RFC 3948 s2.1). */
-void xf_udp_write(uint8_t *hdr, const struct xf_encap *encap, uint32_t len);
 
 /* Fill in the checksum of the UDP header at @off of @pkt, an IPv6 packet. 0 or -ENOBUFS. */
 int xf_udp_set_csum6(struct xf_pkt *pkt, uint32_t off);
 
 /* The kernel's xfrm_smark_get(): the mark after an SA that sets it. */
-static inline uint32_t xf_sa_mark(const struct xf_sa_config *cfg, uint32_t mark)
+static inline uint32_t xf_sa_mark(const struct xf_sa_form *form, uint32_t mark)
 {
-	return (cfg->set_mark.v & cfg->set_mark.m) | (mark & ~cfg->set_mark.m);
+	return (form->set_mark.v & form->set_mark.m) | (mark & ~form->set_mark.m);
 }
 
 #endif

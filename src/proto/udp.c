@@ -15,14 +15,6 @@ enum xf_udp_kind xf_udp_classify(const uint8_t *payload, uint32_t len)
 	return len > XF_ESP_HDR_LEN ? XF_UDP_ESP : XF_UDP_SHORT;
 }
 
-void xf_udp_write(uint8_t *hdr, const struct xf_encap *encap, uint32_t len)
-{
-	xf_put_be16(hdr, encap->sport);
-	xf_put_be16(hdr + 2, encap->dport);
-	xf_put_be16(hdr + 4, (uint16_t)(XF_UDP_HDR_LEN + len));
-	xf_put_be16(hdr + 6, 0);
-}
-
 int xf_udp_set_csum6(struct xf_pkt *pkt, uint32_t off)
 {
 	uint8_t scratch[XF_IPV6_HDR_LEN];

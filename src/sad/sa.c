@@ -18,25 +18,26 @@
 
 /* A published configuration, and how it is freed when the next one is in force. */
 struct config_box {
-	struct xf_sa_config cfg;
+	struct xf_sa_config_box pub;
 	struct xf_rcu_head rcu;
 };
 
 /* The kernel cleans the mark when it inserts: bits that the mask hides could never match. */
 static const struct xf_sa_config *config_new(const struct xf_sa_config *cfg)
 {
-	struct config_box *box = calloc(1, sizeof(*box));
+	struct config_box *box = aligned_alloc(_Alignof(struct config_box), sizeof(*box));
 
 	if (!box)
 		return NULL;
-	box->cfg = *cfg;
-	box->cfg.mark.v &= box->cfg.mark.m;
-	return &box->cfg;
+	box->pub.cfg = *cfg;
+	box->pub.cfg.mark.v &= box->pub.cfg.mark.m;
+	xf_form_make(&box->pub.cfg, &box->pub.form);
+	return &box->pub.cfg;
 }
 
 static struct config_box *config_box(const struct xf_sa_config *cfg)
 {
-	return XF_CONTAINER_OF(cfg, struct config_box, cfg);
+	return XF_CONTAINER_OF(cfg, struct config_box, pub.cfg);
 }
 
 static void config_free(struct xf_rcu_head *head)
@@ -60,8 +61,19 @@ static struct xf_replay *replay_new(const struct xf_sa_config *cfg)
 	return replay;
 }
 
-/* Everything that can fail comes here, before the SA owns a key. */
-static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg)
+/* What an SA has of its own, but for the key. The IV generator's secrets are in it: it is wiped. */
+static void release(struct xf_sa *sa)
+{
+	xf_ivgen_fini(&sa->ivgen);
+	if (xf_sa_cfg(sa))
+		free(config_box(xf_sa_cfg(sa)));
+	free(sa->replay);
+	xf_wipe(sa, sizeof(*sa));
+	free(sa);
+}
+
+/* Everything that can fail comes here, before the SA owns a key. @seed NULL: there is none. */
+static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg, const uint8_t *seed)
 {
 	struct xf_sa *sa = aligned_alloc(_Alignof(struct xf_sa), sizeof(*sa));
 
@@ -70,11 +82,9 @@ static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg)
 	memset(sa, 0, sizeof(*sa));
 	sa->replay = replay_new(cfg);
 	atomic_init(&sa->cfg, config_new(cfg));
-	if (!sa->replay || !xf_sa_cfg(sa)) {
-		free(sa->replay);
-		if (xf_sa_cfg(sa))
-			free(config_box(xf_sa_cfg(sa)));
-		free(sa);
+	if (!sa->replay || !xf_sa_cfg(sa) ||
+	    (seed && xf_ivgen_init(&sa->ivgen, cfg->suite.iv_len, seed) < 0)) {
+		release(sa);
 		return NULL;
 	}
 	return sa;
@@ -83,13 +93,11 @@ static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg)
 int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_state state,
 	      const uint8_t *seed, uint64_t now_ns, struct xf_sa **out)
 {
-	struct xf_sa *sa = sa_alloc(cfg);
+	struct xf_sa *sa = sa_alloc(cfg, key ? seed : NULL);
 
 	if (!sa)
 		return -ENOMEM;
 	sa->key = key;
-	if (key)
-		xf_ivgen_init(&sa->ivgen, seed);
 	sa->add_ns = now_ns;
 	atomic_init(&sa->state, (int)state);
 	atomic_init(&sa->refs, 1);
@@ -99,14 +107,10 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
 	return 0;
 }
 
-/* The IV generator's secrets are in the struct itself: it is wiped too. */
 static void sa_free(struct xf_sa *sa)
 {
 	xf_key_free(sa->key);
-	free(config_box(xf_sa_cfg(sa)));
-	free(sa->replay);
-	xf_wipe(sa, sizeof(*sa));
-	free(sa);
+	release(sa);
 }
 
 static void sa_free_deferred(struct xf_rcu_head *head)

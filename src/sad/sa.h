@@ -14,7 +14,8 @@
 #include <xf/sad.h>
 #include <xf/turn.h>
 
-#include "table.h"
+#include "sad/form.h"
+#include "sad/table.h"
 
 /* Reasons why the control thread should look at an SA (attention bits). */
 enum xf_sa_attention { XF_SA_SOFT_HIT = 1, XF_SA_HARD_HIT = 2 };
@@ -43,47 +44,51 @@ struct xf_sa_stack {
 	_Atomic(struct xf_sa *) top;
 };
 
+/*
+ * The first two lines are what a packet needs: what is read in the first, what is written for each
+ * one in the second, which moves between the caches of workers that share the SA.
+ */
 struct xf_sa {
-	/* Constant after xf_sa_new(). */
-	struct xf_key *key;
-	struct xf_ivgen ivgen;
-	uint64_t add_ns;
-
-	/* Constant once in a SAD. */
-	uint64_t real_offset_s;
-	struct xf_sa_stack *stack; /* NULL: in none */
-
 	/* Published by RCU: written by the control thread only. */
 	_Atomic(const struct xf_sa_config *) cfg;
-
-	/* Atomic. */
-	_Atomic int state; /* enum xf_sa_state */
-	_Atomic uint32_t refs;
-	_Atomic uint32_t attention;
-	_Atomic bool dying; /* the soft limit was told */
-	_Atomic uint64_t add_s; /* as netlink set it, XF_SA_UNSET: from add_ns */
-	_Atomic uint64_t use_s; /* likewise, from use_ns */
+	/* Constant after xf_sa_new(). */
+	struct xf_key *key;
+	struct xf_replay *replay; /* what it points to: under replay_lock */
+	/* Atomic, and seldom written. */
 	_Atomic uint64_t use_ns; /* first use, 0 = none */
-	/* Outbound packets that were begun: never set back, so it numbers IVs and turns. */
+	_Atomic int state; /* enum xf_sa_state */
+	_Atomic uint32_t route_mtu; /* of the way to the peer by our own routes; 0 = not known */
+	_Atomic uint32_t learned_mtu; /* what a router said; 0 = nothing */
+	_Atomic bool dying; /* the soft limit was told */
+	/* Constant. */
+	struct xf_ivgen ivgen;
+
+	/* Atomic. Outbound packets that were begun: never set back, so it numbers IVs and turns. */
 	_Alignas(XF_CACHE_LINE) _Atomic uint64_t begun;
 	_Atomic uint64_t seq_offset; /* from begun to the last sequence number; netlink sets it */
 	_Atomic uint64_t bytes;
 	_Atomic uint64_t packets;
 	_Atomic uint64_t last_ns;
-	_Atomic uint32_t route_mtu; /* of the way to the peer by our own routes; 0 = not known */
-	_Atomic uint32_t learned_mtu; /* what a router said; 0 = nothing */
+	struct xf_spin replay_lock;
+	_Atomic uint32_t refs;
+	_Atomic uint32_t attention;
+
+	/* Whose packets may leave (several workers only). It has a lock of its own. */
+	_Alignas(XF_CACHE_LINE) struct xf_turn turn;
+
+	/* Atomic, for times and people. */
+	_Atomic uint64_t add_s; /* as netlink set it, XF_SA_UNSET: from add_ns */
+	_Atomic uint64_t use_s; /* likewise, from use_ns */
 	_Atomic uint64_t learned_expires_ns;
 	_Atomic uint32_t stat_replay_window;
 	_Atomic uint32_t stat_replay;
 	_Atomic uint32_t stat_integrity;
 	_Atomic uint64_t drops[XF_DROP_MAX];
 
-	/* Whose packets may leave (several workers only). It has a lock of its own. */
-	_Alignas(XF_CACHE_LINE) struct xf_turn turn;
-
-	/* Under replay_lock. */
-	_Alignas(XF_CACHE_LINE) struct xf_spin replay_lock;
-	struct xf_replay *replay;
+	/* Constant. */
+	uint64_t add_ns;
+	uint64_t real_offset_s; /* once in a SAD */
+	struct xf_sa_stack *stack; /* once in a SAD; NULL: in none */
 
 	/* Control thread. */
 	struct xf_sa_links links;
@@ -94,6 +99,16 @@ struct xf_sa {
 };
 
 #define XF_SA_UNSET UINT64_MAX
+
+_Static_assert(offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
+		       offsetof(struct xf_sa, turn) == 2 * XF_CACHE_LINE,
+	       "what a packet needs of an SA is two cache lines");
+
+/* Read side, as xf_sa_cfg(): what each packet asks of the configuration in force. */
+static inline const struct xf_sa_form *xf_sa_form(const struct xf_sa *sa)
+{
+	return xf_form_of(atomic_load_explicit(&sa->cfg, memory_order_acquire));
+}
 
 /* Numbers of outbound packets that follow each other. */
 struct xf_sa_numbers {
@@ -106,13 +121,13 @@ struct xf_sa_numbers {
  * 1, or 2^64 - 1 with ESN; OSEQ_MAY_WRAP: none without ESN). A number above it is never handed
  * out, however many threads ask.
  */
-unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
+unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
 			    struct xf_sa_numbers *out);
 
 /* The number of the wire, in 64 bits with ESN, for one that was taken. */
-static inline uint64_t xf_sa_seq(const struct xf_sa_config *cfg, uint64_t taken)
+static inline uint64_t xf_sa_seq(const struct xf_sa_form *form, uint64_t taken)
 {
-	return cfg->flags & XF_SA_ESN ? taken : (uint32_t)taken;
+	return form->flags & XF_SA_ESN ? taken : (uint32_t)taken;
 }
 
 /* Replay check and commit on 64-bit numbers, with the SA's statistics; commits under the lock. */
@@ -128,18 +143,18 @@ void xf_sa_window_unlock(struct xf_sa *sa);
  * XF_PASS, or the _DIR, _INVALID or _EXPIRED reason of the way (ACQUIRE_ERROR for a larval SA
  * inbound).
  */
-enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_config *cfg, bool out,
+enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_form *form, bool out,
 			 uint64_t now_ns);
 
 /* Can @n more packets of @bytes in all reach no limit that has not been told yet? */
-bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
+bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
 			  uint64_t bytes);
 
 /* Count packets that were protected or accepted. */
 void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t now_ns);
 
 /* For the SAD: limits of bytes and packets alone. False: a hard one is reached. */
-bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_config *cfg);
+bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form);
 
 /* For the SAD: when was it added and first used, on the monotonic clock? Below 0: before boot. */
 int64_t xf_sa_added_ns(const struct xf_sa *sa);

@@ -253,7 +253,7 @@ static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa
 	atomic_store(&old->dying, false);
 	xf_sad_reschedule(sad, old);
 	if (xf_sa_used_ns(old, &used_ns))
-		xf_sa_check_limits(old, &cfg);
+		xf_sa_check_limits(old, xf_sa_form(old));
 	return 0;
 }
 

@@ -6,24 +6,16 @@
  */
 #include "sa.h"
 
-/* The last number that may be handed out; counted in 64 bits also where the wire has 32. */
-static uint64_t last_usable_seq(const struct xf_sa_config *cfg)
-{
-	if (cfg->flags & XF_SA_ESN || cfg->extra_flags & XF_SA_OSEQ_MAY_WRAP)
-		return UINT64_MAX;
-	return UINT32_MAX;
-}
-
 /*
  * RFC 4303 s3.3.3. A plain add could pass the limit before anyone notices, and numbers would then
  * start again from the beginning.
  */
-unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
+unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
 			    struct xf_sa_numbers *out)
 {
 	uint64_t begun = atomic_load_explicit(&sa->begun, memory_order_relaxed);
 	uint64_t offset = atomic_load_explicit(&sa->seq_offset, memory_order_relaxed);
-	uint64_t limit = last_usable_seq(cfg);
+	uint64_t limit = form->last_seq;
 	uint64_t take;
 
 	do {
@@ -57,19 +49,18 @@ static void want_attention(struct xf_sa *sa, enum xf_sa_attention why)
 }
 
 /* Whoever makes the step from valid to expired, or to dying, is the one that tells. */
-bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_config *cfg)
+bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form)
 {
-	const struct xf_lifetime *life = &cfg->life;
 	uint64_t bytes = atomic_load_explicit(&sa->bytes, memory_order_relaxed);
 	uint64_t packets = atomic_load_explicit(&sa->packets, memory_order_relaxed);
 	int valid = XF_SA_VALID;
 
-	if (bytes >= life->hard_bytes || packets >= life->hard_packets) {
+	if (bytes >= form->hard_bytes || packets >= form->hard_packets) {
 		if (atomic_compare_exchange_strong(&sa->state, &valid, XF_SA_EXPIRED))
 			want_attention(sa, XF_SA_HARD_HIT);
 		return false;
 	}
-	if ((bytes >= life->soft_bytes || packets >= life->soft_packets) &&
+	if ((bytes >= form->soft_bytes || packets >= form->soft_packets) &&
 	    !atomic_load_explicit(&sa->dying, memory_order_relaxed) &&
 	    !atomic_exchange(&sa->dying, true))
 		want_attention(sa, XF_SA_SOFT_HIT);
@@ -93,32 +84,30 @@ static enum xf_drop not_valid(enum xf_sa_state state, bool out)
 	return state == XF_SA_ACQ ? XF_DROP_ACQUIRE_ERROR : XF_DROP_IN_STATE_INVALID;
 }
 
-enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_config *cfg, bool out,
-			 uint64_t now_ns)
+enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_form *form, bool out, uint64_t now_ns)
 {
 	enum xf_sa_state state = xf_sa_get_state(sa);
 
-	if (cfg->dir != XF_SA_DIR_ANY && cfg->dir != (out ? XF_SA_DIR_OUT : XF_SA_DIR_IN))
+	if (form->dir != XF_SA_DIR_ANY && form->dir != (out ? XF_SA_DIR_OUT : XF_SA_DIR_IN))
 		return out ? XF_DROP_OUT_STATE_DIR : XF_DROP_IN_STATE_DIR;
 	if (state != XF_SA_VALID)
 		return not_valid(state, out);
 	note_use(sa, now_ns);
-	if (!xf_sa_check_limits(sa, cfg))
+	if (!xf_sa_check_limits(sa, form))
 		return out ? XF_DROP_OUT_STATE_EXPIRED : XF_DROP_IN_STATE_EXPIRED;
 	return XF_PASS;
 }
 
-bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_config *cfg, unsigned n,
+bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
 			  uint64_t bytes)
 {
-	const struct xf_lifetime *life = &cfg->life;
 	uint64_t now_bytes = atomic_load_explicit(&sa->bytes, memory_order_relaxed) + bytes;
 	uint64_t now_packets = atomic_load_explicit(&sa->packets, memory_order_relaxed) + n;
 
-	if (now_bytes >= life->hard_bytes || now_packets >= life->hard_packets)
+	if (now_bytes >= form->hard_bytes || now_packets >= form->hard_packets)
 		return false;
 	return atomic_load_explicit(&sa->dying, memory_order_relaxed) ||
-	       (now_bytes < life->soft_bytes && now_packets < life->soft_packets);
+	       (now_bytes < form->soft_bytes && now_packets < form->soft_packets);
 }
 
 void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t now_ns)

@@ -148,12 +148,12 @@ int sas_try_add(struct xf_sad *sad, const struct xf_sa_config *cfg)
 
 enum xf_drop sas_take_seq(struct xf_sa *sa, uint64_t *seq)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_form *form = xf_sa_form(sa);
 	struct xf_sa_numbers taken;
 
-	if (xf_sa_take_numbers(sa, cfg, 1, &taken) == 0)
+	if (xf_sa_take_numbers(sa, form, 1, &taken) == 0)
 		return XF_DROP_OUT_STATE_SEQ;
-	*seq = xf_sa_seq(cfg, taken.seq);
+	*seq = xf_sa_seq(form, taken.seq);
 	return XF_PASS;
 }
 

@@ -126,7 +126,8 @@ static void ivs_of_8_bytes(void **state)
 	uint8_t iv[17];
 
 	(void)state;
-	xf_ivgen_init(&gen, seed);
+	assert_int_equal(xf_ivgen_init(&gen, 8, seed), 0);
+	assert_null(gen.schedule);
 	memset(iv, 0xee, sizeof(iv));
 	xf_ivgen_iv(&gen, 0, iv, 0);
 	assert_int_equal(iv[0], 0xee);
@@ -136,6 +137,7 @@ static void ivs_of_8_bytes(void **state)
 	xf_ivgen_iv(&gen, 0x0100000000000001, iv, 8);
 	assert_int_equal(iv[0], 0x81);
 	assert_int_equal(iv[7], 6);
+	xf_ivgen_fini(&gen);
 }
 
 static int compare_iv(const void *a, const void *b)
@@ -154,7 +156,7 @@ static void ivs_of_16_bytes(void **state)
 	uint8_t other[16];
 
 	(void)state;
-	xf_ivgen_init(&gen, seed);
+	assert_int_equal(xf_ivgen_init(&gen, 16, seed), 0);
 	for (unsigned i = 0; i < COUNT; i++) {
 		xf_ivgen_iv(&gen, i, ivs[i], 16);
 		for (unsigned bit = 0; bit < 128; bit++)
@@ -162,9 +164,11 @@ static void ivs_of_16_bytes(void **state)
 	}
 	for (unsigned bit = 0; bit < 128; bit++)
 		assert_in_range(set[bit], COUNT / 2 - 250, COUNT / 2 + 250);
+	xf_ivgen_fini(&gen);
 	seed[23] ^= 1;
-	xf_ivgen_init(&gen, seed);
+	assert_int_equal(xf_ivgen_init(&gen, 16, seed), 0);
 	xf_ivgen_iv(&gen, 0, other, 16);
+	xf_ivgen_fini(&gen);
 	assert_memory_not_equal(other, ivs[0], 16);
 	qsort(ivs, COUNT, 16, compare_iv);
 	for (unsigned i = 1; i < COUNT; i++)

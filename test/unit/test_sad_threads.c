@@ -44,10 +44,10 @@ static struct xf_sa_config config_of(uint32_t spi)
 
 static void use(struct reader *r, struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
 	uint64_t now = atomic_load_explicit(&now_ns, memory_order_relaxed), seq;
 
-	if (xf_sa_check(sa, cfg, true, now) == XF_PASS && sas_take_seq(sa, &seq) == XF_PASS) {
+	if (xf_sa_check(sa, xf_sa_form(sa), true, now) == XF_PASS &&
+	    sas_take_seq(sa, &seq) == XF_PASS) {
 		xf_sa_count(sa, 1, 100, now);
 		r->sent++;
 	}

@@ -1,0 +1,97 @@
+#include <xf/ip.h>
+
+#include "sad/form.h"
+
+/* The kernel's sysctl defaults ip_default_ttl and hop_limit. */
+#define TUNNEL_TTL 64
+#define DSCP_MASK 0xfc
+#define ESP_HDR_LEN 8 /* SPI and sequence number (RFC 4303 s2) */
+
+static bool is_tunnel(const struct xf_sa_config *cfg)
+{
+	return cfg->mode == XF_MODE_TUNNEL;
+}
+
+static void make_lengths(const struct xf_sa_config *cfg, struct xf_sa_form *form)
+{
+	uint8_t block_len = cfg->suite.block_len;
+
+	if (is_tunnel(cfg))
+		form->outer_len = cfg->id.family == XF_AF_INET ? XF_IPV4_HDR_LEN : XF_IPV6_HDR_LEN;
+	form->udp_len = cfg->encap.type ? XF_UDP_HDR_LEN : 0;
+	form->iv_len = cfg->suite.iv_len;
+	form->icv_len = cfg->suite.icv_len;
+	form->salt_len = cfg->suite.salt_len;
+	form->gap_len =
+		(uint8_t)(form->outer_len + form->udp_len + ESP_HDR_LEN + cfg->suite.iv_len);
+	/* RFC 4303 s2.4: the ICV starts at a multiple of 4. */
+	form->block_mask = (uint8_t)(block_len - 1);
+	form->align_mask = (uint8_t)((block_len > 4 ? block_len : 4) - 1);
+}
+
+static void make_outer(const struct xf_sa_config *cfg, struct xf_sa_form *form)
+{
+	uint8_t proto = cfg->encap.type ? XF_IPPROTO_UDP : XF_IPPROTO_ESP;
+	uint8_t *hdr = form->hdr;
+
+	if (cfg->id.family == XF_AF_INET) {
+		hdr[0] = 0x45;
+		hdr[8] = TUNNEL_TTL;
+		hdr[9] = proto;
+		memcpy(hdr + 12, cfg->saddr.bytes, 4);
+		memcpy(hdr + 16, cfg->id.daddr.bytes, 4);
+		form->hdr_sum = (uint32_t)xf_csum_add(0, hdr, XF_IPV4_HDR_LEN);
+	} else {
+		hdr[0] = 0x60;
+		hdr[6] = proto;
+		hdr[7] = TUNNEL_TTL;
+		memcpy(hdr + 8, cfg->saddr.bytes, 16);
+		memcpy(hdr + 24, cfg->id.daddr.bytes, 16);
+	}
+}
+
+static void make_hdr(const struct xf_sa_config *cfg, struct xf_sa_form *form)
+{
+	uint8_t *p = form->hdr + form->outer_len;
+
+	if (is_tunnel(cfg))
+		make_outer(cfg, form);
+	if (form->udp_len) {
+		xf_put_be16(p, cfg->encap.sport);
+		xf_put_be16(p + 2, cfg->encap.dport);
+		p += XF_UDP_HDR_LEN;
+	}
+	xf_put_be32(p, cfg->id.spi);
+}
+
+static bool may_wrap(const struct xf_sa_config *cfg)
+{
+	return cfg->flags & XF_SA_ESN || cfg->extra_flags & XF_SA_OSEQ_MAY_WRAP;
+}
+
+void xf_form_make(const struct xf_sa_config *cfg, struct xf_sa_form *out)
+{
+	const struct xf_suite *suite = &cfg->suite;
+
+	memset(out, 0, sizeof(*out));
+	make_lengths(cfg, out);
+	make_hdr(cfg, out);
+	out->mode = cfg->mode;
+	out->flags = cfg->flags;
+	/* With ESN the high half of the number goes between or behind; GMAC and HMAC cover the IV. */
+	out->plain = xf_suite_is_aead(suite) && suite->cipher != XF_CIPHER_AES_GMAC &&
+		     !(cfg->flags & XF_SA_ESN);
+	out->soft_bytes = cfg->life.soft_bytes;
+	out->hard_bytes = cfg->life.hard_bytes;
+	out->soft_packets = cfg->life.soft_packets;
+	out->hard_packets = cfg->life.hard_packets;
+	out->last_seq = may_wrap(cfg) ? UINT64_MAX : UINT32_MAX;
+	out->set_mark = cfg->set_mark;
+	out->tfc_pad = cfg->tfc_pad;
+	out->family = cfg->id.family;
+	out->dir = cfg->dir;
+	out->proto = cfg->id.proto;
+	out->encap_type = (uint8_t)cfg->encap.type;
+	out->dscp_mask = cfg->extra_flags & XF_SA_DONT_ENCAP_DSCP ? 0 : DSCP_MASK;
+	out->takes_all = !cfg->sel.family;
+}
