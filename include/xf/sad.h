@@ -131,6 +131,19 @@ struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_quer
 			      bool *larval);
 
 /*
+ * The same for a batch, whose misses overlap: no need of xf_sad_warm_out(). @out[i] is NULL where
+ * there is none; @larval (may be NULL) has @n entries too.
+ */
+void xf_sad_find_out_batch(const struct xf_sad *sad, struct xf_sad_query *const *queries,
+			   unsigned n, struct xf_sa **out, bool *larval);
+
+/*
+ * What the transform reads of @sas (NULL among them is passed over) is fetched at once. Lookups do
+ * not do that: not everybody who asks goes on to use the SA.
+ */
+void xf_sad_fetch(struct xf_sa *const *sas, unsigned n);
+
+/*
  * Visit SAs, newest first as the kernel's dump does, starting behind the one that *@cursor stands
  * for (0 = from the start), until @visit returns false. *@cursor then stands for the last one
  * visited, the one that returned false included; it stays valid when that SA goes away. Returns

@@ -117,6 +117,25 @@ static void warm(const struct xf_sad *sad, enum xf_sa_table which, const uint64_
 	}
 }
 
+/* The lines of the SAs themselves first, because they point to the others. */
+void xf_sad_fetch(struct xf_sa *const *sas, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		if (!sas[i] || (i > 0 && sas[i] == sas[i - 1]))
+			continue;
+		fetch(sas[i], SA_LINES);
+		__builtin_prefetch(&sas[i]->cfg);
+		__builtin_prefetch(&sas[i]->begun);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		if (!sas[i] || (i > 0 && sas[i] == sas[i - 1]))
+			continue;
+		fetch(xf_sa_cfg(sas[i]), CFG_LINES);
+		fetch(xf_sa_key(sas[i]), SA_LINES);
+		__builtin_prefetch(sas[i]->replay);
+	}
+}
+
 /* RFC 4301 s4.1, with the kernel's marks: of several that match, the one that was added last. */
 static struct xf_sa *find_in(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark,
 			     uint64_t hash)
@@ -304,4 +323,13 @@ struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_quer
 	if (query->by_flow && found.by_flow)
 		*query->by_flow = true;
 	return found.best;
+}
+
+void xf_sad_find_out_batch(const struct xf_sad *sad, struct xf_sad_query *const *queries,
+			   unsigned n, struct xf_sa **out, bool *larval)
+{
+	for (unsigned i = 0; i < n; i += BATCH)
+		xf_sad_warm_out(sad, queries + i, xf_min_u32(n - i, BATCH));
+	for (unsigned i = 0; i < n; i++)
+		out[i] = xf_sad_find_out(sad, queries[i], larval ? &larval[i] : NULL);
 }
