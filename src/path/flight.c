@@ -115,6 +115,39 @@ static unsigned submit(struct xf_worker *worker, unsigned index, struct xf_crypt
 	return n;
 }
 
+/*
+ * The operations of this round, when they are of one provider that works at once and has nothing
+ * else: through it, and that is all. As nearly always.
+ */
+static bool do_at_once(struct xf_flight *f)
+{
+	const struct xf_crypto_provider *provider = f->round_ops[0]->crypto.key->provider;
+	struct xf_crypto_op *ops[XF_BATCH];
+	unsigned index;
+	unsigned taken = 0;
+
+	if (provider->asynchronous)
+		return false;
+	for (unsigned i = 0; i < f->nops; i++) {
+		ops[i] = &f->round_ops[i]->crypto;
+		if (XF_UNLIKELY(ops[i]->key->provider != provider))
+			return false;
+	}
+	index = provider_index(provider);
+	while (taken < f->nops) {
+		struct xf_crypto_op *done[XF_BATCH];
+		unsigned now = provider->submit(f->worker->crypto[index], ops + taken,
+						f->nops - taken);
+
+		if (now == 0) /* it refuses them: their status says error */
+			break;
+		taken += now;
+		while (now > 0)
+			now -= provider->complete(f->worker->crypto[index], done, now);
+	}
+	return true;
+}
+
 /* Give what @f has waiting to the providers; what they have no room for goes on waiting. */
 static void feed(struct xf_flight *f)
 {
@@ -164,15 +197,21 @@ void xf_crypto_collect(struct xf_worker *worker)
 static bool begin_round(struct xf_flight *f, const struct xf_way_ops *ops, void *arg)
 {
 	f->nops = 0;
+	f->nwaiting = 0;
+	f->in_crypto = 0;
 	ops->begin(arg, f);
 	f->round++;
+	if (f->nops == 0)
+		return false;
+	if (do_at_once(f))
+		return true;
 	for (unsigned i = 0; i < f->nops; i++)
 		f->round_ops[i]->user = f;
 	memcpy(f->waiting, f->round_ops, f->nops * sizeof(f->waiting[0]));
 	f->nwaiting = f->nops;
 	f->in_crypto = f->nops;
 	feed(f);
-	return f->nops > 0;
+	return true;
 }
 
 /* --- Waiting --- */

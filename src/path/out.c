@@ -17,11 +17,6 @@ struct out {
 	struct xf_path_result *res;
 	uint64_t now_ns;
 	struct xf_flight *filling; /* takes what is cut from the packets of a batch */
-	/* The last packet's policy and what came of it: for the next one of the batch that meets
-	 * the same policy, where that depends on nothing else. No packet is found by it that the
-	 * lookup would not find just so. */
-	struct xf_policy *last_policy;
-	const struct xf_slot *last;
 };
 
 /* Local packets say so themselves where I/O knows; else their source address does. */
@@ -96,65 +91,142 @@ static void send_clear(struct out *o, struct xf_slot *s)
 	s->pkt = NULL;
 }
 
-/* What the SAD is asked for the first template of @cfg. */
-static struct xf_sad_query first_query(const struct xf_policy_config *cfg,
-				       const struct xf_flow *flow)
-{
-	const struct xf_tmpl *tmpl = &cfg->tmpl[0];
-	bool tunnel = tmpl->mode == XF_MODE_TUNNEL || tmpl->mode == XF_MODE_BEET;
+/* --- Bundles: one SA for each template --- */
 
-	return (struct xf_sad_query){ .tmpl = tmpl,
-				      .saddr = tunnel ? &tmpl->saddr : &flow->saddr,
-				      .daddr = tunnel ? &tmpl->id.daddr : &flow->daddr,
-				      .flow = flow,
-				      .mark = cfg->mark.v & cfg->mark.m,
-				      .if_id = cfg->if_id };
+static bool has_own_ends(const struct xf_tmpl *tmpl)
+{
+	return tmpl->mode == XF_MODE_TUNNEL || tmpl->mode == XF_MODE_BEET;
 }
 
-/* For the template behind the one that @query was for. */
-static void next_query(struct xf_sad_query *query)
+/* What the SAD is asked for the first template of @cfg. */
+static struct xf_sad_query first_query(const struct xf_policy_config *cfg,
+				       const struct xf_flow *flow, bool *by_flow)
 {
-	const struct xf_tmpl *tmpl = ++query->tmpl;
+	const struct xf_tmpl *tmpl = &cfg->tmpl[0];
+	bool own = has_own_ends(tmpl);
 
-	query->hash = 0;
-	if (tmpl->mode != XF_MODE_TUNNEL && tmpl->mode != XF_MODE_BEET)
-		return;
-	query->saddr = &tmpl->saddr;
-	query->daddr = &tmpl->id.daddr;
+	return (struct xf_sad_query){ .tmpl = tmpl,
+				      .saddr = own ? &tmpl->saddr : &flow->saddr,
+				      .daddr = own ? &tmpl->id.daddr : &flow->daddr,
+				      .flow = flow,
+				      .mark = cfg->mark.v & cfg->mark.m,
+				      .if_id = cfg->if_id,
+				      .by_flow = by_flow };
 }
 
 /*
  * One SA for each template, innermost first (the kernel's xfrm_tmpl_resolve_one()): a transport
  * template goes between the addresses of the one before it. Optional templates may have none, and
- * then the one behind them goes between what was before.
+ * then the one behind them goes between what was before. @query was asked for the first template,
+ * and @sa was found.
  */
 static enum xf_drop find_bundle(struct out *o, const struct xf_policy_config *cfg,
-				struct xf_sad_query query, struct xf_slot *s)
+				struct xf_sad_query query, struct xf_sa *sa, struct xf_slot *s)
 {
 	const union xf_addr *saddr = &query.flow->saddr;
 	const union xf_addr *daddr = &query.flow->daddr;
 
-	for (unsigned i = 0; i < cfg->ntmpl; i++, next_query(&query)) {
-		struct xf_sa *sa = xf_sad_find_out(o->worker->engine->sad, &query, NULL);
+	for (unsigned i = 0;;) {
+		if (sa && xf_sa_form(sa)->dir == XF_SA_DIR_IN)
+			return XF_DROP_OUT_STATE_DIR;
+		if (sa) {
+			s->bundle[s->depth++] = sa;
+			saddr = query.saddr;
+			daddr = query.daddr;
+		} else if (!query.tmpl->optional) {
+			return XF_DROP_OUT_NO_STATES;
+		}
+		if (++i == cfg->ntmpl)
+			return XF_PASS;
+		query.tmpl++;
+		query.hash = 0;
+		query.saddr = has_own_ends(query.tmpl) ? &query.tmpl->saddr : saddr;
+		query.daddr = has_own_ends(query.tmpl) ? &query.tmpl->id.daddr : daddr;
+		*query.by_flow |= query.saddr == &query.flow->saddr;
+		sa = xf_sad_find_out(o->worker->engine->sad, &query, NULL);
+	}
+}
 
-		/* Between the packet's own addresses: it depends on them. */
-		if (query.saddr == &query.flow->saddr)
-			*query.by_flow = true;
-		if (!sa && query.tmpl->optional) {
-			query.saddr = saddr;
-			query.daddr = daddr;
+static void take_bundle(struct out *o, struct xf_slot *s, const struct xf_policy_config *cfg,
+			const struct xf_sad_query *query, struct xf_sa *sa)
+{
+	s->err = (uint8_t)find_bundle(o, cfg, *query, sa, s);
+	if (s->err == XF_PASS && s->depth > 0)
+		s->mtu = xf_path_bundle_mtu(s, o->now_ns);
+}
+
+/* Does the packet behind @before, which meets the same policy, find what that one finds, but for
+ * selectors of SAs? Between a tunnel's own ends nothing else depends on the packet. */
+static bool follows(const struct xf_slot *s, const struct xf_policy_config *cfg)
+{
+	return has_own_ends(&cfg->tmpl[0]) && s->ip.family == (s - 1)->ip.family;
+}
+
+static bool wants_bundle(const struct xf_policy *policy)
+{
+	return policy && xf_policy_cfg(policy)->action != XF_POLICY_BLOCK &&
+	       xf_policy_cfg(policy)->ntmpl > 0;
+}
+
+/* Ask the SAD once for each run of packets that want the same, in one batch. */
+static void find_bundles(struct out *o, struct xf_flight *f, struct xf_policy *const *policies)
+{
+	struct xf_sad_query *queries[XF_BATCH];
+	struct xf_sa *sas[XF_BATCH];
+	uint8_t slots[XF_BATCH];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < f->n; i++) {
+		struct xf_slot *s = &f->slots[i];
+
+		if (i > 0 && policies[i] == policies[i - 1] && wants_bundle(policies[i]) &&
+		    follows(s, xf_policy_cfg(policies[i]))) {
+			s->lead = (s - 1)->lead;
 			continue;
 		}
-		if (!sa)
-			return XF_DROP_OUT_NO_STATES;
-		if (xf_sa_cfg(sa)->dir == XF_SA_DIR_IN)
-			return XF_DROP_OUT_STATE_DIR;
-		s->bundle[s->depth++] = sa;
-		saddr = query.saddr;
-		daddr = query.daddr;
+		s->lead = (uint8_t)i;
+		s->err = XF_PASS;
+		s->by_flow = false;
+		if (!wants_bundle(policies[i]))
+			continue;
+		queries[n] = &o->worker->queries[i];
+		*queries[n] = first_query(xf_policy_cfg(policies[i]), &o->worker->flows[i],
+					  &s->by_flow);
+		slots[n++] = (uint8_t)i;
 	}
-	return XF_PASS;
+	if (n == 0)
+		return;
+	xf_sad_find_out_batch(o->worker->engine->sad, queries, n, sas, NULL);
+	if (n > 1)
+		xf_sad_fetch(sas, n);
+	for (unsigned i = 0; i < n; i++)
+		take_bundle(o, &f->slots[slots[i]], xf_policy_cfg(policies[slots[i]]), queries[i],
+			    sas[i]);
 }
+
+/* What the slot that leads @s has found, or its own where selectors of SAs have a say. */
+static enum xf_drop follow(struct out *o, struct xf_flight *f, struct xf_slot *s,
+			   const struct xf_policy *policy)
+{
+	const struct xf_slot *lead = &f->slots[s->lead];
+
+	if (XF_UNLIKELY(lead->by_flow)) {
+		const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+		struct xf_sad_query query =
+			first_query(cfg, &o->worker->flows[s - f->slots], &s->by_flow);
+
+		take_bundle(o, s, cfg, &query,
+			    xf_sad_find_out(o->worker->engine->sad, &query, NULL));
+		return s->err;
+	}
+	for (unsigned k = 0; k < lead->depth; k++)
+		s->bundle[k] = lead->bundle[k];
+	s->depth = lead->depth;
+	s->mtu = lead->mtu;
+	return lead->err;
+}
+
+/* --- What the policy says --- */
 
 static void refuse_too_big(struct out *o, struct xf_slot *s)
 {
@@ -201,62 +273,39 @@ static enum fit see_fit(const struct out *o, const struct xf_slot *s, uint32_t l
 	return REFUSE;
 }
 
-/* The bundle of @policy, and the largest packet that it takes: again, or as for the last one. */
-static enum xf_drop choose_bundle(struct out *o, struct xf_slot *s, struct xf_policy *policy,
-				  struct xf_sad_query query)
+/* A packet that is to be protected: how it fits, or it leaves the batch. */
+static void check_fit(struct out *o, struct xf_slot *s)
 {
-	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
-	bool by_flow = false;
-	enum xf_drop err;
+	uint32_t len = s->ip.total_len;
 
-	if (policy == o->last_policy && s->ip.family == o->last->ip.family) {
-		memcpy(s->bundle, o->last->bundle, o->last->depth * sizeof(s->bundle[0]));
-		s->depth = o->last->depth;
-		s->mtu = o->last->mtu;
-		return XF_PASS;
-	}
-	o->last_policy = NULL;
-	if (cfg->ntmpl == 0) /* allowed as it is: there is no query either */
-		return XF_PASS;
-	query.by_flow = &by_flow;
-	err = find_bundle(o, cfg, query, s);
-	if (err != XF_PASS || s->depth == 0)
-		return err;
-	s->mtu = xf_path_bundle_mtu(s, o->now_ns);
-	if (!by_flow) {
-		o->last_policy = policy;
-		o->last = s;
-	}
-	return XF_PASS;
-}
-
-/* The bundle of @policy for @s and how it fits, or @s leaves the batch. */
-static void apply_policy(struct out *o, struct xf_slot *s, struct xf_policy *policy,
-			 const struct xf_sad_query *query)
-{
-	enum xf_drop err;
-
-	if (!policy) {
-		send_clear(o, s);
-		return;
-	}
-	err = xf_policy_cfg(policy)->action == XF_POLICY_BLOCK
-		      ? XF_DROP_OUT_POL_BLOCK
-		      : choose_bundle(o, s, policy, *query);
-	if (err != XF_PASS) {
-		xf_slot_drop(o->worker, s, err, NULL);
-		return;
-	}
-	if (s->depth == 0) {
-		send_clear(o, s);
-		return;
-	}
-	s->cut = (uint8_t)see_fit(o, s, xf_gso_packet_len(s->pkt, &s->ip));
+	if (s->pkt->gso_type)
+		len = xf_gso_packet_len(s->pkt, &s->ip);
+	s->cut = (uint8_t)see_fit(o, s, len);
 	s->inner_len = s->ip.total_len;
 	if (s->cut == REFUSE)
 		refuse_too_big(o, s);
-	else if (!s->pkt->gso_type && xf_gso_complete_csum(s->pkt) < 0)
+	else if (s->pkt->csum_start && !s->pkt->gso_type && xf_gso_complete_csum(s->pkt) < 0)
 		xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, s->bundle[0]);
+}
+
+/* The bundle of @policy for slot @s and how it fits, or @s leaves the batch. */
+static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
+			 const struct xf_policy *policy)
+{
+	enum xf_drop err = XF_PASS;
+
+	if (policy && xf_policy_cfg(policy)->action == XF_POLICY_BLOCK)
+		err = XF_DROP_OUT_POL_BLOCK;
+	else if (&f->slots[s->lead] != s)
+		err = follow(o, f, s, policy);
+	else
+		err = (enum xf_drop)s->err;
+	if (XF_UNLIKELY(err != XF_PASS))
+		xf_slot_drop(o->worker, s, err, NULL);
+	else if (s->depth == 0)
+		send_clear(o, s);
+	else
+		check_fit(o, s);
 }
 
 /* --- A flight: the rounds of transform and cipher (struct xf_way_ops) --- */
@@ -471,31 +520,8 @@ static void cut_all(struct out *o, struct xf_flight *f)
 	o->filling = NULL;
 }
 
-/* What the SAD will be asked, and its memory fetched where packets differ in it. */
-static void ask_for_sas(struct out *o, const struct xf_flight *f, struct xf_policy *const *policies,
-			struct xf_sad_query *queries)
-{
-	struct xf_sad_query *differ[XF_BATCH];
-	unsigned n = 0;
-
-	for (unsigned i = 0; i < f->n; i++) {
-		const struct xf_policy_config *cfg =
-			policies[i] ? xf_policy_cfg(policies[i]) : NULL;
-
-		if (!cfg || cfg->ntmpl == 0)
-			continue;
-		queries[i] = first_query(cfg, &o->worker->flows[i]);
-		if (i == 0 || policies[i] != policies[i - 1] ||
-		    queries[i].saddr == &o->worker->flows[i].saddr)
-			differ[n++] = &queries[i];
-	}
-	if (n > 1)
-		xf_sad_warm_out(o->worker->engine->sad, differ, n);
-}
-
 static void out_batch(struct out *o, struct xf_flight *f)
 {
-	struct xf_sad_query queries[XF_BATCH];
 	struct xf_policy *policies[XF_BATCH];
 	uint32_t lens[XF_BATCH];
 	struct xf_worker *w = o->worker;
@@ -505,10 +531,9 @@ static void out_batch(struct out *o, struct xf_flight *f)
 	for (unsigned i = 0; i < f->n; i++)
 		lens[i] = f->slots[i].pkt->len;
 	xf_path_count_policies(policies, lens, f->n, o->now_ns);
-	o->last_policy = NULL;
-	ask_for_sas(o, f, policies, queries);
+	find_bundles(o, f, policies);
 	for (unsigned i = 0; i < f->n; i++)
-		apply_policy(o, &f->slots[i], policies[i], &queries[i]);
+		apply_policy(o, f, &f->slots[i], policies[i]);
 	if (any_to_cut(f))
 		cut_all(o, f);
 	else

@@ -69,6 +69,9 @@ struct xf_slot {
 	bool esp; /* in: there is an ESP header to work on */
 	uint8_t udp_len; /* in: 8 when it stands behind a UDP header */
 	uint8_t cut; /* out: enum fit */
+	uint8_t lead; /* out: the slot that found the bundle for this one, maybe itself */
+	bool by_flow; /* out: of such a slot, the SAs' own selectors had a say */
+	uint8_t err; /* out: enum xf_drop, why there is no bundle */
 	uint32_t spi; /* in */
 	uint32_t inner_len; /* out: before the first transform */
 	uint32_t mtu; /* out: the largest packet that the bundle takes whole */
@@ -136,6 +139,7 @@ struct xf_worker {
 	_Atomic bool starving; /* wake it when some have */
 	struct xf_crypto_wake wake;
 	struct xf_flow flows[XF_BATCH]; /* out: of the batch that is looked up */
+	struct xf_sad_query queries[XF_BATCH];
 	struct xf_asked asked[XF_DIR_MAX];
 	struct xf_flight *flights; /* all of them */
 	struct xf_path_counters count;

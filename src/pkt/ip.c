@@ -6,6 +6,21 @@
 
 #include <xf/ip.h>
 
+/* Does the header's sum come out as all ones (RFC 1071)? Nearly all have no options. */
+static bool csum_fits(const uint8_t *hdr, uint32_t hdr_len)
+{
+	uint64_t first, second, sum;
+	uint32_t third;
+
+	if (XF_UNLIKELY(hdr_len != XF_IPV4_HDR_LEN))
+		return xf_csum_fold(xf_csum_add(0, hdr, hdr_len)) == 0;
+	memcpy(&first, hdr, 8);
+	memcpy(&second, hdr + 8, 8);
+	memcpy(&third, hdr + 16, 4);
+	sum = (first >> 32) + (uint32_t)first + (second >> 32) + (uint32_t)second + third;
+	return xf_csum_fold(sum) == 0;
+}
+
 /* Offsets of the IPv4 header (RFC 791 s3.1). */
 static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info)
 {
@@ -23,7 +38,7 @@ static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_in
 		return -EINVAL;
 	if (XF_UNLIKELY(hdr_len > XF_IPV4_HDR_LEN))
 		hdr = xf_pkt_peek(pkt, 0, hdr_len, scratch);
-	if (check_csum && xf_csum_fold(xf_csum_add(0, hdr, hdr_len)) != 0)
+	if (check_csum && !csum_fits(hdr, hdr_len))
 		return -EINVAL;
 	frag = xf_get_be16(hdr + 6);
 	*info = (struct xf_ip_info){
@@ -198,6 +213,18 @@ static void gre_key(const struct xf_pkt *pkt, uint32_t off, uint32_t end, struct
 	flow->dport = xf_get_be16(p + 2);
 }
 
+/* ICMP types and GRE keys do not change sides when a flow is reversed (the kernel's
+ * xfrm_decode_session reverse case swaps real ports only). */
+static bool has_real_ports(uint8_t proto)
+{
+	const uint64_t low = 1ull << XF_IPPROTO_TCP | 1ull << XF_IPPROTO_UDP |
+			     1ull << XF_IPPROTO_DCCP;
+
+	if (proto < 64)
+		return low >> proto & 1;
+	return proto == XF_IPPROTO_UDPLITE || proto == XF_IPPROTO_SCTP;
+}
+
 /* The first four bytes, or none: a packet cut short has no ports, as for the kernel. */
 static void read_ports(const struct xf_pkt *pkt, const struct xf_ip_info *info,
 		       struct xf_flow *flow)
@@ -209,15 +236,12 @@ static void read_ports(const struct xf_pkt *pkt, const struct xf_ip_info *info,
 		p = xf_pkt_peek(pkt, info->l4_off, 4, scratch);
 	if (!p)
 		return;
-	switch (info->proto) {
-	case XF_IPPROTO_TCP:
-	case XF_IPPROTO_UDP:
-	case XF_IPPROTO_UDPLITE:
-	case XF_IPPROTO_SCTP:
-	case XF_IPPROTO_DCCP:
+	if (XF_LIKELY(has_real_ports(info->proto))) {
 		flow->sport = xf_get_be16(p);
 		flow->dport = xf_get_be16(p + 2);
-		break;
+		return;
+	}
+	switch (info->proto) {
 	case XF_IPPROTO_ICMP:
 	case XF_IPPROTO_ICMPV6:
 		flow->sport = p[0];
@@ -232,14 +256,6 @@ static void read_ports(const struct xf_pkt *pkt, const struct xf_ip_info *info,
 	default:
 		break;
 	}
-}
-
-/* ICMP types and GRE keys do not change sides when a flow is reversed (the kernel's
- * xfrm_decode_session reverse case swaps real ports only). */
-static bool has_real_ports(uint8_t proto)
-{
-	return proto == XF_IPPROTO_TCP || proto == XF_IPPROTO_UDP || proto == XF_IPPROTO_UDPLITE ||
-	       proto == XF_IPPROTO_SCTP || proto == XF_IPPROTO_DCCP;
 }
 
 void xf_ip_flow(const struct xf_pkt *pkt, const struct xf_ip_info *info, bool reverse,

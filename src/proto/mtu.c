@@ -5,18 +5,17 @@
 #include "proto/transform.h"
 
 /* The IP header that stays in front in transport mode, options aside, as the kernel counts it. */
-static uint32_t kept_hdr_len(const struct xf_sa_config *cfg)
+static uint32_t kept_hdr_len(const struct xf_sa_form *form)
 {
-	if (cfg->mode == XF_MODE_TUNNEL)
+	if (form->mode == XF_MODE_TUNNEL)
 		return 0;
-	return cfg->id.family == XF_AF_INET ? XF_IPV4_HDR_LEN : XF_IPV6_HDR_LEN;
+	return form->family == XF_AF_INET ? XF_IPV4_HDR_LEN : XF_IPV6_HDR_LEN;
 }
 
 /* The kernel's __xfrm_state_mtu(). */
-static uint32_t fitting_len(const struct xf_sa_config *cfg, uint32_t outer_mtu)
+static uint32_t fitting_len(const struct xf_sa_form *form, uint32_t outer_mtu)
 {
-	const struct xf_sa_form *form = xf_form_of(cfg);
-	uint32_t kept = kept_hdr_len(cfg);
+	uint32_t kept = kept_hdr_len(form);
 	uint32_t fixed = (uint32_t)form->gap_len + form->icv_len + kept;
 
 	if (outer_mtu < fixed + form->align_mask + 1)
@@ -24,30 +23,30 @@ static uint32_t fitting_len(const struct xf_sa_config *cfg, uint32_t outer_mtu)
 	return ((outer_mtu - fixed) & ~(uint32_t)form->align_mask) + kept - XF_ESP_TRAILER_LEN;
 }
 
-static uint32_t inner_mtu(const struct xf_sa_config *cfg, uint32_t outer_mtu, uint16_t inner_family)
+static uint32_t inner_mtu(const struct xf_sa_form *form, uint32_t outer_mtu, uint16_t inner_family)
 {
-	uint32_t mtu = fitting_len(cfg, outer_mtu);
+	uint32_t mtu = fitting_len(form, outer_mtu);
 
-	if (cfg->id.family == XF_AF_INET6 || inner_family == XF_AF_INET6)
+	if (form->family == XF_AF_INET6 || inner_family == XF_AF_INET6)
 		return mtu > XF_IPV6_MIN_MTU ? mtu : XF_IPV6_MIN_MTU;
 	return mtu;
 }
 
 uint32_t xf_esp_inner_mtu(const struct xf_sa *sa, uint32_t outer_mtu, uint16_t inner_family)
 {
-	return inner_mtu(xf_sa_cfg(sa), outer_mtu, inner_family);
+	return inner_mtu(xf_sa_form(sa), outer_mtu, inner_family);
 }
 
 uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now_ns)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_form *form = xf_sa_form(sa);
 	uint32_t mtu;
 	uint32_t want;
 
-	if (cfg->tfc_pad == 0 || cfg->mode != XF_MODE_TUNNEL)
+	if (form->tfc_pad == 0 || form->mode != XF_MODE_TUNNEL)
 		return 0;
 	mtu = xf_sa_path_mtu(sa, now_ns);
-	want = inner_mtu(cfg, mtu ? mtu : XF_PATH_MTU_DEFAULT, XF_AF_UNSPEC);
-	want = xf_min_u32(want, cfg->tfc_pad);
+	want = inner_mtu(form, mtu ? mtu : XF_PATH_MTU_DEFAULT, XF_AF_UNSPEC);
+	want = xf_min_u32(want, form->tfc_pad);
 	return want > inner_len ? want - inner_len : 0;
 }
