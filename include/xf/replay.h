@@ -59,23 +59,88 @@ void xf_replay_store(const struct xf_replay *replay, uint32_t *bmp, uint32_t nwo
 void xf_replay_load32(struct xf_replay *replay, uint32_t top, uint32_t bitmap);
 uint32_t xf_replay_store32(const struct xf_replay *replay);
 
+#define XF_REPLAY_WORD_BITS 64
+
+static inline uint64_t xf_replay_top(const struct xf_replay *replay)
+{
+	return __atomic_load_n(&replay->top, __ATOMIC_ACQUIRE);
+}
+
+/* The word with the bit of @seq. */
+static inline uint32_t xf_replay_word(const struct xf_replay *replay, uint64_t seq)
+{
+	return (uint32_t)(seq / XF_REPLAY_WORD_BITS) & (replay->words - 1);
+}
+
+static inline bool xf_replay_is_set(const struct xf_replay *replay, uint64_t seq)
+{
+	uint64_t word =
+		__atomic_load_n(&replay->bits[xf_replay_word(replay, seq)], __ATOMIC_RELAXED);
+
+	return word >> (seq % XF_REPLAY_WORD_BITS) & 1;
+}
+
+static inline void xf_replay_set(struct xf_replay *replay, uint64_t seq)
+{
+	uint64_t *word = &replay->bits[xf_replay_word(replay, seq)];
+
+	__atomic_store_n(word, *word | 1ull << (seq % XF_REPLAY_WORD_BITS), __ATOMIC_RELAXED);
+}
+
+/* The same with ESN. */
+uint64_t xf_replay_infer_esn(const struct xf_replay *replay, uint32_t seq_low);
+
 /*
  * The 64-bit number that @seq_low stands for (RFC 4303 appendix A2.2). Where that would lie below
  * zero it wraps, as in the kernel: no packet with such a number is authentic.
  */
-uint64_t xf_replay_infer(const struct xf_replay *replay, uint32_t seq_low);
+static inline uint64_t xf_replay_infer(const struct xf_replay *replay, uint32_t seq_low)
+{
+	return replay->esn ? xf_replay_infer_esn(replay, seq_low) : seq_low;
+}
 
 /*
  * Would @seq be accepted? XF_PASS, or XF_DROP_IN_STATE_SEQ (too old, seen, or zero), as the
  * kernel's xfrm_replay_check().
  */
-enum xf_drop xf_replay_check(const struct xf_replay *replay, uint64_t seq);
+static inline enum xf_drop xf_replay_check(const struct xf_replay *replay, uint64_t seq)
+{
+	uint64_t top = xf_replay_top(replay);
+
+	if (replay->reach == 0)
+		return XF_PASS;
+	if (seq == 0)
+		return XF_DROP_IN_STATE_SEQ;
+	if (seq > top)
+		return XF_PASS;
+	if (top - seq >= replay->reach || xf_replay_is_set(replay, seq))
+		return XF_DROP_IN_STATE_SEQ;
+	return XF_PASS;
+}
+
+/* Before @seq becomes the newest number, in a new word or far ahead: forget what it leaves behind. */
+void xf_replay_forget(struct xf_replay *replay, uint64_t seq);
 
 /*
  * Check again and mark as seen, after the ICV was found right. With a window of 0 nothing is
  * checked and nothing remembered, as in the kernel.
  */
-enum xf_drop xf_replay_commit(struct xf_replay *replay, uint64_t seq);
+static inline enum xf_drop xf_replay_commit(struct xf_replay *replay, uint64_t seq)
+{
+	enum xf_drop drop = xf_replay_check(replay, seq);
+	uint64_t top = replay->top;
+
+	if (drop != XF_PASS || replay->reach == 0)
+		return drop;
+	if (seq > top) {
+		/* Nearly always the next one: nothing between the two was ever set. */
+		if ((seq ^ top) / XF_REPLAY_WORD_BITS || seq - top >= replay->reach)
+			xf_replay_forget(replay, seq);
+		__atomic_store_n(&replay->top, seq, __ATOMIC_RELEASE);
+	}
+	xf_replay_set(replay, seq);
+	return XF_PASS;
+}
 
 #ifdef __cplusplus
 }

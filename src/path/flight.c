@@ -136,8 +136,8 @@ static bool do_at_once(struct xf_flight *f)
 	index = provider_index(provider);
 	while (taken < f->nops) {
 		struct xf_crypto_op *done[XF_BATCH];
-		unsigned now = provider->submit(f->worker->crypto[index], ops + taken,
-						f->nops - taken);
+		unsigned now =
+			provider->submit(f->worker->crypto[index], ops + taken, f->nops - taken);
 
 		if (now == 0) /* it refuses them: their status says error */
 			break;

@@ -77,13 +77,42 @@ static void parse_outer(struct in *in, struct xf_slot *s)
 		xf_slot_drop(in->worker, s, err, NULL);
 }
 
-/* Find the SAs of all slots with an ESP header, in one batch; the others keep none. */
-static void find_sas(struct in *in, struct xf_flight *f)
+/* Is @s for the same SA as @before, as mostly? */
+static bool same_sa(const struct xf_slot *s, const struct xf_slot *before)
+{
+	return before && s->spi == before->spi && s->pkt->mark == before->pkt->mark &&
+	       s->ip.family == before->ip.family &&
+	       xf_addr_equal(&s->ip.daddr, &before->ip.daddr, s->ip.family);
+}
+
+/* The SAs of those slots that @leads names, in one batch. */
+static void find_leads(struct in *in, struct xf_flight *f, const uint8_t *leads, unsigned n)
 {
 	struct xf_sa_id ids[XF_BATCH];
 	uint32_t marks[XF_BATCH];
 	struct xf_sa *sas[XF_BATCH];
-	uint8_t index[XF_BATCH];
+
+	for (unsigned i = 0; i < n; i++) {
+		const struct xf_slot *s = &f->slots[leads[i]];
+
+		ids[i] = (struct xf_sa_id){ .daddr = s->ip.daddr,
+					    .spi = s->spi,
+					    .proto = XF_IPPROTO_ESP,
+					    .family = s->ip.family };
+		marks[i] = s->pkt->mark;
+	}
+	xf_sad_find_in_batch(in->worker->engine->sad, ids, marks, n, sas);
+	if (n > 1)
+		xf_sad_fetch(sas, n);
+	for (unsigned i = 0; i < n; i++)
+		f->slots[leads[i]].bundle[0] = sas[i];
+}
+
+/* Find the SAs of all slots with an ESP header; the others keep none. */
+static void find_sas(struct in *in, struct xf_flight *f)
+{
+	struct xf_slot *before = NULL;
+	uint8_t leads[XF_BATCH];
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < f->n; i++) {
@@ -92,20 +121,23 @@ static void find_sas(struct in *in, struct xf_flight *f)
 		s->depth = 0;
 		if (!s->pkt || !s->esp)
 			continue;
-		ids[n] = (struct xf_sa_id){ .daddr = s->ip.daddr,
-					    .spi = s->spi,
-					    .proto = XF_IPPROTO_ESP,
-					    .family = s->ip.family };
-		marks[n] = s->pkt->mark;
-		index[n++] = (uint8_t)i;
+		s->lead = (uint8_t)i;
+		if (same_sa(s, before))
+			s->lead = before->lead;
+		else
+			leads[n++] = (uint8_t)i;
+		before = s;
 	}
-	if (n > 0)
-		xf_sad_find_in_batch(in->worker->engine->sad, ids, marks, n, sas);
-	for (unsigned i = 0; i < n; i++) {
-		struct xf_slot *s = &f->slots[index[i]];
+	if (n == 0)
+		return;
+	find_leads(in, f, leads, n);
+	for (unsigned i = 0; i < f->n; i++) {
+		struct xf_slot *s = &f->slots[i];
 
-		s->bundle[0] = sas[i];
-		s->depth = sas[i] ? 1 : 0;
+		if (!s->pkt || !s->esp)
+			continue;
+		s->bundle[0] = f->slots[s->lead].bundle[0];
+		s->depth = s->bundle[0] ? 1 : 0;
 	}
 }
 
@@ -274,7 +306,12 @@ static bool ask(struct in *in, struct xf_slot *s, enum xf_policy_dir dir, struct
 
 static bool same_path(const struct xf_pkt *a, const struct xf_pkt *b)
 {
-	return a->sp_len == b->sp_len && memcmp(a->sp, b->sp, a->sp_len * sizeof(a->sp[0])) == 0;
+	if (a->sp_len != b->sp_len)
+		return false;
+	for (unsigned i = 0; i < a->sp_len; i++)
+		if (a->sp[i] != b->sp[i])
+			return false;
+	return true;
 }
 
 static enum xf_drop verdict(const struct xf_asked *asked, unsigned i, const struct xf_pkt *last,
@@ -301,8 +338,6 @@ static void deliver(struct in *in, struct xf_slot *s, struct xf_pktq *to)
 {
 	struct xf_worker *w = in->worker;
 
-	xf_count(&w->count.in_packets, 1);
-	xf_count(&w->count.in_bytes, s->ip.total_len);
 	if (w->gro)
 		xf_gro_push(w->gro, s->pkt, &s->ip, to);
 	else
@@ -310,10 +345,11 @@ static void deliver(struct in *in, struct xf_slot *s, struct xf_pktq *to)
 	s->pkt = NULL;
 }
 
-/* What passes goes on its way, in the order in which it was asked about. */
-static void judge(struct in *in, struct xf_asked *asked, enum xf_policy_dir dir,
-		  enum xf_drop *verdicts)
+/* What the policies of one direction say of the packets that they are asked about. */
+static void judge(struct in *in, enum xf_policy_dir dir)
 {
+	struct xf_asked *asked = &in->worker->asked[dir];
+	enum xf_drop last_verdict = XF_PASS;
 	const struct xf_pkt *last = NULL;
 
 	if (asked->n == 0)
@@ -321,8 +357,11 @@ static void judge(struct in *in, struct xf_asked *asked, enum xf_policy_dir dir,
 	xf_spd_lookup_batch(in->worker->engine->spd, dir, asked->flows, asked->n, asked->policies);
 	xf_path_count_policies(asked->policies, asked->lens, asked->n, in->now_ns);
 	for (unsigned i = 0; i < asked->n; i++) {
-		verdicts[i] = verdict(asked, i, last, i ? verdicts[i - 1] : XF_PASS);
-		last = verdicts[i] == XF_DROP_IN_STATE_MISMATCH ? NULL : asked->slots[i]->pkt;
+		struct xf_slot *s = asked->slots[i];
+
+		last_verdict = verdict(asked, i, last, last_verdict);
+		s->err = (uint8_t)last_verdict;
+		last = last_verdict == XF_DROP_IN_STATE_MISMATCH ? NULL : s->pkt;
 	}
 }
 
@@ -349,39 +388,60 @@ static void part_done(struct in *in, struct xf_group *batch)
 	xf_group_enter(batch, in->res);
 }
 
-static void emit(void *arg, struct xf_flight *f)
+/* Sort the packets by the direction of the policies that are to be asked about them. */
+static void ask_all(struct in *in, struct xf_flight *f)
 {
-	enum xf_drop verdicts[XF_DIR_MAX][XF_BATCH];
-	enum xf_policy_dir dirs[XF_BATCH];
-	unsigned next[XF_DIR_MAX] = { 0 };
-	struct xf_slot *before = NULL;
-	struct in *in = arg;
+	enum xf_policy_dir last = XF_DIR_IN;
+	const struct xf_slot *before = NULL;
 
 	in->worker->asked[XF_DIR_IN].n = 0;
 	in->worker->asked[XF_DIR_FWD].n = 0;
 	for (unsigned i = 0; i < f->n; i++) {
 		struct xf_slot *s = &f->slots[i];
+		enum xf_policy_dir dir;
 
 		if (!s->pkt)
 			continue;
-		dirs[i] = direction(in, s, before, before ? dirs[before - f->slots] : XF_DIR_IN);
-		if (ask(in, s, dirs[i], &in->worker->asked[dirs[i]]))
-			before = s;
+		dir = direction(in, s, before, last);
+		if (!ask(in, s, dir, &in->worker->asked[dir]))
+			continue;
+		before = s;
+		last = dir;
 	}
-	judge(in, &in->worker->asked[XF_DIR_IN], XF_DIR_IN, verdicts[XF_DIR_IN]);
-	judge(in, &in->worker->asked[XF_DIR_FWD], XF_DIR_FWD, verdicts[XF_DIR_FWD]);
+}
+
+/* What passes goes on its way, in the order in which it came. */
+static void deliver_all(struct in *in, struct xf_flight *f)
+{
+	struct xf_pktq *to = exit_of(in, f);
+	unsigned packets = 0;
+	uint64_t bytes = 0;
+
 	for (unsigned i = 0; i < f->n; i++) {
 		struct xf_slot *s = &f->slots[i];
-		enum xf_drop err;
 
 		if (!s->pkt)
 			continue;
-		err = verdicts[dirs[i]][next[dirs[i]]++];
-		if (err == XF_PASS)
-			deliver(in, s, exit_of(in, f));
-		else
-			xf_slot_drop(in->worker, s, err, s->bundle[0]);
+		if (XF_UNLIKELY(s->err != XF_PASS)) {
+			xf_slot_drop(in->worker, s, (enum xf_drop)s->err, s->bundle[0]);
+			continue;
+		}
+		packets++;
+		bytes += s->ip.total_len;
+		deliver(in, s, to);
 	}
+	xf_count(&in->worker->count.in_packets, packets);
+	xf_count(&in->worker->count.in_bytes, bytes);
+}
+
+static void emit(void *arg, struct xf_flight *f)
+{
+	struct in *in = arg;
+
+	ask_all(in, f);
+	judge(in, XF_DIR_IN);
+	judge(in, XF_DIR_FWD);
+	deliver_all(in, f);
 	if (f->batch)
 		part_done(in, f->batch);
 }

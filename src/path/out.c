@@ -190,8 +190,8 @@ static void find_bundles(struct out *o, struct xf_flight *f, struct xf_policy *c
 		if (!wants_bundle(policies[i]))
 			continue;
 		queries[n] = &o->worker->queries[i];
-		*queries[n] = first_query(xf_policy_cfg(policies[i]), &o->worker->flows[i],
-					  &s->by_flow);
+		*queries[n] =
+			first_query(xf_policy_cfg(policies[i]), &o->worker->flows[i], &s->by_flow);
 		slots[n++] = (uint8_t)i;
 	}
 	if (n == 0)

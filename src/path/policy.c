@@ -66,9 +66,11 @@ static enum xf_drop check_tmpls(const struct xf_policy_config *cfg, const struct
 enum xf_drop xf_path_check_selectors(const struct xf_pkt *pkt, const struct xf_flow *flow)
 {
 	for (int i = pkt->sp_len; i-- > 0;) {
-		const struct xf_selector *sel = &xf_sa_cfg(pkt->sp[i])->sel;
+		const struct xf_sa_config *cfg = xf_sa_cfg(pkt->sp[i]);
 
-		if (sel->family && (sel->family != flow->family || !xf_selector_match(sel, flow)))
+		if (XF_LIKELY(xf_form_of(cfg)->takes_all))
+			continue;
+		if (cfg->sel.family != flow->family || !xf_selector_match(&cfg->sel, flow))
 			return XF_DROP_IN_STATE_MISMATCH;
 	}
 	return XF_PASS;

@@ -69,9 +69,9 @@ struct xf_slot {
 	bool esp; /* in: there is an ESP header to work on */
 	uint8_t udp_len; /* in: 8 when it stands behind a UDP header */
 	uint8_t cut; /* out: enum fit */
-	uint8_t lead; /* out: the slot that found the bundle for this one, maybe itself */
+	uint8_t lead; /* the slot that found bundle or SA for this one, maybe itself */
 	bool by_flow; /* out: of such a slot, the SAs' own selectors had a say */
-	uint8_t err; /* out: enum xf_drop, why there is no bundle */
+	uint8_t err; /* enum xf_drop: why there is no bundle; in: the policies' verdict */
 	uint32_t spi; /* in */
 	uint32_t inner_len; /* out: before the first transform */
 	uint32_t mtu; /* out: the largest packet that the bundle takes whole */

@@ -217,8 +217,8 @@ static void gre_key(const struct xf_pkt *pkt, uint32_t off, uint32_t end, struct
  * xfrm_decode_session reverse case swaps real ports only). */
 static bool has_real_ports(uint8_t proto)
 {
-	const uint64_t low = 1ull << XF_IPPROTO_TCP | 1ull << XF_IPPROTO_UDP |
-			     1ull << XF_IPPROTO_DCCP;
+	const uint64_t low =
+		1ull << XF_IPPROTO_TCP | 1ull << XF_IPPROTO_UDP | 1ull << XF_IPPROTO_DCCP;
 
 	if (proto < 64)
 		return low >> proto & 1;

@@ -5,7 +5,7 @@
  */
 #include <xf/replay.h>
 
-#define WORD_BITS 64
+#define WORD_BITS XF_REPLAY_WORD_BITS
 #define LOW_HALF 0xffffffffull
 #define BITMAP_BITS 32
 
@@ -45,30 +45,6 @@ void xf_replay_init(struct xf_replay *replay, uint32_t window, bool esn)
 	replay->esn = esn;
 }
 
-static uint64_t load_top(const struct xf_replay *replay)
-{
-	return __atomic_load_n(&replay->top, __ATOMIC_ACQUIRE);
-}
-
-static uint32_t word_of(const struct xf_replay *replay, uint64_t seq)
-{
-	return (uint32_t)(seq / WORD_BITS) & (replay->words - 1);
-}
-
-static bool is_set(const struct xf_replay *replay, uint64_t seq)
-{
-	uint64_t word = __atomic_load_n(&replay->bits[word_of(replay, seq)], __ATOMIC_RELAXED);
-
-	return word >> (seq % WORD_BITS) & 1;
-}
-
-static void set(struct xf_replay *replay, uint64_t seq)
-{
-	uint64_t *word = &replay->bits[word_of(replay, seq)];
-
-	__atomic_store_n(word, *word | 1ull << (seq % WORD_BITS), __ATOMIC_RELAXED);
-}
-
 /* Forget what the words from @first on, @count of them, said of earlier numbers. */
 static void clear_words(struct xf_replay *replay, uint64_t first, uint64_t count)
 {
@@ -100,7 +76,7 @@ static uint32_t known_numbers(const struct xf_replay *replay, uint32_t most)
 static void set_older(struct xf_replay *replay, uint32_t known)
 {
 	for (uint32_t back = known; back < known_numbers(replay, replay->reach); back++)
-		set(replay, replay->top - back);
+		xf_replay_set(replay, replay->top - back);
 }
 
 void xf_replay_load(struct xf_replay *replay, uint64_t top, const uint32_t *bmp, uint32_t nwords)
@@ -111,7 +87,7 @@ void xf_replay_load(struct xf_replay *replay, uint64_t top, const uint32_t *bmp,
 		uint32_t bit = netlink_bit(replay, back);
 
 		if (bit / 32 < nwords && (bmp[bit / 32] >> (bit % 32) & 1))
-			set(replay, top - back);
+			xf_replay_set(replay, top - back);
 	}
 	set_older(replay, replay->window);
 }
@@ -122,7 +98,7 @@ void xf_replay_store(const struct xf_replay *replay, uint32_t *bmp, uint32_t nwo
 	for (uint32_t back = 0; back < known_numbers(replay, replay->window); back++) {
 		uint32_t bit = netlink_bit(replay, back);
 
-		if (bit / 32 < nwords && is_set(replay, replay->top - back))
+		if (bit / 32 < nwords && xf_replay_is_set(replay, replay->top - back))
 			bmp[bit / 32] |= 1u << (bit % 32);
 	}
 }
@@ -133,7 +109,7 @@ void xf_replay_load32(struct xf_replay *replay, uint32_t top, uint32_t bitmap)
 	__atomic_store_n(&replay->top, top, __ATOMIC_RELEASE);
 	for (uint32_t back = 0; back < known_numbers(replay, BITMAP_BITS); back++) {
 		if (bitmap >> back & 1)
-			set(replay, top - back);
+			xf_replay_set(replay, top - back);
 	}
 	set_older(replay, BITMAP_BITS);
 }
@@ -143,18 +119,16 @@ uint32_t xf_replay_store32(const struct xf_replay *replay)
 	uint32_t bitmap = 0;
 
 	for (uint32_t back = 0; back < known_numbers(replay, BITMAP_BITS); back++)
-		bitmap |= (uint32_t)is_set(replay, replay->top - back) << back;
+		bitmap |= (uint32_t)xf_replay_is_set(replay, replay->top - back) << back;
 	return bitmap;
 }
 
-uint64_t xf_replay_infer(const struct xf_replay *replay, uint32_t seq_low)
+uint64_t xf_replay_infer_esn(const struct xf_replay *replay, uint32_t seq_low)
 {
-	uint64_t top = load_top(replay);
+	uint64_t top = xf_replay_top(replay);
 	uint64_t high = top & ~LOW_HALF;
 	uint32_t bottom = (uint32_t)top - replay->reach + 1;
 
-	if (!replay->esn)
-		return seq_low;
 	if (replay->reach == 0)
 		return high | seq_low;
 	/* RFC 4303 appendix A2.2: does the window lie in one subspace of 2^32, or in two? */
@@ -165,36 +139,13 @@ uint64_t xf_replay_infer(const struct xf_replay *replay, uint32_t seq_low)
 	return high | seq_low;
 }
 
-enum xf_drop xf_replay_check(const struct xf_replay *replay, uint64_t seq)
+void xf_replay_forget(struct xf_replay *replay, uint64_t seq)
 {
-	uint64_t top = load_top(replay);
-
-	if (replay->reach == 0)
-		return XF_PASS;
-	if (seq == 0)
-		return XF_DROP_IN_STATE_SEQ;
-	if (seq > top)
-		return XF_PASS;
-	if (top - seq >= replay->reach || is_set(replay, seq))
-		return XF_DROP_IN_STATE_SEQ;
-	return XF_PASS;
-}
-
-enum xf_drop xf_replay_commit(struct xf_replay *replay, uint64_t seq)
-{
-	enum xf_drop drop = xf_replay_check(replay, seq);
 	uint64_t top = replay->top;
 
-	if (drop != XF_PASS || replay->reach == 0)
-		return drop;
-	if (seq > top) {
-		/* A jump of the window's width or more leaves nothing of the old window. */
-		if (seq - top >= replay->reach)
-			clear_words(replay, 0, replay->words);
-		else
-			clear_words(replay, top / WORD_BITS + 1, seq / WORD_BITS - top / WORD_BITS);
-		__atomic_store_n(&replay->top, seq, __ATOMIC_RELEASE);
-	}
-	set(replay, seq);
-	return XF_PASS;
+	/* A jump of the window's width or more leaves nothing of the old window. */
+	if (seq - top >= replay->reach)
+		clear_words(replay, 0, replay->words);
+	else
+		clear_words(replay, top / WORD_BITS + 1, seq / WORD_BITS - top / WORD_BITS);
 }

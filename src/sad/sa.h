@@ -130,12 +130,41 @@ static inline uint64_t xf_sa_seq(const struct xf_sa_form *form, uint64_t taken)
 	return form->flags & XF_SA_ESN ? taken : (uint32_t)taken;
 }
 
-/* Replay check and commit on 64-bit numbers, with the SA's statistics; commits under the lock. */
-uint64_t xf_sa_infer_seq(struct xf_sa *sa, uint32_t seq_low);
-enum xf_drop xf_sa_replay_check(struct xf_sa *sa, uint64_t seq);
-void xf_sa_window_lock(struct xf_sa *sa);
-enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq);
-void xf_sa_window_unlock(struct xf_sa *sa);
+/* @seq was refused: count it as struct xfrm_stats has it. Returns why. */
+enum xf_drop xf_sa_refuse(struct xf_sa *sa, uint64_t seq);
+
+/*
+ * Replay check and commit on 64-bit numbers, with the SA's statistics. The check goes before the
+ * cipher, without the lock; the commit, under it, has the last word (RFC 4303 s3.4.3).
+ */
+static inline uint64_t xf_sa_infer_seq(const struct xf_sa *sa, uint32_t seq_low)
+{
+	return xf_replay_infer(sa->replay, seq_low);
+}
+
+static inline enum xf_drop xf_sa_replay_check(struct xf_sa *sa, uint64_t seq)
+{
+	enum xf_drop drop = xf_replay_check(sa->replay, seq);
+
+	return XF_LIKELY(drop == XF_PASS) ? drop : xf_sa_refuse(sa, seq);
+}
+
+static inline void xf_sa_window_lock(struct xf_sa *sa)
+{
+	xf_spin_lock(&sa->replay_lock);
+}
+
+static inline enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq)
+{
+	enum xf_drop drop = xf_replay_commit(sa->replay, seq);
+
+	return XF_LIKELY(drop == XF_PASS) ? drop : xf_sa_refuse(sa, seq);
+}
+
+static inline void xf_sa_window_unlock(struct xf_sa *sa)
+{
+	xf_spin_unlock(&sa->replay_lock);
+}
 
 /*
  * Is the SA valid and of this direction, and are its limits not reached (the kernel's

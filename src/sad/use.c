@@ -117,51 +117,18 @@ void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t no
 	atomic_store_explicit(&sa->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
 }
 
-/* As struct xfrm_stats has it: a zero is neither late nor seen. */
-static void count_refused(struct xf_sa *sa, uint64_t seq)
+/* A zero is neither late nor seen. */
+enum xf_drop xf_sa_refuse(struct xf_sa *sa, uint64_t seq)
 {
 	uint64_t top = __atomic_load_n(&sa->replay->top, __ATOMIC_RELAXED);
 
 	if (seq == 0)
-		return;
+		return XF_DROP_IN_STATE_SEQ;
 	if (seq < top && top - seq >= sa->replay->reach)
 		atomic_fetch_add_explicit(&sa->stat_replay_window, 1, memory_order_relaxed);
 	else
 		atomic_fetch_add_explicit(&sa->stat_replay, 1, memory_order_relaxed);
-}
-
-/* RFC 4303 s3.4.3: before the cipher, without the lock; the commit has the last word. */
-uint64_t xf_sa_infer_seq(struct xf_sa *sa, uint32_t seq_low)
-{
-	return xf_replay_infer(sa->replay, seq_low);
-}
-
-enum xf_drop xf_sa_replay_check(struct xf_sa *sa, uint64_t seq)
-{
-	enum xf_drop drop = xf_replay_check(sa->replay, seq);
-
-	if (drop != XF_PASS)
-		count_refused(sa, seq);
-	return drop;
-}
-
-void xf_sa_window_lock(struct xf_sa *sa)
-{
-	xf_spin_lock(&sa->replay_lock);
-}
-
-void xf_sa_window_unlock(struct xf_sa *sa)
-{
-	xf_spin_unlock(&sa->replay_lock);
-}
-
-enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq)
-{
-	enum xf_drop drop = xf_replay_commit(sa->replay, seq);
-
-	if (drop != XF_PASS)
-		count_refused(sa, seq);
-	return drop;
+	return XF_DROP_IN_STATE_SEQ;
 }
 
 void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out)
