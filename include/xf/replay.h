@@ -118,7 +118,7 @@ static inline enum xf_drop xf_replay_check(const struct xf_replay *replay, uint6
 	return XF_PASS;
 }
 
-/* Before @seq becomes the newest number, in a new word or far ahead: forget what it leaves behind. */
+/* Before @seq, in a new word or far ahead, becomes the newest: forget what it leaves behind. */
 void xf_replay_forget(struct xf_replay *replay, uint64_t seq);
 
 /*

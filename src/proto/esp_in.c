@@ -67,32 +67,35 @@ static enum xf_drop measure(struct xf_esp_op *op, const struct xf_sa_form *form)
 	return XF_PASS;
 }
 
-/* Step 3. */
-static enum xf_drop describe(struct xf_esp_op *op, const struct xf_sa_form *form)
+/* Step 3. @esp: ESP header and IV, in one piece in the packet unless it is @copy. */
+static enum xf_drop describe(struct xf_esp_op *op, const struct xf_sa_form *form,
+			     const uint8_t *esp, const uint8_t *copy)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
-	uint8_t scratch[XF_IV_MAX];
-	const uint8_t *iv;
+	struct xf_pkt *pkt = op->pkt;
+	uint32_t icv_off = op->text_off + crypto->len;
 	int err = 0;
 
-	if (XF_LIKELY(xf_pkt_is_own_piece(op->pkt)))
+	if (XF_LIKELY(xf_pkt_is_own_piece(pkt)))
 		xf_esp_in_place(op);
 	else
 		err = xf_esp_target(op, 0);
 	if (err)
 		return err == -ENOBUFS ? XF_DROP_IN_BUFFER : XF_DROP_IN_ERROR;
-	iv = xf_pkt_peek(op->pkt, op->esp_off + XF_ESP_HDR_LEN, form->iv_len, scratch);
 	/* Is compared, not written. */
-	crypto->icv = (uint8_t *)(uintptr_t)xf_pkt_peek(op->pkt, op->text_off + crypto->len,
-							form->icv_len, crypto->icv_mem);
-	xf_esp_crypto_fill(op, form, iv, false);
+	crypto->icv =
+		(uint8_t *)(uintptr_t)xf_pkt_peek(pkt, icv_off, form->icv_len, crypto->icv_mem);
+	xf_esp_crypto_fill(op, form, esp, false);
+	if (XF_UNLIKELY(esp == copy))
+		xf_esp_crypto_fill_odd(op, esp + XF_ESP_HDR_LEN);
 	return XF_PASS;
 }
 
 static enum xf_drop prepare_one(struct xf_sa *sa, const struct xf_sa_form *form,
 				struct xf_esp_op *op)
 {
-	uint8_t scratch[4];
+	uint8_t copy[XF_ESP_HDR_LEN + XF_IV_MAX];
+	const uint8_t *esp;
 	enum xf_drop drop;
 
 	if (XF_UNLIKELY((form->encap_type != 0) != (op->udp_len != 0)))
@@ -100,10 +103,10 @@ static enum xf_drop prepare_one(struct xf_sa *sa, const struct xf_sa_form *form,
 	drop = measure(op, form);
 	if (drop != XF_PASS)
 		return drop;
-	op->seq =
-		xf_sa_infer_seq(sa, xf_get_be32(xf_pkt_peek(op->pkt, op->esp_off + 4, 4, scratch)));
+	esp = xf_pkt_peek(op->pkt, op->esp_off, XF_ESP_HDR_LEN + form->iv_len, copy);
+	op->seq = xf_sa_infer_seq(sa, xf_get_be32(esp + 4));
 	drop = xf_sa_replay_check(sa, op->seq);
-	return drop == XF_PASS ? describe(op, form) : drop;
+	return drop == XF_PASS ? describe(op, form, esp, copy) : drop;
 }
 
 void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,

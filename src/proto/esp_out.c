@@ -145,15 +145,14 @@ static void write_headers(const struct run *run, struct xf_esp_op *op)
 				    ipv4_id(run->sa, op->seq));
 
 	xf_put_be32(p, (uint32_t)op->seq);
-	p += 4;
 	if (XF_LIKELY(form->iv_len == sizeof(uint64_t))) {
 		uint64_t iv = xf_ivgen_iv8(&run->sa->ivgen, op->number);
 
-		memcpy(p, &iv, sizeof(iv));
+		memcpy(p + 4, &iv, sizeof(iv));
 	} else {
-		xf_ivgen_iv(&run->sa->ivgen, op->number, p, form->iv_len);
+		xf_ivgen_iv(&run->sa->ivgen, op->number, p + 4, form->iv_len);
 	}
-	xf_esp_crypto_fill(op, form, p, true);
+	xf_esp_crypto_fill(op, form, p - 4, true);
 }
 
 static uint8_t next_hdr(const struct xf_esp_op *op, const struct xf_sa_form *form)
@@ -165,12 +164,26 @@ static uint8_t next_hdr(const struct xf_esp_op *op, const struct xf_sa_form *for
 	return *xf_pkt_peek(op->pkt, op->ip->nexthdr_field, 1, &scratch);
 }
 
-static void write_tail(const struct xf_esp_op *op, uint8_t next)
+/* Up to 6 bytes of padding, its length, next header: in one word, whatever the length. */
+static void write_short_tail(uint8_t *p, uint32_t pad_len, uint8_t next)
+{
+	uint32_t shift = pad_len * 8;
+	uint64_t padding = 0x060504030201 & ((1ull << shift) - 1);
+	uint64_t word = padding | (uint64_t)(pad_len | (uint32_t)next << 8) << shift;
+
+	memcpy(p, &word, sizeof(word));
+}
+
+static void write_tail(const struct xf_esp_op *op, const struct xf_sa_form *form, uint8_t next)
 {
 	uint8_t *p = op->tail;
 
-	if (XF_UNLIKELY(op->tfc_len))
-		memset(p, 0, op->tfc_len);
+	/* What is too much of the word is where the ICV will be. */
+	if (XF_LIKELY(op->pad_len <= 6 && form->icv_len >= 8 && !op->tfc_len)) {
+		write_short_tail(p, op->pad_len, next);
+		return;
+	}
+	memset(p, 0, op->tfc_len);
 	p += op->tfc_len;
 	for (uint32_t i = 0; i < op->pad_len; i++)
 		*p++ = (uint8_t)(i + 1);
@@ -195,7 +208,7 @@ static void write_packet(const struct run *run, struct xf_esp_op *op)
 	if (XF_UNLIKELY(!form->outer_len))
 		patch_header(op, form);
 	write_headers(run, op);
-	write_tail(op, next);
+	write_tail(op, form, next);
 	op->pkt->family = form->family;
 	op->pkt->mark = xf_sa_mark(form, op->pkt->mark);
 }

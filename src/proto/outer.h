@@ -1,6 +1,6 @@
 /*
- * outer.h - the headers in front of an outbound ESP packet (RFC 4301 s5.1.2, RFC 3948 s2.1), written
- * over what an SA's form has of them. For esp_out.c alone.
+ * outer.h - the headers in front of an outbound ESP packet (RFC 4301 s5.1.2, RFC 3948 s2.1): what
+ * an SA's form has of them, and what differs between packets. For esp_out.c alone.
  */
 #ifndef XF_PROTO_OUTER_H
 #define XF_PROTO_OUTER_H

@@ -20,39 +20,39 @@ uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now
 
 /*
  * Fill AAD, tail and nonce of op->crypto from op->seq and the @iv of the wire, for SAs whose form
- * is not plain, or whose IV or salt have unusual lengths.
+ * is not plain, or where the ESP header is not in one piece.
  */
 void xf_esp_crypto_fill_odd(struct xf_esp_op *op, const uint8_t *iv);
 
 /*
- * The same for any; key and direction too. Its text and ICV are the caller's. All of the nonce is
- * written in words as wide as it is read later: no store is waited for.
+ * The same for any, key and direction too; its text and ICV are the caller's. @esp: ESP header and
+ * IV, in one piece in the packet. All of the nonce is written in words as wide as it is read later:
+ * no store is waited for.
  */
 static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_form *form,
-				      const uint8_t *iv, bool encrypt)
+				      const uint8_t *esp, bool encrypt)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
-	const struct xf_seg *first = &op->pkt->segs[0];
+	const struct xf_key *key = op->sa->key;
 	uint64_t words[2];
 	uint32_t salt;
-	uint64_t iv8;
+	uint64_t iv;
 
-	crypto->key = op->sa->key;
+	crypto->key = key;
 	crypto->user = op;
+	crypto->aad = esp;
 	crypto->encrypt = encrypt;
 	crypto->status = XF_CRYPTO_ERROR; /* until a provider says better */
-	if (XF_UNLIKELY(!form->plain || form->salt_len != sizeof(salt) ||
-			form->iv_len != sizeof(iv8) || op->esp_off + XF_ESP_HDR_LEN > first->len)) {
-		xf_esp_crypto_fill_odd(op, iv);
-		return;
-	}
 	crypto->aad_len = XF_ESP_HDR_LEN;
 	crypto->tail_len = 0;
-	crypto->aad = first->data + op->esp_off;
-	memcpy(&salt, crypto->key->salt, sizeof(salt));
-	memcpy(&iv8, iv, sizeof(iv8));
-	words[0] = salt | iv8 << 32;
-	words[1] = iv8 >> 32;
+	if (XF_UNLIKELY(!form->plain)) {
+		xf_esp_crypto_fill_odd(op, esp + XF_ESP_HDR_LEN);
+		return;
+	}
+	memcpy(&salt, key->salt, sizeof(salt));
+	memcpy(&iv, esp + XF_ESP_HDR_LEN, sizeof(iv));
+	words[0] = salt | iv << 32;
+	words[1] = iv >> 32;
 	memcpy(crypto->nonce, words, sizeof(words));
 }
 

@@ -78,9 +78,9 @@ void xf_form_make(const struct xf_sa_config *cfg, struct xf_sa_form *out)
 	make_hdr(cfg, out);
 	out->mode = cfg->mode;
 	out->flags = cfg->flags;
-	/* With ESN the high half of the number goes between or behind; GMAC and HMAC cover the IV. */
+	/* With ESN the high half goes between or behind; GMAC and HMAC cover the IV. */
 	out->plain = xf_suite_is_aead(suite) && suite->cipher != XF_CIPHER_AES_GMAC &&
-		     !(cfg->flags & XF_SA_ESN);
+		     !(cfg->flags & XF_SA_ESN) && suite->salt_len == 4 && suite->iv_len == 8;
 	out->soft_bytes = cfg->life.soft_bytes;
 	out->hard_bytes = cfg->life.hard_bytes;
 	out->soft_packets = cfg->life.soft_packets;

@@ -26,7 +26,8 @@ struct xf_sa_form {
 	uint8_t salt_len;
 	uint8_t mode;
 	uint8_t flags; /* enum xf_sa_flag */
-	bool plain; /* the MAC covers SPI and sequence number as they stand in the packet */
+	/* A nonce of 4 and 8 bytes, and a MAC over SPI and sequence number as they stand. */
+	bool plain;
 
 	/* The second line. */
 	_Alignas(XF_CACHE_LINE) uint64_t soft_bytes;
