@@ -120,8 +120,8 @@ def left(rows):
 def write(folder, machine, rows, skipped):
     lines = ["# xfrmd bench", "", machine, "",
              "Value and base were taken in alternating slices of the same run; value, quartiles "
-             "and base are medians and quartiles of the slices. ratio = value / base. Rows marked "
-             f"noisy have quartiles more than {NOISY:.0%} of the median apart: do not believe "
+             "and base are medians and quartiles of the slices; ratio is the median of the slices' own. Rows "
+             f"marked noisy have quartiles more than {NOISY:.0%} of the median apart: do not believe "
              "them.", ""]
     for name in plots(folder, rows):
         lines += [f"![{name}]({name})", ""]

@@ -34,8 +34,7 @@ struct xf_sa_form {
 	uint64_t hard_bytes;
 	uint64_t soft_packets;
 	uint64_t hard_packets;
-	uint64_t
-		last_seq; /* that may be handed out; counted in 64 bits also where the wire has 32 */
+	uint64_t last_seq; /* that may be handed out, counted in 64 bits */
 	struct xf_mark set_mark;
 	uint32_t hdr_sum; /* of the words of the outer IPv4 header, as hdr has them */
 	uint32_t tfc_pad;
