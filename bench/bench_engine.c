@@ -495,6 +495,8 @@ static bool setup(struct bench *bench)
 	uint32_t ring = bench->cold ? COLD_BYTES / size : 2 * BATCH;
 	const struct world_config cfg = {
 		.suite = bench->suite,
+		/* What is held to AVX2 is this library's manager; others would not notice. */
+		.provider = bench->avx2 ? &xf_provider_ipsec_mb : NULL,
 		.sas = bench->sas,
 		.policies = bench->policies,
 		.pool = { .packets = ring + 1024,

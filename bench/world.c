@@ -95,7 +95,8 @@ static bool build_suite(const struct suite *suite, struct xf_suite *out)
 	return xf_suite_build(&req, out) == 0;
 }
 
-static bool add_sa(struct world *world, const struct xf_suite *suite, uint32_t index)
+static bool add_sa(struct world *world, const struct xf_suite *suite,
+		   const struct xf_crypto_provider *provider, uint32_t index)
 {
 	struct xf_sa_config cfg = {
 		.id = { .spi = FIRST_SPI + index, .family = XF_AF_INET, .proto = XF_IPPROTO_ESP },
@@ -117,7 +118,7 @@ static bool add_sa(struct world *world, const struct xf_suite *suite, uint32_t i
 		xf_addr_parse("192.0.2.2", &cfg.id.daddr);
 	else
 		set_ipv4(&cfg.id.daddr, inner_addr(index));
-	if (xf_key_new(suite, NULL, cipher_key, auth_key, &key))
+	if (xf_key_new(suite, provider, cipher_key, auth_key, &key))
 		return false;
 	bench_must(xf_sa_new(&cfg, key, XF_SA_VALID, seed, bench_now_ns(), &world->sas[index]) == 0,
 		   "xf_sa_new");
@@ -187,7 +188,7 @@ bool world_init(struct world *world, const struct world_config *cfg)
 	world->sas = calloc(cfg->sas, sizeof(struct xf_sa *));
 	bench_must(world->sas != NULL, "calloc");
 	for (uint32_t i = 0; i < cfg->sas; i++)
-		bench_must(add_sa(world, &suite, i), "xf_key_new");
+		bench_must(add_sa(world, &suite, cfg->provider, i), "xf_key_new");
 	for (uint32_t i = 0; i < cfg->policies; i++) {
 		add_policy(world, XF_DIR_OUT, i, i + 1 == cfg->policies);
 		add_policy(world, XF_DIR_IN, i, i + 1 == cfg->policies);

@@ -13,6 +13,7 @@
 
 struct world_config {
 	const char *suite;
+	const struct xf_crypto_provider *provider; /* NULL: the best for the suite */
 	uint32_t sas;
 	uint32_t policies; /* each way; the packets' own is the last that is asked */
 	struct xf_pool_config pool;

@@ -141,6 +141,8 @@ struct xf_crypto_provider {
 	unsigned (*complete)(struct xf_crypto_ctx *ctx, struct xf_crypto_op **done, unsigned max);
 };
 
+extern const struct xf_crypto_provider
+	xf_provider_vaes; /* AES-GCM; usable() false without AVX512 */
 extern const struct xf_crypto_provider xf_provider_ipsec_mb; /* usable() false where not built */
 extern const struct xf_crypto_provider xf_provider_openssl;
 

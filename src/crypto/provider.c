@@ -7,6 +7,7 @@
  * What is registered comes behind; the last place stays empty, it ends the table.
  */
 static const struct xf_crypto_provider *providers[XF_CRYPTO_PROVIDERS_MAX + 1] = {
+	&xf_provider_vaes,
 	&xf_provider_ipsec_mb,
 	&xf_provider_openssl,
 };

@@ -1,0 +1,175 @@
+#include "crypto/vaes_gcm.h"
+#include "crypto/done.h"
+
+#include <cpuid.h>
+#include <stdlib.h>
+
+/* Short packets wait for others of the same shape. */
+struct waiting {
+	struct xf_crypto_op *ops[VG_GROUP];
+	unsigned n;
+};
+
+#define ROUND_KINDS 3 /* 10, 12, 14 */
+
+struct xf_crypto_ctx {
+	struct waiting waiting[VG_SHORT_VECTORS][ROUND_KINDS]; /* empty between calls */
+	struct xf_done done;
+};
+
+/* What the system saves of a thread: low and high halves, upper registers and masks of AVX512. */
+#define XCR0_AVX512 0xe6u
+
+static uint32_t saved_state(void)
+{
+	uint32_t low, high;
+
+	__asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+	return low;
+}
+
+static bool probe(void)
+{
+	const uint32_t need_1c = bit_AES | bit_PCLMUL | bit_OSXSAVE;
+	const uint32_t need_7b = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_BMI2;
+	const uint32_t need_7c = bit_VAES | bit_VPCLMULQDQ;
+	uint32_t a, b, c, d;
+
+	if (!__get_cpuid(1, &a, &b, &c, &d) || (c & need_1c) != need_1c)
+		return false;
+	if ((saved_state() & XCR0_AVX512) != XCR0_AVX512)
+		return false;
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & need_7b) == need_7b &&
+	       (c & need_7c) == need_7c;
+}
+
+/* Asked once: CPUID is slow where a hypervisor answers it. */
+static bool vaes_usable(void)
+{
+	enum { UNKNOWN, YES, NO };
+	static _Atomic int answer;
+
+	if (answer == UNKNOWN)
+		answer = probe() ? YES : NO;
+	return answer == YES;
+}
+
+static bool vaes_has(const struct xf_suite *suite)
+{
+	return suite->cipher == XF_CIPHER_AES_GCM && vaes_usable();
+}
+
+static size_t vaes_expanded_size(const struct xf_suite *suite)
+{
+	(void)suite;
+	return sizeof(struct vg_key);
+}
+
+static int vaes_key_expand(struct xf_key *key)
+{
+	struct vg_key *out = (struct vg_key *)(void *)key->expanded;
+
+	xf_vaes_gcm_expand(out, key->cipher_raw, key->suite.cipher_key_len);
+	return 0;
+}
+
+static struct xf_crypto_ctx *vaes_ctx_new(const struct xf_crypto_provider *provider,
+					  const struct xf_crypto_wake *wake)
+{
+	(void)provider;
+	(void)wake;
+	return calloc(1, sizeof(struct xf_crypto_ctx));
+}
+
+static void vaes_ctx_free(struct xf_crypto_ctx *ctx)
+{
+	free(ctx);
+}
+
+/* Vectors of a short packet; 0: not short, or not in one piece. */
+static unsigned short_vectors(const struct xf_crypto_op *op)
+{
+	unsigned vectors = (vg_blocks(op->len) + 2 + 3) / 4;
+
+	if (vectors > VG_SHORT_VECTORS || op->aad_len > VG_BLOCK)
+		return 0;
+	if (op->nsrc != 1 || op->ndst != 1 || op->src->len < op->len || op->dst->len < op->len)
+		return 0;
+	return vectors;
+}
+
+static void flush(struct waiting *waiting, unsigned vectors)
+{
+	if (waiting->n == VG_GROUP)
+		xf_vaes_gcm_short(waiting->ops, vectors);
+	else
+		for (unsigned i = 0; i < waiting->n; i++)
+			xf_vaes_gcm_one(waiting->ops[i]);
+	waiting->n = 0;
+}
+
+static void add(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op)
+{
+	unsigned vectors = short_vectors(op);
+	struct waiting *waiting;
+
+	if (vectors == 0) {
+		xf_vaes_gcm_one(op);
+		return;
+	}
+	waiting = &ctx->waiting[vectors - 1][op->key->suite.cipher_key_len / 8 - 2];
+	waiting->ops[waiting->n++] = op;
+	if (waiting->n == VG_GROUP)
+		flush(waiting, vectors);
+}
+
+/* Keys of operations that come so much later are fetched: all at once would be too many. */
+#define FETCH_AHEAD 8
+
+/* What a short packet reads: half of the powers, the round keys. */
+static void fetch_key(const struct xf_key *key)
+{
+	const uint8_t *half = key->expanded + VG_POWERS / 2 * VG_BLOCK;
+
+	__builtin_prefetch(key);
+	for (unsigned i = 0; i < 5; i++)
+		__builtin_prefetch(half + i * 64);
+}
+
+static unsigned vaes_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n)
+{
+	unsigned room = xf_done_room(&ctx->done);
+
+	if (n > room)
+		n = room;
+	for (unsigned i = 0; i < n && i < FETCH_AHEAD; i++)
+		fetch_key(ops[i]->key);
+	for (unsigned i = 0; i < n; i++) {
+		if (i + FETCH_AHEAD < n && ops[i + FETCH_AHEAD]->key != ops[i]->key)
+			fetch_key(ops[i + FETCH_AHEAD]->key);
+		add(ctx, ops[i]);
+		xf_done_push(&ctx->done, ops[i]);
+	}
+	for (unsigned i = 0; i < VG_SHORT_VECTORS; i++)
+		for (unsigned k = 0; k < ROUND_KINDS; k++)
+			flush(&ctx->waiting[i][k], i + 1);
+	return n;
+}
+
+static unsigned vaes_complete(struct xf_crypto_ctx *ctx, struct xf_crypto_op **done, unsigned max)
+{
+	return xf_done_take(&ctx->done, done, max);
+}
+
+const struct xf_crypto_provider xf_provider_vaes = {
+	.name = "vaes",
+	.preference = 30,
+	.usable = vaes_usable,
+	.has = vaes_has,
+	.expanded_size = vaes_expanded_size,
+	.key_expand = vaes_key_expand,
+	.ctx_new = vaes_ctx_new,
+	.ctx_free = vaes_ctx_free,
+	.submit = vaes_submit,
+	.complete = vaes_complete,
+};

@@ -1,0 +1,75 @@
+/*
+ * vaes_gcm.h - AES-GCM on 512-bit vectors: what the parts of this provider share.
+ *
+ * vaes_gcm.c is the provider; it runs on any CPU and asks whether this one can do the rest.
+ * vaes_gcm_key.c expands keys, vaes_gcm_short.c does four short packets at a time,
+ * vaes_gcm_one.c one packet of any length and any chain. These three are compiled for VAES,
+ * VPCLMULQDQ and AVX512 (F, BW, VL): nothing in them may be called before xf_vaes_gcm's usable().
+ *
+ * A vector is 64 bytes, four blocks. In the first vector of a packet block 0 is the place of the
+ * counter block 1, whose cipher text masks the ICV, and of the additional data in the hash; the
+ * text begins at block 1. Behind the text comes the block of lengths:
+ *
+ *     | Y0, aad | text ...        | text ... | rest, zeros | lengths |
+ *     '---------- vector 0 -------'-- vector 1 --' ...
+ *
+ * Threads: keys are constant after their expansion. Lengths are bytes.
+ */
+#ifndef XF_CRYPTO_VAES_GCM_H
+#define XF_CRYPTO_VAES_GCM_H
+
+#include <xf/crypto.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VG_BLOCK 16
+#define VG_VECTOR 64
+#define VG_POWERS 16
+#define VG_GROUP 4 /* short packets done together */
+#define VG_SHORT_VECTORS 3 /* most that a short packet has */
+
+/*
+ * A short packet reads the end of the powers and the round keys behind them: five cache lines in a
+ * row for 128 bits. The powers end where the round keys begin, because a vector of powers that
+ * begins with a low one reads past the end, for blocks that are zero.
+ */
+struct vg_key {
+	uint8_t power[VG_POWERS][VG_BLOCK]; /* of the hash key: 16th to first */
+	uint8_t round[15][VG_BLOCK];
+};
+
+_Static_assert(offsetof(struct xf_key, expanded) % 64 == 0, "vectors of powers are aligned");
+
+static inline const struct vg_key *vg_key_of(const struct xf_crypto_op *op)
+{
+	return (const struct vg_key *)(const void *)op->key->expanded;
+}
+
+static inline unsigned vg_rounds(const struct xf_crypto_op *op)
+{
+	return 6 + op->key->suite.cipher_key_len / 4u;
+}
+
+static inline uint32_t vg_blocks(uint32_t len)
+{
+	return (len + VG_BLOCK - 1) / VG_BLOCK;
+}
+
+void xf_vaes_gcm_expand(struct vg_key *key, const uint8_t *raw, unsigned len);
+
+/*
+ * VG_GROUP operations whose packets have @vectors vectors and keys of the same length, source and
+ * destination one piece each, aad of at most one block. Done when it returns.
+ */
+void xf_vaes_gcm_short(struct xf_crypto_op *const *ops, unsigned vectors);
+
+/* Any operation. Done when it returns. */
+void xf_vaes_gcm_one(struct xf_crypto_op *op);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
