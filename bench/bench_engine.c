@@ -14,6 +14,8 @@
 #include <xf/esp.h>
 #include <xf/rcu.h>
 
+#include "daemon/huge.h"
+#include "daemon/secret.h"
 #include "raw.h"
 #include "world.h"
 
@@ -239,19 +241,26 @@ static void parse(struct stage *s, bool flow)
 /* Every packet asks: the path itself asks once for each run of packets that want the same. */
 static void find_out(struct bench *bench, struct stage *s)
 {
+	struct xf_sad_query queries[BATCH];
+	struct xf_sad_query *all[BATCH];
+
 	for (unsigned i = 0; i < BATCH; i++) {
 		const struct xf_tmpl *tmpl = &xf_policy_cfg(s->policies[i])->tmpl[0];
 		bool tunnel = tmpl->mode == XF_MODE_TUNNEL;
-		const struct xf_sad_query query = {
+
+		all[i] = &queries[i];
+		queries[i] = (struct xf_sad_query){
 			.tmpl = tmpl,
 			.saddr = tunnel ? &tmpl->saddr : &s->ip[i].saddr,
 			.daddr = tunnel ? &tmpl->id.daddr : &s->ip[i].daddr,
 			.flow = &s->flows[i],
 		};
-
-		s->sas[i] = xf_sad_find_out(xf_engine_sad(bench->world.engine), &query, NULL);
-		bench_must(s->sas[i] != NULL, "xf_sad_find_out");
 	}
+	xf_sad_find_out_batch(xf_engine_sad(bench->world.engine), all, BATCH, s->sas, NULL);
+	if (bench->sas > 1)
+		xf_sad_fetch(s->sas, BATCH);
+	for (unsigned i = 0; i < BATCH; i++)
+		bench_must(s->sas[i] != NULL, "xf_sad_find_out_batch");
 }
 
 static void find_in(struct bench *bench, struct stage *s)
@@ -269,6 +278,8 @@ static void find_in(struct bench *bench, struct stage *s)
 					    .proto = XF_IPPROTO_ESP };
 	}
 	xf_sad_find_in_batch(xf_engine_sad(bench->world.engine), ids, marks, BATCH, s->sas);
+	if (bench->sas > 1)
+		xf_sad_fetch(s->sas, BATCH);
 }
 
 static unsigned run_of(struct stage *s, unsigned i)
@@ -600,6 +611,11 @@ int main(int argc, char **argv)
 		fprintf(stderr, "bench_engine: %s cannot be limited to AVX2\n", raw_name);
 		return 77;
 	}
+	xf_huge_memory_init();
+	if (xf_secret_memory_init() < 0)
+		fputs("bench_engine: keys cannot be locked here, and stand on small pages\n",
+		      stderr);
+	xf_sa_set_alone(true);
 	xf_read_register();
 	bench.raw = raw_new(bench.suite);
 	for (unsigned i = 0; bench.raw && i < XF_ARRAY_SIZE(sizes); i++) {

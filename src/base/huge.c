@@ -2,23 +2,28 @@
 
 #include <stdlib.h>
 
-/* aligned_alloc() wants whole multiples of the alignment. */
+/* calloc() leaves pages that are zero already untouched; what it gave stands in front of the line. */
 static void *heap_alloc(void *arg, size_t size)
 {
-	size_t rounded = (size + XF_CACHE_LINE - 1) & ~(size_t)(XF_CACHE_LINE - 1);
-	void *mem = rounded < size ? NULL : aligned_alloc(XF_CACHE_LINE, rounded);
+	uint8_t *mem = calloc(1, size + XF_CACHE_LINE + sizeof(void *));
+	uint8_t *at = mem + sizeof(void *);
 
 	(void)arg;
-	if (mem)
-		memset(mem, 0, rounded);
-	return mem;
+	if (!mem)
+		return NULL;
+	at += -(uintptr_t)at % XF_CACHE_LINE;
+	memcpy(at - sizeof(void *), &mem, sizeof(mem));
+	return at;
 }
 
 static void heap_free(void *arg, void *mem, size_t size)
 {
+	void *start;
+
 	(void)arg;
 	(void)size;
-	free(mem);
+	memcpy(&start, (uint8_t *)mem - sizeof(void *), sizeof(start));
+	free(start);
 }
 
 /* Set once, before the first table. */

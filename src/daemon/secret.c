@@ -6,9 +6,11 @@
 
 /*
  * Blocks of powers of two, cut from chunks that are never given back to the kernel: a chunk that is
- * unmapped and mapped again would have to be locked again, and that can fail.
+ * unmapped and mapped again would have to be locked again, and that can fail. The first one is
+ * small; the keys of thousands of SAs stand on large pages, or each would cost a TLB miss.
  */
-#define CHUNK_BYTES (256u * 1024)
+#define CHUNK_BYTES ((size_t)256 * 1024)
+#define LARGE_BYTES ((size_t)2 * 1024 * 1024)
 #define MIN_SHIFT 6
 #define MAX_SHIFT 16
 #define ORDERS (MAX_SHIFT - MIN_SHIFT + 1)
@@ -30,29 +32,55 @@ static unsigned order_of(size_t size)
 	return order;
 }
 
-static int add_chunk(unsigned order)
+/* @bytes of fresh memory at a multiple of that, or NULL and errno. */
+static uint8_t *map_aligned(size_t bytes)
 {
-	size_t step = (size_t)1 << (order + MIN_SHIFT);
 	uint8_t *mem =
-		mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		mmap(NULL, 2 * bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t before;
 
 	if (mem == MAP_FAILED)
+		return NULL;
+	before = (size_t)(-(uintptr_t)mem & (bytes - 1));
+	if (before)
+		munmap(mem, before);
+	munmap(mem + before + bytes, bytes - before);
+	return mem + before;
+}
+
+static int add_chunk_of(unsigned order, size_t bytes)
+{
+	size_t step = (size_t)1 << (order + MIN_SHIFT);
+	uint8_t *mem = map_aligned(bytes);
+
+	if (!mem)
 		return -errno;
-	if (mlock(mem, CHUNK_BYTES) || madvise(mem, CHUNK_BYTES, MADV_DONTDUMP) ||
-	    madvise(mem, CHUNK_BYTES, MADV_DONTFORK)) {
+	/* Where the kernel has no large pages, small ones do. */
+	if (bytes >= LARGE_BYTES)
+		madvise(mem, bytes, MADV_HUGEPAGE);
+	if (mlock(mem, bytes) || madvise(mem, bytes, MADV_DONTDUMP) ||
+	    madvise(mem, bytes, MADV_DONTFORK)) {
 		int err = -errno;
 
-		munmap(mem, CHUNK_BYTES);
+		munmap(mem, bytes);
 		return err;
 	}
-	locked_bytes += CHUNK_BYTES;
-	for (size_t off = 0; off < CHUNK_BYTES; off += step) {
+	locked_bytes += bytes;
+	for (size_t off = 0; off < bytes; off += step) {
 		struct block *b = (struct block *)(void *)(mem + off);
 
 		b->next = free_blocks[order];
 		free_blocks[order] = b;
 	}
 	return 0;
+}
+
+/* The limit on locked memory may have room for a small one still. */
+static int add_chunk(unsigned order)
+{
+	if (locked_bytes > 0 && !add_chunk_of(order, LARGE_BYTES))
+		return 0;
+	return add_chunk_of(order, CHUNK_BYTES);
 }
 
 static void *secret_alloc(void *arg, size_t size)

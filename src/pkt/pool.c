@@ -1,5 +1,7 @@
 #include <stdlib.h>
 
+#include <xf/huge.h>
+
 #include "pkt/pool.h"
 
 _Static_assert(offsetof(struct xf_pkt, family) % XF_CACHE_LINE == 0 &&
@@ -33,8 +35,8 @@ struct xf_pool *xf_pool_new(const struct xf_pool_config *cfg)
 	if (!pool)
 		return NULL;
 	pool->shared = cfg->shared;
-	pool->memory = aligned_alloc(XF_CACHE_LINE,
-				     (bytes + XF_CACHE_LINE) & ~(uint64_t)(XF_CACHE_LINE - 1));
+	pool->bytes = bytes;
+	pool->memory = xf_huge_alloc(bytes);
 	pool->bufs = calloc((size_t)cfg->small_bufs + cfg->large_bufs + 1, sizeof(*pool->bufs));
 	pool->pkts = aligned_alloc(XF_CACHE_LINE, ((size_t)cfg->packets + 1) * sizeof(*pool->pkts));
 	if (!pool->memory || !pool->bufs || !pool->pkts) {
@@ -60,7 +62,7 @@ void xf_pool_free(struct xf_pool *pool)
 {
 	if (!pool)
 		return;
-	free(pool->memory);
+	xf_huge_free(pool->memory, pool->bytes);
 	free(pool->bufs);
 	free(pool->pkts);
 	free(pool);

@@ -16,7 +16,8 @@ struct xf_pool {
 	struct xf_buf *free_small;
 	struct xf_buf *free_large;
 	struct xf_pool_stats stats;
-	uint8_t *memory;
+	uint8_t *memory; /* of all buffers */
+	size_t bytes;
 	struct xf_buf *bufs;
 	struct xf_pkt *pkts;
 };

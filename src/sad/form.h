@@ -7,6 +7,7 @@
 #ifndef XF_SAD_FORM_H
 #define XF_SAD_FORM_H
 
+#include <xf/rcu.h>
 #include <xf/sa.h>
 
 /* The longest outer IP header, UDP header, SPI. */
@@ -52,6 +53,7 @@ _Static_assert(sizeof(struct xf_sa_form) == 2 * XF_CACHE_LINE, "a form is two ca
 struct xf_sa_config_box {
 	struct xf_sa_form form;
 	struct xf_sa_config cfg;
+	struct xf_rcu_head rcu; /* until its readers have left it */
 };
 
 static inline const struct xf_sa_form *xf_form_of(const struct xf_sa_config *cfg)

@@ -123,15 +123,15 @@ void xf_sad_fetch(struct xf_sa *const *sas, unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		if (!sas[i] || (i > 0 && sas[i] == sas[i - 1]))
 			continue;
-		fetch(sas[i], SA_LINES);
-		__builtin_prefetch(&sas[i]->cfg);
-		__builtin_prefetch(&sas[i]->begun);
+		__builtin_prefetch(sas[i]);
+		__builtin_prefetch(&sas[i]->begun, 1);
+		__builtin_prefetch(&sas[i]->first_cfg.form);
+		__builtin_prefetch(&sas[i]->first_cfg.form.soft_bytes);
 	}
 	for (unsigned i = 0; i < n; i++) {
 		if (!sas[i] || (i > 0 && sas[i] == sas[i - 1]))
 			continue;
-		fetch(xf_sa_cfg(sas[i]), CFG_LINES);
-		fetch(xf_sa_key(sas[i]), SA_LINES);
+		__builtin_prefetch(sas[i]->key);
 		__builtin_prefetch(sas[i]->replay);
 	}
 }

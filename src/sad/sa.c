@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "sa.h"
+#include "sad/mem.h"
 
 /* The window of struct xfrm_replay_state has one word, whatever size was asked for. */
 #define LEGACY_WINDOW_MAX 32
@@ -16,33 +16,22 @@
 /* Times further off than this (126 years) are taken as never, or as long ago. */
 #define FAR_S 4000000000ll
 
-/* A published configuration, and how it is freed when the next one is in force. */
-struct config_box {
-	struct xf_sa_config_box pub;
-	struct xf_rcu_head rcu;
-};
-
 /* The kernel cleans the mark when it inserts: bits that the mask hides could never match. */
-static const struct xf_sa_config *config_new(const struct xf_sa_config *cfg)
+static void config_set(struct xf_sa_config_box *box, const struct xf_sa_config *cfg)
 {
-	struct config_box *box = aligned_alloc(_Alignof(struct config_box), sizeof(*box));
-
-	if (!box)
-		return NULL;
-	box->pub.cfg = *cfg;
-	box->pub.cfg.mark.v &= box->pub.cfg.mark.m;
-	xf_form_make(&box->pub.cfg, &box->pub.form);
-	return &box->pub.cfg;
+	box->cfg = *cfg;
+	box->cfg.mark.v &= box->cfg.mark.m;
+	xf_form_make(&box->cfg, &box->form);
 }
 
-static struct config_box *config_box(const struct xf_sa_config *cfg)
+static struct xf_sa_config_box *config_box(const struct xf_sa_config *cfg)
 {
-	return XF_CONTAINER_OF(cfg, struct config_box, pub.cfg);
+	return XF_CONTAINER_OF(cfg, struct xf_sa_config_box, cfg);
 }
 
 static void config_free(struct xf_rcu_head *head)
 {
-	free(XF_CONTAINER_OF(head, struct config_box, rcu));
+	free(XF_CONTAINER_OF(head, struct xf_sa_config_box, rcu));
 }
 
 static uint32_t window_of(const struct xf_sa_config *cfg)
@@ -52,37 +41,39 @@ static uint32_t window_of(const struct xf_sa_config *cfg)
 	return xf_min_u32(cfg->replay_window, LEGACY_WINDOW_MAX);
 }
 
-static struct xf_replay *replay_new(const struct xf_sa_config *cfg)
+static bool replay_set(struct xf_sa *sa, const struct xf_sa_config *cfg)
 {
-	struct xf_replay *replay = malloc(xf_replay_size(window_of(cfg)));
+	uint32_t window = window_of(cfg);
 
-	if (replay)
-		xf_replay_init(replay, window_of(cfg), cfg->flags & XF_SA_ESN);
-	return replay;
+	sa->replay = xf_replay_size(window) <= sizeof(sa->own_window)
+			     ? (struct xf_replay *)(void *)sa->own_window
+			     : malloc(xf_replay_size(window));
+	if (sa->replay)
+		xf_replay_init(sa->replay, window, cfg->flags & XF_SA_ESN);
+	return sa->replay;
 }
 
 /* What an SA has of its own, but for the key. The IV generator's secrets are in it: it is wiped. */
 static void release(struct xf_sa *sa)
 {
 	xf_ivgen_fini(&sa->ivgen);
-	if (xf_sa_cfg(sa))
+	if (xf_sa_cfg(sa) != &sa->first_cfg.cfg)
 		free(config_box(xf_sa_cfg(sa)));
-	free(sa->replay);
-	xf_wipe(sa, sizeof(*sa));
-	free(sa);
+	if ((uint8_t *)sa->replay != sa->own_window)
+		free(sa->replay);
+	xf_sa_mem_put(sa);
 }
 
 /* Everything that can fail comes here, before the SA owns a key. @seed NULL: there is none. */
 static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg, const uint8_t *seed)
 {
-	struct xf_sa *sa = aligned_alloc(_Alignof(struct xf_sa), sizeof(*sa));
+	struct xf_sa *sa = xf_sa_mem_get();
 
 	if (!sa)
 		return NULL;
-	memset(sa, 0, sizeof(*sa));
-	sa->replay = replay_new(cfg);
-	atomic_init(&sa->cfg, config_new(cfg));
-	if (!sa->replay || !xf_sa_cfg(sa) ||
+	config_set(&sa->first_cfg, cfg);
+	atomic_init(&sa->cfg, &sa->first_cfg.cfg);
+	if (!replay_set(sa, cfg) ||
 	    (seed && xf_ivgen_init(&sa->ivgen, cfg->suite.iv_len, seed) < 0)) {
 		release(sa);
 		return NULL;
@@ -157,16 +148,19 @@ const struct xf_key *xf_sa_key(const struct xf_sa *sa)
 	return sa->key;
 }
 
-/* One writer, so the old one is ours to retire. */
+/* One writer, so the old one is ours to retire; the first one goes with the SA. */
 int xf_sa_reconfigure(struct xf_sa *sa, const struct xf_sa_config *cfg)
 {
 	const struct xf_sa_config *old = xf_sa_cfg(sa);
-	const struct xf_sa_config *new = config_new(cfg);
+	struct xf_sa_config_box *new =
+		aligned_alloc(_Alignof(struct xf_sa_config_box), sizeof(*new));
 
 	if (!new)
 		return -ENOMEM;
-	atomic_store_explicit(&sa->cfg, new, memory_order_release);
-	xf_rcu_defer(&config_box(old)->rcu, config_free);
+	config_set(new, cfg);
+	atomic_store_explicit(&sa->cfg, &new->cfg, memory_order_release);
+	if (old != &sa->first_cfg.cfg)
+		xf_rcu_defer(&config_box(old)->rcu, config_free);
 	return 0;
 }
 

@@ -44,9 +44,13 @@ struct xf_sa_stack {
 	_Atomic(struct xf_sa *) top;
 };
 
+/* A window so short stands in its SA: of up to 64 packets. */
+#define XF_SA_OWN_WINDOW (sizeof(struct xf_replay) + 2 * sizeof(uint64_t))
+
 /*
- * The first two lines are what a packet needs: what is read in the first, what is written for each
- * one in the second, which moves between the caches of workers that share the SA.
+ * The first four lines are what a packet needs: what is read in the first, what is written for each
+ * one in the second, which moves between the caches of workers that share the SA, then the form,
+ * unless the configuration was replaced.
  */
 struct xf_sa {
 	/* Published by RCU: written by the control thread only. */
@@ -72,6 +76,13 @@ struct xf_sa {
 	struct xf_spin replay_lock;
 	_Atomic uint32_t refs;
 	_Atomic uint32_t attention;
+
+	/* What cfg points to first. */
+	_Alignas(XF_CACHE_LINE) struct xf_sa_config_box first_cfg;
+
+	/* What replay points to when that is enough. */
+	_Alignas(XF_CACHE_LINE) uint8_t own_window[XF_SA_OWN_WINDOW]
+		__attribute__((aligned(_Alignof(struct xf_replay))));
 
 	/* Whose packets may leave (several workers only). It has a lock of its own. */
 	_Alignas(XF_CACHE_LINE) struct xf_turn turn;
@@ -101,8 +112,8 @@ struct xf_sa {
 #define XF_SA_UNSET UINT64_MAX
 
 _Static_assert(offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
-		       offsetof(struct xf_sa, turn) == 2 * XF_CACHE_LINE,
-	       "what a packet needs of an SA is two cache lines");
+		       offsetof(struct xf_sa, first_cfg) == 2 * XF_CACHE_LINE,
+	       "what a packet needs of an SA is four cache lines");
 
 /* Read side, as xf_sa_cfg(): what each packet asks of the configuration in force. */
 static inline const struct xf_sa_form *xf_sa_form(const struct xf_sa *sa)

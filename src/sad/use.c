@@ -6,6 +6,35 @@
  */
 #include "sa.h"
 
+/* Constant while SAs are used. */
+static bool alone;
+
+void xf_sa_set_alone(bool one_worker)
+{
+	alone = one_worker;
+}
+
+/* A locked add waits for everything that was stored before it: alone a worker needs none. */
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+	if (alone)
+		atomic_store_explicit(counter,
+				      atomic_load_explicit(counter, memory_order_relaxed) + n,
+				      memory_order_relaxed);
+	else
+		atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+/* Was sa->begun still @begun, and is it now @next? */
+static bool move_begun(struct xf_sa *sa, uint64_t *begun, uint64_t next)
+{
+	if (!alone)
+		return atomic_compare_exchange_weak_explicit(
+			&sa->begun, begun, next, memory_order_relaxed, memory_order_relaxed);
+	atomic_store_explicit(&sa->begun, next, memory_order_relaxed);
+	return true;
+}
+
 /*
  * RFC 4303 s3.3.3. A plain add could pass the limit before anyone notices, and numbers would then
  * start again from the beginning.
@@ -26,8 +55,7 @@ unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_form *form, uns
 			take = n;
 		if (take == 0)
 			return 0;
-	} while (!atomic_compare_exchange_weak_explicit(
-		&sa->begun, &begun, begun + take, memory_order_relaxed, memory_order_relaxed));
+	} while (!move_begun(sa, &begun, begun + take));
 	out->first = begun;
 	out->seq = begun + offset + 1;
 	return (unsigned)take;
@@ -112,8 +140,8 @@ bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsig
 
 void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t now_ns)
 {
-	atomic_fetch_add_explicit(&sa->bytes, bytes, memory_order_relaxed);
-	atomic_fetch_add_explicit(&sa->packets, packets, memory_order_relaxed);
+	add(&sa->bytes, bytes);
+	add(&sa->packets, packets);
 	atomic_store_explicit(&sa->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
 }
 
