@@ -257,8 +257,6 @@ static void find_out(struct bench *bench, struct stage *s)
 		};
 	}
 	xf_sad_find_out_batch(xf_engine_sad(bench->world.engine), all, BATCH, s->sas, NULL);
-	if (bench->sas > 1)
-		xf_sad_fetch(s->sas, BATCH);
 	for (unsigned i = 0; i < BATCH; i++)
 		bench_must(s->sas[i] != NULL, "xf_sad_find_out_batch");
 }
@@ -278,17 +276,6 @@ static void find_in(struct bench *bench, struct stage *s)
 					    .proto = XF_IPPROTO_ESP };
 	}
 	xf_sad_find_in_batch(xf_engine_sad(bench->world.engine), ids, marks, BATCH, s->sas);
-	if (bench->sas > 1)
-		xf_sad_fetch(s->sas, BATCH);
-}
-
-static unsigned run_of(struct stage *s, unsigned i)
-{
-	unsigned n = 1;
-
-	while (i + n < BATCH && s->sas[i + n] == s->sas[i])
-		n++;
-	return n;
 }
 
 static void crypt(struct bench *bench, struct stage *s)
@@ -308,10 +295,9 @@ static void crypt(struct bench *bench, struct stage *s)
 
 static void esp_out(struct bench *bench, struct stage *s, uint64_t now_ns)
 {
-	for (unsigned i = 0, n; i < BATCH; i += n) {
-		n = run_of(s, i);
-		xf_esp_out_prepare_run(s->sas[i], &s->ops[i], n, now_ns);
-	}
+	for (unsigned i = 0; i < BATCH; i++)
+		s->ops[i]->sa = s->sas[i];
+	xf_esp_out_prepare_batch(s->ops, BATCH, now_ns);
 	crypt(bench, s);
 	for (unsigned i = 0; i < BATCH; i++)
 		bench_must(xf_esp_out_finish(s->ops[i]) == XF_PASS, "xf_esp_out_finish");
@@ -319,15 +305,11 @@ static void esp_out(struct bench *bench, struct stage *s, uint64_t now_ns)
 
 static void esp_in(struct bench *bench, struct stage *s, uint64_t now_ns)
 {
-	for (unsigned i = 0, n; i < BATCH; i += n) {
-		n = run_of(s, i);
-		xf_esp_in_prepare_run(s->sas[i], &s->ops[i], n, now_ns);
-	}
+	for (unsigned i = 0; i < BATCH; i++)
+		s->ops[i]->sa = s->sas[i];
+	xf_esp_in_prepare_batch(s->ops, BATCH, now_ns);
 	crypt(bench, s);
-	for (unsigned i = 0, n; i < BATCH; i += n) {
-		n = run_of(s, i);
-		xf_esp_in_finish_run(&s->ops[i], n, now_ns);
-	}
+	xf_esp_in_finish_batch(s->ops, BATCH, now_ns);
 }
 
 static void stages_out(struct bench *bench, double ns[WHATS])

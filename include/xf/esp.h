@@ -106,6 +106,12 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsig
  */
 void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
 
+/* The same for packets whose op->sa says whose they are, in their order: run by run, with what the
+ * SAs need fetched ahead. */
+void xf_esp_out_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
+void xf_esp_in_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
+void xf_esp_in_finish_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
+
 /* Runs of one packet; what the run functions leave in op->drop is returned. */
 enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
 				uint64_t now_ns, struct xf_esp_op *op);

@@ -102,8 +102,6 @@ static void find_leads(struct in *in, struct xf_flight *f, const uint8_t *leads,
 		marks[i] = s->pkt->mark;
 	}
 	xf_sad_find_in_batch(in->worker->engine->sad, ids, marks, n, sas);
-	if (n > 1)
-		xf_sad_fetch(sas, n);
 	for (unsigned i = 0; i < n; i++)
 		f->slots[leads[i]].bundle[0] = sas[i];
 }
@@ -200,10 +198,9 @@ static void begin(void *arg, struct xf_flight *f)
 
 	find_sas(in, f);
 	n = collect(in, f, ops);
-	for (unsigned i = 0, run; i < n; i += run) {
-		run = xf_esp_run(ops + i, n - i);
-		xf_esp_in_prepare_run(ops[i]->sa, ops + i, run, in->now_ns);
-	}
+	if (n == 0)
+		return;
+	xf_esp_in_prepare_batch(ops, n, in->now_ns);
 	for (unsigned i = 0; i < n; i++) {
 		if (ops[i]->drop == XF_PASS)
 			f->round_ops[f->nops++] = ops[i];
@@ -227,10 +224,7 @@ static void finish(void *arg, struct xf_flight *f)
 {
 	struct in *in = arg;
 
-	for (unsigned i = 0, run; i < f->nops; i += run) {
-		run = xf_esp_run(f->round_ops + i, f->nops - i);
-		xf_esp_in_finish_run(f->round_ops + i, run, in->now_ns);
-	}
+	xf_esp_in_finish_batch(f->round_ops, f->nops, in->now_ns);
 	for (unsigned i = 0; i < f->nops; i++) {
 		struct xf_esp_op *op = f->round_ops[i];
 

@@ -127,7 +127,7 @@ static enum xf_drop find_bundle(struct out *o, const struct xf_policy_config *cf
 	const union xf_addr *daddr = &query.flow->daddr;
 
 	for (unsigned i = 0;;) {
-		if (sa && xf_sa_form(sa)->dir == XF_SA_DIR_IN)
+		if (sa && xf_sa_form(sa)->what & XF_FORM_ONLY_IN)
 			return XF_DROP_OUT_STATE_DIR;
 		if (sa) {
 			s->bundle[s->depth++] = sa;
@@ -197,8 +197,6 @@ static void find_bundles(struct out *o, struct xf_flight *f, struct xf_policy *c
 	if (n == 0)
 		return;
 	xf_sad_find_out_batch(o->worker->engine->sad, queries, n, sas, NULL);
-	if (n > 1)
-		xf_sad_fetch(sas, n);
 	for (unsigned i = 0; i < n; i++)
 		take_bundle(o, &f->slots[slots[i]], xf_policy_cfg(policies[slots[i]]), queries[i],
 			    sas[i]);
@@ -339,10 +337,9 @@ static void begin(void *arg, struct xf_flight *f)
 	struct out *o = arg;
 	unsigned n = collect(o, f, ops);
 
-	for (unsigned i = 0, run; i < n; i += run) {
-		run = xf_esp_run(ops + i, n - i);
-		xf_esp_out_prepare_run(ops[i]->sa, ops + i, run, o->now_ns);
-	}
+	if (n == 0)
+		return;
+	xf_esp_out_prepare_batch(ops, n, o->now_ns);
 	for (unsigned i = 0; i < n; i++) {
 		if (ops[i]->drop == XF_PASS)
 			f->round_ops[f->nops++] = ops[i];

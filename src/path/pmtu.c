@@ -21,7 +21,7 @@ uint32_t xf_path_outer_mtu(struct xf_sa *sa, uint64_t now_ns)
 /* The family of the packet that SA @i of the bundle is given. */
 static uint16_t family_into(const struct xf_slot *s, unsigned i)
 {
-	return i == 0 ? s->ip.family : xf_sa_form(s->bundle[i - 1])->family;
+	return i == 0 ? s->ip.family : xf_form_family(xf_sa_form(s->bundle[i - 1]));
 }
 
 uint32_t xf_path_bundle_mtu(const struct xf_slot *s, uint64_t now_ns)

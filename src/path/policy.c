@@ -68,7 +68,7 @@ enum xf_drop xf_path_check_selectors(const struct xf_pkt *pkt, const struct xf_f
 	for (int i = pkt->sp_len; i-- > 0;) {
 		const struct xf_sa_config *cfg = xf_sa_cfg(pkt->sp[i]);
 
-		if (XF_LIKELY(xf_form_of(cfg)->takes_all))
+		if (XF_LIKELY(!(xf_form_of(cfg)->what & XF_FORM_SELECTS)))
 			continue;
 		if (cfg->sel.family != flow->family || !xf_selector_match(&cfg->sel, flow))
 			return XF_DROP_IN_STATE_MISMATCH;

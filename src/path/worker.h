@@ -173,16 +173,6 @@ void xf_path_end(struct xf_worker *worker);
 void xf_slot_drop(struct xf_worker *worker, struct xf_slot *s, enum xf_drop reason,
 		  struct xf_sa *sa);
 
-/* How many of @ops, from the first on, have the same SA. */
-static inline unsigned xf_esp_run(struct xf_esp_op *const *ops, unsigned n)
-{
-	unsigned run = 1;
-
-	while (run < n && ops[run]->sa == ops[0]->sa)
-		run++;
-	return run;
-}
-
 /* flight.c */
 
 /* A flight without packets, or NULL: all are under way. */

@@ -14,6 +14,7 @@
 #include <errno.h>
 
 #include "pkt/widen.h"
+#include "proto/runs.h"
 #include "proto/transform.h"
 
 static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_form *form, uint64_t now_ns)
@@ -22,9 +23,9 @@ static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_form *form, ui
 
 	if (drop != XF_PASS)
 		return drop;
-	if (form->proto != XF_IPPROTO_ESP)
+	if (!(form->what & XF_FORM_ESP))
 		return XF_DROP_IN_STATE_PROTO;
-	if (form->mode != XF_MODE_TUNNEL && form->mode != XF_MODE_TRANSPORT)
+	if (!(form->what & (XF_FORM_TUNNEL | XF_FORM_TRANSPORT)))
 		return XF_DROP_IN_STATE_MODE;
 	return XF_PASS;
 }
@@ -62,7 +63,7 @@ static enum xf_drop measure(struct xf_esp_op *op, const struct xf_sa_form *form)
 		return XF_DROP_IN_STATE_PROTO;
 	op->text_off = op->esp_off + XF_ESP_HDR_LEN + form->iv_len;
 	op->crypto.len = end - op->esp_off - fixed;
-	if (op->crypto.len & form->block_mask)
+	if (form->what & XF_FORM_BLOCKS && op->crypto.len & form->align_mask)
 		return XF_DROP_IN_STATE_PROTO;
 	return XF_PASS;
 }
@@ -98,7 +99,7 @@ static enum xf_drop prepare_one(struct xf_sa *sa, const struct xf_sa_form *form,
 	const uint8_t *esp;
 	enum xf_drop drop;
 
-	if (XF_UNLIKELY((form->encap_type != 0) != (op->udp_len != 0)))
+	if (XF_UNLIKELY(form->udp_len != op->udp_len))
 		return XF_DROP_IN_STATE_MISMATCH;
 	drop = measure(op, form);
 	if (drop != XF_PASS)
@@ -122,6 +123,11 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsig
 		op->dst_pkt = NULL;
 		op->drop = XF_LIKELY(drop == XF_PASS) ? prepare_one(sa, form, op) : drop;
 	}
+}
+
+void xf_esp_in_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
+{
+	xf_runs_each(ops, n, now_ns, xf_esp_in_prepare_run);
 }
 
 enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
@@ -240,7 +246,7 @@ static enum xf_drop unwrap(struct xf_esp_op *op, const struct xf_sa_form *form, 
 	if (drop != XF_PASS)
 		return drop;
 	*bytes += op->pkt->len - op->text_off;
-	op->pkt->mark = xf_sa_mark(form, op->pkt->mark);
+	op->pkt->mark = xf_form_mark(form, op->pkt->mark);
 	drop = form->outer_len ? leave_tunnel(op, form, next_hdr) : leave_transport(op, next_hdr);
 	op->pkt->family = op->ip->family;
 	return drop;
@@ -262,6 +268,14 @@ void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now
 	}
 	if (accepted)
 		xf_sa_count(sa, accepted, bytes, now_ns);
+}
+
+void xf_esp_in_finish_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
+{
+	for (unsigned i = 0, len; i < n; i += len) {
+		len = xf_runs_len(ops + i, n - i);
+		xf_esp_in_finish_run(ops + i, len, now_ns);
+	}
 }
 
 enum xf_drop xf_esp_in_finish(struct xf_esp_op *op, uint64_t now_ns)

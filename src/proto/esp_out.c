@@ -16,6 +16,7 @@
 
 #include "pkt/widen.h"
 #include "proto/outer.h"
+#include "proto/runs.h"
 
 /* The packets of one SA that are worked on. */
 struct run {
@@ -29,9 +30,9 @@ struct run {
 /* RFC 4303 s3.1: fragments are tunnelled, but transport mode takes whole datagrams only. */
 static bool mode_takes(const struct xf_sa_form *form, const struct xf_ip_info *ip)
 {
-	if (XF_LIKELY(form->mode == XF_MODE_TUNNEL))
+	if (XF_LIKELY(form->what & XF_FORM_TUNNEL))
 		return true;
-	return form->mode == XF_MODE_TRANSPORT && ip->family == form->family && !ip->is_frag;
+	return form->what & XF_FORM_TRANSPORT && ip->family == xf_form_family(form) && !ip->is_frag;
 }
 
 /* The packet's new shape, whose last byte is the ICV's (RFC 4303 s2.4, s2.7). */
@@ -43,7 +44,7 @@ static void plan(const struct run *run, struct xf_esp_op *op)
 	op->gap_off = form->outer_len ? 0 : op->ip->ah_esp_off;
 	op->payload_len = op->ip->total_len - op->gap_off;
 	op->tfc_len = 0;
-	if (XF_UNLIKELY(form->tfc_pad))
+	if (XF_UNLIKELY(form->what & XF_FORM_MORE))
 		op->tfc_len = xf_esp_tfc_len(run->sa, op->payload_len, run->now_ns);
 	bare = op->payload_len + op->tfc_len + XF_ESP_TRAILER_LEN;
 	op->pad_len = -bare & form->align_mask;
@@ -58,7 +59,7 @@ static bool is_too_long(const struct xf_esp_op *op, const struct xf_sa_form *for
 {
 	uint32_t len = op->ip->total_len + form->gap_len + op->tail_len;
 
-	return len > UINT16_MAX + (form->family == XF_AF_INET6 ? XF_IPV6_HDR_LEN : 0u);
+	return len > UINT16_MAX + (form->what & XF_FORM_IPV6 ? XF_IPV6_HDR_LEN : 0u);
 }
 
 static void close_room(struct xf_esp_op *op, const struct xf_sa_form *form)
@@ -209,8 +210,8 @@ static void write_packet(const struct run *run, struct xf_esp_op *op)
 		patch_header(op, form);
 	write_headers(run, op);
 	write_tail(op, form, next);
-	op->pkt->family = form->family;
-	op->pkt->mark = xf_sa_mark(form, op->pkt->mark);
+	op->pkt->family = xf_form_family(form);
+	op->pkt->mark = xf_form_mark(form, op->pkt->mark);
 }
 
 /* Steps 3 and 4 for the @ready packets that step 2 has passed. */
@@ -262,7 +263,7 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 		return;
 	}
 	drop = xf_sa_check(sa, run.form, true, now_ns);
-	if (drop == XF_PASS && run.form->proto != XF_IPPROTO_ESP)
+	if (drop == XF_PASS && !(run.form->what & XF_FORM_ESP))
 		drop = XF_DROP_OUT_STATE_PROTO;
 	if (XF_LIKELY(drop == XF_PASS)) {
 		number_and_write(&run, open_all(&run));
@@ -272,6 +273,11 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 		ops[i]->sa = sa;
 		ops[i]->drop = drop;
 	}
+}
+
+void xf_esp_out_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
+{
+	xf_runs_each(ops, n, now_ns, xf_esp_out_prepare_run);
 }
 
 enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,

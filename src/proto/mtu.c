@@ -7,9 +7,9 @@
 /* The IP header that stays in front in transport mode, options aside, as the kernel counts it. */
 static uint32_t kept_hdr_len(const struct xf_sa_form *form)
 {
-	if (form->mode == XF_MODE_TUNNEL)
+	if (form->what & XF_FORM_TUNNEL)
 		return 0;
-	return form->family == XF_AF_INET ? XF_IPV4_HDR_LEN : XF_IPV6_HDR_LEN;
+	return form->what & XF_FORM_IPV6 ? XF_IPV6_HDR_LEN : XF_IPV4_HDR_LEN;
 }
 
 /* The kernel's __xfrm_state_mtu(). */
@@ -27,7 +27,7 @@ static uint32_t inner_mtu(const struct xf_sa_form *form, uint32_t outer_mtu, uin
 {
 	uint32_t mtu = fitting_len(form, outer_mtu);
 
-	if (form->family == XF_AF_INET6 || inner_family == XF_AF_INET6)
+	if (form->what & XF_FORM_IPV6 || inner_family == XF_AF_INET6)
 		return mtu > XF_IPV6_MIN_MTU ? mtu : XF_IPV6_MIN_MTU;
 	return mtu;
 }
@@ -43,7 +43,7 @@ uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now
 	uint32_t mtu;
 	uint32_t want;
 
-	if (form->tfc_pad == 0 || form->mode != XF_MODE_TUNNEL)
+	if (form->tfc_pad == 0 || !(form->what & XF_FORM_TUNNEL))
 		return 0;
 	mtu = xf_sa_path_mtu(sa, now_ns);
 	want = inner_mtu(form, mtu ? mtu : XF_PATH_MTU_DEFAULT, XF_AF_UNSPEC);

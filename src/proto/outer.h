@@ -13,10 +13,10 @@
  */
 static inline uint8_t xf_outer_tos(const struct xf_sa_form *form, uint8_t inner)
 {
-	uint8_t dscp = inner & form->dscp_mask;
+	uint8_t dscp = form->what & XF_FORM_ENCAP_DSCP ? inner & (uint8_t)~XF_ECN_MASK : 0;
 	uint8_t ecn = inner & XF_ECN_MASK;
 
-	if (form->flags & XF_SA_NOECN)
+	if (form->what & XF_FORM_NOECN)
 		return dscp;
 	return dscp | (ecn == XF_ECN_CE ? XF_ECN_ECT0 : ecn);
 }
@@ -28,7 +28,7 @@ static inline uint8_t xf_outer_tos(const struct xf_sa_form *form, uint8_t inner)
  */
 static inline bool xf_outer_df(const struct xf_sa_form *form, const struct xf_ip_info *inner)
 {
-	if (form->flags & XF_SA_NOPMTUDISC)
+	if (form->what & XF_FORM_NOPMTUDISC)
 		return false;
 	if (inner->family == XF_AF_INET6 && inner->total_len <= XF_IPV6_MIN_MTU)
 		return false;

@@ -45,7 +45,7 @@ static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_f
 	crypto->status = XF_CRYPTO_ERROR; /* until a provider says better */
 	crypto->aad_len = XF_ESP_HDR_LEN;
 	crypto->tail_len = 0;
-	if (XF_UNLIKELY(!form->plain)) {
+	if (XF_UNLIKELY(!(form->what & XF_FORM_PLAIN))) {
 		xf_esp_crypto_fill_odd(op, esp + XF_ESP_HDR_LEN);
 		return;
 	}
@@ -99,9 +99,9 @@ static inline uint8_t xf_tunnel_decap_tos(const struct xf_sa_form *form, uint8_t
 {
 	uint8_t tos = inner;
 
-	if (form->flags & XF_SA_DECAP_DSCP)
+	if (form->what & XF_FORM_DECAP_DSCP)
 		tos = (outer & (uint8_t)~XF_ECN_MASK) | (inner & XF_ECN_MASK);
-	if (!(form->flags & XF_SA_NOECN) && (outer & XF_ECN_MASK) == XF_ECN_CE &&
+	if (!(form->what & XF_FORM_NOECN) && (outer & XF_ECN_MASK) == XF_ECN_CE &&
 	    (inner & XF_ECN_MASK))
 		tos |= XF_ECN_CE;
 	return tos;
@@ -112,11 +112,5 @@ int xf_tunnel_set_tos(struct xf_pkt *pkt, struct xf_ip_info *ip, uint8_t tos);
 
 /* Fill in the checksum of the UDP header at @off of @pkt, an IPv6 packet. 0 or -ENOBUFS. */
 int xf_udp_set_csum6(struct xf_pkt *pkt, uint32_t off);
-
-/* The kernel's xfrm_smark_get(): the mark after an SA that sets it. */
-static inline uint32_t xf_sa_mark(const struct xf_sa_form *form, uint32_t mark)
-{
-	return (form->set_mark.v & form->set_mark.m) | (mark & ~form->set_mark.m);
-}
 
 #endif

@@ -4,7 +4,6 @@
 
 /* The kernel's sysctl defaults ip_default_ttl and hop_limit. */
 #define TUNNEL_TTL 64
-#define DSCP_MASK 0xfc
 #define ESP_HDR_LEN 8 /* SPI and sequence number (RFC 4303 s2) */
 
 static bool is_tunnel(const struct xf_sa_config *cfg)
@@ -21,11 +20,9 @@ static void make_lengths(const struct xf_sa_config *cfg, struct xf_sa_form *form
 	form->udp_len = cfg->encap.type ? XF_UDP_HDR_LEN : 0;
 	form->iv_len = cfg->suite.iv_len;
 	form->icv_len = cfg->suite.icv_len;
-	form->salt_len = cfg->suite.salt_len;
 	form->gap_len =
 		(uint8_t)(form->outer_len + form->udp_len + ESP_HDR_LEN + cfg->suite.iv_len);
 	/* RFC 4303 s2.4: the ICV starts at a multiple of 4. */
-	form->block_mask = (uint8_t)(block_len - 1);
 	form->align_mask = (uint8_t)((block_len > 4 ? block_len : 4) - 1);
 }
 
@@ -64,34 +61,78 @@ static void make_hdr(const struct xf_sa_config *cfg, struct xf_sa_form *form)
 	xf_put_be32(p, cfg->id.spi);
 }
 
-static bool may_wrap(const struct xf_sa_config *cfg)
+/* What follows from the suite: with ESN the high half of the number goes between or behind. */
+static unsigned of_suite(const struct xf_sa_config *cfg)
 {
-	return cfg->flags & XF_SA_ESN || cfg->extra_flags & XF_SA_OSEQ_MAY_WRAP;
+	const struct xf_suite *suite = &cfg->suite;
+	unsigned what = suite->block_len > 1 ? XF_FORM_BLOCKS : 0;
+
+	/* GMAC and HMAC cover the IV. */
+	if (xf_suite_is_aead(suite) && suite->cipher != XF_CIPHER_AES_GMAC &&
+	    !(cfg->flags & XF_SA_ESN) && suite->salt_len == 4 && suite->iv_len == 8)
+		what |= XF_FORM_PLAIN;
+	return what;
+}
+
+static unsigned of_flags(const struct xf_sa_config *cfg)
+{
+	unsigned what = 0;
+
+	if (cfg->flags & XF_SA_ESN)
+		what |= XF_FORM_ESN;
+	if (cfg->flags & XF_SA_NOECN)
+		what |= XF_FORM_NOECN;
+	if (cfg->flags & XF_SA_NOPMTUDISC)
+		what |= XF_FORM_NOPMTUDISC;
+	if (cfg->flags & XF_SA_DECAP_DSCP)
+		what |= XF_FORM_DECAP_DSCP;
+	if (!(cfg->extra_flags & XF_SA_DONT_ENCAP_DSCP))
+		what |= XF_FORM_ENCAP_DSCP;
+	if (cfg->flags & XF_SA_ESN || cfg->extra_flags & XF_SA_OSEQ_MAY_WRAP)
+		what |= XF_FORM_MAY_WRAP;
+	return what;
+}
+
+static unsigned of_identity(const struct xf_sa_config *cfg)
+{
+	unsigned what = 0;
+
+	if (is_tunnel(cfg))
+		what |= XF_FORM_TUNNEL;
+	if (cfg->mode == XF_MODE_TRANSPORT)
+		what |= XF_FORM_TRANSPORT;
+	if (cfg->id.family == XF_AF_INET6)
+		what |= XF_FORM_IPV6;
+	if (cfg->id.proto == XF_IPPROTO_ESP)
+		what |= XF_FORM_ESP;
+	if (cfg->dir == XF_SA_DIR_IN)
+		what |= XF_FORM_ONLY_IN;
+	if (cfg->dir == XF_SA_DIR_OUT)
+		what |= XF_FORM_ONLY_OUT;
+	if (cfg->sel.family)
+		what |= XF_FORM_SELECTS;
+	return what;
+}
+
+static unsigned of_second_line(const struct xf_sa_form *form)
+{
+	bool limited = form->soft_bytes != XF_INF || form->hard_bytes != XF_INF ||
+		       form->soft_packets != XF_INF || form->hard_packets != XF_INF;
+
+	return limited || form->set_mark.m || form->tfc_pad ? XF_FORM_MORE : 0;
 }
 
 void xf_form_make(const struct xf_sa_config *cfg, struct xf_sa_form *out)
 {
-	const struct xf_suite *suite = &cfg->suite;
-
 	memset(out, 0, sizeof(*out));
 	make_lengths(cfg, out);
 	make_hdr(cfg, out);
-	out->mode = cfg->mode;
-	out->flags = cfg->flags;
-	/* With ESN the high half goes between or behind; GMAC and HMAC cover the IV. */
-	out->plain = xf_suite_is_aead(suite) && suite->cipher != XF_CIPHER_AES_GMAC &&
-		     !(cfg->flags & XF_SA_ESN) && suite->salt_len == 4 && suite->iv_len == 8;
 	out->soft_bytes = cfg->life.soft_bytes;
 	out->hard_bytes = cfg->life.hard_bytes;
 	out->soft_packets = cfg->life.soft_packets;
 	out->hard_packets = cfg->life.hard_packets;
-	out->last_seq = may_wrap(cfg) ? UINT64_MAX : UINT32_MAX;
 	out->set_mark = cfg->set_mark;
 	out->tfc_pad = cfg->tfc_pad;
-	out->family = cfg->id.family;
-	out->dir = cfg->dir;
-	out->proto = cfg->id.proto;
-	out->encap_type = (uint8_t)cfg->encap.type;
-	out->dscp_mask = cfg->extra_flags & XF_SA_DONT_ENCAP_DSCP ? 0 : DSCP_MASK;
-	out->takes_all = !cfg->sel.family;
+	out->what =
+		(uint16_t)(of_identity(cfg) | of_flags(cfg) | of_suite(cfg) | of_second_line(out));
 }

@@ -2,7 +2,8 @@
  * form.h - what each packet asks of an SA's configuration, worked out once, when it is published.
  *
  * A form stands in front of the configuration that it was made from: one pointer names both, and
- * they are replaced together. Constant from then on. Lengths are bytes.
+ * they are replaced together. Constant from then on. Lengths are bytes. The first of its two cache
+ * lines is all that most packets need.
  */
 #ifndef XF_SAD_FORM_H
 #define XF_SAD_FORM_H
@@ -13,41 +14,49 @@
 /* The longest outer IP header, UDP header, SPI. */
 #define XF_FORM_HDR_MAX (40 + 8 + 4)
 
+enum xf_form_what {
+	XF_FORM_TUNNEL = 1 << 0,
+	XF_FORM_TRANSPORT = 1 << 1,
+	XF_FORM_IPV6 = 1 << 2, /* the outer addresses */
+	XF_FORM_ESP = 1 << 3,
+	XF_FORM_ONLY_IN = 1 << 4,
+	XF_FORM_ONLY_OUT = 1 << 5,
+	XF_FORM_PLAIN = 1 << 6, /* a nonce of 4 and 8 bytes; SPI and number under the MAC as is */
+	XF_FORM_BLOCKS = 1 << 7, /* a block cipher: text is whole units of align_mask + 1 */
+	XF_FORM_ESN = 1 << 8,
+	XF_FORM_NOECN = 1 << 9,
+	XF_FORM_NOPMTUDISC = 1 << 10,
+	XF_FORM_ENCAP_DSCP = 1 << 11,
+	XF_FORM_DECAP_DSCP = 1 << 12,
+	XF_FORM_MAY_WRAP = 1 << 13, /* the sequence number counts in 64 bits */
+	XF_FORM_SELECTS = 1 << 14, /* the SA has a selector of its own */
+	XF_FORM_MORE = 1 << 15, /* the second line says something: limits, mark, TFC padding */
+};
+
 struct xf_sa_form {
 	/* What stands in front of the sequence number, zero where packets differ: the outer IP
 	 * header of a tunnel, the UDP header, the SPI. */
 	uint8_t hdr[XF_FORM_HDR_MAX];
+	uint16_t what; /* enum xf_form_what */
 	uint8_t outer_len; /* of that IP header; 0 in transport mode */
 	uint8_t udp_len;
 	uint8_t iv_len;
 	uint8_t icv_len;
 	uint8_t gap_len; /* from the first byte that is added to the first that is encrypted */
 	uint8_t align_mask; /* payload, padding and trailer together: a power of two, less one */
-	uint8_t block_mask; /* of the cipher: its block length, less one */
-	uint8_t salt_len;
-	uint8_t mode;
-	uint8_t flags; /* enum xf_sa_flag */
-	/* A nonce of 4 and 8 bytes, and a MAC over SPI and sequence number as they stand. */
-	bool plain;
+	uint32_t hdr_sum; /* of the words of the outer IPv4 header, as hdr has them */
 
-	/* The second line. */
 	_Alignas(XF_CACHE_LINE) uint64_t soft_bytes;
 	uint64_t hard_bytes;
 	uint64_t soft_packets;
 	uint64_t hard_packets;
-	uint64_t last_seq; /* that may be handed out, counted in 64 bits */
 	struct xf_mark set_mark;
-	uint32_t hdr_sum; /* of the words of the outer IPv4 header, as hdr has them */
 	uint32_t tfc_pad;
-	uint16_t family; /* of the outer addresses */
-	uint8_t dir;
-	uint8_t proto;
-	uint8_t encap_type; /* 0: none */
-	uint8_t dscp_mask; /* what the outer header takes of the inner traffic class */
-	bool takes_all; /* the SA's own selector says nothing */
 };
 
-_Static_assert(sizeof(struct xf_sa_form) == 2 * XF_CACHE_LINE, "a form is two cache lines");
+_Static_assert(offsetof(struct xf_sa_form, soft_bytes) == XF_CACHE_LINE &&
+		       sizeof(struct xf_sa_form) == 2 * XF_CACHE_LINE,
+	       "a form is two cache lines");
 
 /* A published configuration, with its form. */
 struct xf_sa_config_box {
@@ -59,6 +68,19 @@ struct xf_sa_config_box {
 static inline const struct xf_sa_form *xf_form_of(const struct xf_sa_config *cfg)
 {
 	return &XF_CONTAINER_OF(cfg, struct xf_sa_config_box, cfg)->form;
+}
+
+static inline uint16_t xf_form_family(const struct xf_sa_form *form)
+{
+	return form->what & XF_FORM_IPV6 ? XF_AF_INET6 : XF_AF_INET;
+}
+
+/* The kernel's xfrm_smark_get(): the mark after an SA that sets it. */
+static inline uint32_t xf_form_mark(const struct xf_sa_form *form, uint32_t mark)
+{
+	if (XF_LIKELY(!(form->what & XF_FORM_MORE)))
+		return mark;
+	return (form->set_mark.v & form->set_mark.m) | (mark & ~form->set_mark.m);
 }
 
 /* The form of @cfg. */

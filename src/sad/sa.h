@@ -115,6 +115,21 @@ _Static_assert(offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
 		       offsetof(struct xf_sa, first_cfg) == 2 * XF_CACHE_LINE,
 	       "what a packet needs of an SA is four cache lines");
 
+/* Before a packet is worked on, so that the misses of several SAs overlap: what is known to be
+ * wanted of it, and once that is there, what it points to. */
+static inline void xf_sa_fetch(const struct xf_sa *sa)
+{
+	__builtin_prefetch(sa);
+	__builtin_prefetch(&sa->begun, 1);
+	__builtin_prefetch(&sa->first_cfg.form);
+	__builtin_prefetch(sa->own_window, 1);
+}
+
+static inline void xf_sa_fetch_key(const struct xf_sa *sa)
+{
+	__builtin_prefetch(sa->key);
+}
+
 /* Read side, as xf_sa_cfg(): what each packet asks of the configuration in force. */
 static inline const struct xf_sa_form *xf_sa_form(const struct xf_sa *sa)
 {
@@ -138,7 +153,7 @@ unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_form *form, uns
 /* The number of the wire, in 64 bits with ESN, for one that was taken. */
 static inline uint64_t xf_sa_seq(const struct xf_sa_form *form, uint64_t taken)
 {
-	return form->flags & XF_SA_ESN ? taken : (uint32_t)taken;
+	return form->what & XF_FORM_ESN ? taken : (uint32_t)taken;
 }
 
 /* @seq was refused: count it as struct xfrm_stats has it. Returns why. */

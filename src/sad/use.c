@@ -44,7 +44,7 @@ unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_form *form, uns
 {
 	uint64_t begun = atomic_load_explicit(&sa->begun, memory_order_relaxed);
 	uint64_t offset = atomic_load_explicit(&sa->seq_offset, memory_order_relaxed);
-	uint64_t limit = form->last_seq;
+	uint64_t limit = form->what & XF_FORM_MAY_WRAP ? UINT64_MAX : UINT32_MAX;
 	uint64_t take;
 
 	do {
@@ -83,6 +83,8 @@ bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form)
 	uint64_t packets = atomic_load_explicit(&sa->packets, memory_order_relaxed);
 	int valid = XF_SA_VALID;
 
+	if (!(form->what & XF_FORM_MORE))
+		return true;
 	if (bytes >= form->hard_bytes || packets >= form->hard_packets) {
 		if (atomic_compare_exchange_strong(&sa->state, &valid, XF_SA_EXPIRED))
 			want_attention(sa, XF_SA_HARD_HIT);
@@ -116,7 +118,7 @@ enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_form *form, bool o
 {
 	enum xf_sa_state state = xf_sa_get_state(sa);
 
-	if (form->dir != XF_SA_DIR_ANY && form->dir != (out ? XF_SA_DIR_OUT : XF_SA_DIR_IN))
+	if (form->what & (out ? XF_FORM_ONLY_IN : XF_FORM_ONLY_OUT))
 		return out ? XF_DROP_OUT_STATE_DIR : XF_DROP_IN_STATE_DIR;
 	if (state != XF_SA_VALID)
 		return not_valid(state, out);
@@ -132,6 +134,8 @@ bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsig
 	uint64_t now_bytes = atomic_load_explicit(&sa->bytes, memory_order_relaxed) + bytes;
 	uint64_t now_packets = atomic_load_explicit(&sa->packets, memory_order_relaxed) + n;
 
+	if (!(form->what & XF_FORM_MORE))
+		return true;
 	if (now_bytes >= form->hard_bytes || now_packets >= form->hard_packets)
 		return false;
 	return atomic_load_explicit(&sa->dying, memory_order_relaxed) ||
