@@ -21,7 +21,16 @@ static bool csum_fits(const uint8_t *hdr, uint32_t hdr_len)
 	return xf_csum_fold(sum) == 0;
 }
 
-/* Offsets of the IPv4 header (RFC 791 s3.1). */
+static void set_ipv4(union xf_addr *to, const uint8_t *wire)
+{
+	uint32_t addr;
+
+	memcpy(&addr, wire, sizeof(addr));
+	to->quad[0] = addr;
+	to->quad[1] = 0;
+}
+
+/* Offsets of the IPv4 header (RFC 791 s3.1). Every field is written. */
 static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info)
 {
 	uint8_t scratch[60];
@@ -41,25 +50,25 @@ static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_in
 	if (check_csum && !csum_fits(hdr, hdr_len))
 		return -EINVAL;
 	frag = xf_get_be16(hdr + 6);
-	*info = (struct xf_ip_info){
-		.family = XF_AF_INET,
-		.proto = hdr[9],
-		.ttl = hdr[8],
-		.tos = hdr[1],
-		.df = frag & XF_IPV4_DF,
-		.is_frag = frag & (XF_IPV4_MF | XF_IPV4_OFFSET_MASK),
-		.more_frags = frag & XF_IPV4_MF,
-		.frag_off = (frag & XF_IPV4_OFFSET_MASK) * 8u,
-		.frag_id = xf_get_be16(hdr + 4),
-		.hdr_len = hdr_len,
-		.l4_off = hdr_len,
-		.l4_nexthdr_field = 9,
-		.ah_esp_off = hdr_len,
-		.nexthdr_field = 9,
-		.total_len = total_len,
-	};
-	memcpy(info->saddr.bytes, hdr + 12, 4);
-	memcpy(info->daddr.bytes, hdr + 16, 4);
+	info->family = XF_AF_INET;
+	info->proto = hdr[9];
+	info->ttl = hdr[8];
+	info->tos = hdr[1];
+	info->df = frag & XF_IPV4_DF;
+	info->is_frag = frag & (XF_IPV4_MF | XF_IPV4_OFFSET_MASK);
+	info->more_frags = frag & XF_IPV4_MF;
+	info->frag_off = (frag & XF_IPV4_OFFSET_MASK) * 8u;
+	info->frag_id = xf_get_be16(hdr + 4);
+	info->flow_label = 0;
+	info->hdr_len = hdr_len;
+	info->l4_off = hdr_len;
+	info->l4_nexthdr_field = 9;
+	info->ah_esp_off = hdr_len;
+	info->nexthdr_field = 9;
+	info->frag_hdr_off = 0;
+	info->total_len = total_len;
+	set_ipv4(&info->saddr, hdr + 12);
+	set_ipv4(&info->daddr, hdr + 16);
 	return 0;
 }
 
