@@ -18,8 +18,8 @@
 #include "world.h"
 
 #define BATCH 32
-#define SLICES 101
-#define BYTES 1000000 /* of text and overhead in a slice */
+#define SLICES 201
+#define BYTES 300000 /* of text and overhead in a slice */
 #define HEAD 52 /* of a chain */
 #define TRAILER 4
 

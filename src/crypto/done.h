@@ -30,13 +30,27 @@ static inline void xf_done_push(struct xf_done *done, struct xf_crypto_op *op)
 	done->ops[(done->head + done->count++) % XF_DONE_MAX] = op;
 }
 
+/* A whole batch, for which there must be room. */
+static inline void xf_done_push_all(struct xf_done *done, struct xf_crypto_op *const *ops,
+				    unsigned n)
+{
+	unsigned end = (done->head + done->count) % XF_DONE_MAX;
+	unsigned first = xf_min_u32(n, XF_DONE_MAX - end);
+
+	memcpy(&done->ops[end], ops, first * sizeof(*ops));
+	memcpy(done->ops, ops + first, (n - first) * sizeof(*ops));
+	done->count += n;
+}
+
 static inline unsigned xf_done_take(struct xf_done *done, struct xf_crypto_op **out, unsigned max)
 {
-	unsigned n = done->count < max ? done->count : max;
+	unsigned n = xf_min_u32(done->count, max);
+	unsigned first = xf_min_u32(n, XF_DONE_MAX - done->head);
 
-	for (unsigned i = 0; i < n; i++)
-		out[i] = done->ops[done->head++ % XF_DONE_MAX];
+	memcpy(out, &done->ops[done->head], first * sizeof(*out));
+	memcpy(out + first, done->ops, (n - first) * sizeof(*out));
 	done->count -= n;
+	done->head = done->count ? (done->head + n) % XF_DONE_MAX : 0;
 	return n;
 }
 

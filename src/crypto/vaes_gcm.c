@@ -4,16 +4,19 @@
 #include <cpuid.h>
 #include <stdlib.h>
 
-/* Short packets wait for others of the same shape. */
+/* Short packets of one kind, by the length of keys, wait for others of their size. */
+#define KINDS 3
+
 struct waiting {
 	struct xf_crypto_op *ops[VG_GROUP];
 	unsigned n;
 };
 
-#define ROUND_KINDS 3 /* 10, 12, 14 */
-
+/* Apart from @done all is empty between calls. */
 struct xf_crypto_ctx {
-	struct waiting waiting[VG_SHORT_VECTORS][ROUND_KINDS]; /* empty between calls */
+	struct vg_pending pending;
+	struct vg_short pending_short[VG_SHORT_VECTORS];
+	struct waiting waiting[VG_SHORT_VECTORS][KINDS];
 	struct xf_done done;
 };
 
@@ -76,9 +79,14 @@ static int vaes_key_expand(struct xf_key *key)
 static struct xf_crypto_ctx *vaes_ctx_new(const struct xf_crypto_provider *provider,
 					  const struct xf_crypto_wake *wake)
 {
+	struct xf_crypto_ctx *ctx;
+
 	(void)provider;
 	(void)wake;
-	return calloc(1, sizeof(struct xf_crypto_ctx));
+	ctx = aligned_alloc(64, sizeof(*ctx)); /* a multiple of its alignment */
+	if (ctx)
+		memset(ctx, 0, sizeof(*ctx));
+	return ctx;
 }
 
 static void vaes_ctx_free(struct xf_crypto_ctx *ctx)
@@ -98,42 +106,49 @@ static unsigned short_vectors(const struct xf_crypto_op *op)
 	return vectors;
 }
 
-static void flush(struct waiting *waiting, unsigned vectors)
-{
-	if (waiting->n == VG_GROUP)
-		xf_vaes_gcm_short(waiting->ops, vectors);
-	else
-		for (unsigned i = 0; i < waiting->n; i++)
-			xf_vaes_gcm_one(waiting->ops[i]);
-	waiting->n = 0;
-}
-
 static void add(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op)
 {
 	unsigned vectors = short_vectors(op);
 	struct waiting *waiting;
 
 	if (vectors == 0) {
-		xf_vaes_gcm_one(op);
+		xf_vaes_gcm_one(op, &ctx->pending);
 		return;
 	}
 	waiting = &ctx->waiting[vectors - 1][op->key->suite.cipher_key_len / 8 - 2];
 	waiting->ops[waiting->n++] = op;
-	if (waiting->n == VG_GROUP)
-		flush(waiting, vectors);
+	if (waiting->n == VG_GROUP) {
+		xf_vaes_gcm_short(waiting->ops, vectors, &ctx->pending_short[vectors - 1]);
+		waiting->n = 0;
+	}
+}
+
+/* What is too few for a group goes one by one. */
+static void end(struct xf_crypto_ctx *ctx)
+{
+	for (unsigned i = 0; i < VG_SHORT_VECTORS; i++) {
+		xf_vaes_gcm_short_end(i + 1, &ctx->pending_short[i]);
+		for (unsigned k = 0; k < KINDS; k++) {
+			struct waiting *waiting = &ctx->waiting[i][k];
+
+			while (waiting->n > 0)
+				xf_vaes_gcm_one(waiting->ops[--waiting->n], &ctx->pending);
+		}
+	}
+	xf_vaes_gcm_one_end(&ctx->pending);
 }
 
 /* Keys of operations that come so much later are fetched: all at once would be too many. */
 #define FETCH_AHEAD 8
 
-/* What a short packet reads: half of the powers, the round keys. */
+/* What a short packet reads: the lowest eight powers, the round keys. */
 static void fetch_key(const struct xf_key *key)
 {
-	const uint8_t *half = key->expanded + VG_POWERS / 2 * VG_BLOCK;
+	const uint8_t *low = key->expanded + (VG_POWERS - 8) * VG_BLOCK;
 
 	__builtin_prefetch(key);
 	for (unsigned i = 0; i < 5; i++)
-		__builtin_prefetch(half + i * 64);
+		__builtin_prefetch(low + i * 64);
 }
 
 static unsigned vaes_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n)
@@ -148,11 +163,9 @@ static unsigned vaes_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops
 		if (i + FETCH_AHEAD < n && ops[i + FETCH_AHEAD]->key != ops[i]->key)
 			fetch_key(ops[i + FETCH_AHEAD]->key);
 		add(ctx, ops[i]);
-		xf_done_push(&ctx->done, ops[i]);
 	}
-	for (unsigned i = 0; i < VG_SHORT_VECTORS; i++)
-		for (unsigned k = 0; k < ROUND_KINDS; k++)
-			flush(&ctx->waiting[i][k], i + 1);
+	end(ctx);
+	xf_done_push_all(&ctx->done, ops, n);
 	return n;
 }
 

@@ -26,7 +26,8 @@ extern "C" {
 
 #define VG_BLOCK 16
 #define VG_VECTOR 64
-#define VG_POWERS 16
+#define VG_POWERS 32
+#define VG_STEP (VG_POWERS * VG_BLOCK / VG_VECTOR) /* most vectors under one reduction */
 #define VG_GROUP 4 /* short packets done together */
 #define VG_SHORT_VECTORS 3 /* most that a short packet has */
 
@@ -36,7 +37,7 @@ extern "C" {
  * begins with a low one reads past the end, for blocks that are zero.
  */
 struct vg_key {
-	uint8_t power[VG_POWERS][VG_BLOCK]; /* of the hash key: 16th to first */
+	uint8_t power[VG_POWERS][VG_BLOCK]; /* of the hash key: 32nd to first */
 	uint8_t round[15][VG_BLOCK];
 };
 
@@ -60,13 +61,36 @@ static inline uint32_t vg_blocks(uint32_t len)
 void xf_vaes_gcm_expand(struct vg_key *key, const uint8_t *raw, unsigned len);
 
 /*
- * VG_GROUP operations whose packets have @vectors vectors and keys of the same length, source and
- * destination one piece each, aad of at most one block. Done when it returns.
+ * Part of the work waits until the next packet's key stream is made: rounds and products use the
+ * same units of the CPU, and each alone would wait for its own results. Of short packets it is the
+ * text and the hash, of others the hash. So an operation is done only when the next one of its kind
+ * was given, or the end was told, which leaves nothing here. What stays behind is no secret to who
+ * may read the texts.
  */
-void xf_vaes_gcm_short(struct xf_crypto_op *const *ops, unsigned vectors);
+struct vg_pending { /* the hash of a packet, or of a part */
+	uint8_t blocks[VG_STEP][VG_VECTOR] __attribute__((aligned(64))); /* reversed */
+	uint8_t icv_mask[VG_BLOCK];
+	struct xf_crypto_op *op; /* whose end this is, or NULL */
+	const uint8_t *powers; /* for the first vector */
+	unsigned vectors; /* 0: nothing is there */
+};
 
-/* Any operation. Done when it returns. */
-void xf_vaes_gcm_one(struct xf_crypto_op *op);
+struct vg_short { /* of groups of short ones */
+	uint8_t stream[VG_GROUP][VG_SHORT_VECTORS][VG_VECTOR] __attribute__((aligned(64)));
+	struct xf_crypto_op *ops[VG_GROUP];
+	bool filled;
+};
+
+/*
+ * VG_GROUP operations whose packets have @vectors vectors and keys of the same length, source and
+ * destination one piece each, aad of at most one block. @pending: for groups with as many vectors.
+ */
+void xf_vaes_gcm_short(struct xf_crypto_op *const *ops, unsigned vectors, struct vg_short *pending);
+void xf_vaes_gcm_short_end(unsigned vectors, struct vg_short *pending);
+
+/* Any operation. */
+void xf_vaes_gcm_one(struct xf_crypto_op *op, struct vg_pending *pending);
+void xf_vaes_gcm_one_end(struct vg_pending *pending);
 
 #ifdef __cplusplus
 }

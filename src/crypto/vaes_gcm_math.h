@@ -50,10 +50,10 @@ VG_INLINE __m512i vg_block_everywhere(const uint8_t *block)
 	return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)block));
 }
 
-/* The powers for a vector whose first block has @left blocks of its sum before its end. */
-VG_INLINE __m512i vg_powers(const struct vg_key *key, uint32_t left)
+/* The powers for blocks of which the first is the @left-th from the end of its sum. */
+VG_INLINE const uint8_t *vg_powers(const struct vg_key *key, uint32_t left)
 {
-	return _mm512_loadu_si512(key->power[VG_POWERS - left]);
+	return key->power[VG_POWERS - left];
 }
 
 VG_INLINE struct vg_sum vg_multiply(__m512i blocks, __m512i powers)
@@ -66,12 +66,18 @@ VG_INLINE struct vg_sum vg_multiply(__m512i blocks, __m512i powers)
 	};
 }
 
-VG_INLINE void vg_add_product(struct vg_sum *sum, __m512i blocks, __m512i powers)
+VG_INLINE void vg_add(struct vg_sum *sum, const struct vg_sum *more)
 {
-	sum->low = _mm512_xor_si512(sum->low, _mm512_clmulepi64_epi128(blocks, powers, 0x00));
-	sum->mid = vg_xor3(sum->mid, _mm512_clmulepi64_epi128(blocks, powers, 0x01),
-			   _mm512_clmulepi64_epi128(blocks, powers, 0x10));
-	sum->high = _mm512_xor_si512(sum->high, _mm512_clmulepi64_epi128(blocks, powers, 0x11));
+	sum->low = _mm512_xor_si512(sum->low, more->low);
+	sum->mid = _mm512_xor_si512(sum->mid, more->mid);
+	sum->high = _mm512_xor_si512(sum->high, more->high);
+}
+
+VG_INLINE void vg_add_two(struct vg_sum *sum, const struct vg_sum *a, const struct vg_sum *b)
+{
+	sum->low = vg_xor3(sum->low, a->low, b->low);
+	sum->mid = vg_xor3(sum->mid, a->mid, b->mid);
+	sum->high = vg_xor3(sum->high, a->high, b->high);
 }
 
 /* Each block's sum modulo the polynomial x^128 + x^127 + x^126 + x^121 + 1 (reversed bits). */
@@ -166,11 +172,12 @@ VG_INLINE __m512i vg_put_block(__m512i v, unsigned at, __m128i value)
 }
 
 /*
- * Give the ICV out, or its verdict. Nothing is written wide and read narrow again here, nor the
+ * Give the ICV out, or its verdict: @hash, its bytes in the packet's order again, under @mask. Nothing is written wide and read narrow again here, nor the
  * other way round.
  */
-VG_INLINE void vg_settle(struct xf_crypto_op *op, __m128i tag)
+VG_INLINE void vg_settle(struct xf_crypto_op *op, __m128i hash, const uint8_t *mask)
 {
+	__m128i tag = _mm_xor_si128(hash, _mm_load_si128((const __m128i *)(const void *)mask));
 	__mmask16 bytes = (__mmask16)_bzhi_u32(0xffff, op->key->suite.icv_len);
 	bool fine = true;
 

@@ -1,6 +1,6 @@
 #include "crypto/vaes_gcm_math.h"
 
-#define CHUNK (4 * VG_VECTOR) /* bytes that are worked on together */
+#define STEP_BYTES (VG_STEP * VG_VECTOR)
 
 /* One side of the text: a chain, and the place in it. */
 struct side {
@@ -12,15 +12,15 @@ struct side {
 
 /* A packet under way. */
 struct packet {
+	struct xf_crypto_op *op;
+	const struct vg_key *key;
 	struct side in;
 	struct side out;
-	const struct vg_key *key;
 	__m512i base; /* nonce under the first round key */
-	__m128i mask; /* of the ICV: the cipher of Y0 */
+	__m128i icv_mask; /* the cipher of Y0 */
 	uint32_t left; /* of the text */
 	uint32_t counter; /* of the next block, less 1 */
 	unsigned rounds;
-	__mmask64 hash_output; /* all ones: what is hashed is what is written */
 };
 
 /* False: the chain is shorter than the text. */
@@ -45,81 +45,65 @@ static void side_next(struct side *side)
 	}
 }
 
-/* The next @n bytes, from as many segments as they are in, to byte @at and on of a vector. */
-static __attribute__((noinline)) __m512i gather(struct side *side, unsigned at, uint32_t n)
+static void side_skip(struct side *side, uint32_t n)
 {
+	side->at += n;
+	side->run -= n;
+}
+
+/* The next @n bytes to byte @at and on of @vectors: through masks, nothing beside them is read. */
+static __attribute__((noinline)) void gather(struct side *side, uint32_t at, uint32_t n,
+					     __m512i *vectors)
+{
+	uint32_t some, room;
 	__m512i v = _mm512_setzero_si512();
 
-	while (n > 0) {
-		uint32_t some;
-
+	for (; n > 0; n -= some) {
 		side_next(side);
-		some = xf_min_u32(n, side->run);
-		v = _mm512_mask_loadu_epi8(v, vg_mask(some) << at, side->at - at);
-		side->at += some;
-		side->run -= some;
+		room = VG_VECTOR - at % VG_VECTOR;
+		some = xf_min_u32(xf_min_u32(n, side->run), room);
+		v = _mm512_mask_loadu_epi8(v, vg_mask(some) << at % VG_VECTOR,
+					   side->at - at % VG_VECTOR);
+		side_skip(side, some);
+		vectors[at / VG_VECTOR] = v;
+		if (some == room)
+			v = _mm512_setzero_si512();
 		at += some;
-		n -= some;
 	}
-	return v;
 }
 
-static __attribute__((noinline)) void scatter(struct side *side, unsigned at, uint32_t n, __m512i v)
+static __attribute__((noinline)) void scatter(struct side *side, uint32_t at, uint32_t n,
+					      const __m512i *vectors)
 {
-	while (n > 0) {
-		uint32_t some;
+	uint32_t some;
 
+	for (; n > 0; n -= some) {
 		side_next(side);
-		some = xf_min_u32(n, side->run);
-		_mm512_mask_storeu_epi8(side->at - at, vg_mask(some) << at, v);
-		side->at += some;
-		side->run -= some;
+		some = xf_min_u32(xf_min_u32(n, side->run), VG_VECTOR - at % VG_VECTOR);
+		_mm512_mask_storeu_epi8(side->at - at % VG_VECTOR, vg_mask(some) << at % VG_VECTOR,
+					vectors[at / VG_VECTOR]);
+		side_skip(side, some);
 		at += some;
-		n -= some;
 	}
-}
-
-/* The next @n bytes to byte @at and on; zeros around them. */
-VG_INLINE __m512i take(struct side *side, unsigned at, uint32_t n)
-{
-	__m512i v;
-
-	if (XF_UNLIKELY(side->run < n))
-		return gather(side, at, n);
-	v = _mm512_maskz_loadu_epi8(vg_mask(n) << at, side->at - at);
-	side->at += n;
-	side->run -= n;
-	return v;
-}
-
-VG_INLINE void give(struct side *side, unsigned at, uint32_t n, __m512i v)
-{
-	if (XF_UNLIKELY(side->run < n)) {
-		scatter(side, at, n, v);
-		return;
-	}
-	_mm512_mask_storeu_epi8(side->at - at, vg_mask(n) << at, v);
-	side->at += n;
-	side->run -= n;
 }
 
 /*
  * The next counters, under the first round key. A block's number is XORed into a counter whose low
- * four bits are zero, which is what adding does up to the 15th; the 16th has the next such counter.
+ * five bits are zero, which is what adding does up to the 31st; the 32nd has the next such counter.
  */
-VG_INLINE void counters(struct packet *pk, __m512i *state, unsigned vectors)
+VG_INLINE void counters(const struct packet *pk, __m512i *state, unsigned vectors)
 {
 	const __mmask16 places = 0x8888; /* the last word of each block */
 	__m512i base = _mm512_xor_si512(
 		pk->base, _mm512_maskz_set1_epi32(places, (int)__builtin_bswap32(pk->counter)));
 
-	pk->counter += 16;
 	VG_UNROLL for (unsigned i = 0; i < vectors; i++) state[i] =
 		_mm512_xor_si512(base, vg_counters(i));
-	if (vectors == 4)
-		state[3] = _mm512_mask_xor_epi32(
-			state[3], 0xf000, pk->base,
-			_mm512_maskz_set1_epi32(places, (int)__builtin_bswap32(pk->counter)));
+	if (vectors == VG_STEP)
+		state[VG_STEP - 1] = _mm512_mask_xor_epi32(
+			state[VG_STEP - 1], 0xf000, pk->base,
+			_mm512_maskz_set1_epi32(places,
+						(int)__builtin_bswap32(pk->counter + VG_POWERS)));
 }
 
 VG_INLINE void one_round(const struct packet *pk, __m512i *state, unsigned vectors, unsigned round)
@@ -130,127 +114,196 @@ VG_INLINE void one_round(const struct packet *pk, __m512i *state, unsigned vecto
 		_mm512_aesenc_epi128(state[i], key);
 }
 
-VG_INLINE void last_rounds(const struct packet *pk, __m512i *state, unsigned vectors, unsigned from)
+/* The product of vector @i of those that wait for their hash. */
+VG_INLINE struct vg_sum product(const struct vg_pending *pending, unsigned i)
 {
-	__m512i key = vg_block_everywhere(pk->key->round[pk->rounds]);
-
-	for (unsigned i = from; i < pk->rounds; i++)
-		one_round(pk, state, vectors, i);
-	VG_UNROLL for (unsigned i = 0; i < vectors; i++) state[i] =
-		_mm512_aesenclast_epi128(state[i], key);
-}
-
-/* What of the text is in the next vector, from byte @at on. */
-VG_INLINE uint32_t part(struct packet *pk, unsigned at)
-{
-	uint32_t n = xf_min_u32(pk->left, VG_VECTOR - at);
-
-	pk->left -= n;
-	return n;
+	return vg_multiply(_mm512_load_si512(pending->blocks[i]),
+			   _mm512_loadu_si512(pending->powers + i * VG_VECTOR));
 }
 
 /*
- * Cipher the next @vectors vectors of text; the first begins at byte @at. To @blocks goes what is
- * hashed, reversed.
+ * All rounds but the last; beside the first ones, the products of what is pending. Its first vector
+ * comes last: it has the hash of those before, which may not be there yet.
  */
-VG_INLINE void cipher(struct packet *pk, unsigned vectors, unsigned at, __m512i *blocks)
+VG_INLINE struct vg_sum rounds(const struct packet *pk, const struct vg_pending *pending,
+			       __m512i *state, unsigned vectors)
 {
-	__m512i state[4];
+	struct vg_sum sum = { _mm512_setzero_si512(), _mm512_setzero_si512(),
+			      _mm512_setzero_si512() };
+	unsigned n = pending->vectors;
 
-	counters(pk, state, vectors);
-	last_rounds(pk, state, vectors, 1);
-	if (at)
-		pk->mask = _mm512_castsi512_si128(state[0]);
+	if (n == VG_STEP) {
+		VG_UNROLL for (unsigned i = 1; i < VG_STEP; i += 2)
+		{
+			struct vg_sum a = product(pending, VG_STEP - i);
+			struct vg_sum b;
+
+			one_round(pk, state, vectors, i);
+			b = product(pending, VG_STEP - i - 1);
+			one_round(pk, state, vectors, i + 1);
+			vg_add_two(&sum, &a, &b);
+		}
+	} else {
+		for (unsigned i = 1; i <= VG_STEP; i++) {
+			one_round(pk, state, vectors, i);
+			if (n > 0) {
+				struct vg_sum more = product(pending, --n);
+
+				vg_add(&sum, &more);
+			}
+		}
+	}
+	for (unsigned i = VG_STEP + 1; i < pk->rounds; i++)
+		one_round(pk, state, vectors, i);
+	return sum;
+}
+
+/* What a step does: @blocks in all, from those in front of the text to the lengths behind it. */
+struct step {
+	const uint8_t *in; /* where the first vector would begin */
+	uint8_t *out;
+	uint32_t at; /* of the text in the first vector */
+	uint32_t bytes; /* of text */
+	uint32_t blocks;
+	bool last;
+};
+
+/* The text bytes of vector @i of @vectors; only the first and the last two can lack some. */
+VG_INLINE __mmask64 text_mask(const struct step *step, unsigned i, unsigned vectors)
+{
+	uint32_t end = step->at + step->bytes;
+	__mmask64 mask = UINT64_MAX;
+
+	if (i + 2 >= vectors)
+		mask = vg_mask(end > i * VG_VECTOR ? end - i * VG_VECTOR : 0);
+	if (i == 0)
+		mask &= UINT64_MAX << step->at;
+	return mask;
+}
+
+/*
+ * The last round, with the text added to its key. Block 0 of a packet has no text: what becomes of
+ * it is the ICV's mask. @blocks: what is hashed.
+ */
+VG_INLINE void text(const struct packet *pk, const struct step *step, __m512i *state,
+		    unsigned vectors, __m512i *blocks)
+{
+	__m512i key = vg_block_everywhere(pk->key->round[pk->rounds]);
+	const uint8_t *in = step->in;
+	uint8_t *out = step->out;
+	bool encrypt = pk->op->encrypt;
+
 	VG_UNROLL for (unsigned i = 0; i < vectors; i++)
 	{
-		unsigned from = i == 0 ? at : 0;
-		uint32_t n = part(pk, from);
-		__m512i bytes = take(&pk->in, from, n);
+		__mmask64 mask = text_mask(step, i, vectors);
+		__m512i bytes = _mm512_maskz_loadu_epi8(mask, in + i * VG_VECTOR);
 
-		give(&pk->out, from, n, _mm512_xor_si512(bytes, state[i]));
-		blocks[i] = vg_reverse(_mm512_xor_si512(
-			bytes,
-			_mm512_maskz_mov_epi8(pk->hash_output & vg_mask(n) << from, state[i])));
+		state[i] = _mm512_aesenclast_epi128(state[i], _mm512_xor_si512(bytes, key));
+		_mm512_mask_storeu_epi8(out + i * VG_VECTOR, mask, state[i]);
+		blocks[i] = encrypt ? _mm512_maskz_mov_epi8(mask, state[i]) : bytes;
 	}
 }
 
-/* The hash so far, when @blocks are the next, @left of them to the end of the run. */
-VG_INLINE __m128i hash(const struct packet *pk, const __m512i *blocks, unsigned vectors,
-		       uint32_t left)
+/* The hash waits; @first is hashed with the first block. */
+VG_INLINE void keep(const struct packet *pk, const struct step *step, __m128i first,
+		    __m512i *blocks, struct vg_pending *pending, unsigned vectors)
 {
-	struct vg_sum sum = vg_multiply(blocks[0], vg_powers(pk->key, left));
+	__m512i *last = &blocks[vectors - 1];
 
-	VG_UNROLL for (unsigned i = 1; i < vectors; i++)
-		vg_add_product(&sum, blocks[i], vg_powers(pk->key, left - 4 * i));
-	return vg_reduce_to_one(&sum);
+	VG_UNROLL for (unsigned i = 0; i < vectors; i++) blocks[i] = vg_reverse(blocks[i]);
+	if (step->last)
+		*last = vg_put_block(*last, (step->blocks - 1) % 4, vg_lengths(pk->op));
+	/* Added, not put: the lengths may stand in the first place. */
+	blocks[0] = _mm512_xor_si512(blocks[0], _mm512_zextsi128_si512(first));
+	VG_UNROLL for (unsigned i = 0; i < vectors; i++)
+		_mm512_store_si512(pending->blocks[i], blocks[i]);
+	pending->vectors = vectors;
+	pending->powers = vg_powers(pk->key, step->blocks);
+	pending->op = step->last ? pk->op : NULL;
+	if (step->last)
+		_mm_store_si128((__m128i *)(void *)pending->icv_mask, pk->icv_mask);
 }
 
-VG_INLINE void add_to_first(__m512i *blocks, __m128i hash)
+VG_INLINE void settle(const struct vg_pending *pending, __m128i hash)
 {
-	blocks[0] = _mm512_xor_si512(blocks[0], _mm512_zextsi128_si512(hash));
+	__m512i bytes = vg_reverse(_mm512_zextsi128_si512(hash));
+
+	vg_settle(pending->op, _mm512_castsi512_si128(bytes), pending->icv_mask);
 }
 
-/* A chunk that is full, but for some bytes at most, while the hash of the last one is made. */
-VG_INLINE void cipher_and_hash(struct packet *pk, __m512i *blocks)
+VG_INLINE void run(struct packet *pk, const struct step *step, struct vg_pending *pending,
+		   __m128i first, unsigned vectors)
 {
-	const __mmask8 hash_output = (__mmask8)pk->hash_output;
-	__m512i state[4], bytes[4];
+	__m512i state[VG_STEP], blocks[VG_STEP];
 	struct vg_sum sum;
-	uint32_t n = xf_min_u32(pk->left, CHUNK) - 3 * VG_VECTOR;
 
-	counters(pk, state, 4);
-	VG_UNROLL for (unsigned i = 0; i < 3; i++) bytes[i] = take(&pk->in, 0, VG_VECTOR);
-	bytes[3] = take(&pk->in, 0, n);
-	one_round(pk, state, 4, 1);
-	sum = vg_multiply(blocks[1], vg_powers(pk->key, 12));
-	one_round(pk, state, 4, 2);
-	one_round(pk, state, 4, 3);
-	vg_add_product(&sum, blocks[2], vg_powers(pk->key, 8));
-	one_round(pk, state, 4, 4);
-	one_round(pk, state, 4, 5);
-	vg_add_product(&sum, blocks[3], vg_powers(pk->key, 4));
-	one_round(pk, state, 4, 6);
-	one_round(pk, state, 4, 7);
-	vg_add_product(&sum, blocks[0], vg_powers(pk->key, 16));
-	last_rounds(pk, state, 4, 8);
-	VG_UNROLL for (unsigned i = 0; i < 3; i++)
-	{
-		give(&pk->out, 0, VG_VECTOR, _mm512_xor_si512(bytes[i], state[i]));
-		blocks[i] = vg_reverse(
-			_mm512_xor_si512(bytes[i], _mm512_maskz_mov_epi64(hash_output, state[i])));
+	counters(pk, state, vectors);
+	sum = rounds(pk, pending, state, vectors);
+	text(pk, step, state, vectors, blocks);
+	if (step->at)
+		pk->icv_mask = _mm512_castsi512_si128(state[0]);
+	if (pending->vectors) {
+		__m128i hash = vg_reduce_to_one(&sum);
+
+		if (pending->op)
+			settle(pending, hash);
+		else
+			first = hash;
 	}
-	give(&pk->out, 0, n, _mm512_xor_si512(bytes[3], state[3]));
-	blocks[3] = vg_reverse(_mm512_xor_si512(
-		bytes[3], _mm512_maskz_mov_epi8(pk->hash_output & vg_mask(n), state[3])));
-	pk->left -= 3 * VG_VECTOR + n;
-	add_to_first(blocks, vg_reduce_to_one(&sum));
+	keep(pk, step, first, blocks, pending, vectors);
 }
 
-/* The last vectors, lengths included; @before goes in front. Returns the whole hash. */
-VG_INLINE __m128i cipher_end(struct packet *pk, const struct xf_crypto_op *op, unsigned vectors,
-			     unsigned at, __m128i before)
+static void run_vectors(struct packet *pk, const struct step *step, struct vg_pending *pending,
+			__m128i first)
 {
-	uint32_t count = vg_blocks(pk->left) + 1 + at / VG_BLOCK;
-	__m512i blocks[4];
-
-	cipher(pk, vectors, at, blocks);
-	blocks[vectors - 1] = vg_put_block(blocks[vectors - 1], (count - 1) % 4, vg_lengths(op));
-	add_to_first(blocks, before); /* the block of lengths may be the first */
-	return hash(pk, blocks, vectors, count);
+	switch ((step->blocks + 3) / 4) {
+	case 1:
+		run(pk, step, pending, first, 1);
+		break;
+	case 2:
+		run(pk, step, pending, first, 2);
+		break;
+	case 3:
+		run(pk, step, pending, first, 3);
+		break;
+	case 4:
+		run(pk, step, pending, first, 4);
+		break;
+	case 5:
+		run(pk, step, pending, first, 5);
+		break;
+	case 6:
+		run(pk, step, pending, first, 6);
+		break;
+	case 7:
+		run(pk, step, pending, first, 7);
+		break;
+	default:
+		run(pk, step, pending, first, 8);
+		break;
+	}
 }
 
-VG_INLINE __m128i cipher_end_by_length(struct packet *pk, const struct xf_crypto_op *op,
-				       unsigned at, __m128i before)
+/* One step; where its text is not in a row, through vectors of its own. */
+static void one_step(struct packet *pk, struct step *step, struct vg_pending *pending,
+		     __m128i first)
 {
-	uint32_t count = vg_blocks(pk->left) + 1 + at / VG_BLOCK;
+	__m512i in[VG_STEP], out[VG_STEP];
+	bool scattered = pk->out.run < step->bytes;
 
-	if (count <= 4)
-		return cipher_end(pk, op, 1, at, before);
-	if (count <= 8)
-		return cipher_end(pk, op, 2, at, before);
-	if (count <= 12)
-		return cipher_end(pk, op, 3, at, before);
-	return cipher_end(pk, op, 4, at, before);
+	step->in = pk->in.at - step->at;
+	step->out = scattered ? (uint8_t *)out : pk->out.at - step->at;
+	if (pk->in.run < step->bytes) {
+		gather(&pk->in, step->at, step->bytes, in);
+		step->in = (const uint8_t *)in;
+	} else {
+		side_skip(&pk->in, step->bytes);
+	}
+	run_vectors(pk, step, pending, first);
+	if (scattered)
+		scatter(&pk->out, step->at, step->bytes, out);
+	else
+		side_skip(&pk->out, step->bytes);
 }
 
 /* The additional data as one reversed block: of more, the hash of the first added to the rest. */
@@ -270,38 +323,33 @@ static __m128i aad_block(const struct xf_crypto_op *op, const struct vg_key *key
 	return _mm_xor_si128(_mm512_castsi512_si128(vg_reverse(blocks)), vg_reduce_to_one(&sum));
 }
 
-/* Most text whose lengths fit into the first four vectors. */
-#define ONE_CHUNK (14 * VG_BLOCK)
-
-/* Least text that needs four vectors from byte 0 on, lengths not counted. */
-#define NEXT_CHUNK (CHUNK - VG_BLOCK + 1)
-
-static __m128i whole(struct packet *pk, const struct xf_crypto_op *op)
+static void all_steps(struct packet *pk, struct vg_pending *pending)
 {
-	__m128i before = aad_block(op, pk->key);
-	__m512i blocks[4];
+	__m128i first = aad_block(pk->op, pk->key);
+	struct step step = { .at = VG_BLOCK };
 
-	if (pk->left <= ONE_CHUNK)
-		return cipher_end_by_length(pk, op, VG_BLOCK, before);
-	cipher(pk, 4, VG_BLOCK, blocks);
-	add_to_first(blocks, before);
-	while (pk->left >= NEXT_CHUNK)
-		cipher_and_hash(pk, blocks);
-	before = hash(pk, blocks, 4, 16);
-	return cipher_end_by_length(pk, op, 0, before);
+	while (!step.last) {
+		step.blocks = step.at / VG_BLOCK + vg_blocks(pk->left) + 1;
+		step.last = step.blocks <= VG_POWERS;
+		step.blocks = xf_min_u32(step.blocks, VG_POWERS);
+		step.bytes = xf_min_u32(pk->left, STEP_BYTES - step.at);
+		one_step(pk, &step, pending, first);
+		pk->counter += VG_POWERS;
+		pk->left -= step.bytes;
+		step.at = 0;
+	}
 }
 
-void xf_vaes_gcm_one(struct xf_crypto_op *op)
+void xf_vaes_gcm_one(struct xf_crypto_op *op, struct vg_pending *pending)
 {
 	const struct vg_key *key = vg_key_of(op);
 	struct packet pk = {
+		.op = op,
 		.key = key,
 		.base = _mm512_xor_si512(vg_nonce(op), vg_block_everywhere(key->round[0])),
 		.left = op->len,
 		.rounds = vg_rounds(op),
-		.hash_output = op->encrypt ? UINT64_MAX : 0,
 	};
-	__m512i hash;
 
 	if (!side_init(&pk.in, op->src, op->nsrc, op->len) ||
 	    !side_init(&pk.out, op->dst, op->ndst, op->len)) {
@@ -310,6 +358,21 @@ void xf_vaes_gcm_one(struct xf_crypto_op *op)
 	}
 	side_next(&pk.in);
 	side_next(&pk.out);
-	hash = vg_reverse(_mm512_zextsi128_si512(whole(&pk, op)));
-	vg_settle(op, _mm_xor_si128(_mm512_castsi512_si128(hash), pk.mask));
+	all_steps(&pk, pending);
+}
+
+void xf_vaes_gcm_one_end(struct vg_pending *pending)
+{
+	struct vg_sum sum;
+
+	if (!pending->vectors)
+		return;
+	sum = product(pending, 0);
+	for (unsigned i = 1; i < pending->vectors; i++) {
+		struct vg_sum more = product(pending, i);
+
+		vg_add(&sum, &more);
+	}
+	settle(pending, vg_reduce_to_one(&sum));
+	pending->vectors = 0;
 }
