@@ -94,32 +94,27 @@ static void vaes_ctx_free(struct xf_crypto_ctx *ctx)
 	free(ctx);
 }
 
-/* Vectors of a short packet; 0: not short, or not in one piece. */
-static unsigned short_vectors(const struct xf_crypto_op *op)
+static inline bool is_one_piece(const struct xf_crypto_op *op)
 {
-	unsigned vectors = (vg_blocks(op->len) + 2 + 3) / 4;
-
-	if (vectors > VG_SHORT_VECTORS || op->aad_len > VG_BLOCK)
-		return 0;
-	if (op->nsrc != 1 || op->ndst != 1 || op->src->len < op->len || op->dst->len < op->len)
-		return 0;
-	return vectors;
+	return op->nsrc == 1 && op->ndst == 1 && op->src->len >= op->len && op->dst->len >= op->len;
 }
 
-static void add(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op)
+static inline void add(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op)
 {
-	unsigned vectors = short_vectors(op);
+	/* With Y0 before the text and the lengths behind it. */
+	uint32_t vectors =
+		(op->len + VG_BLOCK - 1 + 2 * VG_BLOCK + VG_VECTOR - VG_BLOCK) / VG_VECTOR;
 	struct waiting *waiting;
 
-	if (vectors == 0) {
+	if (vectors > VG_SHORT_VECTORS || op->aad_len > VG_BLOCK || !is_one_piece(op)) {
 		xf_vaes_gcm_one(op, &ctx->pending);
 		return;
 	}
 	waiting = &ctx->waiting[vectors - 1][op->key->suite.cipher_key_len / 8 - 2];
 	waiting->ops[waiting->n++] = op;
-	if (waiting->n == VG_GROUP) {
-		xf_vaes_gcm_short(waiting->ops, vectors, &ctx->pending_short[vectors - 1]);
+	if (waiting->n == vg_group(vectors)) {
 		waiting->n = 0;
+		xf_vaes_gcm_short(waiting->ops, vectors, &ctx->pending_short[vectors - 1]);
 	}
 }
 
@@ -153,15 +148,17 @@ static void fetch_key(const struct xf_key *key)
 
 static unsigned vaes_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n)
 {
-	unsigned room = xf_done_room(&ctx->done);
+	const struct xf_key *fetched = NULL;
+	unsigned ahead = 0;
 
-	if (n > room)
-		n = room;
-	for (unsigned i = 0; i < n && i < FETCH_AHEAD; i++)
-		fetch_key(ops[i]->key);
+	n = xf_min_u32(n, xf_done_room(&ctx->done));
 	for (unsigned i = 0; i < n; i++) {
-		if (i + FETCH_AHEAD < n && ops[i + FETCH_AHEAD]->key != ops[i]->key)
-			fetch_key(ops[i + FETCH_AHEAD]->key);
+		for (; ahead < n && ahead <= i + FETCH_AHEAD; ahead++) {
+			if (ops[ahead]->key == fetched)
+				continue;
+			fetched = ops[ahead]->key;
+			fetch_key(fetched);
+		}
 		add(ctx, ops[i]);
 	}
 	end(ctx);

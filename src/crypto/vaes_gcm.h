@@ -28,8 +28,8 @@ extern "C" {
 #define VG_VECTOR 64
 #define VG_POWERS 32
 #define VG_STEP (VG_POWERS * VG_BLOCK / VG_VECTOR) /* most vectors under one reduction */
-#define VG_GROUP 4 /* short packets done together */
-#define VG_SHORT_VECTORS 3 /* most that a short packet has */
+#define VG_GROUP 4 /* most short packets done together */
+#define VG_SHORT_VECTORS 6 /* most that a short packet has */
 
 /*
  * A short packet reads the end of the powers and the round keys behind them: five cache lines in a
@@ -51,6 +51,12 @@ static inline const struct vg_key *vg_key_of(const struct xf_crypto_op *op)
 static inline unsigned vg_rounds(const struct xf_crypto_op *op)
 {
 	return 6 + op->key->suite.cipher_key_len / 4u;
+}
+
+/* Packets that are done together: their vectors are not more than there are registers for. */
+static inline unsigned vg_group(unsigned vectors)
+{
+	return vectors <= 3 ? 4 : 2;
 }
 
 static inline uint32_t vg_blocks(uint32_t len)
@@ -82,7 +88,7 @@ struct vg_short { /* of groups of short ones */
 };
 
 /*
- * VG_GROUP operations whose packets have @vectors vectors and keys of the same length, source and
+ * vg_group(@vectors) operations whose packets have @vectors vectors and keys of the same length, source and
  * destination one piece each, aad of at most one block. @pending: for groups with as many vectors.
  */
 void xf_vaes_gcm_short(struct xf_crypto_op *const *ops, unsigned vectors, struct vg_short *pending);

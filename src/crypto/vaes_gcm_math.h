@@ -22,7 +22,7 @@
 #ifdef __clang__
 #define VG_UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define VG_UNROLL _Pragma("GCC unroll 8")
+#define VG_UNROLL _Pragma("GCC unroll 16")
 #endif
 
 #define VG_XOR3 0x96 /* a ^ b ^ c for vpternlog */
