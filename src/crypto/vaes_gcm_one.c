@@ -51,23 +51,23 @@ static void side_skip(struct side *side, uint32_t n)
 	side->run -= n;
 }
 
-/* The next @n bytes to byte @at and on of @vectors: through masks, nothing beside them is read. */
+/*
+ * The next @n bytes to byte @at and on of @vectors: through masks, nothing beside them is read. What
+ * is around them in the vectors is no matter, text_mask() leaves it out.
+ */
 static __attribute__((noinline)) void gather(struct side *side, uint32_t at, uint32_t n,
 					     __m512i *vectors)
 {
-	uint32_t some, room;
 	__m512i v = _mm512_setzero_si512();
+	uint32_t some;
 
 	for (; n > 0; n -= some) {
 		side_next(side);
-		room = VG_VECTOR - at % VG_VECTOR;
-		some = xf_min_u32(xf_min_u32(n, side->run), room);
+		some = xf_min_u32(xf_min_u32(n, side->run), VG_VECTOR - at % VG_VECTOR);
 		v = _mm512_mask_loadu_epi8(v, vg_mask(some) << at % VG_VECTOR,
 					   side->at - at % VG_VECTOR);
-		side_skip(side, some);
 		vectors[at / VG_VECTOR] = v;
-		if (some == room)
-			v = _mm512_setzero_si512();
+		side_skip(side, some);
 		at += some;
 	}
 }
