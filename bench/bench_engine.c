@@ -281,16 +281,12 @@ static void find_in(struct bench *bench, struct stage *s)
 static void crypt(struct bench *bench, struct stage *s)
 {
 	struct xf_crypto_op *ops[BATCH];
-	struct xf_crypto_op *done[BATCH];
-	unsigned finished = 0;
 
 	for (unsigned i = 0; i < BATCH; i++) {
 		bench_must(s->ops[i]->drop == XF_PASS, "ESP, first half");
 		ops[i] = &s->ops[i]->crypto;
 	}
-	bench_must(bench->provider->submit(bench->crypto, ops, BATCH) == BATCH, "submit");
-	while (finished < BATCH)
-		finished += bench->provider->complete(bench->crypto, done, BATCH);
+	xf_crypto_run(bench->provider, bench->crypto, ops, BATCH);
 }
 
 static void esp_out(struct bench *bench, struct stage *s, uint64_t now_ns)

@@ -139,7 +139,16 @@ struct xf_crypto_provider {
 	unsigned (*submit)(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n);
 	/* Up to @max finished operations, in any order, status set. Never blocks. */
 	unsigned (*complete)(struct xf_crypto_ctx *ctx, struct xf_crypto_op **done, unsigned max);
+	/* Both at once, for @n operations and a context that has none; may be NULL. */
+	void (*run)(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n);
 };
+
+/*
+ * Have @ops done by @provider, which works at once and has nothing else in @ctx: on return each
+ * has its status; what the provider refuses keeps the one that it had.
+ */
+void xf_crypto_run(const struct xf_crypto_provider *provider, struct xf_crypto_ctx *ctx,
+		   struct xf_crypto_op **ops, unsigned n);
 
 extern const struct xf_crypto_provider
 	xf_provider_vaes; /* AES-GCM; usable() false without AVX512 */
@@ -159,32 +168,6 @@ const struct xf_crypto_provider *const *xf_crypto_providers(void);
 
 /* The provider that xf_key_new() takes for @suite, or NULL. */
 const struct xf_crypto_provider *xf_crypto_best(const struct xf_suite *suite);
-
-/*
- * IVs of one SA. IVs are a function of a counter that never repeats and of secret random bytes
- * drawn when the SA is made, so any thread computes them without a lock and two SAs with one key
- * do not share them. 8-byte IVs: counter XOR salt (never twice the same); 16-byte IVs: the counter
- * block under a random AES key (unpredictable, SP 800-38A appendix C).
- */
-struct xf_ivgen {
-	uint64_t salt;
-	void *schedule; /* of that key, in secret memory; NULL: IVs are shorter */
-};
-#define XF_IVGEN_SEED 24
-/* For IVs of @iv_len bytes, from as many fresh random ones. 0 or -ENOMEM. */
-int xf_ivgen_init(struct xf_ivgen *gen, uint8_t iv_len, const uint8_t seed[XF_IVGEN_SEED]);
-void xf_ivgen_fini(struct xf_ivgen *gen); /* one that is all zero has nothing */
-/* The IV number @counter, of the length that @gen is for or 0. */
-void xf_ivgen_iv(const struct xf_ivgen *gen, uint64_t counter, uint8_t *iv, uint8_t iv_len);
-
-/* One of 8 bytes, as they lie in memory. One to one: counters that differ give IVs that do. */
-static inline uint64_t xf_ivgen_iv8(const struct xf_ivgen *gen, uint64_t counter)
-{
-	uint64_t iv;
-
-	xf_put_be64(&iv, counter ^ gen->salt);
-	return iv;
-}
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,7 @@
 #define XF_SA_H
 
 #include <xf/crypto.h>
+#include <xf/ivgen.h>
 #include <xf/replay.h>
 
 #ifdef __cplusplus

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-/* calloc() leaves pages that are zero already untouched; what it gave stands in front of the line. */
+/* calloc() does not touch pages that are zero already. What it gave stands in front. */
 static void *heap_alloc(void *arg, size_t size)
 {
 	uint8_t *mem = calloc(1, size + XF_CACHE_LINE + sizeof(void *));

@@ -5,6 +5,7 @@
 #include <openssl/aes.h>
 
 #include <xf/crypto.h>
+#include <xf/ivgen.h>
 
 _Static_assert(XF_IVGEN_SEED == sizeof(uint64_t) + 16, "the seed is a salt and an AES-128 key");
 

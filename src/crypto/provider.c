@@ -45,3 +45,22 @@ const struct xf_crypto_provider *xf_crypto_best(const struct xf_suite *suite)
 	}
 	return best;
 }
+
+void xf_crypto_run(const struct xf_crypto_provider *provider, struct xf_crypto_ctx *ctx,
+		   struct xf_crypto_op **ops, unsigned n)
+{
+	struct xf_crypto_op *done[64];
+	unsigned taken;
+
+	if (provider->run) {
+		provider->run(ctx, ops, n);
+		return;
+	}
+	while (n > 0 && (taken = provider->submit(ctx, ops, n)) > 0) {
+		ops += taken;
+		n -= taken;
+		while (taken > 0)
+			taken -= provider->complete(ctx, done,
+						    xf_min_u32(taken, XF_ARRAY_SIZE(done)));
+	}
+}

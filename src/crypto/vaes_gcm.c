@@ -146,12 +146,11 @@ static void fetch_key(const struct xf_key *key)
 		__builtin_prefetch(low + i * 64);
 }
 
-static unsigned vaes_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n)
+static void vaes_run(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n)
 {
 	const struct xf_key *fetched = NULL;
 	unsigned ahead = 0;
 
-	n = xf_min_u32(n, xf_done_room(&ctx->done));
 	for (unsigned i = 0; i < n; i++) {
 		for (; ahead < n && ahead <= i + FETCH_AHEAD; ahead++) {
 			if (ops[ahead]->key == fetched)
@@ -162,6 +161,12 @@ static unsigned vaes_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops
 		add(ctx, ops[i]);
 	}
 	end(ctx);
+}
+
+static unsigned vaes_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n)
+{
+	n = xf_min_u32(n, xf_done_room(&ctx->done));
+	vaes_run(ctx, ops, n);
 	xf_done_push_all(&ctx->done, ops, n);
 	return n;
 }
@@ -182,4 +187,5 @@ const struct xf_crypto_provider xf_provider_vaes = {
 	.ctx_free = vaes_ctx_free,
 	.submit = vaes_submit,
 	.complete = vaes_complete,
+	.run = vaes_run,
 };

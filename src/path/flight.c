@@ -123,8 +123,6 @@ static bool do_at_once(struct xf_flight *f)
 {
 	const struct xf_crypto_provider *provider = f->round_ops[0]->crypto.key->provider;
 	struct xf_crypto_op *ops[XF_BATCH];
-	unsigned index;
-	unsigned taken = 0;
 
 	if (provider->asynchronous)
 		return false;
@@ -133,18 +131,8 @@ static bool do_at_once(struct xf_flight *f)
 		if (XF_UNLIKELY(ops[i]->key->provider != provider))
 			return false;
 	}
-	index = provider_index(provider);
-	while (taken < f->nops) {
-		struct xf_crypto_op *done[XF_BATCH];
-		unsigned now =
-			provider->submit(f->worker->crypto[index], ops + taken, f->nops - taken);
-
-		if (now == 0) /* it refuses them: their status says error */
-			break;
-		taken += now;
-		while (now > 0)
-			now -= provider->complete(f->worker->crypto[index], done, now);
-	}
+	/* What it refuses keeps a status that says error. */
+	xf_crypto_run(provider, f->worker->crypto[provider_index(provider)], ops, f->nops);
 	return true;
 }
 

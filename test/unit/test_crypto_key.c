@@ -1,6 +1,8 @@
 /*
  * Keys in secret memory, the choice of a provider, IVs.
  */
+#include <xf/ivgen.h>
+
 #include "crypto_util.h"
 
 #include <errno.h>
