@@ -171,7 +171,7 @@ bool world_init(struct world *world, const struct world_config *cfg)
 		.sad = { .random = not_random, .larval_lifetime_s = 30 },
 		.env = { .is_local = is_local, .attention = attention },
 	};
-	const struct xf_worker_config worker = { .pool = cfg->pool };
+	const struct xf_worker_config worker = { .pool = cfg->pool, .ordered = cfg->ordered };
 	const struct suite *named = find_suite(cfg->suite);
 	struct xf_suite suite;
 

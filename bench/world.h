@@ -17,6 +17,7 @@ struct world_config {
 	uint32_t sas;
 	uint32_t policies; /* each way; the packets' own is the last that is asked */
 	struct xf_pool_config pool;
+	bool ordered; /* its worker is one of several */
 };
 
 struct world {
