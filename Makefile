@@ -10,7 +10,7 @@ ifeq ($(shell id -u):$(filter-out root UNKNOWN,$(OWNER)),0:$(OWNER))
 AS_OWNER := runuser -u $(OWNER) --
 endif
 
-.PHONY: all help deps demo test check interop fuzz bench install clean
+.PHONY: all help deps bench-deps demo test check interop fuzz bench install clean
 
 all:
 	@tools/need-tools
@@ -27,10 +27,14 @@ help:
 	@echo "make interop    every algorithm, mode and family against a real Linux kernel (root)"
 	@echo "make fuzz       each fuzz target for SECONDS=60"
 	@echo "make bench      ns per packet, Gb/s (root); BENCH=\"engine e2e\" for some groups"
+	@echo "make bench-deps install what its group \"peers\" compares with (root)"
 	@echo "make install    DESTDIR= PREFIX=/usr/local"
 
 deps:
 	@tools/deps
+
+bench-deps:
+	@tools/deps --bench
 
 demo: deps
 	@$(MAKE) --no-print-directory all
