@@ -30,9 +30,9 @@
 #define BATCH 64
 #define FLOWS 8 /* inner ones */
 #define ROUND_BYTES (16u << 20) /* of frames: they stay in a shared cache */
-#define ROUND_PACKETS 65536u
-#define SLICE_NS 30000000u
-#define PAIRS_MAX 101
+#define ROUND_PACKETS 16384u
+#define SLICE_NS 4000000u /* short: what disturbs one slice shall disturb its neighbour too */
+#define PAIRS_MAX 1001
 #define HEADER_LEN 28 /* IPv4 and UDP */
 #define SEQ_AT 24 /* outer IPv4 header, SPI */
 #define POOL 4096
@@ -423,7 +423,8 @@ static void make_frames(void)
 
 			pkt = world_packet(&bench.sides[0].world, bench.inner);
 			data = pkt->segs[0].data;
-			xf_put_be16(data + XF_IPV4_HDR_LEN, (uint16_t)(1 + (done + i) % FLOWS));
+			xf_put_be16(data + XF_IPV4_HDR_LEN,
+				    (uint16_t)(1 + (done + i) / ORDER_RUN % FLOWS));
 			xf_put_be32(data + HEADER_LEN, done + i);
 			xf_pktq_push(&queue, pkt);
 		}

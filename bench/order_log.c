@@ -45,15 +45,14 @@ struct check {
 	struct order_found *found;
 	struct peer peer;
 	uint32_t flows;
-	uint32_t last; /* number + 1 */
-	uint32_t last_of[FLOWS_MAX];
+	uint32_t last_of[FLOWS_MAX]; /* number + 1; [0]: of all */
 };
 
 static void check_burst(struct check *check, const uint32_t *words, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
-		uint32_t *last =
-			check->flows ? &check->last_of[words[i] % check->flows] : &check->last;
+		uint32_t flow = check->flows ? words[i] / ORDER_RUN % check->flows : 0;
+		uint32_t *last = &check->last_of[flow];
 		bool down = words[i] + 1 <= *last;
 
 		*last = words[i] + 1;

@@ -60,9 +60,12 @@ static inline void order_log_end(struct order_log *log, uint64_t now_ns)
 	burst->count = log->nwords - burst->first;
 }
 
+/* Of inner flows, which take turns: so many packets of one, then of the next one. */
+#define ORDER_RUN 16
+
 /*
- * Empty @n logs, whose words are sequence numbers of one SA (@flows 0), or numbers that count up in
- * each of @flows inner flows, the flow being the number modulo @flows.
+ * Empty @n logs, whose words are sequence numbers of one SA (@flows 0), or numbers of packets that
+ * must count up within each of @flows inner flows.
  */
 void order_check(struct order_log *logs, unsigned n, uint32_t flows, struct order_found *found);
 
