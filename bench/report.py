@@ -2,6 +2,7 @@
 import os
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 360, 60, 40
+BAR_LEFT, BAR_STEP = 150, 22
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
 # A row whose middle half is spread over more than this part of its median says little.
 NOISY = 0.25
@@ -18,26 +19,70 @@ def is_noisy(row):
 def number(value):
     if value is None:
         return "–"
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:.3g} M"
+    if abs(value) >= 1000 or value == int(value):
+        return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def cells(row):
-    quartiles = f"{number(row['q1'])}–{number(row['q3'])}" if "q1" in row else "–"
-    ratio = f"{row['ratio']:.2f}" if row.get("ratio") else "–"
-    note = " (noisy)" if is_noisy(row) else ""
-    known = [str(row.get(key, "–")) for key in
-             ("case", "dir", "suite", "plaintext", "sas", "temp", "traffic", "cpu")]
-    return known + [f"{number(row['value'])} {row['metric']}{note}", quartiles,
-                    f"{row.get('base') or '–'} {number(row.get('base_value'))}", ratio]
+def value_of(row):
+    unit = UNITS.get(row["metric"], row["metric"].replace("_", " "))
+    return f"{number(row['value'])} {unit}" + (" (noisy)" if is_noisy(row) else "")
 
 
-HEAD = ("case", "dir", "suite", "plaintext", "SAs", "temp", "traffic", "cpu", "value", "quartiles",
-        "base", "ratio")
+def quartiles_of(row):
+    return f"{number(row['q1'])}–{number(row['q3'])}" if row.get("pairs", 0) > 1 else "–"
+
+
+def base_of(row):
+    return f"{row['base']} {number(row.get('base_value'))}" if row.get("base") else "–"
+
+
+def text(key):
+    return lambda row: str(row.get(key, "–"))
+
+
+UNITS = {"ns_per_packet": "ns per packet", "gbps": "Gb/s", "slowest_gbps": "Gb/s, slowest stream",
+         "cpu_s_per_gb": "CPU s per Gb", "ping_us": "µs", "ping_p99_us": "µs, p99", "mb": "MB",
+         "percent": "% of a core", "count": "", "us_per_rekey": "µs CPU per rekey",
+         "rekeys_per_s": "rekeys/s"}
+COLUMNS = (("case", text("case")), ("dir", text("dir")), ("suite", text("suite")),
+           ("plaintext", text("plaintext")), ("SAs", text("sas")), ("flows", text("flows")),
+           ("temp", text("temp")), ("traffic", text("traffic")), ("cpu", text("cpu")),
+           ("value", value_of), ("quartiles", quartiles_of), ("base", base_of),
+           ("ratio", lambda row: f"{row['ratio']:.2f}" if row.get("ratio") else "–"))
+ALWAYS = ("case", "value", "ratio")
+
+
+def markdown(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(cells) + " |" for cells in rows]
 
 
 def table(rows):
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    return lines + ["| " + " | ".join(cells(row)) + " |" for row in rows]
+    """What all rows have in common stands above them; those with a base come first."""
+    rows = sorted(rows, key=lambda row: not row.get("ratio"))
+    cells = {name: [of(row) for row in rows] for name, of in COLUMNS}
+    same = {name: values[0] for name, values in cells.items()
+            if name not in ALWAYS and len(set(values)) == 1}
+    known = ", ".join(f"{name} {value}" for name, value in same.items() if value != "–")
+    head = [name for name, _ in COLUMNS if name not in same]
+    lines = [f"All rows: {known}.", ""] if known else []
+    return lines + markdown(head, zip(*(cells[name] for name in head)))
+
+
+def counts(rows):
+    """One line for each thing that was counted, one column for each place."""
+    if not rows:
+        return []
+    places, found = {}, {}
+    for row in rows:
+        place = " ".join(str(row[key]) for key in ("suite", "dir", "plaintext") if row.get(key))
+        places[place] = True
+        found.setdefault(row["case"], {})[place] = number(row["value"])
+    return ["", "Counted:", ""] + markdown(("", *places), [
+        (case, *(values.get(place, "–") for place in places)) for case, values in found.items()])
 
 
 def sizes(rows):
@@ -57,7 +102,19 @@ def sizes(rows):
     return {name: sorted(points) for name, points in found.items()}
 
 
-def svg(path, title, unit, series):
+def svg_head(title, height):
+    return [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
+            'font-family="sans-serif" font-size="11">',
+            '<rect width="100%" height="100%" fill="white"/>',
+            f'<text x="{LEFT}" y="20" font-size="14">{title}</text>']
+
+
+def svg_write(path, lines):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines + ["</svg>"]) + "\n")
+
+
+def lines_svg(path, title, unit, series):
     """Lines over packet size, sizes in equal steps."""
     steps = sorted({x for points in series.values() for x, _ in points})
     top = max(y for points in series.values() for _, y in points) * 1.1
@@ -66,10 +123,7 @@ def svg(path, title, unit, series):
         across = (WIDTH - LEFT - 150) / max(len(steps) - 1, 1)
         return LEFT + steps.index(x) * across, HEIGHT - BOTTOM - y / top * (HEIGHT - 2 * BOTTOM)
 
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
-           'font-family="sans-serif" font-size="11">',
-           '<rect width="100%" height="100%" fill="white"/>',
-           f'<text x="{LEFT}" y="20" font-size="14">{title}</text>']
+    out = svg_head(title, HEIGHT)
     for part in range(5):
         y = top * part / 4
         _, at = place(steps[0], y)
@@ -85,19 +139,78 @@ def svg(path, title, unit, series):
         line = " ".join("%.1f,%.1f" % place(*point) for point in points)
         out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         out.append(f'<text x="{WIDTH - 140}" y="{50 + 16 * index}" fill="{colour}">{name}</text>')
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("\n".join(out + ["</svg>"]) + "\n")
+    svg_write(path, out)
 
 
-def plots(folder, rows):
-    """Names of the files that were made."""
+def bars_svg(path, title, bars):
+    """@bars (label, value, its quartiles, colour's number): one below the other."""
+    top = max(max(value, q3) for _, value, _, q3, _ in bars) * 1.1
+    scale = (WIDTH - BAR_LEFT - 60) / top
+    out = svg_head(title, 40 + BAR_STEP * len(bars))
+    for index, (label, value, q1, q3, colour) in enumerate(bars):
+        y = 34 + BAR_STEP * index
+        middle = y + BAR_STEP * 0.35
+        out.append(f'<text x="{BAR_LEFT - 6}" y="{middle + 4:.1f}" text-anchor="end">{label}</text>')
+        out.append(f'<rect x="{BAR_LEFT}" y="{y}" width="{value * scale:.1f}" '
+                   f'height="{BAR_STEP * 0.7:.1f}" fill="{COLOURS[colour]}"/>')
+        out.append(f'<line x1="{BAR_LEFT + q1 * scale:.1f}" x2="{BAR_LEFT + q3 * scale:.1f}" '
+                   f'y1="{middle:.1f}" y2="{middle:.1f}" stroke="black"/>')
+        out.append(f'<text x="{BAR_LEFT + max(value, q3) * scale + 6:.1f}" y="{middle + 4:.1f}">'
+                   f'{number(value)}</text>')
+    svg_write(path, out)
+
+
+def cores_bars(rows):
+    """The engine's and the cipher's gain from a second core, in pairs."""
+    bars = []
+    for row in rows:
+        if row["bench"] != "cores" or row["case"] != "two workers over one":
+            continue
+        size = f"{row['dir']} {row['plaintext']}"
+        bars.append((f"{size}, engine", row["value"], row["q1"], row["q3"], 0))
+        bars.append((f"{size}, raw", row["base_value"], row["base_q1"], row["base_q3"], 1))
+    return bars
+
+
+def path_bars(rows, bench, case, metric):
+    """Each path once, be it as value or as base."""
+    bars = {}
+    for row in rows:
+        if (row["bench"], row["case"], row["metric"]) != (bench, case, metric):
+            continue
+        bars[row["suite"]] = (row["value"], row["q1"], row["q3"], 0)
+        if row["base_value"] is not None:
+            bars.setdefault(row["base"], (row["base_value"], row["base_q1"], row["base_q3"], 1))
+    return [(name, *values) for name, values in bars.items()]
+
+
+def bar_plots(folder, rows):
+    todo = (("cores.svg", "Two cores over one, times: black is the middle half", cores_bars(rows)),
+            ("tcp.svg", "TCP, one stream, Gb/s",
+             path_bars(rows, "e2e", "TCP, one stream", "gbps")),
+            ("ping.svg", "ping, idle, µs", path_bars(rows, "e2e", "ping, idle", "ping_us")),
+            ("peers.svg", "TCP, one stream, beside others, Gb/s",
+             path_bars(rows, "peers", "TCP, one stream", "gbps")))
+    made = []
+    for name, title, bars in todo:
+        if bars:
+            bars_svg(os.path.join(folder, name), title, bars)
+            made.append(name)
+    return made
+
+
+def size_plots(folder, rows):
     times = sizes(rows)
     if not times:
         return []
     speeds = {name: [(x, x * 8 / y) for x, y in points] for name, points in times.items()}
-    svg(os.path.join(folder, "ns.svg"), "AES-128-GCM, one core, hot", "ns per packet", times)
-    svg(os.path.join(folder, "gbps.svg"), "AES-128-GCM, one core, hot", "Gb/s of plaintext", speeds)
+    lines_svg(os.path.join(folder, "ns.svg"), "AES-128-GCM, one core, hot", "ns per packet", times)
+    lines_svg(os.path.join(folder, "gbps.svg"), "AES-128-GCM, one core, hot", "Gb/s of plaintext", speeds)
     return ["ns.svg", "gbps.svg"]
+
+
+PLOTS = {"engine": ("ns.svg", "gbps.svg"), "cores": ("cores.svg",), "e2e": ("tcp.svg", "ping.svg"),
+         "peers": ("peers.svg",)}
 
 
 def left(rows):
@@ -107,14 +220,14 @@ def left(rows):
         if row["bench"] == "engine" and row["case"] in ("esp+crypto", "path"):
             key = tuple(row[k] for k in ("dir", "suite", "plaintext", "sas", "temp", "cpu"))
             found.setdefault(key, {})[row["case"]] = row["value"]
-    lines = ["| dir | suite | plaintext | SAs | temp | cpu | ESP + crypto | path | path above it |",
-             "|---|---|---|---|---|---|---|---|---|"]
+    head = ("dir", "suite", "plaintext", "SAs", "temp", "cpu", "ESP + crypto", "path",
+            "path above it")
+    lines = []
     for key, value in found.items():
         if len(value) == 2:
             esp, path = value["esp+crypto"], value["path"]
-            lines.append("| " + " | ".join(map(str, key)) +
-                         f" | {number(esp)} | {number(path)} | {number(path - esp)} |")
-    return lines
+            lines.append([*map(str, key), number(esp), number(path), number(path - esp)])
+    return markdown(head, lines)
 
 
 def write(folder, machine, rows, skipped):
@@ -123,10 +236,14 @@ def write(folder, machine, rows, skipped):
              "and base are medians and quartiles of the slices; ratio is the median of the slices' own. Rows "
              f"marked noisy have quartiles more than {NOISY:.0%} of the median apart: do not believe "
              "them.", ""]
-    for name in plots(folder, rows):
-        lines += [f"![{name}]({name})", ""]
+    plots = size_plots(folder, rows) + bar_plots(folder, rows)
     for group in dict.fromkeys(row["bench"] for row in rows):
-        lines += [f"## {group}", ""] + table([r for r in rows if r["bench"] == group]) + [""]
+        lines += [f"## {group}", ""]
+        for name in PLOTS[group]:
+            lines += [f"![{name}]({name})", ""] if name in plots else []
+        mine = [row for row in rows if row["bench"] == group]
+        lines += table([row for row in mine if row["metric"] != "count"])
+        lines += counts([row for row in mine if row["metric"] == "count"]) + [""]
         if group == "engine":
             lines += ["What the path costs beside ESP and crypto, ns per packet:", ""]
             lines += left(rows) + [""]
