@@ -26,7 +26,7 @@ help:
 	@echo "make check      unit tests and style checks only"
 	@echo "make interop    every algorithm, mode and family against a real Linux kernel (root)"
 	@echo "make fuzz       each fuzz target for SECONDS=60"
-	@echo "make bench      ns per packet, Gb/s (root); BENCH=\"engine e2e\" for some groups"
+	@echo "make bench      ns per packet, Gb/s (root); BENCH=\"engine cores e2e peers\" for some"
 	@echo "make bench-deps install what its group \"peers\" compares with (root)"
 	@echo "make install    DESTDIR= PREFIX=/usr/local"
 

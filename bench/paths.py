@@ -1,8 +1,8 @@
 """What traffic is sent through: pairs of network namespaces with something between them.
 
 A path is a near and a far end, with a program at each that runs on a core of its own: the near
-one and its iperf3 on the first core, the far ones on the last. All paths are there at the same time.
-The inner MTU is 1400. What is made here is in `made`, and cleared away by close_all().
+one and its iperf3 on the first core, the far ones on the last. All paths are there at the same
+time. The inner MTU is 1400. What is made here is noted, and cleared away by close_all().
 """
 import json
 import os

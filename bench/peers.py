@@ -1,8 +1,8 @@
 """The group "peers": one TCP stream through xfrmd and through other tunnels in user space.
 
-Each peer with the settings that suit it best: no compression, one cipher (AES-128-GCM; WireGuard has
-its own), MTU 1400 and a queue of 1000 on its TUN, large socket buffers where it can ask for them; and
-as all paths, one core for each end. Nothing is installed here: "make bench-deps" does that.
+Each peer with the settings that suit it best: no compression, AES-128-GCM (WireGuard has a cipher
+of its own), MTU 1400 and a queue of 1000 on its TUN, large socket buffers where it can ask for
+them; and as all paths, one core for each end. Nothing is installed here: "make bench-deps" does it.
 """
 import os
 import shutil

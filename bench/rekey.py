@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Replace one end's outbound or inbound SA of 192.0.2.1 to 192.0.2.2 at a steady rate, under xfrm-exec.
+"""Replace one end's SA from 192.0.2.1 to 192.0.2.2 at a steady rate. Run it under xfrm-exec.
 
     rekey.py near|far START COUNT RATE FIRST OLD
 
-Step i is due at START + i / RATE (CLOCK_MONOTONIC, seconds); SPI FIRST + i takes the place of the one
-before it, the first one that of OLD. The far end is to know an SA before the near one sends with it and
-still after it has stopped to: it adds AROUND steps ahead and deletes as many behind. A JSON line says
-how many steps there were and how long they took.
+Step i is due at START + i / RATE (CLOCK_MONOTONIC, seconds); SPI FIRST + i takes the place of the
+one before it, the first one that of OLD. The far end is to know an SA before the near one sends
+with it and still after it has stopped to: it adds AROUND steps ahead and deletes as many behind.
+A JSON line says how many steps there were and how long they took.
 """
 import json
 import socket

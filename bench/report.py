@@ -150,7 +150,8 @@ def bars_svg(path, title, bars):
     for index, (label, value, q1, q3, colour) in enumerate(bars):
         y = 34 + BAR_STEP * index
         middle = y + BAR_STEP * 0.35
-        out.append(f'<text x="{BAR_LEFT - 6}" y="{middle + 4:.1f}" text-anchor="end">{label}</text>')
+        out.append(f'<text x="{BAR_LEFT - 6}" y="{middle + 4:.1f}" text-anchor="end">'
+                   f'{label}</text>')
         out.append(f'<rect x="{BAR_LEFT}" y="{y}" width="{value * scale:.1f}" '
                    f'height="{BAR_STEP * 0.7:.1f}" fill="{COLOURS[colour]}"/>')
         out.append(f'<line x1="{BAR_LEFT + q1 * scale:.1f}" x2="{BAR_LEFT + q3 * scale:.1f}" '
@@ -205,7 +206,8 @@ def size_plots(folder, rows):
         return []
     speeds = {name: [(x, x * 8 / y) for x, y in points] for name, points in times.items()}
     lines_svg(os.path.join(folder, "ns.svg"), "AES-128-GCM, one core, hot", "ns per packet", times)
-    lines_svg(os.path.join(folder, "gbps.svg"), "AES-128-GCM, one core, hot", "Gb/s of plaintext", speeds)
+    lines_svg(os.path.join(folder, "gbps.svg"), "AES-128-GCM, one core, hot",
+              "Gb/s of plaintext", speeds)
     return ["ns.svg", "gbps.svg"]
 
 
@@ -233,9 +235,9 @@ def left(rows):
 def write(folder, machine, rows, skipped):
     lines = ["# xfrmd bench", "", machine, "",
              "Value and base were taken in alternating slices of the same run; value, quartiles "
-             "and base are medians and quartiles of the slices; ratio is the median of the slices' own. Rows "
-             f"marked noisy have quartiles more than {NOISY:.0%} of the median apart: do not believe "
-             "them.", ""]
+             "and base are medians and quartiles of the slices; ratio is the median of the "
+             f"slices' own. Rows marked noisy have quartiles more than {NOISY:.0%} of the median "
+             "apart: do not believe them.", ""]
     plots = size_plots(folder, rows) + bar_plots(folder, rows)
     for group in dict.fromkeys(row["bench"] for row in rows):
         lines += [f"## {group}", ""]

@@ -44,7 +44,8 @@ def row(bench, case, name, metric, values, base=None, bases=None, **more):
     made_row = {"bench": bench, "case": case, "suite": name, "plaintext": 1404, "sas": 1,
                 "flows": 1, "policies": 1, "family": 4, "metric": metric,
                 "better": BETTER.get(metric, "lower"), "value": median, "q1": q1, "q3": q3,
-                "base": base, "base_value": None, "ratio": None, "pairs": len(known(values)), **more}
+                "base": base, "base_value": None, "ratio": None, "pairs": len(known(values)),
+                **more}
     if bases:
         q1, median, q3 = quartiles(known(bases))
         made_row.update(base_q1=q1, base_value=median, base_q3=q3, ratio=ratio_of(values, bases))

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Many TCP streams at once, each between two addresses of its own: stream i from FROM + i to TO + i.
+"""Many TCP streams at once, each between two addresses of its own: stream i is from FROM + i to
+TO + i.
 
     streams.py receive COUNT SECONDS      prints how many bytes each stream brought, as JSON
     streams.py send COUNT FROM TO         until the receiver has enough
