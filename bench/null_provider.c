@@ -58,7 +58,7 @@ static void ctx_free(struct xf_crypto_ctx *ctx)
 static void gather(const struct xf_crypto_op *op, uint8_t *out)
 {
 	for (unsigned i = 0; i < op->nsrc; i++) {
-		memcpy(out, op->src[i].data, op->src[i].len);
+		memmove(out, op->src[i].data, op->src[i].len);
 		out += op->src[i].len;
 	}
 }
@@ -110,6 +110,7 @@ static unsigned complete(struct xf_crypto_ctx *ctx, struct xf_crypto_op **done, 
 static const struct xf_crypto_provider null_provider = {
 	.name = "null",
 	.preference = 1000,
+	.chains = true,
 	.usable = usable,
 	.has = has,
 	.expanded_size = expanded_size,

@@ -66,10 +66,47 @@ static void close_room(struct xf_esp_op *op, const struct xf_sa_form *form)
 {
 	xf_pkt_free(op->dst_pkt);
 	op->dst_pkt = NULL;
-	if (op->tail)
+	if (op->fold)
+		op->pkt->len -= op->tail_len;
+	else if (op->tail)
 		xf_pkt_trim_back(op->pkt, op->tail_len);
 	if (op->gap)
 		xf_pkt_remove(op->pkt, op->gap_off, form->gap_len);
+}
+
+/*
+ * A packet in pieces that are not all ours alone, like one that was cut from a larger one and whose
+ * payload still stands there: the cipher brings it together behind the first piece, when there is
+ * room for all of it.
+ *
+ *   | gap | headers |          | and | payload |   becomes   | gap | headers, payload | tail |
+ */
+static bool open_behind_first(struct xf_esp_op *op, const struct xf_sa_form *form)
+{
+	struct xf_pkt *pkt = op->pkt;
+	struct xf_seg *first = &pkt->segs[0];
+	uint32_t text_tail = op->tail_len - form->icv_len;
+	unsigned n = pkt->nsegs;
+
+	if (n < 2 || n >= XF_ESP_OP_SEGS || op->gap_off > first->len ||
+	    !xf_pkt_first_has_room(pkt, form->gap_len, pkt->len - first->len + op->tail_len) ||
+	    xf_pkt_is_own(pkt, first->len, pkt->len - first->len))
+		return false;
+	op->gap = xf_pkt_insert(pkt, op->gap_off, form->gap_len);
+	op->tail = first->data + pkt->len;
+	pkt->len += op->tail_len;
+	memcpy(op->src, pkt->segs, n * sizeof(op->src[0]));
+	op->src[0].data += op->text_off;
+	op->src[0].len -= op->text_off;
+	op->src[n] = (struct xf_seg){ op->tail, text_tail, first->buf };
+	op->dst = (struct xf_seg){ op->src[0].data, op->crypto.len, first->buf };
+	op->crypto.src = op->src;
+	op->crypto.nsrc = (uint16_t)(n + 1);
+	op->crypto.dst = &op->dst;
+	op->crypto.ndst = 1;
+	op->crypto.icv = op->tail + text_tail;
+	op->fold = true;
+	return true;
 }
 
 /* On an error, what was opened is for close_room(). */
@@ -100,6 +137,7 @@ static enum xf_drop open_packet(const struct run *run, struct xf_esp_op *op)
 	enum xf_drop drop;
 
 	op->dst_pkt = NULL;
+	op->fold = false;
 	if (!mode_takes(form, op->ip))
 		return XF_DROP_OUT_STATE_MODE;
 	plan(run, op);
@@ -113,6 +151,8 @@ static enum xf_drop open_packet(const struct run *run, struct xf_esp_op *op)
 		op->crypto.icv = op->tail + op->tail_len - form->icv_len;
 		return XF_PASS;
 	}
+	if (open_behind_first(op, form))
+		return XF_PASS;
 	drop = open_elsewhere(op, form);
 	if (drop != XF_PASS)
 		close_room(op, form);
@@ -292,6 +332,8 @@ enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_
 /* Of what was not written in place, or needs a sum over all of it. */
 static enum xf_drop finish_odd(struct xf_esp_op *op)
 {
+	if (op->fold)
+		xf_pkt_fold(op->pkt);
 	if (op->dst_pkt && xf_esp_put_text(op) < 0) {
 		xf_pkt_free(op->dst_pkt);
 		op->dst_pkt = NULL;
@@ -310,7 +352,7 @@ enum xf_drop xf_esp_out_finish(struct xf_esp_op *op)
 		xf_pkt_free(op->dst_pkt);
 		op->dst_pkt = NULL;
 		op->drop = XF_DROP_OUT_STATE_PROTO;
-	} else if (XF_UNLIKELY(op->dst_pkt || op->udp_off)) {
+	} else if (op->fold || op->dst_pkt || op->udp_off) {
 		op->drop = finish_odd(op);
 	}
 	return op->drop;

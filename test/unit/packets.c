@@ -70,6 +70,22 @@ static struct xf_pkt *attach(struct xf_pool *pool, const uint8_t *data, uint32_t
 	return pkt;
 }
 
+static struct xf_pkt *lend(struct xf_pool *pool, const uint8_t *data, uint32_t len)
+{
+	uint32_t head = xf_min_u32(len, 40);
+	struct xf_pkt *pkt = xf_pkt_new(pool, len);
+
+	assert_non_null(pkt);
+	memcpy(xf_pkt_append(pkt, head), data, head);
+	if (len > head) {
+		struct xf_pkt *rest = attach(pool, data + head, len - head);
+
+		assert_int_equal(xf_pkt_share(pkt, rest, 0, len - head), 0);
+		xf_pkt_free(rest);
+	}
+	return pkt;
+}
+
 /* At most 40 pieces, small ones first: borders fall into headers too. */
 static struct xf_pkt *cut(struct xf_pool *pool, bool mixed, const uint8_t *data, uint32_t len)
 {
@@ -105,6 +121,8 @@ struct xf_pkt *packets_new(struct xf_pool *pool, enum shape shape, const uint8_t
 		return cut(pool, shape == SHAPE_MIXED, data, len);
 	case SHAPE_FOREIGN:
 		return attach(pool, data, len);
+	case SHAPE_LENT:
+		return lend(pool, data, len);
 	case SHAPE_SHARED:
 		sharer = own(pool, data, len);
 		pkt = xf_pkt_slice(sharer, 0, len);

@@ -24,6 +24,7 @@ enum shape {
 	SHAPE_FOREIGN, /* memory that is not ours, in one piece */
 	SHAPE_MIXED, /* both, cut at random */
 	SHAPE_SHARED, /* ours, but another packet holds it too: free that with packets_unshare() */
+	SHAPE_LENT, /* up to 40 bytes of ours, room for all behind them, the rest not ours */
 	SHAPE_MAX,
 };
 
