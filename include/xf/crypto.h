@@ -70,7 +70,8 @@ enum xf_crypto_status {
  *   GMAC: the same and the IV behind it; text is copied, not ciphered
  *   CBC, CTR, NULL with HMAC: aad = SPI, 32-bit sequence number, IV; tail = high 32 bits with ESN
  *
- * Every nonce of a batch should be written before submit() is called, not one by one between calls.
+ * Every nonce of a batch should be written before submit() is called, not one by one between calls;
+ * a batch is worth more than its operations one by one, most of all for short texts.
  * Segments name their buffer, or NULL: a provider is faster where aad stands in front of the text
  * and may, until completion, borrow aad_len bytes before and tail_len behind the text in a buffer
  * that is ours alone (a pool's, one reference). Elsewhere it reads and writes text only.
@@ -152,8 +153,7 @@ struct xf_crypto_provider {
 void xf_crypto_run(const struct xf_crypto_provider *provider, struct xf_crypto_ctx *ctx,
 		   struct xf_crypto_op **ops, unsigned n);
 
-extern const struct xf_crypto_provider
-	xf_provider_vaes; /* AES-GCM; usable() false without AVX512 */
+extern const struct xf_crypto_provider xf_provider_vaes; /* AES-GCM; for AVX512 with VAES */
 extern const struct xf_crypto_provider xf_provider_ipsec_mb; /* usable() false where not built */
 extern const struct xf_crypto_provider xf_provider_openssl;
 

@@ -12,12 +12,13 @@ struct waiting {
 	unsigned n;
 };
 
-/* Apart from @done all is empty between calls. */
+/* Apart from the last two all is empty between calls. */
 struct xf_crypto_ctx {
 	struct vg_pending pending;
 	struct vg_short pending_short[VG_SHORT_VECTORS];
 	struct waiting waiting[VG_SHORT_VECTORS][KINDS];
 	struct xf_done done;
+	size_t rounds_size; /* of round keys in the last batch: a guess for the next */
 };
 
 /* What the system saves of a thread: low and high halves, upper registers and masks of AVX512. */
@@ -94,6 +95,12 @@ static void vaes_ctx_free(struct xf_crypto_ctx *ctx)
 	free(ctx);
 }
 
+/* With Y0 before the text and the lengths behind it. */
+static inline uint32_t vectors_of(const struct xf_crypto_op *op)
+{
+	return (vg_blocks(op->len) + 2 + 3) / 4;
+}
+
 static inline bool is_one_piece(const struct xf_crypto_op *op)
 {
 	return op->nsrc == 1 && op->ndst == 1 && op->src->len >= op->len && op->dst->len >= op->len;
@@ -135,15 +142,18 @@ static void end(struct xf_crypto_ctx *ctx)
 
 /* Keys of operations that come so much later are fetched: all at once would be too many. */
 #define FETCH_AHEAD 8
+#define LINE 64
 
-/* What a short packet reads: the lowest eight powers, the round keys. */
-static void fetch_key(const struct xf_key *key)
+/* The lines of the key that @op reads: as many powers as it has vectors, and the round keys. */
+static inline void fetch_key(const struct xf_crypto_op *op, size_t rounds_size)
 {
-	const uint8_t *low = key->expanded + (VG_POWERS - 8) * VG_BLOCK;
+	const struct vg_key *key = vg_key_of(op);
+	uint32_t vectors = xf_min_u32(vectors_of(op), VG_STEP);
+	const uint8_t *end = key->round[0] + rounds_size;
 
-	__builtin_prefetch(key);
-	for (unsigned i = 0; i < 5; i++)
-		__builtin_prefetch(low + i * 64);
+	__builtin_prefetch(op->key);
+	for (const uint8_t *at = key->round[0] - vectors * VG_VECTOR; at < end; at += LINE)
+		__builtin_prefetch(at);
 }
 
 static void vaes_run(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n)
@@ -156,10 +166,12 @@ static void vaes_run(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsig
 			if (ops[ahead]->key == fetched)
 				continue;
 			fetched = ops[ahead]->key;
-			fetch_key(fetched);
+			fetch_key(ops[ahead], ctx->rounds_size);
 		}
 		add(ctx, ops[i]);
 	}
+	if (n > 0)
+		ctx->rounds_size = (vg_rounds(ops[0]) + 1) * VG_BLOCK;
 	end(ctx);
 }
 

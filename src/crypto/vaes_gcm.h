@@ -75,7 +75,7 @@ void xf_vaes_gcm_expand(struct vg_key *key, const uint8_t *raw, unsigned len);
  */
 struct vg_pending { /* the hash of a packet, or of a part */
 	uint8_t blocks[VG_STEP][VG_VECTOR] __attribute__((aligned(64))); /* reversed */
-	uint8_t icv_mask[VG_BLOCK];
+	uint8_t icv_mask[VG_BLOCK] __attribute__((aligned(16)));
 	struct xf_crypto_op *op; /* whose end this is, or NULL */
 	const uint8_t *powers; /* for the first vector */
 	unsigned vectors; /* 0: nothing is there */
@@ -88,8 +88,9 @@ struct vg_short { /* of groups of short ones */
 };
 
 /*
- * vg_group(@vectors) operations whose packets have @vectors vectors and keys of the same length, source and
- * destination one piece each, aad of at most one block. @pending: for groups with as many vectors.
+ * vg_group(@vectors) operations whose packets have @vectors vectors and keys of the same length,
+ * source and destination one piece each, aad of at most one block. @pending: for groups with as
+ * many vectors.
  */
 void xf_vaes_gcm_short(struct xf_crypto_op *const *ops, unsigned vectors, struct vg_short *pending);
 void xf_vaes_gcm_short_end(unsigned vectors, struct vg_short *pending);

@@ -172,8 +172,9 @@ VG_INLINE __m512i vg_put_block(__m512i v, unsigned at, __m128i value)
 }
 
 /*
- * Give the ICV out, or its verdict: @hash, its bytes in the packet's order again, under @mask. Nothing is written wide and read narrow again here, nor the
- * other way round.
+ * Give the ICV out, or its verdict: @hash, its bytes in the packet's order again, under @mask.
+ * Nothing is written wide and read narrow again here, nor the other way round; the comparison
+ * takes the same time whatever it finds.
  */
 VG_INLINE void vg_settle(struct xf_crypto_op *op, __m128i hash, const uint8_t *mask)
 {

@@ -52,8 +52,8 @@ static void side_skip(struct side *side, uint32_t n)
 }
 
 /*
- * The next @n bytes to byte @at and on of @vectors: through masks, nothing beside them is read. What
- * is around them in the vectors is no matter, text_mask() leaves it out.
+ * The next @n bytes to byte @at and on of @vectors: through masks, nothing beside them is read.
+ * What is around them in the vectors is no matter, text_mask() leaves it out.
  */
 static __attribute__((noinline)) void gather(struct side *side, uint32_t at, uint32_t n,
 					     __m512i *vectors)

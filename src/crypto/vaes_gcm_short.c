@@ -1,9 +1,9 @@
 #include "crypto/vaes_gcm_math.h"
 
 /*
- * The latencies of one packet's rounds are filled with those of three others, and with the
- * texts and products of the group before, which wait in @pending. Every packet has its own key; directions
- * may differ.
+ * The latencies of one packet's rounds are filled with those of three others, or one, and with the
+ * texts and products of the group before, which wait in struct vg_short. Every packet has its own
+ * key; directions may differ.
  */
 struct shape {
 	unsigned packets; /* 4, or 2 */
