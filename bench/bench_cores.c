@@ -29,7 +29,7 @@
 #define THREADS 2
 #define BATCH 64
 #define FLOWS 8 /* inner ones */
-#define ROUND_BYTES (16u << 20) /* of frames: they stay in a shared cache */
+#define ROUND_BYTES (8u << 20) /* of frames: they stay in a shared cache */
 #define ROUND_PACKETS 16384u
 #define SLICE_NS 4000000u /* short: what disturbs one slice shall disturb its neighbour too */
 #define WARM_UP 4 /* pairs, until the cores have their pace */
@@ -56,7 +56,8 @@ struct thread {
 	struct raw *raw;
 	uint8_t *texts; /* BATCH of them */
 	struct order_log log;
-	uint64_t start_ns, end_ns, cpu_ns;
+	uint64_t start_ns, end_ns; /* of the round */
+	double packets, cpu_ns; /* of the slice */
 	uint64_t foreign; /* packets of the other worker that it sent */
 } __attribute__((aligned(128)));
 
@@ -109,13 +110,14 @@ static void pin(unsigned core)
 
 /* --- What a thread does in a round --- */
 
-/* The next batch's number and its packets, 0: none is left. */
-static uint32_t take_batch(uint32_t *number)
+/* False: none is left. */
+static bool take_batch(struct thread *thread, uint32_t *number)
 {
 	*number = atomic_fetch_add_explicit(&bench.next, 1, memory_order_relaxed);
 	if (*number >= bench.packets / BATCH)
-		return 0;
-	return BATCH;
+		return false;
+	thread->packets += BATCH;
+	return true;
 }
 
 static void work_raw(struct thread *thread)
@@ -127,7 +129,7 @@ static void work_raw(struct thread *thread)
 		texts[i].data = thread->texts + (size_t)i * XF_POOL_SMALL;
 		texts[i].len = bench.text;
 	}
-	while (take_batch(&number))
+	while (take_batch(thread, &number))
 		raw_work(thread->raw, texts, BATCH, bench.out);
 }
 
@@ -160,7 +162,7 @@ static void work_make(struct thread *thread)
 	uint32_t number;
 
 	xf_pool_enter(pool);
-	while (take_batch(&number)) {
+	while (take_batch(thread, &number)) {
 		make(pool, number, &queue);
 		while ((pkt = xf_pktq_pop(&queue)))
 			xf_pkt_free(pkt);
@@ -200,7 +202,7 @@ static void work_engine(struct thread *thread)
 		/* A batch that was taken is owed: none is taken while there is no room for it. */
 		while (xf_path_busy(worker))
 			XF_SPIN_RELAX();
-		if (!take_batch(&number))
+		if (!take_batch(thread, &number))
 			break;
 		make(pool, number, &queue);
 		ticket.number = side->tickets + number;
@@ -233,7 +235,7 @@ static void work(struct thread *thread)
 	thread->start_ns = bench_now_ns();
 	jobs[bench.job](thread);
 	thread->end_ns = bench_now_ns();
-	thread->cpu_ns = cpu_ns() - before;
+	thread->cpu_ns += (double)(cpu_ns() - before);
 }
 
 /* --- Rounds and slices; the first thread is main's own --- */
@@ -279,11 +281,11 @@ static void check_round(void)
 		bench.threads[i].log = logs[i];
 }
 
-/* Adds to what the round took: wall clock, and CPU time as if on equal shares. */
-static void run_round(double *wall_ns, double *busy_ns)
+/* Returns how long it took, from the first one's start to the last one's end. */
+static double run_round(void)
 {
 	struct side *side = &bench.sides[bench.nthreads - 1];
-	uint64_t start = UINT64_MAX, end = 0, cpu = 0;
+	uint64_t start = UINT64_MAX, end = 0;
 
 	atomic_store(&bench.ready, 0);
 	atomic_store(&bench.next, 0);
@@ -299,29 +301,33 @@ static void run_round(double *wall_ns, double *busy_ns)
 
 		start = thread->start_ns < start ? thread->start_ns : start;
 		end = thread->end_ns > end ? thread->end_ns : end;
-		cpu += thread->cpu_ns;
 	}
-	*wall_ns += (double)(end - start);
-	*busy_ns += (double)cpu / bench.nthreads;
-	if (bench.job != ENGINE)
-		return;
-	side->tickets += bench.packets / BATCH;
-	check_round();
+	if (bench.job == ENGINE) {
+		side->tickets += bench.packets / BATCH;
+		check_round();
+	}
+	return (double)(end - start);
 }
 
 static void slice(enum job job, unsigned nthreads, unsigned index)
 {
 	struct figures *figures = &bench.figures;
-	double wall_ns = 0, busy_ns = 0, packets = 0;
+	double wall_ns = 0, packets = 0, cpu_rate = 0;
 
 	bench.job = job;
 	bench.nthreads = nthreads;
-	while (wall_ns < SLICE_NS) {
-		run_round(&wall_ns, &busy_ns);
-		packets += bench.packets;
+	for (unsigned i = 0; i < nthreads; i++)
+		bench.threads[i].packets = bench.threads[i].cpu_ns = 0;
+	while (wall_ns < SLICE_NS)
+		wall_ns += run_round();
+	for (unsigned i = 0; i < nthreads; i++) {
+		packets += bench.threads[i].packets;
+		/* A thread that was kept from running has taken little or nothing. */
+		if (bench.threads[i].packets > 0)
+			cpu_rate += bench.threads[i].packets / bench.threads[i].cpu_ns * 1e9;
 	}
 	figures->rate[job][nthreads - 1][index] = packets / wall_ns * 1e9;
-	figures->cpu_rate[job][nthreads - 1][index] = packets / busy_ns * 1e9;
+	figures->cpu_rate[job][nthreads - 1][index] = cpu_rate;
 }
 
 static void all_slices(unsigned index)
@@ -432,7 +438,7 @@ static void make_frames(void)
 	uint32_t done = 0;
 
 	bench.frame = 0;
-	while (done < bench.packets) {
+	while (!bench.out && done < bench.packets) {
 		struct xf_pktq queue = { 0 };
 
 		for (unsigned i = 0; i < BATCH; i++) {
@@ -498,7 +504,8 @@ static void measure(bool out, uint32_t text)
 	open_side(&bench.sides[0], false);
 	open_side(&bench.sides[1], true);
 	bench.inner = world_inner(&bench.sides[0].world, text);
-	bench.packets = xf_min_u32(ROUND_PACKETS, ROUND_BYTES / text) / BATCH * BATCH;
+	bench.packets = out ? ROUND_PACKETS : xf_min_u32(ROUND_PACKETS, ROUND_BYTES / text);
+	bench.packets = bench.packets / BATCH * BATCH;
 	pkt = world_packet(&bench.sides[0].world, bench.inner);
 	xf_pkt_copy_out(pkt, 0, bench.header, HEADER_LEN);
 	xf_pkt_free(pkt);
