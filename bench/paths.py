@@ -136,9 +136,10 @@ class Ends:
 
 
 class Path(Ends):
-    """A wire, and xfrmd (@daemon) at both ends of it; @daemon None: plain veth."""
+    """A wire, and xfrmd (@daemon) at both ends of it, with the text @config as its configuration.
+    @daemon None: plain veth."""
 
-    def __init__(self, name, daemon, encap=ENCAP, segmented=False, counted=None, args=()):
+    def __init__(self, name, daemon, encap=ENCAP, segmented=False, counted=None, config=None):
         from xfrmd import wire
         super().__init__(name, *wire(make_netns))
         self.counted = counted
@@ -148,7 +149,7 @@ class Path(Ends):
                 net.run("ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off",
                         "tx-udp-segmentation", "off", check=True)
             if daemon:
-                self.programs.append(start(net, daemon, core, counted, args))
+                self.programs.append(start(net, daemon, core, counted, config))
         self.inner_addresses()
         for net, _, here, there, _, gateway in self.sides():
             net.run("ip", "route", "add", there, "via", gateway, "src", here, "mtu", "1400",
@@ -235,15 +236,24 @@ class Counted:
             return int.from_bytes(file.read(8), sys.byteorder)
 
 
-def start(net, daemon, core, counted=None, args=()):
+def start(net, daemon, core, counted=None, config=None):
     """As Netns.start(), on one core."""
+    args = []
+    if config:
+        with tempfile.NamedTemporaryFile("w", suffix=".conf", delete=False) as file:
+            file.write(config)
+        args = ["--config", file.name]
     net.log = open(f"/tmp/{net.name}.log", "a+", encoding="utf-8")
-    net.daemon = subprocess.Popen(net.argv("taskset", "-c", str(core), daemon, *args),
-                                  stderr=net.log, stdout=net.log,
-                                  env=counted.env() if counted else None)
-    deadline = time.monotonic() + 20
-    while "ready: network namespace" not in net.text():
-        if net.daemon.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{daemon} did not start: {net.text()}")
-        time.sleep(0.05)
+    try:
+        net.daemon = subprocess.Popen(net.argv("taskset", "-c", str(core), daemon, *args),
+                                      stderr=net.log, stdout=net.log,
+                                      env=counted.env() if counted else None)
+        deadline = time.monotonic() + 20
+        while "ready: network namespace" not in net.text():
+            if net.daemon.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{daemon} did not start: {net.text()}")
+            time.sleep(0.05)
+    finally:
+        if config:
+            os.unlink(file.name)
     return net.daemon
