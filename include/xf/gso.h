@@ -51,8 +51,9 @@ struct xf_gso_cut {
 int xf_gso_begin(struct xf_gso_cut *cut, const struct xf_pkt *pkt, const struct xf_ip_info *ip);
 
 /*
- * The next packet, its payload copied, or lent with cut->lend; metadata copied from the super-packet (gso_type and csum_start 0), or NULL:
- * the pool is empty (cut->left is not 0; it may be tried again) or there are no more.
+ * The next packet, its payload copied, or lent with cut->lend; metadata copied from the
+ * super-packet (gso_type and csum_start 0), or NULL: the pool is empty (cut->left is not 0; it may
+ * be tried again) or there are no more.
  */
 struct xf_pkt *xf_gso_next(struct xf_gso_cut *cut);
 
