@@ -6,14 +6,12 @@
 
 #include <xf/ip.h>
 
-/* Does the header's sum come out as all ones (RFC 1071)? Nearly all have no options. */
-static bool csum_fits(const uint8_t *hdr, uint32_t hdr_len)
+/* Does the sum of a header without options come out as all ones (RFC 1071)? */
+static bool csum_fits(const uint8_t *hdr)
 {
 	uint64_t first, second, sum;
 	uint32_t third;
 
-	if (XF_UNLIKELY(hdr_len != XF_IPV4_HDR_LEN))
-		return xf_csum_fold(xf_csum_add(0, hdr, hdr_len)) == 0;
 	memcpy(&first, hdr, 8);
 	memcpy(&second, hdr + 8, 8);
 	memcpy(&third, hdr + 16, 4);
@@ -30,26 +28,12 @@ static void set_ipv4(union xf_addr *to, const uint8_t *wire)
 	to->quad[1] = 0;
 }
 
-/* Offsets of the IPv4 header (RFC 791 s3.1). Every field is written. */
-static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info)
+/* What the 20 bytes at @hdr say, with @hdr_len in all. Every field is written. */
+static inline void read_ipv4(const uint8_t *hdr, uint32_t hdr_len, uint32_t total_len,
+			     struct xf_ip_info *info)
 {
-	uint8_t scratch[60];
-	const uint8_t *hdr = xf_pkt_peek(pkt, 0, XF_IPV4_HDR_LEN, scratch);
-	uint32_t hdr_len;
-	uint32_t total_len;
-	uint16_t frag;
+	uint16_t frag = xf_get_be16(hdr + 6);
 
-	if (!hdr)
-		return -EINVAL;
-	hdr_len = (hdr[0] & 0xfu) * 4;
-	total_len = xf_get_be16(hdr + 2);
-	if (hdr_len < XF_IPV4_HDR_LEN || total_len < hdr_len || total_len > pkt->len)
-		return -EINVAL;
-	if (XF_UNLIKELY(hdr_len > XF_IPV4_HDR_LEN))
-		hdr = xf_pkt_peek(pkt, 0, hdr_len, scratch);
-	if (check_csum && !csum_fits(hdr, hdr_len))
-		return -EINVAL;
-	frag = xf_get_be16(hdr + 6);
 	info->family = XF_AF_INET;
 	info->proto = hdr[9];
 	info->ttl = hdr[8];
@@ -69,6 +53,26 @@ static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_in
 	info->total_len = total_len;
 	set_ipv4(&info->saddr, hdr + 12);
 	set_ipv4(&info->daddr, hdr + 16);
+}
+
+/* With options, or in pieces (RFC 791 s3.1). */
+static int parse_ipv4(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info)
+{
+	uint8_t scratch[60];
+	const uint8_t *hdr = xf_pkt_peek(pkt, 0, XF_IPV4_HDR_LEN, scratch);
+	uint32_t hdr_len;
+	uint32_t total_len;
+
+	if (!hdr)
+		return -EINVAL;
+	hdr_len = (hdr[0] & 0xfu) * 4;
+	total_len = xf_get_be16(hdr + 2);
+	if (hdr_len < XF_IPV4_HDR_LEN || total_len < hdr_len || total_len > pkt->len)
+		return -EINVAL;
+	hdr = xf_pkt_peek(pkt, 0, hdr_len, scratch);
+	if (check_csum && xf_csum_fold(xf_csum_add(0, hdr, hdr_len)) != 0)
+		return -EINVAL;
+	read_ipv4(hdr, hdr_len, total_len, info);
 	return 0;
 }
 
@@ -189,7 +193,8 @@ static int parse_ipv6(const struct xf_pkt *pkt, struct xf_ip_info *info)
 	return err;
 }
 
-int xf_ip_parse(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info)
+static __attribute__((noinline)) int parse_any(const struct xf_pkt *pkt, bool check_csum,
+					       struct xf_ip_info *info)
 {
 	uint8_t scratch;
 	const uint8_t *first = xf_pkt_peek(pkt, 0, 1, &scratch);
@@ -200,6 +205,23 @@ int xf_ip_parse(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *in
 	if (first && *first >> 4 == 6)
 		return parse_ipv6(pkt, info);
 	return -EINVAL;
+}
+
+/* Nearly all of IPv4 have no options and their header in one piece. */
+int xf_ip_parse(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info)
+{
+	const uint8_t *hdr;
+	uint32_t total_len;
+
+	if (XF_UNLIKELY(pkt->nsegs == 0 || pkt->segs[0].len < XF_IPV4_HDR_LEN ||
+			pkt->segs[0].data[0] != 0x45))
+		return parse_any(pkt, check_csum, info);
+	hdr = pkt->segs[0].data;
+	total_len = xf_get_be16(hdr + 2);
+	if (total_len < XF_IPV4_HDR_LEN || total_len > pkt->len || (check_csum && !csum_fits(hdr)))
+		return -EINVAL;
+	read_ipv4(hdr, XF_IPV4_HDR_LEN, total_len, info);
+	return 0;
 }
 
 /* The checksum present bit of a GRE header adds a word in front of the key (RFC 2890 s2). */
@@ -267,27 +289,35 @@ static void read_ports(const struct xf_pkt *pkt, const struct xf_ip_info *info,
 	}
 }
 
+static void reverse_flow(struct xf_flow *flow)
+{
+	union xf_addr addr = flow->saddr;
+	uint16_t port = flow->sport;
+
+	flow->saddr = flow->daddr;
+	flow->daddr = addr;
+	if (!has_real_ports(flow->proto))
+		return;
+	flow->sport = flow->dport;
+	flow->dport = port;
+}
+
 void xf_ip_flow(const struct xf_pkt *pkt, const struct xf_ip_info *info, bool reverse,
 		struct xf_flow *flow)
 {
-	*flow = (struct xf_flow){
-		.saddr = reverse ? info->daddr : info->saddr,
-		.daddr = reverse ? info->saddr : info->daddr,
-		.family = info->family,
-		.proto = info->proto,
-		.tos = info->tos,
-		.mark = pkt->mark,
-		.if_id = pkt->if_id,
-		.oif = pkt->oif,
-		.uid = pkt->uid,
-	};
-	if (info->is_frag)
-		return;
-	read_ports(pkt, info, flow);
-	if (reverse && has_real_ports(info->proto)) {
-		uint16_t port = flow->sport;
-
-		flow->sport = flow->dport;
-		flow->dport = port;
-	}
+	flow->saddr = info->saddr;
+	flow->daddr = info->daddr;
+	flow->family = info->family;
+	flow->sport = 0;
+	flow->dport = 0;
+	flow->proto = info->proto;
+	flow->tos = info->tos;
+	flow->mark = pkt->mark;
+	flow->if_id = pkt->if_id;
+	flow->oif = pkt->oif;
+	flow->uid = pkt->uid;
+	if (!info->is_frag)
+		read_ports(pkt, info, flow);
+	if (XF_UNLIKELY(reverse))
+		reverse_flow(flow);
 }
