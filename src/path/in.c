@@ -26,7 +26,7 @@ static enum xf_drop classify_udp(const struct xf_slot *s, uint32_t off, const ui
 	return XF_PASS;
 }
 
-static enum xf_drop find_esp(struct xf_slot *s)
+static enum xf_drop find_esp(struct xf_flight *f, struct xf_slot *s)
 {
 	uint8_t scratch[XF_ESP_HDR_LEN];
 	uint32_t off = s->ip.l4_off;
@@ -51,10 +51,11 @@ static enum xf_drop find_esp(struct xf_slot *s)
 		return XF_DROP_IN_HDR;
 	s->spi = xf_get_be32(esp);
 	s->esp = true;
+	f->todo++;
 	return XF_PASS;
 }
 
-static void parse_outer(struct in *in, struct xf_slot *s)
+static void parse_outer(struct in *in, struct xf_flight *f, struct xf_slot *s)
 {
 	enum xf_drop err;
 
@@ -72,7 +73,7 @@ static void parse_outer(struct in *in, struct xf_slot *s)
 		xf_path_icmp(in->worker, s, in->now_ns);
 		return;
 	}
-	err = find_esp(s);
+	err = find_esp(f, s);
 	if (err != XF_PASS)
 		xf_slot_drop(in->worker, s, err, NULL);
 }
@@ -147,7 +148,7 @@ static enum xf_drop check(const struct xf_slot *s)
 }
 
 /* After decapsulation @s->ip is the inner packet's parse: is that ESP for this host again? */
-static void look_inside(struct in *in, struct xf_slot *s)
+static void look_inside(struct in *in, struct xf_flight *f, struct xf_slot *s)
 {
 	const struct xf_env *env = &in->worker->engine->env;
 
@@ -156,7 +157,7 @@ static void look_inside(struct in *in, struct xf_slot *s)
 	s->pkt->encap_dport = 0;
 	if (s->ip.proto == XF_IPPROTO_ESP && !s->ip.is_frag &&
 	    env->is_local(env->arg, &s->ip.daddr, s->ip.family)) {
-		enum xf_drop err = find_esp(s);
+		enum xf_drop err = find_esp(f, s);
 
 		if (err != XF_PASS)
 			xf_slot_drop(in->worker, s, err, s->bundle[0]);
@@ -196,6 +197,9 @@ static void begin(void *arg, struct xf_flight *f)
 	struct in *in = arg;
 	unsigned n;
 
+	if (f->todo == 0)
+		return;
+	f->todo = 0;
 	find_sas(in, f);
 	n = collect(in, f, ops);
 	if (n == 0)
@@ -210,14 +214,16 @@ static void begin(void *arg, struct xf_flight *f)
 	}
 }
 
-static void leave(struct in *in, struct xf_slot *s, const struct xf_esp_op *op)
+static void leave(struct in *in, struct xf_flight *f, const struct xf_esp_op *op)
 {
+	struct xf_slot *s = &f->slots[op - f->ops];
+
 	if (op->drop != XF_PASS) {
 		xf_slot_drop(in->worker, s, op->drop, op->sa);
 		return;
 	}
 	s->pkt->sp[s->pkt->sp_len++] = op->sa;
-	look_inside(in, s);
+	look_inside(in, f, s);
 }
 
 static void finish(void *arg, struct xf_flight *f)
@@ -225,11 +231,8 @@ static void finish(void *arg, struct xf_flight *f)
 	struct in *in = arg;
 
 	xf_esp_in_finish_batch(f->round_ops, f->nops, in->now_ns);
-	for (unsigned i = 0; i < f->nops; i++) {
-		struct xf_esp_op *op = f->round_ops[i];
-
-		leave(in, &f->slots[op - f->ops], op);
-	}
+	for (unsigned i = 0; i < f->nops; i++)
+		leave(in, f, f->round_ops[i]);
 }
 
 /*
@@ -476,7 +479,7 @@ void xf_path_in_ordered(struct xf_worker *worker, struct xf_pktq *packets,
 			continue;
 		}
 		while (f->n < XF_BATCH && packets->count)
-			parse_outer(&in, xf_flight_add(f, xf_pktq_pop(packets)));
+			parse_outer(&in, f, xf_flight_add(f, xf_pktq_pop(packets)));
 		f->batch = batch;
 		if (batch)
 			batch->parts++;

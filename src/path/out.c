@@ -272,13 +272,15 @@ static enum fit see_fit(const struct out *o, const struct xf_slot *s, uint32_t l
 }
 
 /* A packet that is to be protected: how it fits, or it leaves the batch. */
-static void check_fit(struct out *o, struct xf_slot *s)
+static void check_fit(struct out *o, struct xf_flight *f, struct xf_slot *s)
 {
 	uint32_t len = s->ip.total_len;
 
 	if (s->pkt->gso_type)
 		len = xf_gso_packet_len(s->pkt, &s->ip);
 	s->cut = (uint8_t)see_fit(o, s, len);
+	if (f->todo < s->depth)
+		f->todo = s->depth;
 	s->inner_len = s->ip.total_len;
 	if (s->cut == REFUSE)
 		refuse_too_big(o, s);
@@ -303,7 +305,7 @@ static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 	else if (s->depth == 0)
 		send_clear(o, s);
 	else
-		check_fit(o, s);
+		check_fit(o, f, s);
 }
 
 /* --- A flight: the rounds of transform and cipher (struct xf_way_ops) --- */
@@ -335,7 +337,7 @@ static void begin(void *arg, struct xf_flight *f)
 {
 	struct xf_esp_op *ops[XF_BATCH];
 	struct out *o = arg;
-	unsigned n = collect(o, f, ops);
+	unsigned n = f->round < f->todo ? collect(o, f, ops) : 0;
 
 	if (n == 0)
 		return;
@@ -434,6 +436,8 @@ static void add_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt 
 	s->depth = whole->depth;
 	s->ip = *ip;
 	s->inner_len = ip->total_len;
+	if (o->filling->todo < s->depth)
+		o->filling->todo = s->depth;
 	if (o->filling->n == XF_BATCH) {
 		go(o, o->filling);
 		o->filling = NULL;
