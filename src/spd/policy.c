@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdlib.h>
 
 #include "spd/spd_priv.h"
@@ -52,7 +53,7 @@ static bool any_side(const union xf_addr *addr, uint8_t prefix_bits, uint16_t fa
 }
 
 /* As policy_hash_bysel() and xfrm_policy_inexact_alloc_chain() choose the chain. */
-static enum rule_class classify(const struct xf_selector *sel)
+enum rule_class policy_class(const struct xf_selector *sel)
 {
 	uint8_t bits = xf_addr_bits(sel->family);
 	bool any_src = any_side(&sel->saddr, sel->prefixlen_s, sel->family);
@@ -75,20 +76,137 @@ static bool wants_whole(const struct xf_policy_config *cfg)
 	return false;
 }
 
-struct xf_policy *policy_new(const struct xf_spd *spd, const struct xf_policy_config *cfg,
+/* Which indexes a policy is in: kinds as bits. */
+static uint32_t kinds_of(const struct xf_policy_config *cfg)
+{
+	struct rule rule;
+	uint32_t kinds = 1u << KIND_MAIN;
+
+	if (rule_init(&rule, cfg) < 0)
+		return 0;
+	if (wants_whole(cfg))
+		kinds |= 1u << KIND_WHOLE;
+	if (cfg->sel.ifindex)
+		kinds |= kinds << KIND_NO_IF;
+	return kinds;
+}
+
+struct xf_policy *policy_new(struct xf_spd *spd, const struct xf_policy_config *cfg,
 			     uint64_t now_ns)
 {
-	struct xf_policy *policy = calloc(1, sizeof(*policy));
+	uint32_t kinds = kinds_of(cfg);
+	size_t members = (size_t)__builtin_popcount(kinds) * sizeof(struct member);
+	struct xf_policy *policy = calloc(1, sizeof(*policy) + members);
 
 	if (!policy)
 		return NULL;
+	policy->spd = spd;
 	policy->cfg = *cfg;
 	policy->real_offset_s = spd->cfg.real_offset_s;
 	policy->add_s = wall_s(policy, now_ns);
-	policy->class = classify(&cfg->sel);
-	policy->whole = wants_whole(cfg);
 	atomic_init(&policy->refs, 1);
+	for (; kinds; kinds &= kinds - 1) {
+		struct member *member = &policy->members[policy->nmembers++];
+
+		member->policy = policy;
+		member->kind = (uint8_t)__builtin_ctz(kinds);
+		member->rule = RULE_NONE;
+	}
 	return policy;
+}
+
+static void free_rules(struct xf_policy *policy)
+{
+	for (unsigned i = 0; i < policy->nmembers; i++)
+		if (policy->members[i].rule != RULE_NONE)
+			arena_free(&policy->spd->space.arena, policy->members[i].rule);
+}
+
+static int make_rule(struct xf_policy *policy, struct member *member)
+{
+	struct arena *arena = &policy->spd->space.arena;
+	struct rule *rule;
+
+	member->rule = arena_alloc(arena);
+	if (member->rule == RULE_NONE)
+		return -ENOMEM;
+	rule = arena_rule(arena, member->rule);
+	rule_init(rule, &policy->cfg);
+	if (member->kind & KIND_WHOLE)
+		rule_strip_ports(rule);
+	if (member->kind & KIND_NO_IF)
+		rule_strip_ifindex(rule);
+	rule->rank = policy->rank;
+	atomic_init(&rule->policy, policy);
+	return 0;
+}
+
+static struct member *member_of(struct xf_policy *policy, unsigned kind)
+{
+	for (unsigned i = 0; policy && i < policy->nmembers; i++)
+		if (policy->members[i].kind == kind)
+			return &policy->members[i];
+	return NULL;
+}
+
+static void leave_all(struct xf_policy *policy)
+{
+	for (unsigned i = 0; i < policy->nmembers; i++)
+		if (policy->members[i].joined)
+			twins_leave(policy->spd, &policy->members[i]);
+}
+
+/* What can fail comes first: to join where @old is not. */
+static int join_new(struct xf_policy *policy, struct xf_policy *old)
+{
+	for (unsigned i = 0; i < policy->nmembers; i++) {
+		struct member *member = &policy->members[i];
+		int err = make_rule(policy, member);
+
+		if (!err && !member_of(old, member->kind))
+			err = twins_join(policy->spd, member);
+		if (err) {
+			leave_all(policy);
+			return err;
+		}
+	}
+	return 0;
+}
+
+int policy_publish(struct xf_policy *policy, struct xf_policy *old)
+{
+	int err = join_new(policy, old);
+
+	if (err)
+		return err;
+	for (unsigned i = 0; i < policy->nmembers; i++) {
+		struct member *member = &policy->members[i];
+
+		if (!member->joined)
+			twins_swap(policy->spd, member_of(old, member->kind), member);
+	}
+	if (old)
+		leave_all(old);
+	return 0;
+}
+
+void policy_hide(struct xf_policy *policy)
+{
+	leave_all(policy);
+}
+
+/* A reader may be about to take a reference of its own: the table keeps its one so long. */
+static void put_rcu(struct xf_rcu_head *head)
+{
+	struct xf_policy *policy = XF_CONTAINER_OF(head, struct xf_policy, rcu);
+
+	free_rules(policy);
+	xf_policy_put(policy);
+}
+
+void policy_put_later(struct xf_policy *policy)
+{
+	xf_rcu_defer(&policy->rcu, put_rcu);
 }
 
 /* @limit_s after @since_s, or UINT64_MAX when there is no limit or no such time. */

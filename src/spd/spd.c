@@ -16,6 +16,10 @@ struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg)
 	if (!spd)
 		return NULL;
 	spd->cfg = *cfg;
+	spd->scan = scan_best();
+	arena_init(&spd->space.arena);
+	for (uint64_t i = 0; i < XF_ARRAY_SIZE(spd->space.keys); i++)
+		spd->space.keys[i] = xf_hash(cfg->seed, &i, sizeof(i));
 	spd->byidx_mask = KERNEL_HASH_MASK_MIN;
 	for (int dir = 0; dir < XF_DIR_MAX; dir++)
 		spd->bydst_mask[dir] = KERNEL_HASH_MASK_MIN;
@@ -31,6 +35,8 @@ void xf_spd_free(struct xf_spd *spd)
 	xf_rcu_drain();
 	table_fini(&spd->by_identity);
 	table_fini(&spd->by_index);
+	table_fini(&spd->by_match);
+	arena_fini(&spd->space.arena);
 	xf_heap_fini(&spd->due);
 	free(spd->places);
 	free(spd);
@@ -44,46 +50,6 @@ static void changed(struct xf_spd *spd)
 uint64_t xf_spd_generation(const struct xf_spd *spd)
 {
 	return atomic_load_explicit(&spd->generation, memory_order_acquire);
-}
-
-/* An empty part does readers no harm, so it may stand there before its first policy does. */
-static struct part *part_get(struct part_table *table, uint32_t if_id)
-{
-	struct part *part = part_find(table, if_id);
-	_Atomic(struct part *) *head = part_bucket(table, if_id);
-
-	if (part)
-		return part;
-	part = calloc(1, sizeof(*part));
-	if (!part)
-		return NULL;
-	part->if_id = if_id;
-	atomic_init(&part->next, atomic_load_explicit(head, memory_order_relaxed));
-	atomic_store_explicit(head, part, memory_order_release);
-	return part;
-}
-
-static void part_free(struct xf_rcu_head *head)
-{
-	struct part *part = XF_CONTAINER_OF(head, struct part, rcu);
-
-	for (int class = 0; class < CLASS_MAX; class ++)
-		rules_fini(&part->rules[class]);
-	free(part);
-}
-
-/* Take @part out when nothing is left in it. */
-static void part_put(struct part_table *table, struct part *part)
-{
-	_Atomic(struct part *) *p = part_bucket(table, part->if_id);
-
-	if (part->count > 0)
-		return;
-	while (atomic_load_explicit(p, memory_order_relaxed) != part)
-		p = &atomic_load_explicit(p, memory_order_relaxed)->next;
-	atomic_store_explicit(p, atomic_load_explicit(&part->next, memory_order_relaxed),
-			      memory_order_release);
-	xf_rcu_defer(&part->rcu, part_free);
 }
 
 /* What the kernel compares in xfrm_policy_insert_list(), without padding. */
@@ -196,24 +162,11 @@ static int reserve(struct xf_spd *spd)
 	size_t count = spd->by_index.count + 2; /* an update has both for a moment */
 
 	if (table_reserve(&spd->by_identity, count) < 0 ||
-	    table_reserve(&spd->by_index, count) < 0 || xf_heap_reserve(&spd->due, count) < 0)
+	    table_reserve(&spd->by_index, count) < 0 ||
+	    table_reserve(&spd->by_match, spd->by_match.count + KINDS) < 0 ||
+	    xf_heap_reserve(&spd->due, count) < 0)
 		return -ENOMEM;
 	return order_reserve(spd);
-}
-
-/* Let readers see @policy: 0 or -ENOMEM. */
-static int publish(struct part *part, struct xf_policy *policy)
-{
-	const struct xf_policy_config *cfg = &policy->cfg;
-	struct rule rule = {
-		.sel = cfg->sel,
-		.mark = cfg->mark,
-		.priority = cfg->priority,
-		.rank = policy->rank,
-	};
-
-	atomic_init(&rule.policy, policy);
-	return rules_add(&part->rules[policy->class], &rule);
 }
 
 /* The kernel doubles its tables in the background when they are full (xfrm_hash_resize()). */
@@ -230,14 +183,6 @@ static void grow_kernel_hashes(struct xf_spd *spd, uint8_t dir)
 	}
 	if (spd->byidx_mask + 1 < KERNEL_HASH_MAX && total > spd->byidx_mask)
 		spd->byidx_mask = spd->byidx_mask * 2 + 1;
-}
-
-/* Readers only ask whether there is any at all: in an update the new one is counted first. */
-static void count_in_part(struct part *part, const struct xf_policy *policy, uint32_t change)
-{
-	part->count += change;
-	if (policy->whole)
-		atomic_fetch_add_explicit(&part->whole, change, memory_order_relaxed);
 }
 
 /* Use moves deadlines back without telling the heap, so what is due is looked at again there. */
@@ -258,17 +203,11 @@ static void link_policy(struct xf_spd *spd, struct xf_policy *policy, uint64_t i
 
 	policy->linked = true;
 	spd->count[cfg->dir]++;
-	count_in_part(policy->part, policy, 1);
+	policy->part->count++;
 	order_add(spd, policy);
 	table_add(&spd->by_identity, &policy->by_identity, id_hash);
 	table_add(&spd->by_index, &policy->by_index, index_hash(spd, cfg->index));
 	rearm(spd, policy);
-}
-
-/* A reader may be about to take a reference of its own: the table keeps its one so long. */
-static void put_later(struct xf_rcu_head *head)
-{
-	xf_policy_put(XF_CONTAINER_OF(head, struct xf_policy, rcu));
 }
 
 /* The reverse; the caller has seen to it that readers do not find @policy any more. */
@@ -278,42 +217,12 @@ static void unlink_policy(struct xf_spd *spd, struct xf_policy *policy)
 
 	policy->linked = false;
 	spd->count[cfg->dir]--;
-	count_in_part(policy->part, policy, UINT32_MAX);
+	policy->part->count--;
 	table_del(&spd->by_identity, &policy->by_identity);
 	table_del(&spd->by_index, &policy->by_index);
 	order_del(spd, policy);
 	xf_heap_del(&spd->due, &policy->due);
-	xf_rcu_defer(&policy->rcu, put_later);
-}
-
-static void hide(struct xf_policy *policy)
-{
-	rules_set(&policy->part->rules[policy->class], policy->cfg.priority, policy->rank, NULL);
-}
-
-/*
- * Put @policy where readers find it. Of two with the same identity both can be found for a
- * moment, as in the kernel, but never none: a reader that has passed the new place already and
- * comes to the old one too late sees by the count of moves that it must look again.
- */
-static int replace(struct xf_spd *spd, struct part *part, struct xf_policy *policy,
-		   struct xf_policy *old)
-{
-	int err = 0;
-
-	policy->part = part;
-	policy->rank = policy->pos;
-	if (old && old->cfg.priority == policy->cfg.priority) {
-		policy->rank = old->rank;
-		rules_set(&part->rules[policy->class], old->cfg.priority, old->rank, policy);
-		return 0;
-	}
-	err = publish(part, policy);
-	if (!err && old) {
-		atomic_fetch_add_explicit(&spd->moves, 1, memory_order_release);
-		hide(old);
-	}
-	return err;
+	policy_put_later(policy);
 }
 
 int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool exclusive,
@@ -324,7 +233,6 @@ int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool e
 					 .if_id = cfg->if_id,
 					 .dir = cfg->dir,
 					 .type = cfg->type };
-	struct part_table *table;
 	struct xf_policy *policy;
 	struct xf_policy *old;
 	struct part *part;
@@ -337,15 +245,18 @@ int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool e
 		return -EEXIST;
 	if (!old && spd->cfg.max_policies && spd->by_index.count >= spd->cfg.max_policies)
 		return -ENOSPC;
-	table = part_table_of(spd, cfg->dir, cfg->type, cfg->sel.family);
-	if (reserve(spd) < 0 || !(part = part_get(table, cfg->if_id)))
+	if (reserve(spd) < 0 || !(part = part_get(spd, cfg)))
 		return -ENOMEM;
 	policy = policy_new(spd, cfg, now_ns);
 	if (!policy)
 		goto put_part;
 	policy->pos = ++spd->last_pos;
+	policy->rank = policy->pos;
+	if (old && old->cfg.priority == cfg->priority)
+		policy->rank = old->rank;
+	policy->part = part;
 	policy->cfg.index = old ? old->cfg.index : gen_index(spd, cfg->dir, cfg->index);
-	if (replace(spd, part, policy, old) < 0)
+	if (policy_publish(policy, old) < 0)
 		goto put_policy;
 	link_policy(spd, policy, identity_hash(spd, &id));
 	if (old)
@@ -357,9 +268,9 @@ int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool e
 	return 0;
 
 put_policy:
-	xf_policy_put(policy);
+	policy_put_later(policy);
 put_part:
-	part_put(table, part);
+	part_put(spd, cfg, part);
 	return -ENOMEM;
 }
 
@@ -369,9 +280,9 @@ void xf_spd_del(struct xf_spd *spd, struct xf_policy *policy)
 
 	if (!policy->linked)
 		return;
-	hide(policy);
+	policy_hide(policy);
 	unlink_policy(spd, policy);
-	part_put(part_table_of(spd, cfg->dir, cfg->type, cfg->sel.family), policy->part);
+	part_put(spd, cfg, policy->part);
 	changed(spd);
 }
 

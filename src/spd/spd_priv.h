@@ -2,8 +2,8 @@
  * spd_priv.h - the inside of the SPD, for the files of this folder alone.
  *
  * What readers see is policies in parts: one part for each (direction, type, family, if_id) that
- * has policies, and in a part one ordered list for each class of selector. The rest belongs to
- * the control thread.
+ * has policies, and in a part an index for each kind of question. The rest belongs to the control
+ * thread.
  *
  * Classes are there because the kernel has them: it keeps policies of different classes on
  * different chains, and an update keeps its place among equals of its own chain while it counts
@@ -15,8 +15,8 @@
 
 #include <xf/heap.h>
 
-#include "spd/rules.h"
-#include "spd/table.h"
+#include "spd/index.h"
+#include "spd/twins.h"
 
 enum rule_class {
 	CLASS_EXACT, /* host to host: the kernel's policy_bydst hash */
@@ -29,11 +29,9 @@ enum rule_class {
 
 struct part {
 	struct xf_rcu_head rcu;
-	_Atomic(struct part *) next;
 	uint32_t if_id;
 	uint32_t count; /* control thread */
-	_Atomic uint32_t whole; /* policies that want whole datagrams */
-	struct rules rules[CLASS_MAX];
+	struct index index[KINDS];
 };
 
 struct xf_policy {
@@ -43,8 +41,6 @@ struct xf_policy {
 	uint64_t add_s;
 	uint64_t pos; /* the kernel's pos: younger ones have larger ones */
 	uint64_t rank; /* place among equal priorities of its class */
-	enum rule_class class;
-	bool whole; /* wants whole datagrams: ports, transport mode */
 
 	/* Atomics. */
 	_Atomic uint32_t refs;
@@ -53,19 +49,29 @@ struct xf_policy {
 	_Atomic uint64_t use_s; /* last use, wall clock; 0 = never */
 
 	/* Control thread. */
+	struct xf_spd *spd;
 	struct part *part;
 	struct table_link by_identity;
 	struct table_link by_index;
 	struct xf_heap_node due;
 	bool linked;
 	bool soft_told;
+	uint8_t nmembers;
 	struct xf_rcu_head rcu;
+	struct member members[];
 };
 
-#define PART_BUCKETS 64
+struct part_slots {
+	struct xf_rcu_head rcu;
+	uint64_t key; /* constant, as the mask */
+	uint32_t mask;
+	uint32_t used; /* control thread */
+	_Atomic(struct part *) slot[];
+};
 
 struct part_table {
-	_Atomic(struct part *) buckets[PART_BUCKETS];
+	_Atomic(struct part_slots *) slots; /* NULL: no parts */
+	uint32_t count; /* control thread */
 };
 
 /* One place in the dump order; policy is NULL when it is gone. */
@@ -76,15 +82,18 @@ struct place {
 
 struct xf_spd {
 	struct xf_spd_config cfg; /* constant */
+	scan_fn *scan; /* constant: the fastest for this machine */
 
 	/* Published by RCU. */
 	struct part_table parts[XF_DIR_MAX][XF_POLICY_TYPE_MAX][2];
+	_Atomic uint32_t nparts[XF_DIR_MAX][XF_POLICY_TYPE_MAX];
 	_Atomic uint64_t generation;
-	_Atomic uint64_t moves; /* policies that an update put elsewhere in their list */
+	struct space space;
 
 	/* Control thread. */
 	struct table by_identity;
 	struct table by_index;
+	struct table by_match; /* members, the first of all twins */
 	struct xf_heap due;
 	struct place *places; /* ascending pos: the dump's order from the end */
 	size_t nplaces;
@@ -102,18 +111,32 @@ static inline struct part_table *part_table_of(const struct xf_spd *spd, uint8_t
 	return (struct part_table *)(uintptr_t)&spd->parts[dir][type][family == XF_AF_INET6];
 }
 
-static inline _Atomic(struct part *) *part_bucket(const struct part_table *table, uint32_t if_id)
-{
-	_Static_assert(PART_BUCKETS == 1 << (32 - 26), "the hash has as many values");
-	return (_Atomic(struct part *) *)(uintptr_t)&table->buckets[(if_id * 0x9e3779b1u) >> 26];
-}
-
 /* The part for @if_id or NULL; any thread. */
 struct part *part_find(const struct part_table *table, uint32_t if_id);
 
+/* That for a policy with @cfg, made when it is missing: NULL without memory. An empty part does
+ * readers no harm, so it may stand there before its first policy does. */
+struct part *part_get(struct xf_spd *spd, const struct xf_policy_config *cfg);
+
+/* Take @part out when nothing is left in it. */
+void part_put(struct xf_spd *spd, const struct xf_policy_config *cfg, struct part *part);
+
+/* What decides between equal priorities: see 0006. */
+enum rule_class policy_class(const struct xf_selector *sel);
+
 /* A policy in no table, with one reference: NULL without memory. */
-struct xf_policy *policy_new(const struct xf_spd *spd, const struct xf_policy_config *cfg,
+struct xf_policy *policy_new(struct xf_spd *spd, const struct xf_policy_config *cfg,
 			     uint64_t now_ns);
+
+/*
+ * Put @policy, whose part, pos and rank are known, where readers find it, and @old (may be NULL),
+ * which has the same identity, away: they find one or the other. 0 or -ENOMEM.
+ */
+int policy_publish(struct xf_policy *policy, struct xf_policy *old);
+void policy_hide(struct xf_policy *policy);
+
+/* Put the table's reference to @policy after a grace period; its rules go then. */
+void policy_put_later(struct xf_policy *policy);
 
 /* When a lifetime of @policy has to be looked at next; UINT64_MAX = never. */
 uint64_t policy_due_ns(const struct xf_policy *policy);

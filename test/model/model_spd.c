@@ -24,7 +24,11 @@
 #define SLOWER 1
 #endif
 
-#define MAX_POLICIES 600
+/* The environment variable XF_MODEL_STEPS says how many steps in all; else: */
+#define STEPS (400000 / SLOWER)
+
+/* So many steps long, the SPD grows or shrinks towards one size. */
+#define PHASE 1500
 
 struct entry {
 	struct xf_policy_config cfg;
@@ -45,6 +49,7 @@ struct model {
 	uint32_t generator;
 	unsigned count[XF_DIR_MAX];
 	unsigned total;
+	unsigned target;
 };
 
 static struct model model;
@@ -218,8 +223,11 @@ static bool model_wants_whole(const struct xf_flow *flow, int dir)
 
 /* --- random input, from a small world so that much of it meets --- */
 
-/* Few dimensions, long lists, many ties; the second time about addresses that begin with zeros. */
-static enum { WIDE, NARROW, NARROW_ZERO, WORLDS } world;
+/*
+ * Few dimensions, long lists, many ties; the second time about addresses that begin with zeros.
+ * In a crowd, many selectors share what a table would be keyed by and differ in the rest.
+ */
+static enum { WIDE, NARROW, NARROW_ZERO, CROWD, SPREAD, WORLDS } world;
 
 static void random_addr(union xf_addr *addr, uint16_t family)
 {
@@ -229,18 +237,48 @@ static void random_addr(union xf_addr *addr, uint16_t family)
 		"fd00:1:2:3::1", "fd00:1:2:3::2", "::",		  "::1",
 		"fd00::",	 "fd00:1::",	  "fd00:1:2:3::", "fd01::1"
 	};
-	uint32_t i = world == WIDE ? below(8) : world == NARROW ? below(2) : 2 + below(2);
+	static const uint32_t first[] = { 0, 0, 2, 0, 0 };
+	static const uint32_t count[] = { 8, 2, 2, 2, 8 };
+	uint32_t i = first[world] + below(count[world]);
 
 	xf_addr_parse(family == XF_AF_INET ? v4[i] : v6[i], addr);
+	if (world == SPREAD)
+		addr->bytes[family == XF_AF_INET ? 1 : 5] ^= (uint8_t)below(32);
 }
 
 static uint8_t random_prefix(uint16_t family)
 {
 	static const uint8_t v4[] = { 16, 15, 32, 24, 0, 8, 31, 32 };
 	static const uint8_t v6[] = { 48, 47, 128, 64, 0, 16, 127, 128 };
-	uint32_t i = below(world == WIDE ? 8 : 4);
+	uint32_t i = below(world == WIDE || world == SPREAD ? 8 : 4);
 
+	if (world == CROWD && below(4))
+		return (uint8_t)((family == XF_AF_INET ? 24 : 64) + below(8));
 	return family == XF_AF_INET ? v4[i] : v6[i];
+}
+
+static const uint32_t mark_masks[] = { 1, 3, 0xff, 0xff00, UINT32_MAX };
+
+/* Ports, marks, interfaces and users that mostly differ in few ways; some marks match nothing. */
+static void random_rest(struct xf_policy_config *cfg)
+{
+	struct xf_selector *sel = &cfg->sel;
+
+	sel->proto = (uint8_t[]){ 0, XF_IPPROTO_UDP, XF_IPPROTO_TCP, XF_IPPROTO_ICMP }[below(4)];
+	if (below(2)) {
+		sel->dport = (uint16_t)below(64);
+		sel->dport_mask = (uint16_t[]){ 0, UINT16_MAX, UINT16_MAX, 0x3c }[below(4)];
+	}
+	if (below(4) == 0) {
+		sel->sport = (uint16_t)below(64);
+		sel->sport_mask = (uint16_t[]){ 0, UINT16_MAX, UINT16_MAX, 0xfff0 }[below(4)];
+	}
+	if (below(3) == 0) {
+		cfg->mark.m = mark_masks[below(5)];
+		cfg->mark.v = below(64) & (below(16) ? cfg->mark.m : UINT32_MAX);
+	}
+	sel->ifindex = below(4) ? 0 : 1 + below(4);
+	sel->user = below(4) ? 0 : below(3);
 }
 
 static void random_config(struct xf_policy_config *cfg)
@@ -253,16 +291,20 @@ static void random_config(struct xf_policy_config *cfg)
 	random_addr(&sel->daddr, sel->family);
 	sel->prefixlen_s = random_prefix(sel->family);
 	sel->prefixlen_d = random_prefix(sel->family);
+	cfg->dir = world == WIDE ? (uint8_t)below(XF_DIR_MAX) : XF_DIR_OUT;
+	cfg->priority = below(3);
+	cfg->ntmpl = (uint8_t)below(2);
+	cfg->tmpl[0].mode = below(8) ? XF_MODE_TUNNEL : XF_MODE_TRANSPORT;
+	if (world == CROWD || (world == SPREAD && below(4) == 0)) {
+		random_rest(cfg);
+		return;
+	}
 	sel->proto = below(3) ? 0 : XF_IPPROTO_UDP;
 	if (below(2) == 0) {
 		sel->dport = (uint16_t)below(16);
 		sel->dport_mask = (uint16_t)below(16);
 		sel->sport_mask = (uint16_t)(below(2) << 8);
 	}
-	cfg->dir = world == WIDE ? (uint8_t)below(XF_DIR_MAX) : XF_DIR_OUT;
-	cfg->priority = below(3);
-	cfg->ntmpl = (uint8_t)below(2);
-	cfg->tmpl[0].mode = below(8) ? XF_MODE_TUNNEL : XF_MODE_TRANSPORT;
 	if (world != WIDE)
 		return;
 	sel->ifindex = below(8) ? 0 : 3;
@@ -294,6 +336,43 @@ static struct entry *random_entry(void)
 	for (uint32_t i = model.total ? below(model.total) : 0; i > 0; i--)
 		e = e->all_next;
 	return e;
+}
+
+static uint32_t flip(uint32_t value, uint32_t mask)
+{
+	return value ^ ((uint32_t)rand() & ~mask);
+}
+
+static void spread(union xf_addr *addr, uint16_t family, uint8_t prefix)
+{
+	for (int i = 0; i < xf_addr_bits(family); i++)
+		if (i >= prefix && below(2))
+			addr->bytes[i / 8] ^= (uint8_t)(128 >> i % 8);
+}
+
+/* One that @e matches, or nearly. */
+static void aimed_flow(struct xf_flow *flow, const struct entry *e)
+{
+	const struct xf_selector *sel = &e->cfg.sel;
+
+	random_flow(flow);
+	flow->family = sel->family;
+	flow->saddr = sel->saddr;
+	flow->daddr = sel->daddr;
+	if (below(2)) {
+		spread(&flow->saddr, sel->family, sel->prefixlen_s);
+		spread(&flow->daddr, sel->family, sel->prefixlen_d);
+	}
+	flow->proto = sel->proto ? sel->proto : flow->proto;
+	flow->sport = (uint16_t)flip(sel->sport, sel->sport_mask);
+	flow->dport = (uint16_t)flip(sel->dport, sel->dport_mask);
+	flow->mark = flip(e->cfg.mark.v, e->cfg.mark.m);
+	flow->oif = below(2) ? sel->ifindex : below(4);
+	flow->if_id = e->cfg.if_id;
+	if (below(8) == 0)
+		flow->dport++;
+	if (below(8) == 0)
+		flow->mark ^= 1;
 }
 
 /* --- the same to both --- */
@@ -426,8 +505,14 @@ static void step_lookup(void)
 	struct xf_flow flows[8];
 	struct xf_policy *out[8];
 
-	for (int i = 0; i < 8; i++)
-		random_flow(&flows[i]);
+	for (int i = 0; i < 8; i++) {
+		const struct entry *e = below(4) ? random_entry() : NULL;
+
+		if (e)
+			aimed_flow(&flows[i], e);
+		else
+			random_flow(&flows[i]);
+	}
 	xf_spd_lookup_batch(spd, dir, flows, 8, out);
 	for (int i = 0; i < 8; i++) {
 		assert_same_policy(out[i], model_lookup(&flows[i], (int)dir));
@@ -466,49 +551,64 @@ static void step_walk(void)
 		assert_int_equal(info.count[dir], model.count[dir]);
 }
 
-static void step(void)
+static void step(unsigned i)
 {
+	static const unsigned targets[] = { 10, 45, 75, 200, 600 };
 	uint32_t dice = below(10000);
+	bool grow;
 
-	if (dice < 3000 && model.total < MAX_POLICIES)
+	if (i % PHASE == 0)
+		model.target = targets[below(5)];
+	grow = model.total < model.target;
+	if (dice < 3900 && below(10) < (grow ? 8 : 2))
 		step_insert();
 	else if (dice < 3900)
 		step_delete();
 	else if (dice < 4500)
 		step_find();
-	else if (dice < 9900)
+	else if (dice < 9890)
 		step_lookup();
-	else if (dice < 9999)
+	else if (dice < 9990)
 		step_walk();
+	else if (dice < 9999)
+		xf_rcu_drain();
 	else
 		step_flush();
 }
 
+static void run(unsigned steps, unsigned seed)
+{
+	const struct xf_spd_config cfg = { .seed = { 11, seed } };
+
+	print_message("# world %d, seed %u\n", world, seed);
+	srand(seed);
+	memset(&model, 0, sizeof(model));
+	spd = xf_spd_new(&cfg);
+	assert_non_null(spd);
+	for (unsigned i = 0; i < steps; i++)
+		step(i);
+	for (uint8_t type = 0; type < XF_POLICY_TYPE_MAX; type++)
+		xf_spd_flush(spd, type);
+	while (model.all) {
+		struct entry *e = model.all;
+
+		model_unlink(e);
+		free(e);
+	}
+	step_walk();
+	xf_spd_free(spd);
+}
+
 static void agrees_with_the_kernels_lists(void **state)
 {
-	static const unsigned seeds[] = { 1, 20171108, 4711, 99, 5, 6 };
-	const struct xf_spd_config cfg = { .seed = { 11, 12 } };
+	static const unsigned seeds[] = { 1, 20171108, 4711, 99, 5, 6, 7, 8, 9, 10 };
+	const char *wanted = getenv("XF_MODEL_STEPS");
+	unsigned long steps = wanted ? strtoul(wanted, NULL, 10) : STEPS;
 
 	(void)state;
 	for (size_t s = 0; s < XF_ARRAY_SIZE(seeds); s++) {
-		print_message("# seed %u\n", seeds[s]);
-		srand(seeds[s]);
 		world = s % WORLDS;
-		memset(&model, 0, sizeof(model));
-		spd = xf_spd_new(&cfg);
-		assert_non_null(spd);
-		for (int i = 0; i < 40000 / SLOWER; i++)
-			step();
-		for (uint8_t type = 0; type < XF_POLICY_TYPE_MAX; type++)
-			xf_spd_flush(spd, type);
-		while (model.all) {
-			struct entry *e = model.all;
-
-			model_unlink(e);
-			free(e);
-		}
-		step_walk();
-		xf_spd_free(spd);
+		run((unsigned)(steps / XF_ARRAY_SIZE(seeds)), seeds[s]);
 	}
 }
 

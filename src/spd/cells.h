@@ -1,0 +1,140 @@
+/*
+ * cells.h - a hash table of rule numbers: a bucket is a cache line of twelve tags and numbers.
+ *
+ * A lookup reads one line and then only rules whose tag is right (the prototype of this is
+ * Facebook's F14). What finds no room goes to the next bucket, and each bucket that it passed
+ * counts it: so a search knows where it may end, and taking out leaves no tombstones.
+ *
+ * Threads: one writer, readers under RCU. A tag is published after its number. Nobody is moved
+ * within a table, and a larger one is published as a whole.
+ */
+#ifndef XF_SPD_CELLS_H
+#define XF_SPD_CELLS_H
+
+#include <stdatomic.h>
+
+#include <xf/base.h>
+
+#define CELL_SLOTS 12
+
+struct bucket {
+	/* Tags are bytes, 0 = free: eight, then four, above which passers-by are counted. */
+	_Atomic uint64_t tags[2];
+	_Atomic uint32_t ids[CELL_SLOTS];
+};
+_Static_assert(sizeof(struct bucket) == XF_CACHE_LINE, "a bucket is a cache line");
+
+#define CELL_PASSED_SHIFT 32
+
+/* Buckets and their number as one word, so that readers see both or neither: 0 = none. */
+typedef uintptr_t cells_word;
+#define CELLS_BITS_MASK ((cells_word)31)
+
+static inline struct bucket *cells_buckets(cells_word cells)
+{
+	return (struct bucket *)(cells & ~(cells_word)63);
+}
+
+static inline uint32_t cells_mask(cells_word cells)
+{
+	return (1u << (cells & CELLS_BITS_MASK)) - 1;
+}
+
+static inline uint8_t cells_tag(uint64_t hash)
+{
+	return (uint8_t)((hash & 255) + ((hash & 255) == 0));
+}
+
+static inline uint32_t cells_home(cells_word cells, uint64_t hash)
+{
+	return (uint32_t)(hash >> 32) & cells_mask(cells);
+}
+
+/* The high bit of each byte of @tags that equals @tag. */
+static inline uint64_t cells_equal(uint64_t tags, uint8_t tag)
+{
+	const uint64_t low = 0x7f7f7f7f7f7f7f7full;
+	uint64_t x = tags ^ tag * 0x0101010101010101ull;
+
+	return ~(((x & low) + low) | x | low);
+}
+
+/* Where a search is. Slots come one by one; at the end of a bucket the next one is looked at. */
+struct cells_iter {
+	cells_word cells;
+	uint32_t at;
+	uint8_t tag;
+	bool more;
+	uint64_t found[2];
+	struct bucket *bucket;
+};
+
+static inline void cells_look(struct cells_iter *it)
+{
+	uint64_t tags;
+
+	it->bucket = &cells_buckets(it->cells)[it->at];
+	it->found[0] = cells_equal(atomic_load_explicit(&it->bucket->tags[0], memory_order_acquire),
+				   it->tag);
+	tags = atomic_load_explicit(&it->bucket->tags[1], memory_order_acquire);
+	it->found[1] = cells_equal(tags, it->tag) & UINT32_MAX;
+	it->more = tags >> CELL_PASSED_SHIFT;
+}
+
+static inline struct cells_iter cells_begin(cells_word cells, uint64_t hash)
+{
+	struct cells_iter it = { .cells = cells,
+				 .at = cells_home(cells, hash),
+				 .tag = cells_tag(hash) };
+
+	cells_look(&it);
+	return it;
+}
+
+/* The next slot with the right tag, or NULL. */
+static inline _Atomic uint32_t *cells_next(struct cells_iter *it)
+{
+	for (;;) {
+		for (unsigned i = 0; i < 2; i++) {
+			unsigned slot;
+
+			if (!it->found[i])
+				continue;
+			slot = i * 8 + (unsigned)__builtin_ctzll(it->found[i]) / 8;
+			it->found[i] &= it->found[i] - 1;
+			return &it->bucket->ids[slot];
+		}
+		if (XF_LIKELY(!it->more))
+			return NULL;
+		it->at = (it->at + 1) & cells_mask(it->cells);
+		cells_look(it);
+	}
+}
+
+/* 1 << @bits empty buckets, or 0 without memory. */
+cells_word cells_new(unsigned bits);
+
+/* No reader is left. 0 is allowed. */
+void cells_free(cells_word cells);
+
+/*
+ * What is needed to free @cells after a grace period, prepared before it is replaced: NULL without
+ * memory. cells_retire() starts the grace period; cells_keep() is for when nothing was replaced.
+ */
+struct old_cells;
+struct old_cells *cells_prepare(cells_word cells);
+void cells_retire(struct old_cells *old);
+void cells_keep(struct old_cells *old);
+
+/* The number of bits for @count entries at good speed. */
+unsigned cells_bits_for(uint32_t count);
+
+/* There is room: two thirds full at most. */
+void cells_put(cells_word cells, uint64_t hash, uint32_t id);
+
+/* The slot that holds @id, which is there. */
+_Atomic uint32_t *cells_slot(cells_word cells, uint64_t hash, uint32_t id);
+
+void cells_del(cells_word cells, uint64_t hash, uint32_t id);
+
+#endif
