@@ -108,6 +108,10 @@ static inline struct xf_policy *xf_spd_lookup(const struct xf_spd *spd, enum xf_
 	return policy;
 }
 
+/* How many buckets and rules of tables a lookup looks at, for tests and for those who wonder. */
+unsigned xf_spd_lookup_cost(const struct xf_spd *spd, enum xf_policy_dir dir,
+			    const struct xf_flow *flow);
+
 /*
  * Could any policy of @dir with a port, or a transport-mode template, match packets between
  * @flow's addresses and of its protocol? Then fragments are put together before the lookup.

@@ -42,12 +42,15 @@ static inline unsigned arena_piece(uint32_t id)
 	return 31u - (unsigned)__builtin_clz(id + (1u << ARENA_FIRST_BITS)) - ARENA_FIRST_BITS;
 }
 
+/* Also for a number that is none any more: then what comes out must not be looked at. */
 static inline struct rule *arena_rule(const struct arena *arena, uint32_t id)
 {
 	unsigned piece = arena_piece(id);
 	struct rule *rules = atomic_load_explicit(&arena->pieces[piece], memory_order_acquire);
 
-	return rules + (id + (1u << ARENA_FIRST_BITS) - (1u << (ARENA_FIRST_BITS + piece)));
+	uint32_t at = id + (1u << ARENA_FIRST_BITS) - (1u << (ARENA_FIRST_BITS + piece));
+
+	return (struct rule *)((uintptr_t)rules + (uintptr_t)at * sizeof(struct rule));
 }
 
 #endif

@@ -59,26 +59,38 @@ static inline uint64_t cells_equal(uint64_t tags, uint8_t tag)
 	return ~(((x & low) + low) | x | low);
 }
 
+/* The slots of @bucket with @tag: bit 8 * i is slot i, bit 8 * i + 1 slot 8 + i. */
+static inline uint64_t cells_match(const struct bucket *bucket, uint8_t tag, bool *more)
+{
+	uint64_t low = atomic_load_explicit(&bucket->tags[0], memory_order_acquire);
+	uint64_t high = atomic_load_explicit(&bucket->tags[1], memory_order_acquire);
+
+	*more = high >> CELL_PASSED_SHIFT;
+	return cells_equal(low, tag) >> 7 | (cells_equal(high, tag) & UINT32_MAX) >> 6;
+}
+
+/* The slot of the lowest bit of such a bitmap; any slot when there is none. */
+static inline unsigned cells_slot_of(uint64_t found)
+{
+	unsigned bit = (unsigned)__builtin_ctzll(found | UINT64_C(1) << 56);
+
+	return bit / 8 + bit % 8 * 8;
+}
+
 /* Where a search is. Slots come one by one; at the end of a bucket the next one is looked at. */
 struct cells_iter {
 	cells_word cells;
 	uint32_t at;
 	uint8_t tag;
 	bool more;
-	uint64_t found[2];
+	uint64_t found;
 	struct bucket *bucket;
 };
 
 static inline void cells_look(struct cells_iter *it)
 {
-	uint64_t tags;
-
 	it->bucket = &cells_buckets(it->cells)[it->at];
-	it->found[0] = cells_equal(atomic_load_explicit(&it->bucket->tags[0], memory_order_acquire),
-				   it->tag);
-	tags = atomic_load_explicit(&it->bucket->tags[1], memory_order_acquire);
-	it->found[1] = cells_equal(tags, it->tag) & UINT32_MAX;
-	it->more = tags >> CELL_PASSED_SHIFT;
+	it->found = cells_match(it->bucket, it->tag, &it->more);
 }
 
 static inline struct cells_iter cells_begin(cells_word cells, uint64_t hash)
@@ -94,21 +106,17 @@ static inline struct cells_iter cells_begin(cells_word cells, uint64_t hash)
 /* The next slot with the right tag, or NULL. */
 static inline _Atomic uint32_t *cells_next(struct cells_iter *it)
 {
-	for (;;) {
-		for (unsigned i = 0; i < 2; i++) {
-			unsigned slot;
+	unsigned slot;
 
-			if (!it->found[i])
-				continue;
-			slot = i * 8 + (unsigned)__builtin_ctzll(it->found[i]) / 8;
-			it->found[i] &= it->found[i] - 1;
-			return &it->bucket->ids[slot];
-		}
-		if (XF_LIKELY(!it->more))
+	while (!it->found) {
+		if (!it->more)
 			return NULL;
 		it->at = (it->at + 1) & cells_mask(it->cells);
 		cells_look(it);
 	}
+	slot = cells_slot_of(it->found);
+	it->found &= it->found - 1;
+	return &it->bucket->ids[slot];
 }
 
 /* 1 << @bits empty buckets, or 0 without memory. */

@@ -33,6 +33,7 @@ struct lookup {
 	const struct xf_flow *flows;
 	unsigned nprobes;
 	unsigned nhits;
+	unsigned looked; /* buckets and rules so far */
 	struct found found[CHUNK];
 	struct probe probes[PROBES];
 	struct hit hits[HITS];
@@ -140,24 +141,28 @@ static void take_rule(struct lookup *l, const struct rule *rule, uint8_t flow)
 		consider(&l->found[flow], rule);
 }
 
-static inline struct cells_iter iter_of(const struct probe *probe)
+static const struct rule *rule_in(const struct lookup *l, const struct bucket *bucket,
+				  uint64_t found)
 {
-	struct cells_iter it = { .cells = probe->cells, .at = probe->home, .tag = probe->tag };
+	uint32_t id =
+		atomic_load_explicit(&bucket->ids[cells_slot_of(found)], memory_order_acquire);
 
-	cells_look(&it);
-	return it;
+	return arena_rule(&l->spd->space.arena, id);
 }
 
 static void probe_at_once(struct lookup *l, const struct probe *probe)
 {
-	struct cells_iter it = iter_of(probe);
-	_Atomic uint32_t *slot;
+	uint32_t at = probe->home;
+	bool more;
 
-	while ((slot = cells_next(&it)))
-		take_rule(l,
-			  arena_rule(&l->spd->space.arena,
-				     atomic_load_explicit(slot, memory_order_acquire)),
-			  probe->flow);
+	do {
+		const struct bucket *bucket = &cells_buckets(probe->cells)[at];
+		uint64_t found = cells_match(bucket, probe->tag, &more);
+
+		for (; found; found &= found - 1)
+			take_rule(l, rule_in(l, bucket, found), probe->flow);
+		at = (at + 1) & cells_mask(probe->cells);
+	} while (more);
 }
 
 /* When there is no room to let misses overlap: nodes are a few levels deep at most. */
@@ -200,38 +205,75 @@ static void push_node(struct lookup *l, const struct node *node, uint8_t flow)
 		push_probe(l, list, i, flow);
 }
 
+static void push_rule(struct lookup *l, const struct rule *rule, uint8_t flow)
+{
+	if (XF_UNLIKELY(l->nhits == HITS)) {
+		take_rule(l, rule, flow);
+		return;
+	}
+	__builtin_prefetch(rule);
+	l->hits[l->nhits++] = (struct hit){ .rule = rule, .flow = flow };
+}
+
+/* All but the first match of the first bucket: seldom. */
+static void look_further(struct lookup *l, const struct probe *probe, uint64_t found, bool more)
+{
+	uint32_t at = probe->home;
+
+	for (;;) {
+		const struct bucket *bucket = &cells_buckets(probe->cells)[at];
+
+		for (; found; found &= found - 1)
+			push_rule(l, rule_in(l, bucket, found), probe->flow);
+		if (!more)
+			return;
+		at = (at + 1) & cells_mask(probe->cells);
+		found = cells_match(&cells_buckets(probe->cells)[at], probe->tag, &more);
+	}
+}
+
+/*
+ * Whether a bucket has a match is anybody's guess, and a wrong one costs as much as a bucket: the
+ * first match is taken down in any case, and kept if there is one.
+ */
 static inline void look_at(struct lookup *l, const struct probe *probe)
 {
-	struct cells_iter it = iter_of(probe);
-	_Atomic uint32_t *slot;
+	const struct bucket *bucket = &cells_buckets(probe->cells)[probe->home];
+	bool more;
+	uint64_t found = cells_match(bucket, probe->tag, &more);
+	const struct rule *rule;
 
-	while ((slot = cells_next(&it))) {
-		uint32_t id = atomic_load_explicit(slot, memory_order_acquire);
-		const struct rule *rule = arena_rule(&l->spd->space.arena, id);
-
-		if (XF_UNLIKELY(l->nhits == HITS)) {
-			take_rule(l, rule, probe->flow);
-			continue;
-		}
-		__builtin_prefetch(rule);
-		l->hits[l->nhits++] = (struct hit){ .rule = rule, .flow = probe->flow };
+	if (XF_UNLIKELY(l->nhits == HITS)) {
+		look_further(l, probe, found, more);
+		return;
 	}
+	rule = rule_in(l, bucket, found);
+	l->hits[l->nhits] = (struct hit){ .rule = rule, .flow = probe->flow };
+	l->nhits += found != 0;
+	__builtin_prefetch(rule);
+	found &= found - 1;
+	if (XF_UNLIKELY(found || more))
+		look_further(l, probe, found, more);
 }
 
 static inline void settle(struct lookup *l, const struct hit *hit)
 {
-	if (hit->rule->flags & RULE_NODE)
-		push_node(l, hit->rule->node, hit->flow);
-	else if (rule_match(hit->rule, &l->flows[hit->flow]))
-		consider(&l->found[hit->flow], hit->rule);
+	const struct rule *rule = hit->rule;
+
+	if (rule->flags & RULE_NODE)
+		push_node(l, rule->node, hit->flow);
+	else if (rule_match(rule, &l->flows[hit->flow]))
+		consider(&l->found[hit->flow], rule);
 }
 
 /* Look at all buckets, then at the rules in them; some of those lead to more buckets. */
 static void run(struct lookup *l)
 {
 	while (l->nprobes) {
+		l->looked += l->nprobes;
 		for (unsigned i = 0; i < l->nprobes; i++)
 			look_at(l, &l->probes[i]);
+		l->looked += l->nhits;
 		l->nprobes = 0;
 		for (unsigned i = 0; i < l->nhits; i++)
 			settle(l, &l->hits[i]);
@@ -239,24 +281,34 @@ static void run(struct lookup *l)
 	}
 }
 
-static void search_root(struct lookup *l, const struct root *root, const struct some *some)
+/* Bitmaps first, then the rest: so a wrong guess how many tables there are waits for nothing. */
+static void choose_tables(const struct lookup *l, const struct root *root, const struct some *some,
+			  uint32_t *tables)
 {
 	const struct prune *prune = atomic_load_explicit(&root->prune, memory_order_acquire);
-	const struct table_list *list =
-		atomic_load_explicit(&root->node->list, memory_order_acquire);
 	uint32_t present = atomic_load_explicit(&root->node->present, memory_order_acquire);
 
-	for (unsigned i = 0; prune && i < some->n; i++)
-		prune_prefetch(prune, &l->flows[some->at[i]]);
-	for (unsigned i = 0; i < some->n; i++) {
-		uint8_t flow = some->at[i];
-		uint32_t tables = present;
-
-		if (prune)
-			tables &= prune_tables(prune, &l->flows[flow]);
-		for (; tables; tables &= tables - 1)
-			push_probe(l, list, (unsigned)__builtin_ctz(tables), flow);
+	if (!prune) {
+		for (unsigned i = 0; i < some->n; i++)
+			tables[i] = present;
+		return;
 	}
+	for (unsigned i = 0; i < some->n; i++)
+		prune_prefetch(prune, &l->flows[some->at[i]]);
+	for (unsigned i = 0; i < some->n; i++)
+		tables[i] = present & prune_tables(prune, &l->flows[some->at[i]]);
+}
+
+static void search_root(struct lookup *l, const struct root *root, const struct some *some)
+{
+	const struct table_list *list =
+		atomic_load_explicit(&root->node->list, memory_order_acquire);
+	uint32_t tables[CHUNK];
+
+	choose_tables(l, root, some, tables);
+	for (unsigned i = 0; i < some->n; i++)
+		for (uint32_t left = tables[i]; left; left &= left - 1)
+			push_probe(l, list, (unsigned)__builtin_ctz(left), some->at[i]);
 	run(l);
 }
 
@@ -290,9 +342,23 @@ static void search_part(struct lookup *l, const struct part *part, unsigned kind
 	search_index(l, no_if, &unknown);
 }
 
-static bool same_part(const struct xf_flow *a, const struct xf_flow *b)
+static inline bool same_part(const struct xf_flow *a, const struct xf_flow *b)
 {
 	return a->family == b->family && a->if_id == b->if_id;
+}
+
+/* Mostly all flows of a batch are of one part. */
+static bool all_same_part(const struct lookup *l, const struct some *some)
+{
+	const struct xf_flow *first = &l->flows[some->at[0]];
+	uint32_t diff = 0;
+
+	for (unsigned i = 1; i < some->n; i++) {
+		const struct xf_flow *flow = &l->flows[some->at[i]];
+
+		diff |= (uint32_t)(flow->family ^ first->family) | (flow->if_id ^ first->if_id);
+	}
+	return !diff;
 }
 
 static bool has_family(const struct xf_flow *flow)
@@ -318,20 +384,33 @@ static void take_part(const struct lookup *l, struct some *from, struct some *to
 	from->n = left;
 }
 
+/* All of @some are of one part. */
+static void search_one_part(struct lookup *l, enum xf_policy_dir dir, uint8_t type, unsigned kind,
+			    const struct some *some)
+{
+	const struct xf_flow *first = &l->flows[some->at[0]];
+	const struct part *part =
+		part_find(part_table_of(l->spd, (uint8_t)dir, type, first->family), first->if_id);
+
+	if (part)
+		search_part(l, part, kind, some);
+}
+
 static void search_type(struct lookup *l, enum xf_policy_dir dir, uint8_t type, unsigned kind,
 			const struct some *all)
 {
-	struct some left = *all;
-	struct some some;
+	struct some left, some;
 
+	if (!all->n)
+		return;
+	if (XF_LIKELY(all_same_part(l, all))) {
+		search_one_part(l, dir, type, kind, all);
+		return;
+	}
+	left = *all;
 	while (left.n) {
-		const struct xf_flow *first = &l->flows[left.at[0]];
-		const struct part *part = part_find(
-			part_table_of(l->spd, (uint8_t)dir, type, first->family), first->if_id);
-
 		take_part(l, &left, &some);
-		if (part)
-			search_part(l, part, kind, &some);
+		search_one_part(l, dir, type, kind, &some);
 	}
 }
 
@@ -340,19 +419,26 @@ static bool has_type(const struct xf_spd *spd, enum xf_policy_dir dir, uint8_t t
 	return atomic_load_explicit(&spd->nparts[dir][type], memory_order_acquire);
 }
 
-/* Type sub before main, as the kernel. */
-static void search(struct lookup *l, enum xf_policy_dir dir, unsigned kind, struct some *some)
+/* Those of @from for which nothing was found. */
+static void take_unfound(const struct lookup *l, const struct some *from, struct some *to)
 {
-	unsigned left = 0;
+	to->n = 0;
+	for (unsigned i = 0; i < from->n; i++)
+		if (!l->found[from->at[i]].classes)
+			to->at[to->n++] = from->at[i];
+}
+
+/* Type sub before main, as the kernel. */
+static void search(struct lookup *l, enum xf_policy_dir dir, unsigned kind, const struct some *some)
+{
+	struct some left;
 
 	for (unsigned i = 0; i < some->n; i++)
 		l->found[some->at[i]].classes = 0;
 	if (has_type(l->spd, dir, XF_POLICY_SUB)) {
 		search_type(l, dir, XF_POLICY_SUB, kind, some);
-		for (unsigned i = 0; i < some->n; i++)
-			if (!l->found[some->at[i]].classes)
-				some->at[left++] = some->at[i];
-		some->n = left;
+		take_unfound(l, some, &left);
+		some = &left;
 	}
 	if (has_type(l->spd, dir, XF_POLICY_MAIN))
 		search_type(l, dir, XF_POLICY_MAIN, kind, some);
@@ -369,10 +455,9 @@ static void search_settled(struct lookup *l, enum xf_policy_dir dir, unsigned ki
 	uint64_t moves = atomic_load_explicit(&space->moves, memory_order_acquire);
 
 	for (;;) {
-		struct some copy = *some;
 		uint64_t now;
 
-		search(l, dir, kind, &copy);
+		search(l, dir, kind, some);
 		now = atomic_load_explicit(&space->moves, memory_order_acquire);
 		if (XF_LIKELY(now == moves))
 			return;
@@ -386,6 +471,8 @@ static inline bool same_flow(const struct xf_flow *a, const struct xf_flow *b)
 	const uint64_t *y = flow_as_words(b);
 	uint64_t diff = 0;
 
+	if (XF_LIKELY(x[0] != y[0]))
+		return false;
 	for (unsigned i = 0; i < FLOW_WORDS; i++)
 		diff |= x[i] ^ y[i];
 	return !diff;
@@ -412,17 +499,73 @@ static void lookup_chunk(struct lookup *l, enum xf_policy_dir dir, unsigned n,
 		out[i] = again >> i & 1 ? out[i - 1] : best_of(&l->found[i]);
 }
 
+static void lookup_init(struct lookup *l, const struct xf_spd *spd)
+{
+	l->spd = spd;
+	l->nprobes = 0;
+	l->nhits = 0;
+	l->looked = 0;
+}
+
+/* --- the daily case: few policies, all in one order --- */
+
+/* The scan that has all there is for these flows, or NULL. */
+static const struct scan *only_scan(const struct xf_spd *spd, enum xf_policy_dir dir,
+				    const struct xf_flow *flows, unsigned n)
+{
+	const struct part *part;
+	const struct set *set;
+	uint32_t diff = 0;
+
+	if (has_type(spd, dir, XF_POLICY_SUB) || !has_family(&flows[0]))
+		return NULL;
+	for (unsigned i = 1; i < n; i++)
+		diff |= (uint32_t)(flows[i].family ^ flows[0].family) |
+			(flows[i].if_id ^ flows[0].if_id);
+	if (diff)
+		return NULL;
+	part = part_find(part_table_of(spd, (uint8_t)dir, XF_POLICY_MAIN, flows[0].family),
+			 flows[0].if_id);
+	set = part && !index_set(&part->index[KIND_NO_IF]) ? index_set(&part->index[KIND_MAIN])
+							   : NULL;
+	return set && set->is_scan ? XF_CONTAINER_OF(set, const struct scan, set) : NULL;
+}
+
+/* False when the first match of @scan may not be the best. */
+static bool lookup_scan(const struct xf_spd *spd, const struct scan *scan,
+			const struct xf_flow *flows, unsigned n, struct xf_policy **out)
+{
+	static const uint8_t all[CHUNK] = { 0,	1,  2,	3,  4,	5,  6,	7,  8,	9,  10,
+					    11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+					    22, 23, 24, 25, 26, 27, 28, 29, 30, 31 };
+	uint64_t matches[CHUNK];
+
+	spd->scan(scan, flows, all, n, matches);
+	for (unsigned i = 0; i < n; i++) {
+		unsigned first = (unsigned)__builtin_ctzll(matches[i] | UINT64_C(1) << 63);
+		const struct rule *rule =
+			atomic_load_explicit(&scan->rules[first], memory_order_acquire);
+		struct xf_policy *policy = rule_policy(rule);
+
+		/* Not a branch: nobody could guess it. */
+		out[i] = (struct xf_policy *)((uintptr_t)policy & -(uintptr_t)(matches[i] != 0));
+	}
+	return !scan->mixed && !atomic_load_explicit(&scan->dirty, memory_order_relaxed);
+}
+
 void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
 			 const struct xf_flow *flows, unsigned n, struct xf_policy **out)
 {
 	struct lookup l;
 
-	l.spd = spd;
-	l.nprobes = 0;
-	l.nhits = 0;
+	lookup_init(&l, spd);
 	for (unsigned at = 0; at < n; at += CHUNK) {
+		unsigned count = xf_min_u32(n - at, CHUNK);
+		const struct scan *scan = only_scan(spd, dir, flows + at, count);
+
 		l.flows = flows + at;
-		lookup_chunk(&l, dir, xf_min_u32(n - at, CHUNK), out + at);
+		if (!scan || !lookup_scan(spd, scan, l.flows, count, out + at))
+			lookup_chunk(&l, dir, count, out + at);
 	}
 }
 
@@ -434,10 +577,20 @@ bool xf_spd_wants_whole(const struct xf_spd *spd, enum xf_policy_dir dir,
 
 	if (!has_family(flow))
 		return false;
-	l.spd = spd;
+	lookup_init(&l, spd);
 	l.flows = flow;
-	l.nprobes = 0;
-	l.nhits = 0;
 	search_settled(&l, dir, KIND_WHOLE, &some);
 	return l.found[0].classes;
+}
+
+unsigned xf_spd_lookup_cost(const struct xf_spd *spd, enum xf_policy_dir dir,
+			    const struct xf_flow *flow)
+{
+	struct xf_policy *policy;
+	struct lookup l;
+
+	lookup_init(&l, spd);
+	l.flows = flow;
+	lookup_chunk(&l, dir, 1, &policy);
+	return l.looked;
 }

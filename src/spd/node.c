@@ -116,7 +116,8 @@ static struct table_of *table_new(const union flow_words *mask)
 	}
 	memset(table, 0, sizeof(*table));
 	memcpy(table->mask, mask->w, sizeof(table->mask));
-	table->wide = mask->w[4] | mask->w[5] | mask->w[6];
+	table->is_long = mask->w[1] | mask->w[3];
+	table->is_wide = mask->w[4] | mask->w[5] | mask->w[6];
 	atomic_init(&table->cells, cells);
 	return table;
 }

@@ -41,7 +41,8 @@ struct table_of {
 	_Atomic cells_word cells;
 	struct xf_rcu_head rcu;
 	uint32_t count; /* control thread */
-	bool wide; /* constant: has more than addresses in its key */
+	bool is_long; /* constant: has the addresses' second halves in its key */
+	bool is_wide; /* constant: more than addresses */
 };
 
 struct table_list {
@@ -104,10 +105,11 @@ static inline uint64_t node_hash(const struct space *space, const struct table_o
 {
 	const uint64_t *k = space->keys;
 	const uint64_t *m = table->mask;
-	uint64_t h = node_mix((w[0] & m[0]) ^ k[0], (w[2] & m[2]) ^ k[1]) ^
-		     node_mix((w[1] & m[1]) ^ k[2], (w[3] & m[3]) ^ k[3]);
+	uint64_t h = node_mix((w[0] & m[0]) ^ k[0], (w[2] & m[2]) ^ k[1]);
 
-	if (table->wide)
+	if (table->is_long)
+		h ^= node_mix((w[1] & m[1]) ^ k[2], (w[3] & m[3]) ^ k[3]);
+	if (table->is_wide)
 		h ^= node_mix((w[4] & m[4]) ^ k[4], (w[5] & m[5]) ^ k[5] ^ ((w[6] & m[6]) << 32));
 	return node_mix(h ^ k[6], k[7]);
 }

@@ -76,14 +76,18 @@ static inline void prune_prefetch(const struct prune *prune, const struct xf_flo
 	}
 }
 
+static inline uint32_t prune_word(const struct prune *prune, unsigned side, unsigned level,
+				  uint64_t host)
+{
+	return atomic_load_explicit(prune_entry(prune, side, level, host), memory_order_acquire);
+}
+
 static inline uint32_t prune_side(const struct prune *prune, unsigned side, uint64_t host)
 {
-	uint32_t tables = atomic_load_explicit(&prune->always[side], memory_order_acquire);
-
-	for (unsigned level = 0; level < PRUNE_LEVELS; level++)
-		tables |= atomic_load_explicit(prune_entry(prune, side, level, host),
-					       memory_order_acquire);
-	return tables;
+	_Static_assert(PRUNE_LEVELS == 3, "one word of each");
+	return atomic_load_explicit(&prune->always[side], memory_order_acquire) |
+	       prune_word(prune, side, 0, host) | prune_word(prune, side, 1, host) |
+	       prune_word(prune, side, 2, host);
 }
 
 /* The tables that can have a rule for @flow, as bits. */

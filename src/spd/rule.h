@@ -91,12 +91,12 @@ static inline bool rule_match(const struct rule *rule, const struct xf_flow *flo
 			((rule->saddr.quad[1] ^ flow->saddr.quad[1]) & s[1]) |
 			((rule->daddr.quad[0] ^ flow->daddr.quad[0]) & d[0]) |
 			((rule->daddr.quad[1] ^ flow->daddr.quad[1]) & d[1]);
-	uint32_t ports = (uint32_t)((rule->dport ^ flow->dport) & rule->dport_mask) |
-			 (uint32_t)((rule->sport ^ flow->sport) & rule->sport_mask);
+	uint32_t rest = (uint32_t)((rule->dport ^ flow->dport) & rule->dport_mask) |
+			(uint32_t)((rule->sport ^ flow->sport) & rule->sport_mask) |
+			(uint32_t)((rule->proto ^ flow->proto) & (rule->proto ? UINT8_MAX : 0));
 
-	if (diff | ports)
-		return false;
-	if (rule->proto && rule->proto != flow->proto)
+	/* One guess for all: what matches one field often does not match another. */
+	if (diff | rest)
 		return false;
 	return !(rule->flags & (RULE_MARK | RULE_IFINDEX)) || rule_match_rare(rule, flow);
 }

@@ -69,6 +69,9 @@ static void fill(struct scan *scan, const struct columns *columns)
 	}
 }
 
+/* Stands where no rule does, for readers who would rather not ask. */
+static const struct rule no_rule;
+
 struct scan *scan_new(const struct arena *arena, uint32_t *ids, uint32_t count)
 {
 	struct columns columns;
@@ -88,8 +91,8 @@ struct scan *scan_new(const struct arena *arena, uint32_t *ids, uint32_t count)
 	scan->mixed = is_mixed(columns.rules, count);
 	scan->lanes = columns.lanes;
 	atomic_init(&scan->live, UINT64_MAX >> (SCAN_MAX - count));
-	for (uint32_t i = 0; i < count; i++)
-		atomic_init(&scan->rules[i], columns.rules[i]);
+	for (uint32_t i = 0; i < SCAN_MAX; i++)
+		atomic_init(&scan->rules[i], i < count ? columns.rules[i] : &no_rule);
 	memcpy(scan->ids, ids, count * sizeof(ids[0]));
 	fill(scan, &columns);
 	return scan;
