@@ -100,7 +100,10 @@ struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id
 void xf_sad_find_in_batch(const struct xf_sad *sad, const struct xf_sa_id *ids,
 			  const uint32_t *marks, unsigned n, struct xf_sa **out);
 
-/* By addresses and protocol, for protocols without an SPI (xfrm_state_lookup_byaddr()). */
+/*
+ * By addresses and protocol, for protocols without an SPI (xfrm_state_lookup_byaddr()). NULL for
+ * those that have one: AH, ESP and IPComp.
+ */
 struct xf_sa *xf_sad_find_by_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
 				  const union xf_addr *saddr, uint32_t mark);
 
@@ -115,11 +118,7 @@ struct xf_sad_query {
 	/* NULL, or set when the SAs' own selectors had a say, so that another flow of the same
 	 * family between the same ends might be given another SA. */
 	bool *by_flow;
-	uint64_t hash; /* xf_sad_warm_out() sets it; 0 = not known */
 };
-
-/* Before the lookups of a batch: their memory is fetched at once, so that its misses overlap. */
-void xf_sad_warm_out(const struct xf_sad *sad, struct xf_sad_query *const *queries, unsigned n);
 
 /*
  * The outbound lookup: the best valid SA for @query, by reqid, mode, protocol, SPI, mark, if_id
@@ -131,8 +130,8 @@ struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_quer
 			      bool *larval);
 
 /*
- * The same for a batch, whose misses overlap: no need of xf_sad_warm_out(). @out[i] is NULL where
- * there is none; @larval (may be NULL) has @n entries too.
+ * The same for a batch, whose misses overlap. @out[i] is NULL where there is none; @larval (may be
+ * NULL) has @n entries too.
  */
 void xf_sad_find_out_batch(const struct xf_sad *sad, struct xf_sad_query *const *queries,
 			   unsigned n, struct xf_sa **out, bool *larval);

@@ -139,7 +139,6 @@ static enum xf_drop find_bundle(struct out *o, const struct xf_policy_config *cf
 		if (++i == cfg->ntmpl)
 			return XF_PASS;
 		query.tmpl++;
-		query.hash = 0;
 		query.saddr = has_own_ends(query.tmpl) ? &query.tmpl->saddr : saddr;
 		query.daddr = has_own_ends(query.tmpl) ? &query.tmpl->id.daddr : daddr;
 		*query.by_flow |= query.saddr == &query.flow->saddr;
@@ -197,6 +196,7 @@ static void find_bundles(struct out *o, struct xf_flight *f, struct xf_policy *c
 	if (n == 0)
 		return;
 	xf_sad_find_out_batch(o->worker->engine->sad, queries, n, sas, NULL);
+	xf_sad_fetch(sas, n);
 	for (unsigned i = 0; i < n; i++)
 		take_bundle(o, &f->slots[slots[i]], xf_policy_cfg(policies[slots[i]]), queries[i],
 			    sas[i]);

@@ -1,13 +1,17 @@
 /*
  * db.h - the inside of a SAD, for the files of this folder alone.
  *
- * sad.c changes the tables, lookup.c reads them, larval.c makes SAs without keys, expire.c acts on
- * lifetimes, walk.c lists. Control thread, except what lookup.c does.
+ * sad.c changes it; link.c puts SAs into tables and takes them out; key.c says what tables hash;
+ * lookup.c reads; larval.c makes SAs without keys, expire.c acts on lifetimes, walk.c lists.
+ * Control thread, except what lookup.c does.
  */
 #ifndef XF_SAD_DB_H
 #define XF_SAD_DB_H
 
-#include "sa.h"
+#include <xf/sad.h>
+
+#include "gate.h"
+#include "table.h"
 
 /* An SA in order of arrival; the place of one that went away stays until the next packing. */
 struct xf_sad_slot {
@@ -15,18 +19,34 @@ struct xf_sad_slot {
 	struct xf_sa *sa;
 };
 
+/* So many masks of marks are hashed under; SAs with others are told apart one by one. */
+#define XF_SAD_MASKS 3
+
+/* Of the tables' hashes. */
+struct xf_sad_secrets {
+	uint64_t words[8];
+};
+
 struct xf_sad {
 	struct xf_sad_config cfg;
+	struct xf_sad_secrets secrets; /* constant */
 	struct xf_table tables[XF_SA_TABLES]; /* published by RCU */
+	struct xf_seats seats; /* likewise */
+	struct xf_gates gates; /* likewise */
+	_Atomic uint32_t masks[XF_SAD_MASKS]; /* of marks of SAs; 0 = unused */
+	_Atomic uint32_t nmasks; /* there are none from here on */
+	_Atomic uint32_t from_anywhere; /* SAs whose source is the wildcard */
 	struct xf_sa_stack stack; /* atomic */
 
 	/* Control thread. */
+	uint32_t mask_refs[XF_SAD_MASKS];
 	struct xf_heap due;
 	struct xf_sad_slot *slots;
 	size_t nslots;
 	size_t slots_max;
 	uint64_t last_id;
 	uint32_t count;
+	uint32_t shown_buckets;
 };
 
 /* IPSEC_PROTO_ANY of the kernel: AH, ESP and IPComp. */
@@ -35,39 +55,100 @@ struct xf_sad {
 /* The kernel's xfrm_id_proto_match(). */
 bool xf_sad_proto_match(uint8_t proto, uint8_t wanted);
 
-/* Hashes of the tables' keys; XF_SA_BY_ADDR leaves reqid out, XF_SA_BY_ENDS the protocol. */
+/* --- key.c --- */
+
+struct xf_sad_ends {
+	const union xf_addr *daddr, *saddr;
+	uint32_t reqid;
+	uint32_t if_id;
+	uint8_t family;
+};
+
+void xf_sad_secrets_init(struct xf_sad_secrets *secrets, const uint64_t seed[2]);
+
 uint64_t xf_sad_hash_spi(const struct xf_sad *sad, const struct xf_sa_id *id);
 uint64_t xf_sad_hash_number(const struct xf_sad *sad, uint32_t spi, uint8_t proto);
 uint64_t xf_sad_hash_seq(const struct xf_sad *sad, uint32_t seq);
-uint64_t xf_sad_hash_ends(const struct xf_sad *sad, const struct xf_sa_id *id,
-			  const union xf_addr *saddr, uint32_t reqid);
 uint64_t xf_sad_hash_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
 			  const union xf_addr *saddr);
+uint64_t xf_sad_hash_answer(const struct xf_sad *sad, const struct xf_sa_id *id,
+			    const union xf_addr *saddr, uint32_t reqid);
 
-/* The SA whose link of @table @walk stands on. */
-static inline struct xf_sa *xf_sad_entry(const struct xf_table_walk *walk, enum xf_sa_table table)
-{
-	if (!walk->link)
-		return NULL;
-	return XF_CONTAINER_OF(walk->link, struct xf_sa, links.table[table]);
-}
+/* Of the ends; and with a mark beside them, for SAs that are hashed under its mask. */
+uint64_t xf_sad_hash_ends(const struct xf_sad *sad, const struct xf_sad_ends *ends);
+uint64_t xf_sad_hash_mark(const struct xf_sad *sad, uint64_t ends, struct xf_mark mark);
+
+/* What seat @number is linked by. */
+uint64_t xf_sad_hash_of(const struct xf_table_place *place, uint32_t number);
+
+/* --- link.c --- */
+
+/* Memory for one more SA, so that the functions below cannot fail: 0 or -ENOMEM. */
+int xf_sad_reserve_links(struct xf_sad *sad);
+
+/*
+ * Give @sa a seat and link it, by all of its configuration but the SPI, which
+ * xf_sad_link_spi() does. False: no memory.
+ */
+bool xf_sad_seat(struct xf_sad *sad, struct xf_sa *sa);
+
+/* Link @sa by its SPI: by the gate of @heir_of (or NULL), whose place it takes, or in tables. */
+void xf_sad_link_spi(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of);
+
+/* Link @sa by its SPI, which is one of gate @number's. */
+void xf_sad_link_gate(struct xf_sad *sad, struct xf_sa *sa, uint32_t number);
+
+/* Take @sa out of all tables; xf_sad_leave() must follow after a grace period. */
+void xf_sad_unlink(struct xf_sad *sad, struct xf_sa *sa);
+void xf_sad_leave(struct xf_sad *sad, struct xf_sa *sa);
+
+/*
+ * Publish @cfg for @sa, and where lookups must see that it differs, another seat: 0 or -ENOMEM.
+ */
+int xf_sad_reseat(struct xf_sad *sad, struct xf_sa *sa, const struct xf_sa_config *cfg);
+
+/* --- sad.c --- */
 
 /* Is there room for one more, when @leaving SAs go away for it? -ENOSPC with a sentence. */
 int xf_sad_check_room(const struct xf_sad *sad, uint32_t leaving, const char **why);
 
-/* Put @sa into the tables without asking whether it may be there: 0 or -ENOMEM. */
-int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa);
-
-/* Publish @cfg, which gives a larval SA its SPI, and link it by that. 0 or -ENOMEM. */
-int xf_sad_set_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_sa_config *cfg);
+/*
+ * Put @sa into the tables without asking whether it may be there, in the place of @heir_of if that
+ * is not NULL: 0 or -ENOMEM.
+ */
+int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of);
 
 /* Look at the lifetimes of @sa on the next xf_sad_expire(). */
 void xf_sad_reschedule(struct xf_sad *sad, struct xf_sa *sa);
+
+/* Give back memory that SAs which went away have left. */
+void xf_sad_trim(struct xf_sad *sad);
+
+/* --- lookup.c --- */
+
+/* Who stands at @gate (NULL is allowed), if that has the key @id; as xf_gate_look(). */
+static inline uintptr_t xf_sad_at_gate(const struct xf_gate *gate, const struct xf_sa_id *id)
+{
+	uintptr_t seen = gate ? xf_gate_look(gate) : 0;
+
+	if (!seen || gate->spi != id->spi || gate->proto != id->proto ||
+	    gate->family != id->family || !xf_addr_equal(&gate->daddr, &id->daddr, id->family))
+		return 0;
+	return seen;
+}
+
+/* --- larval.c --- */
 
 /* A larval SA that ACQUIRE number @cfg->seq asked for, or NULL. */
 struct xf_sa *xf_sad_larval_by_seq(const struct xf_sad *sad, const struct xf_sa_config *cfg);
 
 /* A larval SA without an SPI that is like @cfg (the kernel's __find_acq_core()), or NULL. */
 struct xf_sa *xf_sad_larval_like(const struct xf_sad *sad, const struct xf_sa_config *cfg);
+
+/* The SA that @walk stands on, or NULL. */
+static inline struct xf_sa *xf_sad_entry(const struct xf_sad *sad, const struct xf_table_walk *walk)
+{
+	return walk->number ? xf_seat_at(&sad->seats, walk->number)->sa : NULL;
+}
 
 #endif

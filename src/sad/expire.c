@@ -80,7 +80,7 @@ static void attend(const struct expiry *x, struct xf_sa *sa)
 {
 	uint32_t why = atomic_exchange(&sa->attention, 0);
 
-	if (sa->links.id == 0)
+	if (!sa->links.in_tables)
 		return;
 	if (why & XF_SA_HARD_HIT && xf_sa_get_state(sa) == XF_SA_EXPIRED)
 		end_life(x, sa);
@@ -109,6 +109,7 @@ uint64_t xf_sad_expire(struct xf_sad *sad, uint64_t now_ns,
 	struct xf_heap_node *first;
 
 	attend_all(&x);
+	xf_sad_trim(sad);
 	while ((first = xf_heap_first(&sad->due)) && first->due_ns <= now_ns)
 		look_at(&x, XF_CONTAINER_OF(first, struct xf_sa, links.due));
 	return first ? first->due_ns : NEVER;

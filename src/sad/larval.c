@@ -2,7 +2,8 @@
  * Larval SAs: an SPI and addresses, keys to follow by UPDSA (ALLOCSPI).
  *
  * Where the kernel draws at random as often as the range is long, and may miss a number that is
- * free, this finds one if there is one.
+ * free, this finds one if there is one. Of a large range it is one that leads to its SA (gate.h),
+ * of a small one any.
  */
 #include <errno.h>
 
@@ -10,6 +11,9 @@
 
 /* Random picks before the search through the range: enough unless the range is nearly full. */
 #define RANDOM_PICKS 32
+
+/* Of fewer numbers a gate has too few to count on one. */
+#define GATE_RANGE_MIN (1u << 24)
 
 static bool is_larval(const struct xf_sa *sa, const struct xf_sa_config *cfg,
 		      const struct xf_sa_config *like)
@@ -24,8 +28,9 @@ struct xf_sa *xf_sad_larval_by_seq(const struct xf_sad *sad, const struct xf_sa_
 	struct xf_table_walk walk;
 	struct xf_sa *sa;
 
-	xf_table_first(&sad->tables[XF_SA_BY_SEQ], xf_sad_hash_seq(sad, cfg->seq), &walk);
-	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_SEQ)); xf_table_next(&walk)) {
+	xf_table_first(&sad->tables[XF_SA_BY_SEQ], XF_SA_BY_SEQ, xf_sad_hash_seq(sad, cfg->seq),
+		       &walk);
+	for (; (sa = xf_sad_entry(sad, &walk)); xf_table_next(&sad->seats, &walk)) {
 		const struct xf_sa_config *has = xf_sa_cfg(sa);
 
 		if (has->seq == cfg->seq && is_larval(sa, has, cfg))
@@ -41,9 +46,9 @@ struct xf_sa *xf_sad_larval_like(const struct xf_sad *sad, const struct xf_sa_co
 	struct xf_table_walk walk;
 	struct xf_sa *sa;
 
-	xf_table_first(&sad->tables[XF_SA_BY_ENDS],
-		       xf_sad_hash_ends(sad, &cfg->id, &cfg->saddr, cfg->reqid), &walk);
-	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_ENDS)); xf_table_next(&walk)) {
+	xf_table_first(&sad->tables[XF_SA_BY_ANSWER], XF_SA_BY_ANSWER,
+		       xf_sad_hash_answer(sad, &cfg->id, &cfg->saddr, cfg->reqid), &walk);
+	for (; (sa = xf_sad_entry(sad, &walk)); xf_table_next(&sad->seats, &walk)) {
 		const struct xf_sa_config *has = xf_sa_cfg(sa);
 
 		if (is_larval(sa, has, cfg) && has->id.spi == 0 && has->reqid == cfg->reqid &&
@@ -112,7 +117,7 @@ static int larval_new(struct xf_sad *sad, const struct xf_spi_request *req, stru
 	err = xf_sa_new(&cfg, NULL, XF_SA_ACQ, NULL, req->now_ns, &sa);
 	if (err)
 		return err;
-	err = xf_sad_insert(sad, sa);
+	err = xf_sad_insert(sad, sa, NULL);
 	if (err) {
 		xf_sa_put(sa);
 		return err;
@@ -137,29 +142,39 @@ static int find_or_make(struct xf_sad *sad, const struct xf_spi_request *req, st
 	return 0;
 }
 
-/* An SPI is taken for all addresses at once, as in the kernel from 6.17 on. */
-static bool is_free(const struct xf_sad *sad, uint32_t spi, uint8_t proto)
+static bool number_is_free(const struct xf_sad *sad, uint32_t spi, uint8_t proto)
 {
 	struct xf_table_walk walk;
 	struct xf_sa *sa;
 
-	if (spi == 0)
-		return false;
-	xf_table_first(&sad->tables[XF_SA_BY_NUMBER], xf_sad_hash_number(sad, spi, proto), &walk);
-	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_NUMBER)); xf_table_next(&walk)) {
+	xf_table_first(&sad->tables[XF_SA_BY_NUMBER], XF_SA_BY_NUMBER,
+		       xf_sad_hash_number(sad, spi, proto), &walk);
+	for (; (sa = xf_sad_entry(sad, &walk)); xf_table_next(&sad->seats, &walk)) {
 		if (xf_sa_cfg(sa)->id.spi == spi && xf_sa_cfg(sa)->id.proto == proto)
 			return false;
 	}
 	return true;
 }
 
+/* An SPI is taken for all addresses at once, as in the kernel from 6.17 on. */
+static bool is_free(const struct xf_sad *sad, uint32_t spi, uint8_t proto)
+{
+	const struct xf_gate *gate = xf_gate_for(&sad->gates, spi);
+
+	if (spi == 0)
+		return false;
+	if (gate && xf_gate_look(gate) && gate->spi == spi && gate->proto == proto)
+		return false;
+	return number_is_free(sad, spi, proto);
+}
+
 /* 64 bits, so that no number of a range of 32 is noticeably likelier than another. */
-static uint32_t random_spi(const struct xf_sad *sad, uint32_t min, uint64_t range)
+static uint32_t random_below(const struct xf_sad *sad, uint64_t limit)
 {
 	uint64_t number;
 
 	sad->cfg.random(sad->cfg.arg, &number, sizeof(number));
-	return min + (uint32_t)(number % range);
+	return (uint32_t)(number % limit);
 }
 
 /* A free SPI, or 0. Of count + 2 neighbours one is free, unless the range ends before. */
@@ -167,16 +182,16 @@ static uint32_t pick_spi(const struct xf_sad *sad, const struct xf_spi_request *
 {
 	uint64_t range = (uint64_t)req->max - req->min + 1;
 	uint64_t tries = sad->count + 2ull < range ? sad->count + 2ull : range;
-	uint32_t start = random_spi(sad, req->min, range);
+	uint32_t start = random_below(sad, range);
 
 	for (unsigned i = 0; i < RANDOM_PICKS; i++) {
-		uint32_t spi = random_spi(sad, req->min, range);
+		uint32_t spi = req->min + random_below(sad, range);
 
 		if (is_free(sad, spi, proto))
 			return spi;
 	}
 	for (uint64_t i = 0; i < tries; i++) {
-		uint32_t spi = req->min + (uint32_t)((start - req->min + i) % range);
+		uint32_t spi = req->min + (uint32_t)((start + i) % range);
 
 		if (is_free(sad, spi, proto))
 			return spi;
@@ -184,23 +199,71 @@ static uint32_t pick_spi(const struct xf_sad *sad, const struct xf_spi_request *
 	return 0;
 }
 
+/*
+ * Of the 1,024 SPIs of a gate, from a random one on, the first that is in the range: of any 2^28
+ * numbers 64 on average. 0: none of them.
+ */
+static uint32_t pick_behind(const struct xf_sad *sad, const struct xf_spi_request *req,
+			    uint8_t proto, uint32_t gate)
+{
+	uint32_t start = random_below(sad, XF_GATE_CHOICES);
+
+	for (uint32_t i = 0; i < XF_GATE_CHOICES; i++) {
+		uint32_t choice = (start + i) % XF_GATE_CHOICES;
+		uint32_t spi = xf_gate_spi(&sad->gates, gate, choice);
+
+		if (spi && spi >= req->min && spi <= req->max && number_is_free(sad, spi, proto))
+			return spi;
+	}
+	return 0;
+}
+
+/* False: no gate, or none of its numbers is in the range. */
+static bool give_gate(struct xf_sad *sad, struct xf_sa *sa, const struct xf_spi_request *req,
+		      struct xf_sa_config *cfg)
+{
+	uint32_t gate;
+
+	if ((uint64_t)req->max - req->min + 1 < GATE_RANGE_MIN)
+		return false;
+	gate = xf_gate_take(&sad->gates);
+	if (gate == XF_GATE_NONE)
+		return false;
+	cfg->id.spi = pick_behind(sad, req, cfg->id.proto, gate);
+	if (cfg->id.spi && xf_sa_reconfigure(sa, cfg) == 0) {
+		xf_sad_link_gate(sad, sa, gate);
+		return true;
+	}
+	cfg->id.spi = 0;
+	xf_gate_give(&sad->gates, gate);
+	return false;
+}
+
 /* An ACQUIRE's larval SA may have its SPI already, which stays, and a protocol of its own. */
 static int give_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_spi_request *req,
 		    const char **why)
 {
 	struct xf_sa_config cfg = *xf_sa_cfg(sa);
+	int err;
 
 	if (req->cfg->dir)
 		cfg.dir = req->cfg->dir;
 	if (cfg.id.spi)
 		return xf_sa_reconfigure(sa, &cfg);
+	if (give_gate(sad, sa, req, &cfg))
+		return 0;
 	cfg.id.spi = pick_spi(sad, req, cfg.id.proto);
 	if (cfg.id.spi == 0) {
 		if (why)
 			*why = "No SPI available in the requested range";
 		return -ENOENT;
 	}
-	return xf_sad_set_spi(sad, sa, &cfg);
+	err = xf_sad_reserve_links(sad);
+	if (err == 0)
+		err = xf_sa_reconfigure(sa, &cfg);
+	if (err == 0)
+		xf_sad_link_spi(sad, sa, NULL);
+	return err;
 }
 
 int xf_sad_alloc_spi(struct xf_sad *sad, const struct xf_spi_request *req, struct xf_sa **out,

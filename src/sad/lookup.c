@@ -1,73 +1,42 @@
 /*
- * Readers. Within one key the newest SA comes first, as in the kernel's chains.
+ * Readers. Of several SAs that match, the one that arrived last counts, as in the kernel's chains.
  *
- * A configuration is read through xf_sa_cfg() once for each SA and then used: UPDSA may publish
- * another one in between. What the hashes are made of never changes, but for the SPI of a larval
- * SA, which is linked by it after it was published.
+ * All that is compared stands in gates and seats, which are constant. What may change is read of
+ * the SA itself, where several suit: which of them is near its end, and when it was added. That one
+ * has expired is seen by the stack of those that want attention: while that is empty, none has.
+ *
+ * A batch goes through the same steps for all its packets: buckets, seats, SAs. So a chain of
+ * misses takes its time once for the batch, not once for each packet. What is fetched in vain costs
+ * a little, and nothing else.
  */
-#include <xf/hash.h>
-
 #include "db.h"
 
-/* One key for all tables: what a table does not look at stays zero. No padding. */
-struct key {
-	union xf_addr daddr;
-	union xf_addr saddr;
-	uint32_t number; /* SPI, reqid or seq */
-	uint16_t family;
-	uint8_t proto;
-	uint8_t table;
-};
+#define BATCH 64
 
-/* What lies behind an IPv4 address in the union must not get into the hash. */
-static void set_addr(union xf_addr *to, const union xf_addr *from, uint16_t family)
+static const struct xf_seat *seat_at(const struct xf_sad *sad, uint32_t number)
 {
-	memcpy(to, from, family == XF_AF_INET ? 4 : 16);
+	return xf_seat_at(&sad->seats, number);
 }
 
-uint64_t xf_sad_hash_spi(const struct xf_sad *sad, const struct xf_sa_id *id)
+static bool to_fetch(struct xf_sa *const *sas, unsigned i)
 {
-	struct key key = {
-		.number = id->spi, .family = id->family, .proto = id->proto, .table = XF_SA_BY_SPI
-	};
-
-	set_addr(&key.daddr, &id->daddr, id->family);
-	return xf_hash(sad->cfg.seed, &key, sizeof(key));
+	return sas[i] && (i == 0 || sas[i] != sas[i - 1]);
 }
 
-uint64_t xf_sad_hash_number(const struct xf_sad *sad, uint32_t spi, uint8_t proto)
+/* The lines of the SAs themselves first, because they point to the others. */
+void xf_sad_fetch(struct xf_sa *const *sas, unsigned n)
 {
-	struct key key = { .number = spi, .proto = proto, .table = XF_SA_BY_NUMBER };
-
-	return xf_hash(sad->cfg.seed, &key, sizeof(key));
+	for (unsigned i = 0; i < n; i++) {
+		if (to_fetch(sas, i))
+			xf_sa_fetch(sas[i]);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		if (to_fetch(sas, i))
+			xf_sa_fetch_key(sas[i]);
+	}
 }
 
-uint64_t xf_sad_hash_seq(const struct xf_sad *sad, uint32_t seq)
-{
-	struct key key = { .number = seq, .table = XF_SA_BY_SEQ };
-
-	return xf_hash(sad->cfg.seed, &key, sizeof(key));
-}
-
-uint64_t xf_sad_hash_ends(const struct xf_sad *sad, const struct xf_sa_id *id,
-			  const union xf_addr *saddr, uint32_t reqid)
-{
-	struct key key = { .number = reqid, .family = id->family, .table = XF_SA_BY_ENDS };
-
-	set_addr(&key.daddr, &id->daddr, id->family);
-	set_addr(&key.saddr, saddr, id->family);
-	return xf_hash(sad->cfg.seed, &key, sizeof(key));
-}
-
-uint64_t xf_sad_hash_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
-			  const union xf_addr *saddr)
-{
-	struct key key = { .family = id->family, .proto = id->proto, .table = XF_SA_BY_ADDR };
-
-	set_addr(&key.daddr, &id->daddr, id->family);
-	set_addr(&key.saddr, saddr, id->family);
-	return xf_hash(sad->cfg.seed, &key, sizeof(key));
-}
+/* --- Inbound --- */
 
 static bool same_peer(const struct xf_sa_id *a, const struct xf_sa_id *b)
 {
@@ -75,249 +44,369 @@ static bool same_peer(const struct xf_sa_id *a, const struct xf_sa_id *b)
 	       xf_addr_equal(&a->daddr, &b->daddr, b->family);
 }
 
-#define BATCH 64
-/* Of an SA and of its configuration, from the front: what lookups and the transform read. */
-#define SA_LINES 3
-#define CFG_LINES 6
-
-static void fetch(const void *p, unsigned lines)
+/* RFC 4301 s4.1, with the kernel's marks. */
+static bool is_for(const struct xf_seat *seat, const struct xf_sa_id *id, uint32_t mark)
 {
-	for (unsigned i = 0; i < lines; i++)
-		__builtin_prefetch((const uint8_t *)p + i * XF_CACHE_LINE);
+	return atomic_load_explicit(&seat->spi, memory_order_relaxed) == id->spi &&
+	       seat->family == id->family && seat->proto == id->proto &&
+	       xf_addr_equal(&seat->daddr, &id->daddr, id->family) &&
+	       xf_mark_match(&seat->mark, mark);
 }
 
-/*
- * Buckets, then entries, then what they point to: a chain of misses takes its time once for the
- * batch, not once for each packet. What is fetched in vain costs a little, and nothing else.
- */
-static void warm(const struct xf_sad *sad, enum xf_sa_table which, const uint64_t *hashes,
-		 unsigned n)
-{
-	const struct xf_table *table = &sad->tables[which];
-	const struct xf_sa *sas[BATCH];
-	unsigned found = 0;
-
-	for (unsigned i = 0; i < n; i++)
-		xf_table_fetch(table, hashes[i]);
-	for (unsigned i = 0; i < n; i++) {
-		struct xf_table_link *link = xf_table_peek(table, hashes[i]);
-
-		if (!link)
-			continue;
-		sas[found] = XF_CONTAINER_OF(link, struct xf_sa, links.table[which]);
-		__builtin_prefetch(link);
-		fetch(sas[found], SA_LINES);
-		__builtin_prefetch(&sas[found]->cfg);
-		__builtin_prefetch(&sas[found++]->begun);
-	}
-	for (unsigned i = 0; i < found; i++) {
-		fetch(xf_sa_cfg(sas[i]), CFG_LINES);
-		fetch(xf_sa_key(sas[i]), SA_LINES);
-		__builtin_prefetch(sas[i]->replay);
-	}
-}
-
-/* The lines of the SAs themselves first, because they point to the others. */
-void xf_sad_fetch(struct xf_sa *const *sas, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		if (!sas[i] || (i > 0 && sas[i] == sas[i - 1]))
-			continue;
-		__builtin_prefetch(sas[i]);
-		__builtin_prefetch(&sas[i]->begun, 1);
-		__builtin_prefetch(&sas[i]->first_cfg.form);
-		__builtin_prefetch(&sas[i]->first_cfg.form.soft_bytes);
-	}
-	for (unsigned i = 0; i < n; i++) {
-		if (!sas[i] || (i > 0 && sas[i] == sas[i - 1]))
-			continue;
-		__builtin_prefetch(sas[i]->key);
-		__builtin_prefetch(sas[i]->replay);
-	}
-}
-
-/* RFC 4301 s4.1, with the kernel's marks: of several that match, the one that was added last. */
-static struct xf_sa *find_in(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark,
-			     uint64_t hash)
+/* All of one key hang together: what is found alone is alone. */
+static struct xf_sa *walk_table(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark,
+				uint64_t hash)
 {
 	struct xf_table_walk walk;
-	struct xf_sa *sa;
+	struct xf_sa *best = NULL;
 
-	xf_table_first(&sad->tables[XF_SA_BY_SPI], hash, &walk);
-	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_SPI)); xf_table_next(&walk)) {
-		const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	xf_table_first(&sad->tables[XF_SA_BY_SPI], XF_SA_BY_SPI, hash, &walk);
+	for (; walk.number; xf_table_next(&sad->seats, &walk)) {
+		const struct xf_seat *seat = seat_at(sad, walk.number);
 
-		if (cfg->id.spi == id->spi && same_peer(&cfg->id, id) &&
-		    xf_mark_match(&cfg->mark, mark))
-			return sa;
+		if (!is_for(seat, id, mark))
+			continue;
+		if (!walk.chained)
+			return seat->sa;
+		if (!best || seat->sa->links.id > best->links.id)
+			best = seat->sa;
 	}
-	return NULL;
+	return best;
+}
+
+/* Whom @gate leads to, or NULL: then the table must be asked. */
+static inline struct xf_sa *find_at_gate(const struct xf_gate *gate, const struct xf_sa_id *id,
+					 uint32_t mark)
+{
+	uintptr_t seen = xf_sad_at_gate(gate, id);
+	struct xf_sa *sa = xf_gate_sa(seen);
+
+	if (seen & XF_GATE_MARKED && !xf_mark_match(&xf_sa_cfg(sa)->mark, mark))
+		return NULL;
+	return sa;
 }
 
 struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id, uint32_t mark)
 {
-	return find_in(sad, id, mark, xf_sad_hash_spi(sad, id));
+	struct xf_sa *sa = find_at_gate(xf_gate_for(&sad->gates, id->spi), id, mark);
+
+	return sa ? sa : walk_table(sad, id, mark, xf_sad_hash_spi(sad, id));
 }
 
 /* Packets of one SA mostly come together. */
 static bool as_before(const struct xf_sa_id *ids, const uint32_t *marks, unsigned i)
 {
-	return i > 0 && marks[i] == marks[i - 1] && ids[i].spi == ids[i - 1].spi &&
+	return i > 0 && ids[i].spi == ids[i - 1].spi && marks[i] == marks[i - 1] &&
 	       same_peer(&ids[i], &ids[i - 1]);
 }
 
-static void find_some(const struct xf_sad *sad, const struct xf_sa_id *ids, const uint32_t *marks,
-		      unsigned n, struct xf_sa **out)
-{
-	uint64_t hashes[BATCH];
-	unsigned differ = 0;
+/* A lookup in a table, of a batch: how far it is. */
+struct way {
+	uint64_t hash;
+	const struct xf_table_bucket *bucket;
+	uint32_t seat; /* the first that may be the one, with XF_TABLE_CHAINED; 0 = none */
+	bool more; /* of the buckets not all were looked at */
+};
 
-	for (unsigned i = 0; i < n; i++)
-		if (!as_before(ids, marks, i))
-			hashes[differ++] = xf_sad_hash_spi(sad, &ids[i]);
-	if (differ > 1)
-		warm(sad, XF_SA_BY_SPI, hashes, differ);
-	differ = 0;
-	for (unsigned i = 0; i < n; i++)
-		out[i] = as_before(ids, marks, i)
-				 ? out[i - 1]
-				 : find_in(sad, &ids[i], marks[i], hashes[differ++]);
+static inline void start_way(const struct xf_table *table, uint64_t hash, struct way *way)
+{
+	way->hash = hash;
+	way->more = false;
+	way->bucket = xf_table_bucket_of(table, hash);
+	__builtin_prefetch(way->bucket);
+}
+
+/* True: it may stand in the next bucket, which is on its way. */
+static inline bool pass_bucket(const struct xf_sad *sad, struct way *way)
+{
+	const struct xf_table_bucket *next;
+
+	way->seat = xf_table_peek(way->bucket, way->hash);
+	if (way->seat) {
+		__builtin_prefetch(seat_at(sad, way->seat & ~XF_TABLE_CHAINED));
+		return false;
+	}
+	next = atomic_load_explicit(&way->bucket->next, memory_order_acquire);
+	if (!next)
+		return false;
+	__builtin_prefetch(next);
+	way->bucket = next;
+	return true;
+}
+
+static inline void pass_buckets(const struct xf_sad *sad, struct way *ways, unsigned n)
+{
+	uint8_t again[BATCH];
+	unsigned nagain = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		again[nagain] = (uint8_t)i;
+		nagain += pass_bucket(sad, &ways[i]);
+	}
+	for (unsigned i = 0; i < nagain; i++)
+		ways[again[i]].more = pass_bucket(sad, &ways[again[i]]);
+}
+
+/* The only seat that @way has led to, or NULL: then it takes a walk to find out. */
+static inline const struct xf_seat *only_seat(const struct xf_sad *sad, const struct way *way)
+{
+	return way->seat && !(way->seat & XF_TABLE_CHAINED) ? seat_at(sad, way->seat) : NULL;
+}
+
+/* A batch on its way; only the first of packets that ask the same goes. */
+struct batch {
+	const struct xf_sad *sad;
+	const struct xf_sa_id *ids;
+	const uint32_t *marks;
+	struct xf_sa **out;
+	uint8_t first[BATCH]; /* of those that ask the same, by number in the batch */
+	uint8_t at_table[BATCH]; /* those whom no gate leads anywhere */
+	unsigned nfirst, ntable;
+	const struct xf_gate *gates[BATCH];
+	struct way ways[BATCH];
+};
+
+static void start_in(struct batch *b, unsigned n)
+{
+	b->nfirst = b->ntable = 0;
+	for (unsigned i = 0; i < n; i++) {
+		const struct xf_gate *gate;
+
+		if (as_before(b->ids, b->marks, i))
+			continue;
+		gate = xf_gate_for(&b->sad->gates, b->ids[i].spi);
+		if (gate)
+			__builtin_prefetch(gate);
+		b->gates[b->nfirst] = gate;
+		b->first[b->nfirst++] = (uint8_t)i;
+	}
+}
+
+static void pass_gates(struct batch *b)
+{
+	for (unsigned j = 0; j < b->nfirst; j++) {
+		unsigned i = b->first[j];
+
+		b->out[i] = find_at_gate(b->gates[j], &b->ids[i], b->marks[i]);
+		if (b->out[i])
+			continue;
+		start_way(&b->sad->tables[XF_SA_BY_SPI], xf_sad_hash_spi(b->sad, &b->ids[i]),
+			  &b->ways[b->ntable]);
+		b->at_table[b->ntable++] = (uint8_t)i;
+	}
+}
+
+static void take_seats(struct batch *b)
+{
+	for (unsigned j = 0; j < b->ntable; j++) {
+		const struct xf_seat *seat = only_seat(b->sad, &b->ways[j]);
+		unsigned i = b->at_table[j];
+
+		if (seat && is_for(seat, &b->ids[i], b->marks[i]))
+			b->out[i] = seat->sa;
+		else if (b->ways[j].seat || b->ways[j].more)
+			b->out[i] = walk_table(b->sad, &b->ids[i], b->marks[i], b->ways[j].hash);
+	}
+}
+
+/* The others get what the one before them got. */
+static void repeat(struct batch *b, unsigned n)
+{
+	for (unsigned j = 0; j < b->nfirst; j++) {
+		unsigned end = j + 1 < b->nfirst ? b->first[j + 1] : n;
+
+		for (unsigned i = b->first[j] + 1u; i < end; i++)
+			b->out[i] = b->out[i - 1];
+	}
+}
+
+static void find_some(struct batch *b, unsigned n)
+{
+	start_in(b, n);
+	pass_gates(b);
+	pass_buckets(b->sad, b->ways, b->ntable);
+	take_seats(b);
+	if (b->nfirst < n)
+		repeat(b, n);
 }
 
 void xf_sad_find_in_batch(const struct xf_sad *sad, const struct xf_sa_id *ids,
 			  const uint32_t *marks, unsigned n, struct xf_sa **out)
 {
-	for (unsigned i = 0; i < n; i += BATCH)
-		find_some(sad, ids + i, marks + i, xf_min_u32(n - i, BATCH), out + i);
+	struct batch b;
+
+	b.sad = sad;
+	for (unsigned i = 0; i < n; i += BATCH) {
+		b.ids = ids + i;
+		b.marks = marks + i;
+		b.out = out + i;
+		find_some(&b, xf_min_u32(n - i, BATCH));
+	}
 }
 
 struct xf_sa *xf_sad_find_by_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
 				  const union xf_addr *saddr, uint32_t mark)
 {
+	struct xf_sa *best = NULL;
 	struct xf_table_walk walk;
-	struct xf_sa *sa;
 
-	xf_table_first(&sad->tables[XF_SA_BY_ADDR], xf_sad_hash_addr(sad, id, saddr), &walk);
-	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_ADDR)); xf_table_next(&walk)) {
-		const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	xf_table_first(&sad->tables[XF_SA_BY_ADDR], XF_SA_BY_ADDR, xf_sad_hash_addr(sad, id, saddr),
+		       &walk);
+	for (; walk.number; xf_table_next(&sad->seats, &walk)) {
+		const struct xf_seat *seat = seat_at(sad, walk.number);
 
-		if (same_peer(&cfg->id, id) && xf_addr_equal(&cfg->saddr, saddr, id->family) &&
-		    xf_mark_match(&cfg->mark, mark))
-			return sa;
+		if (seat->family == id->family && seat->proto == id->proto &&
+		    xf_addr_equal(&seat->daddr, &id->daddr, id->family) &&
+		    xf_addr_equal(&seat->saddr, saddr, id->family) &&
+		    xf_mark_match(&seat->mark, mark) &&
+		    (!best || seat->sa->links.id > best->links.id))
+			best = seat->sa;
 	}
-	return NULL;
+	return best;
 }
 
-/* What xf_sad_find_out() has met so far. */
+/* --- Outbound --- */
+
+/* What a lookup has met so far. */
 struct found {
+	bool doubt; /* an SA may have expired that is still in the tables */
 	struct xf_sa *best;
-	uint64_t add_s;
-	bool dying;
 	bool larval;
 	bool by_flow;
 };
 
-/* A selector that takes every packet of its family: the kernel's default. */
-static bool takes_all(const struct xf_selector *sel)
+/* Of SAs that suit: not dying, then the later time, then the later arrival. */
+static bool better(const struct xf_sa *a, const struct xf_sa *b)
 {
-	return !sel->prefixlen_d && !sel->prefixlen_s && !sel->proto && !sel->ifindex &&
-	       !sel->dport_mask && !sel->sport_mask && !sel->user;
+	bool a_dying = atomic_load_explicit(&a->dying, memory_order_relaxed);
+	bool b_dying = atomic_load_explicit(&b->dying, memory_order_relaxed);
+	struct xf_lifetime_now a_now, b_now;
+
+	if (a_dying != b_dying)
+		return b_dying;
+	xf_sa_lifetime_now(a, &a_now);
+	xf_sa_lifetime_now(b, &b_now);
+	if (a_now.add_s != b_now.add_s)
+		return a_now.add_s > b_now.add_s;
+	return a->links.id > b->links.id;
 }
 
-/* The kernel's xfrm_state_look_at(); of two equal ones the newest, first in the chain, stays. */
-static void look_at(struct found *found, struct xf_sa *sa, const struct xf_sa_config *cfg,
-		    const struct xf_flow *flow)
+/* Does the SA's own selector take @flow? One that is narrow has a say of its own. */
+static bool selects(const struct xf_seat *seat, const struct xf_flow *flow, bool *by_flow)
 {
-	enum xf_sa_state state = xf_sa_get_state(sa);
-	struct xf_lifetime_now now;
-	bool dying;
+	if (seat->flags & XF_SEAT_V4 && flow->family != XF_AF_INET)
+		return false;
+	if (seat->flags & XF_SEAT_V6 && flow->family != XF_AF_INET6)
+		return false;
+	if (!(seat->flags & XF_SEAT_NARROW))
+		return true;
+	*by_flow = true;
+	return xf_selector_match(&xf_sa_cfg(seat->sa)->sel, flow);
+}
 
-	if (state == XF_SA_ACQ && !found->best)
+/* The kernel's xfrm_state_look_at(). */
+static void look_at(struct found *found, const struct xf_seat *seat, const struct xf_flow *flow)
+{
+	struct xf_sa *sa = seat->sa;
+
+	if (seat->flags & XF_SEAT_LARVAL)
 		found->larval = true;
-	if (state != XF_SA_VALID || cfg->pcpu != UINT32_MAX)
+	if (seat->flags & (XF_SEAT_LARVAL | XF_SEAT_PCPU))
 		return;
-	if (cfg->sel.family && cfg->sel.family != flow->family)
+	if (found->doubt && xf_sa_get_state(sa) != XF_SA_VALID)
 		return;
-	if (cfg->sel.family && !takes_all(&cfg->sel)) {
-		found->by_flow = true;
-		if (!xf_selector_match(&cfg->sel, flow))
-			return;
-	}
-	dying = atomic_load_explicit(&sa->dying, memory_order_relaxed);
-	xf_sa_lifetime_now(sa, &now);
-	if (found->best &&
-	    (found->dying < dying || (found->dying == dying && found->add_s >= now.add_s)))
+	if (!selects(seat, flow, &found->by_flow))
 		return;
-	found->best = sa;
-	found->dying = dying;
-	found->add_s = now.add_s;
+	if (!found->best || (found->best != sa && better(sa, found->best)))
+		found->best = sa;
 }
 
 /* The conditions of the kernel's xfrm_state_find(), but for the SA's state and selector. */
-static bool wanted(const struct xf_sa_config *cfg, const struct xf_sad_query *query,
+static bool wanted(const struct xf_seat *seat, const struct xf_sad_query *query,
 		   const union xf_addr *saddr)
 {
 	const struct xf_tmpl *tmpl = query->tmpl;
 	uint16_t family = tmpl->id.family;
 
-	return cfg->id.family == family && cfg->reqid == tmpl->reqid &&
-	       xf_mark_match(&cfg->mark, query->mark) && cfg->if_id == query->if_id &&
-	       !(cfg->flags & XF_SA_WILDRECV) &&
-	       xf_addr_equal(&cfg->id.daddr, query->daddr, family) &&
-	       xf_addr_equal(&cfg->saddr, saddr, family) && cfg->mode == tmpl->mode &&
-	       cfg->id.proto == tmpl->id.proto &&
-	       (tmpl->id.spi == 0 || cfg->id.spi == tmpl->id.spi);
+	return seat->family == family && seat->reqid == tmpl->reqid &&
+	       xf_addr_equal(&seat->daddr, query->daddr, family) &&
+	       xf_addr_equal(&seat->saddr, saddr, family) &&
+	       xf_mark_match(&seat->mark, query->mark) && seat->if_id == query->if_id &&
+	       !(seat->flags & XF_SEAT_WILDRECV) && seat->mode == tmpl->mode &&
+	       seat->proto == tmpl->id.proto &&
+	       (tmpl->id.spi == 0 ||
+		atomic_load_explicit(&seat->spi, memory_order_relaxed) == tmpl->id.spi);
 }
 
 static uint64_t hash_of(const struct xf_sad *sad, const struct xf_sad_query *query,
 			const union xf_addr *saddr)
 {
-	const struct xf_sa_id id = { .daddr = *query->daddr, .family = query->tmpl->id.family };
+	const struct xf_sad_ends ends = { .daddr = query->daddr,
+					  .saddr = saddr,
+					  .reqid = query->tmpl->reqid,
+					  .if_id = query->if_id,
+					  .family = (uint8_t)query->tmpl->id.family };
 
-	return xf_sad_hash_ends(sad, &id, saddr, query->tmpl->reqid);
+	return xf_sad_hash_ends(sad, &ends);
 }
 
-void xf_sad_warm_out(const struct xf_sad *sad, struct xf_sad_query *const *queries, unsigned n)
+/* Where others hang beside one, its state decides as much as theirs. */
+static void walk_out(const struct xf_sad *sad, const struct xf_sad_query *query,
+		     const union xf_addr *saddr, uint64_t hash, struct found *found)
 {
-	uint64_t hashes[BATCH];
-
-	n = xf_min_u32(n, BATCH);
-	for (unsigned i = 0; i < n; i++)
-		hashes[i] = queries[i]->hash = hash_of(sad, queries[i], queries[i]->saddr);
-	warm(sad, XF_SA_BY_ENDS, hashes, n);
-}
-
-static void look_between(const struct xf_sad *sad, const struct xf_sad_query *query,
-			 const union xf_addr *saddr, struct found *found)
-{
-	bool hashed = query->hash && saddr == query->saddr;
 	struct xf_table_walk walk;
-	struct xf_sa *sa;
 
-	xf_table_first(&sad->tables[XF_SA_BY_ENDS],
-		       hashed ? query->hash : hash_of(sad, query, saddr), &walk);
-	for (; (sa = xf_sad_entry(&walk, XF_SA_BY_ENDS)); xf_table_next(&walk)) {
-		const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	xf_table_first(&sad->tables[XF_SA_BY_ENDS], XF_SA_BY_ENDS, hash, &walk);
+	for (; walk.number; xf_table_next(&sad->seats, &walk)) {
+		const struct xf_seat *seat = seat_at(sad, walk.number);
 
-		if (wanted(cfg, query, saddr))
-			look_at(found, sa, cfg, query->flow);
+		found->doubt |= walk.chained;
+		if (wanted(seat, query, saddr))
+			look_at(found, seat, query->flow);
 	}
+}
+
+/* Those that have marks, mask by mask. */
+static void walk_marked(const struct xf_sad *sad, const struct xf_sad_query *query,
+			const union xf_addr *saddr, uint64_t hash, struct found *found)
+{
+	uint32_t n = atomic_load_explicit(&sad->nmasks, memory_order_acquire);
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t m = atomic_load_explicit(&sad->masks[i], memory_order_relaxed);
+		const struct xf_mark mark = { .v = query->mark & m, .m = m };
+
+		if (m)
+			walk_out(sad, query, saddr, xf_sad_hash_mark(sad, hash, mark), found);
+	}
+}
+
+/* From any source: only when nothing is between the two ends does such an SA do. */
+static void look_from_anywhere(const struct xf_sad *sad, const struct xf_sad_query *query,
+			       struct found *found)
+{
+	static const union xf_addr any;
+	uint64_t hash = hash_of(sad, query, &any);
+
+	walk_out(sad, query, &any, hash, found);
+	walk_marked(sad, query, &any, hash, found);
 }
 
 /*
  * The kernel hashes both ends, so it meets an SA for any source in the second pass only, except
  * where two hashes happen to collide. Here it is the second pass always.
  */
-struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_query *query,
-			      bool *larval)
+static struct xf_sa *look_out(const struct xf_sad *sad, const struct xf_sad_query *query,
+			      uint64_t hash, bool *larval)
 {
-	static const union xf_addr any;
-	struct found found = { 0 };
+	struct found found = { .doubt = xf_sad_pending(sad) };
 
-	look_between(sad, query, query->saddr, &found);
-	/* Only when nothing is between the two ends does an SA from anywhere do. */
-	if (!found.best && !found.larval && !xf_addr_is_any(query->saddr, query->tmpl->id.family))
-		look_between(sad, query, &any, &found);
+	walk_out(sad, query, query->saddr, hash, &found);
+	walk_marked(sad, query, query->saddr, hash, &found);
+	if (!found.best && !found.larval &&
+	    atomic_load_explicit(&sad->from_anywhere, memory_order_relaxed) &&
+	    !xf_addr_is_any(query->saddr, query->tmpl->id.family))
+		look_from_anywhere(sad, query, &found);
 	if (larval)
 		*larval = !found.best && found.larval;
 	if (query->by_flow && found.by_flow)
@@ -325,11 +414,58 @@ struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_quer
 	return found.best;
 }
 
+struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_query *query,
+			      bool *larval)
+{
+	return look_out(sad, query, hash_of(sad, query, query->saddr), larval);
+}
+
+static void begin_out(const struct xf_sad *sad, struct xf_sad_query *const *queries, unsigned n,
+		      struct way *ways)
+{
+	for (unsigned i = 0; i < n; i++)
+		start_way(&sad->tables[XF_SA_BY_ENDS], hash_of(sad, queries[i], queries[i]->saddr),
+			  &ways[i]);
+	pass_buckets(sad, ways, n);
+}
+
+/* The usual SA: alone between its ends, and nothing but them decides. */
+static inline bool is_plain(const struct xf_seat *seat, const struct xf_flow *flow)
+{
+	uint8_t v = flow->family == XF_AF_INET ? XF_SEAT_V4 : XF_SEAT_V6;
+	uint8_t more = seat->flags & (uint8_t)~v;
+
+	return more == 0;
+}
+
+static void find_some_out(const struct xf_sad *sad, struct xf_sad_query *const *queries, unsigned n,
+			  struct xf_sa **out, bool *larval)
+{
+	/* What only a closer look can tell. */
+	bool closer =
+		xf_sad_pending(sad) || atomic_load_explicit(&sad->nmasks, memory_order_acquire);
+	struct way ways[BATCH];
+
+	begin_out(sad, queries, n, ways);
+	for (unsigned i = 0; i < n; i++) {
+		const struct xf_seat *seat = closer ? NULL : only_seat(sad, &ways[i]);
+
+		if (seat && is_plain(seat, queries[i]->flow) &&
+		    wanted(seat, queries[i], queries[i]->saddr)) {
+			out[i] = seat->sa;
+			if (larval)
+				larval[i] = false;
+		} else {
+			out[i] =
+				look_out(sad, queries[i], ways[i].hash, larval ? &larval[i] : NULL);
+		}
+	}
+}
+
 void xf_sad_find_out_batch(const struct xf_sad *sad, struct xf_sad_query *const *queries,
 			   unsigned n, struct xf_sa **out, bool *larval)
 {
 	for (unsigned i = 0; i < n; i += BATCH)
-		xf_sad_warm_out(sad, queries + i, xf_min_u32(n - i, BATCH));
-	for (unsigned i = 0; i < n; i++)
-		out[i] = xf_sad_find_out(sad, queries[i], larval ? &larval[i] : NULL);
+		find_some_out(sad, queries + i, xf_min_u32(n - i, BATCH), out + i,
+			      larval ? larval + i : NULL);
 }

@@ -15,28 +15,29 @@
 #include <xf/turn.h>
 
 #include "sad/form.h"
-#include "sad/table.h"
 
 /* Reasons why the control thread should look at an SA (attention bits). */
 enum xf_sa_attention { XF_SA_SOFT_HIT = 1, XF_SA_HARD_HIT = 2 };
 
 /* The hash tables of a SAD, by what their key is made of. */
 enum xf_sa_table {
-	XF_SA_BY_SPI, /* daddr, SPI, proto, family: inbound */
-	XF_SA_BY_ENDS, /* daddr, saddr, reqid, family: outbound */
-	XF_SA_BY_ADDR, /* daddr, saddr, proto, family: protocols without an SPI */
-	XF_SA_BY_SEQ, /* seq of the ACQUIRE */
-	XF_SA_BY_NUMBER, /* SPI, proto: is an SPI taken? */
+	XF_SA_BY_SPI, /* daddr, SPI, proto, family: inbound, but for those behind a gate */
+	XF_SA_BY_NUMBER, /* SPI, proto: is an SPI taken? Likewise */
+	XF_SA_BY_ENDS, /* daddr, saddr, reqid, family, if_id, mark: outbound */
+	XF_SA_BY_ADDR, /* daddr, saddr, proto, family: protocols without an SPI alone */
+	XF_SA_BY_SEQ, /* seq of the ACQUIRE: larval SAs alone */
+	XF_SA_BY_ANSWER, /* daddr, saddr, reqid, proto, family: larval SAs without an SPI alone */
 	XF_SA_TABLES,
 };
 
 /* An SA's places in its SAD. */
 struct xf_sa_links {
-	struct xf_table_link table[XF_SA_TABLES];
-	uint8_t in_tables; /* bit per table */
+	uint64_t id; /* order of arrival, from 1; constant once in a SAD */
 	struct xf_heap_node due;
-	uint64_t id; /* order of arrival, from 1; 0 = in no SAD */
-	size_t slot;
+	uint32_t seat;
+	uint32_t gate; /* number + 1; 0 = the SPI is in the hash tables */
+	uint32_t slot;
+	uint8_t in_tables; /* bit per table; 0 = in no SAD */
 };
 
 /* SAs that want the control thread's attention: a stack that any thread pushes to. */

@@ -1,16 +1,13 @@
 /*
  * The writer's side. A call first finds out whether it can be done, reserves what memory it needs,
  * and then links and unlinks, which cannot fail: on an error nothing has changed.
- *
- * Readers may find an SA by one table and not yet, or no longer, by another; every lookup uses one
- * table, so that is nothing to them.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "db.h"
 
-/* As the kernel's: what GETSADINFO shows. */
+/* As the kernel's: what GETSADINFO shows. Our own tables are of another kind. */
 #define BUCKETS_MIN 8
 #define BUCKETS_MAX (1024 * 1024)
 
@@ -24,7 +21,7 @@ bool xf_sad_proto_match(uint8_t proto, uint8_t wanted)
 	return wanted == 0 || proto == wanted;
 }
 
-/* Five tables of eight buckets: an empty SAD is small, and they all grow together. */
+/* An empty SAD is small. */
 struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 {
 	struct xf_sad *sad = calloc(1, sizeof(*sad));
@@ -32,8 +29,11 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 	if (!sad)
 		return NULL;
 	sad->cfg = *cfg;
+	sad->shown_buckets = BUCKETS_MIN;
+	xf_sad_secrets_init(&sad->secrets, cfg->seed);
+	xf_gates_init(&sad->gates, cfg->seed);
 	for (unsigned i = 0; i < XF_SA_TABLES; i++) {
-		if (xf_table_init(&sad->tables[i], BUCKETS_MIN) == 0)
+		if (xf_table_init(&sad->tables[i]) == 0)
 			continue;
 		while (i > 0)
 			xf_table_fini(&sad->tables[--i]);
@@ -58,6 +58,8 @@ void xf_sad_free(struct xf_sad *sad)
 	xf_rcu_drain();
 	for (unsigned i = 0; i < XF_SA_TABLES; i++)
 		xf_table_fini(&sad->tables[i]);
+	xf_gates_fini(&sad->gates);
+	xf_seats_fini(&sad->seats);
 	xf_heap_fini(&sad->due);
 	free(sad->slots);
 	free(sad);
@@ -72,7 +74,7 @@ static void pack_slots(struct xf_sad *sad)
 		if (!sad->slots[i].sa)
 			continue;
 		sad->slots[n] = sad->slots[i];
-		sad->slots[n].sa->links.slot = n;
+		sad->slots[n].sa->links.slot = (uint32_t)n;
 		n++;
 	}
 	sad->nslots = n;
@@ -98,11 +100,29 @@ static int reserve_slot(struct xf_sad *sad)
 	return 0;
 }
 
+/* Three quarters are gaps: half of the memory will do. */
+void xf_sad_trim(struct xf_sad *sad)
+{
+	size_t max = sad->slots_max / 2;
+	struct xf_sad_slot *slots;
+
+	if (max < SLOTS_MIN || sad->count > max / 2)
+		return;
+	pack_slots(sad);
+	slots = realloc(sad->slots, max * sizeof(*slots));
+	if (!slots)
+		return;
+	sad->slots = slots;
+	sad->slots_max = max;
+}
+
 static int reserve(struct xf_sad *sad)
 {
 	int err = reserve_slot(sad);
 
-	return err ? err : xf_heap_reserve(&sad->due, sad->count + 1);
+	if (err == 0)
+		err = xf_heap_reserve(&sad->due, sad->count + 1);
+	return err ? err : xf_sad_reserve_links(sad);
 }
 
 int xf_sad_check_room(const struct xf_sad *sad, uint32_t leaving, const char **why)
@@ -114,33 +134,8 @@ int xf_sad_check_room(const struct xf_sad *sad, uint32_t leaving, const char **w
 	return -ENOSPC;
 }
 
-/* Which tables an SA is in is kept with it: SPI and seq may be missing, or come later. */
-static void link_table(struct xf_sad *sad, struct xf_sa *sa, enum xf_sa_table table, uint64_t hash)
+int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
 {
-	xf_table_add(&sad->tables[table], &sa->links.table[table], hash);
-	sa->links.in_tables |= (uint8_t)(1u << table);
-}
-
-static void link_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_sa_id *id)
-{
-	link_table(sad, sa, XF_SA_BY_SPI, xf_sad_hash_spi(sad, id));
-	link_table(sad, sa, XF_SA_BY_NUMBER, xf_sad_hash_number(sad, id->spi, id->proto));
-}
-
-/* One SA a bucket on average, as the kernel; growing when memory is short is put off. */
-static void grow(struct xf_sad *sad)
-{
-	uint32_t size = xf_table_size(&sad->tables[0]);
-
-	if (sad->count < size || size >= BUCKETS_MAX)
-		return;
-	for (unsigned i = 0; i < XF_SA_TABLES; i++)
-		xf_table_grow(&sad->tables[i]);
-}
-
-int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa)
-{
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
 	struct xf_sa_links *links = &sa->links;
 	int err = reserve(sad);
 
@@ -149,29 +144,20 @@ int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa)
 	/* Before the first table: a reader may push the SA on the stack at once. */
 	sa->real_offset_s = sad->cfg.real_offset_s;
 	sa->stack = &sad->stack;
-	links->id = ++sad->last_id;
-	links->slot = sad->nslots;
-	sad->slots[sad->nslots++] = (struct xf_sad_slot){ links->id, sa };
+	links->id = sad->last_id + 1;
+	if (!xf_sad_seat(sad, sa)) {
+		sa->stack = NULL;
+		return -ENOMEM;
+	}
+	if (xf_sa_cfg(sa)->id.spi)
+		xf_sad_link_spi(sad, sa, heir_of);
+	links->slot = (uint32_t)sad->nslots;
+	sad->slots[sad->nslots++] = (struct xf_sad_slot){ ++sad->last_id, sa };
 	sad->count++;
-	link_table(sad, sa, XF_SA_BY_ENDS,
-		   xf_sad_hash_ends(sad, &cfg->id, &cfg->saddr, cfg->reqid));
-	link_table(sad, sa, XF_SA_BY_ADDR, xf_sad_hash_addr(sad, &cfg->id, &cfg->saddr));
-	if (cfg->seq)
-		link_table(sad, sa, XF_SA_BY_SEQ, xf_sad_hash_seq(sad, cfg->seq));
-	if (cfg->id.spi)
-		link_spi(sad, sa, &cfg->id);
+	if (sad->count >= sad->shown_buckets && sad->shown_buckets < BUCKETS_MAX)
+		sad->shown_buckets *= 2;
 	xf_sad_reschedule(sad, sa);
-	grow(sad);
 	return 0;
-}
-
-int xf_sad_set_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_sa_config *cfg)
-{
-	int err = xf_sa_reconfigure(sa, cfg);
-
-	if (err == 0)
-		link_spi(sad, sa, &cfg->id);
-	return err;
 }
 
 /* Due at once: the time of the next call tells when it really is. */
@@ -221,7 +207,7 @@ int xf_sad_add(struct xf_sad *sad, struct xf_sa *sa, const char **why)
 	larval = answered_by(sad, cfg);
 	err = xf_sad_check_room(sad, larval != NULL, why);
 	if (err == 0)
-		err = xf_sad_insert(sad, sa);
+		err = xf_sad_insert(sad, sa, NULL);
 	if (err == 0 && larval)
 		xf_sad_del(sad, larval);
 	return err;
@@ -246,7 +232,7 @@ static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa
 		cfg.set_mark = want->set_mark;
 	if (want->if_id)
 		cfg.if_id = want->if_id;
-	err = xf_sa_reconfigure(old, &cfg);
+	err = xf_sad_reseat(sad, old, &cfg);
 	if (err)
 		return err;
 	/* Under the new limits it may be dying at once, which is told anew. */
@@ -260,7 +246,7 @@ static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa
 /* @sa takes the place of the larval SA @old. */
 static int replace(struct xf_sad *sad, struct xf_sa *old, struct xf_sa *sa)
 {
-	int err = xf_sad_insert(sad, sa);
+	int err = xf_sad_insert(sad, sa, old);
 
 	if (err == 0)
 		xf_sad_del(sad, old);
@@ -289,24 +275,23 @@ int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now)
 /* A reader that found the SA before it was unlinked may have taken a reference by now. */
 static void left_table(struct xf_rcu_head *head)
 {
-	xf_sa_put_unseen(XF_CONTAINER_OF(head, struct xf_sa, rcu));
+	struct xf_sa *sa = XF_CONTAINER_OF(head, struct xf_sa, rcu);
+	struct xf_sad *sad = XF_CONTAINER_OF(sa->stack, struct xf_sad, stack);
+
+	xf_sad_leave(sad, sa);
+	xf_sa_put_unseen(sa);
 }
 
 int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa)
 {
 	struct xf_sa_links *links = &sa->links;
 
-	if (!links->id || sa->stack != &sad->stack)
+	if (!links->in_tables || sa->stack != &sad->stack)
 		return -ESRCH;
 	atomic_store_explicit(&sa->state, XF_SA_DEAD, memory_order_release);
-	for (unsigned i = 0; i < XF_SA_TABLES; i++) {
-		if (links->in_tables >> i & 1)
-			xf_table_del(&sad->tables[i], &links->table[i]);
-	}
-	links->in_tables = 0;
+	xf_sad_unlink(sad, sa);
 	xf_heap_del(&sad->due, &links->due);
 	sad->slots[links->slot].sa = NULL;
-	links->id = 0;
 	sad->count--;
 	xf_rcu_defer(&sa->rcu, left_table);
 	return 0;
@@ -324,12 +309,13 @@ unsigned xf_sad_flush(struct xf_sad *sad, uint8_t proto)
 		xf_sad_del(sad, sa);
 		n++;
 	}
+	xf_sad_trim(sad);
 	return n;
 }
 
 void xf_sad_get_info(const struct xf_sad *sad, struct xf_sad_info *out)
 {
 	out->count = sad->count;
-	out->buckets = xf_table_size(&sad->tables[0]);
+	out->buckets = sad->shown_buckets;
 	out->buckets_max = BUCKETS_MAX;
 }

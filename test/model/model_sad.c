@@ -18,6 +18,7 @@
 
 #define S XF_NSEC_PER_SEC
 #define MOST 300
+#define BATCH 80 /* more than the SAD takes at once */
 #define NONE UINT64_MAX
 
 /* What the list knows of an SA; the oldest comes first. */
@@ -101,9 +102,9 @@ static int m_find_by_addr(const struct world *w, const struct xf_sa_id *id,
 	for (int i = (int)w->n - 1; i >= 0; i--) {
 		const struct xf_sa_config *cfg = &w->list[i].cfg;
 
-		if (cfg->id.proto == id->proto && cfg->id.family == id->family &&
-		    same(&cfg->id.daddr, &id->daddr) && same(&cfg->saddr, saddr) &&
-		    (mark & cfg->mark.m) == cfg->mark.v)
+		if (!is_ipsec(id->proto) && cfg->id.proto == id->proto &&
+		    cfg->id.family == id->family && same(&cfg->id.daddr, &id->daddr) &&
+		    same(&cfg->saddr, saddr) && (mark & cfg->mark.m) == cfg->mark.v)
 			return i;
 	}
 	return -1;
@@ -179,7 +180,8 @@ static int m_find_out(const struct world *w, const struct xf_sad_query *q, bool 
 			if (e->larval && best < 0)
 				*larval = true;
 			if (e->larval || e->expired || e->cfg.pcpu != UINT32_MAX ||
-			    (e->cfg.sel.family && !xf_selector_match(&e->cfg.sel, q->flow)))
+			    (e->cfg.sel.family && (e->cfg.sel.family != q->flow->family ||
+						   !xf_selector_match(&e->cfg.sel, q->flow))))
 				continue;
 			if (best < 0 || better(e, &w->list[best]))
 				best = i;
@@ -195,9 +197,12 @@ static int m_find_out(const struct world *w, const struct xf_sad_query *q, bool 
 static const uint8_t protos[] = { XF_IPPROTO_ESP, XF_IPPROTO_ESP,  XF_IPPROTO_ESP,
 				  XF_IPPROTO_AH,  XF_IPPROTO_COMP, XF_IPPROTO_ROUTING };
 
+/* Of more masks than the SAD hashes under. */
 static struct xf_mark random_mark(void)
 {
-	static const struct xf_mark marks[] = { { 0, 0 }, { 0, 0 }, { 1, 1 }, { 2, 3 }, { 6, 3 } };
+	static const struct xf_mark marks[] = { { 0, 0 }, { 0, 0 }, { 0, 0 },
+						{ 1, 1 }, { 2, 3 }, { 6, 3 },
+						{ 0, 4 }, { 7, 7 }, { 1, UINT32_MAX } };
 
 	return marks[below(XF_ARRAY_SIZE(marks))];
 }
@@ -251,7 +256,10 @@ static struct xf_sa_config random_or_known(const struct world *w)
 	if (!w->n || below(2))
 		return cfg;
 	known = w->list[below(w->n)].cfg;
-	known.id.spi = cfg.id.spi;
+	if (below(2))
+		known.id.spi = cfg.id.spi;
+	if (below(4) == 0)
+		known.mark = cfg.mark;
 	known.seq = cfg.seq;
 	known.life = cfg.life;
 	return known;
@@ -313,7 +321,7 @@ static void limits_after_update(struct entry *e)
 
 static void do_update(struct world *w)
 {
-	struct xf_sa_config cfg = random_config();
+	struct xf_sa_config cfg = random_or_known(w);
 	struct xf_sa *sa = sas_new(&cfg, w->now_ns), *now = NULL;
 	int err = xf_sad_update(w->sad, sa, &now), i = m_locate(w, &cfg);
 	struct entry *e = &w->list[i < 0 ? 0 : i];
@@ -378,7 +386,9 @@ static bool take_newest(void *arg, struct xf_sa *sa)
 static void do_alloc(struct world *w)
 {
 	struct xf_sa_config cfg = random_config();
-	uint32_t min = below(10), max = min + below(6);
+	bool wide = cfg.id.proto != XF_IPPROTO_COMP && below(2);
+	uint32_t min = wide ? 0xc0000000 : below(10);
+	uint32_t max = wide ? 0xcfffffff : min + below(6);
 	const struct xf_spi_request req = {
 		.cfg = &cfg, .min = min, .max = max, .now_ns = w->now_ns
 	};
@@ -402,7 +412,7 @@ static void do_alloc(struct world *w)
 		xf_sad_walk(w->sad, &cursor, take_newest, &w->list[i].sa);
 	}
 	/* An SA that is found by the number of its ACQUIRE may be of another protocol. */
-	for (uint32_t spi = min; spi <= max; spi++)
+	for (uint32_t spi = min; spi <= max && !room; spi++)
 		room |= m_spi_free(w, spi, w->list[i].cfg.id.proto);
 	assert_int_equal(err, w->list[i].cfg.id.spi || room ? 0 : -ENOENT);
 	if (err)
@@ -416,37 +426,109 @@ static void do_alloc(struct world *w)
 		w->list[i].cfg.dir = cfg.dir;
 }
 
+/* What one packet of either way asks. */
+struct ask {
+	struct xf_sa_config cfg;
+	struct xf_tmpl tmpl;
+	struct xf_flow flow;
+	struct xf_sad_query query;
+	bool by_flow;
+};
+
+static void make_ask(const struct world *w, struct ask *ask)
+{
+	ask->cfg = random_or_known(w);
+	if (below(8) == 0)
+		ask->cfg.id.daddr = sas_addr((uint8_t)(1 + below(3)));
+	ask->tmpl = (struct xf_tmpl){ .id = { .family = ask->cfg.id.family,
+					      .proto = ask->cfg.id.proto,
+					      .spi = below(3) ? 0 : ask->cfg.id.spi },
+				      .reqid = ask->cfg.reqid,
+				      .mode = ask->cfg.mode };
+	ask->flow = (struct xf_flow){ .family = below(8) ? XF_AF_INET : XF_AF_INET6,
+				      .daddr = sas_addr((uint8_t)(101 + below(2))) };
+	ask->query = (struct xf_sad_query){ .tmpl = &ask->tmpl,
+					    .saddr = &ask->cfg.saddr,
+					    .daddr = &ask->cfg.id.daddr,
+					    .flow = &ask->flow,
+					    .mark = below(8),
+					    .if_id = ask->cfg.if_id };
+	ask->by_flow = false;
+	if (below(2))
+		ask->query.by_flow = &ask->by_flow;
+}
+
 static struct xf_sa *at(const struct world *w, int i)
 {
 	return i < 0 ? NULL : w->list[i].sa;
 }
 
+/* The selector of @e has a say in @ask, from @saddr: it must be told. */
+static bool has_a_say(const struct entry *e, const struct ask *ask)
+{
+	return suits(e, &ask->query, ask->query.saddr) && !e->larval && !e->expired &&
+	       e->cfg.pcpu == UINT32_MAX && e->cfg.sel.prefixlen_d &&
+	       e->cfg.sel.family == ask->flow.family;
+}
+
+static void check_out(struct world *w, const struct ask *ask, const struct xf_sa *sa, bool larval)
+{
+	bool m_larval;
+	int best = m_find_out(w, &ask->query, &m_larval);
+
+	assert_ptr_equal(sa, at(w, best));
+	assert_int_equal(larval, m_larval);
+	for (unsigned i = 0; i < w->n && ask->query.by_flow; i++) {
+		if (has_a_say(&w->list[i], ask))
+			assert_true(ask->by_flow);
+	}
+	w->done[15] += best >= 0;
+}
+
 static void do_find(struct world *w)
 {
-	struct xf_sa_config cfg = random_or_known(w);
-	const struct xf_tmpl tmpl = { .id = { .family = cfg.id.family,
-					      .proto = cfg.id.proto,
-					      .spi = below(3) ? 0 : cfg.id.spi },
-				      .reqid = cfg.reqid,
-				      .mode = cfg.mode };
-	const struct xf_flow flow = { .family = XF_AF_INET,
-				      .daddr = sas_addr((uint8_t)(101 + below(2))) };
-	const struct xf_sad_query query = { .tmpl = &tmpl,
-					    .saddr = &cfg.saddr,
-					    .daddr = &cfg.id.daddr,
-					    .flow = &flow,
-					    .mark = below(8),
-					    .if_id = cfg.if_id };
 	uint32_t mark = below(8);
-	bool larval, m_larval;
-	int best = m_find_out(w, &query, &m_larval);
+	struct ask ask;
+	struct xf_sa *sa;
+	bool larval;
 
-	assert_ptr_equal(xf_sad_find_in(w->sad, &cfg.id, mark), at(w, m_find_in(w, &cfg.id, mark)));
-	assert_ptr_equal(xf_sad_find_by_addr(w->sad, &cfg.id, &cfg.saddr, mark),
-			 at(w, m_find_by_addr(w, &cfg.id, &cfg.saddr, mark)));
-	assert_ptr_equal(xf_sad_find_out(w->sad, &query, &larval), at(w, best));
-	assert_int_equal(larval, m_larval);
-	w->done[15] += best >= 0;
+	make_ask(w, &ask);
+	assert_ptr_equal(xf_sad_find_in(w->sad, &ask.cfg.id, mark),
+			 at(w, m_find_in(w, &ask.cfg.id, mark)));
+	assert_ptr_equal(xf_sad_find_by_addr(w->sad, &ask.cfg.id, &ask.cfg.saddr, mark),
+			 at(w, m_find_by_addr(w, &ask.cfg.id, &ask.cfg.saddr, mark)));
+	sa = xf_sad_find_out(w->sad, &ask.query, &larval);
+	check_out(w, &ask, sa, larval);
+}
+
+/* Of each packet a few, so that there are runs. */
+static void do_find_batch(struct world *w)
+{
+	static struct ask asks[BATCH];
+	struct xf_sad_query *queries[BATCH];
+	struct xf_sa_id ids[BATCH];
+	uint32_t marks[BATCH];
+	struct xf_sa *in[BATCH], *out[BATCH];
+	unsigned n = 1 + below(BATCH);
+	bool larval[BATCH];
+
+	for (unsigned i = 0; i < n; i++) {
+		make_ask(w, &asks[i]);
+		queries[i] = &asks[i].query;
+		ids[i] = asks[i].cfg.id;
+		marks[i] = below(8);
+		if (i > 0 && below(3) == 0) {
+			ids[i] = ids[i - 1];
+			marks[i] = below(4) ? marks[i - 1] : marks[i];
+		}
+	}
+	xf_sad_find_in_batch(w->sad, ids, marks, n, in);
+	xf_sad_find_out_batch(w->sad, queries, n, out, larval);
+	xf_sad_fetch(in, n);
+	for (unsigned i = 0; i < n; i++) {
+		assert_ptr_equal(in[i], at(w, m_find_in(w, &ids[i], marks[i])));
+		check_out(w, &asks[i], out[i], larval[i]);
+	}
 }
 
 static void do_flush(struct world *w)
@@ -584,10 +666,10 @@ static void do_expire(struct world *w)
 
 static void step(struct world *w)
 {
-	static void (*const all[])(struct world *) = { do_add,	 do_del,  do_update,
-						       do_alloc, do_find, do_flush,
-						       do_walk,	 do_use,  do_expire };
-	static const uint8_t weights[] = { 24, 8, 8, 12, 20, 1, 8, 16, 3 };
+	static void (*const all[])(struct world *) = { do_add,	  do_del,	do_update, do_alloc,
+						       do_find,	  do_flush,	do_walk,   do_use,
+						       do_expire, do_find_batch };
+	static const uint8_t weights[] = { 24, 8, 8, 12, 19, 1, 8, 16, 3, 1 };
 	struct xf_sad_info info;
 	unsigned i = 0, at_most = below(100);
 
@@ -604,9 +686,11 @@ static void step(struct world *w)
 	assert_int_equal(info.count, w->n);
 }
 
+static unsigned all_steps = 1000000 / MODEL_DIVISOR;
+
 static void agrees_with_a_list(void **state)
 {
-	const unsigned rounds = 200, steps = 5000 / MODEL_DIVISOR;
+	const unsigned rounds = 200, steps = all_steps / rounds;
 	unsigned done[16] = { 0 };
 
 	(void)state;
@@ -631,11 +715,14 @@ static void agrees_with_a_list(void **state)
 	assert_true(done[14] > rounds * steps / 1000);
 }
 
-int main(void)
+/* model_sad [STEPS] */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(agrees_with_a_list),
 	};
 
+	if (argc > 1)
+		all_steps = (unsigned)strtoul(argv[1], NULL, 0);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,11 +35,9 @@ static void found_by_its_whole_key(void **state)
 	xf_sad_find_in_batch(sad, ids, marks, 6, out);
 	for (unsigned i = 0; i < 6; i++)
 		assert_ptr_equal(out[i], i == 0 || i == 5 ? sa : NULL);
-	assert_ptr_equal(xf_sad_find_by_addr(sad, &id, &cfg.saddr, 0), sa);
-	assert_null(xf_sad_find_by_addr(sad, &id, &cfg.id.daddr, 0));
+	assert_null(xf_sad_find_by_addr(sad, &id, &cfg.saddr, 0));
 	assert_int_equal(xf_sad_del(sad, sa), 0);
 	assert_null(xf_sad_find_in(sad, &id, 0));
-	assert_null(xf_sad_find_by_addr(sad, &id, &cfg.saddr, 0));
 	assert_int_equal(sas_count(sad), 0);
 	assert_int_equal(xf_sad_del(sad, sa), -ESRCH);
 	xf_sad_free(sad);
@@ -118,13 +116,19 @@ static void without_an_spi_the_ends_count(void **state)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 0);
 	struct xf_sad *sad = sas_sad(0);
+	struct xf_sa *sa;
 
 	(void)state;
 	cfg.id.proto = XF_IPPROTO_DSTOPTS;
-	assert_int_equal(sas_try_add(sad, &cfg), 0);
+	sa = sas_add(sad, &cfg);
 	assert_int_equal(sas_try_add(sad, &cfg), -EEXIST);
+	assert_ptr_equal(xf_sad_find_by_addr(sad, &cfg.id, &cfg.saddr, 0), sa);
+	assert_null(xf_sad_find_by_addr(sad, &cfg.id, &cfg.id.daddr, 0));
 	cfg.saddr = sas_addr(3);
 	assert_int_equal(sas_try_add(sad, &cfg), 0);
+	assert_int_equal(xf_sad_del(sad, sa), 0);
+	cfg.saddr = sas_addr(1);
+	assert_null(xf_sad_find_by_addr(sad, &cfg.id, &cfg.saddr, 0));
 	xf_sad_free(sad);
 }
 

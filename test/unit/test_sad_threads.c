@@ -18,16 +18,20 @@
 #define READERS 2
 #define OPS 3000
 #define SPIS 48
+#define OURS 32 /* SPIs that the SAD chooses */
+#define STAYING 8 /* SAs that are there all the time, of a protocol of their own */
 
 static _Atomic bool stop;
 static _Atomic uint64_t now_ns;
+static _Atomic uint32_t ours[OURS]; /* 0 = none at present */
+static uint32_t staying[STAYING]; /* SPIs; half of them chosen by the SAD */
 
 struct reader {
 	pthread_t thread;
 	const struct xf_sad *sad;
 	uint64_t rng;
 	struct xf_sa *held; /* by a reference, over many sections */
-	unsigned found, sent, received, wrong;
+	unsigned found, sent, received, wrong, behind_gates;
 	_Atomic unsigned rounds;
 };
 
@@ -39,6 +43,15 @@ static struct xf_sa_config config_of(uint32_t spi)
 	cfg.replay_esn_attr = true;
 	cfg.replay_window = 64;
 	cfg.flags = XF_SA_ESN;
+	return cfg;
+}
+
+/* All between the same ends, where others come and go. */
+static struct xf_sa_config staying_config(unsigned i)
+{
+	struct xf_sa_config cfg = sas_config(20, 21, staying[i]);
+
+	cfg.id.proto = XF_IPPROTO_AH;
 	return cfg;
 }
 
@@ -92,6 +105,44 @@ static void read_once(struct reader *r)
 		hold_or_let_go(r, out);
 }
 
+/* In batches, so that gates, buckets and seats are read at different times. */
+static void read_batch(struct reader *r)
+{
+	struct xf_sa_id ids[OURS + STAYING];
+	const uint32_t marks[OURS + STAYING] = { 0 };
+	struct xf_sa *sas[OURS + STAYING];
+
+	for (unsigned i = 0; i < OURS; i++) {
+		ids[i] = config_of(1 + i).id;
+		ids[i].spi = atomic_load_explicit(&ours[i], memory_order_relaxed);
+	}
+	for (unsigned i = 0; i < STAYING; i++)
+		ids[OURS + i] = staying_config(i).id;
+	xf_sad_find_in_batch(r->sad, ids, marks, OURS + STAYING, sas);
+	xf_sad_fetch(sas, OURS + STAYING);
+	for (unsigned i = 0; i < OURS + STAYING; i++) {
+		r->behind_gates += i < OURS && sas[i];
+		r->wrong += sas[i] ? xf_sa_cfg(sas[i])->id.spi != ids[i].spi : i >= OURS;
+	}
+}
+
+static void read_out(struct reader *r)
+{
+	const struct xf_sa_config cfg = staying_config(0);
+	const struct xf_tmpl tmpl = { .id = { .family = XF_AF_INET, .proto = XF_IPPROTO_AH },
+				      .mode = XF_MODE_TUNNEL };
+	const struct xf_flow flow = { .family = XF_AF_INET };
+	struct xf_sad_query query = {
+		.tmpl = &tmpl, .saddr = &cfg.saddr, .daddr = &cfg.id.daddr, .flow = &flow
+	};
+	struct xf_sad_query *queries[2] = { &query, &query };
+	struct xf_sa *sas[2];
+
+	xf_sad_find_out_batch(r->sad, queries, 2, sas, NULL);
+	for (unsigned i = 0; i < 2; i++)
+		r->wrong += !sas[i] || xf_sa_cfg(sas[i])->id.proto != XF_IPPROTO_AH;
+}
+
 static void *read_all(void *arg)
 {
 	struct reader *r = arg;
@@ -101,6 +152,8 @@ static void *read_all(void *arg)
 		for (unsigned i = 0; i < 16; i++) {
 			xf_read_begin();
 			read_once(r);
+			read_batch(r);
+			read_out(r);
 			xf_read_end();
 		}
 		xf_read_quiescent();
@@ -136,12 +189,61 @@ static void write_add(struct xf_sad *sad, uint64_t *rng)
 		xf_sa_put(sa);
 }
 
+/* An SPI of our own, and half the time its keys at once; the one before it goes. */
+static void write_ours(struct xf_sad *sad, uint64_t *rng)
+{
+	unsigned i = (unsigned)(sas_random(rng) % OURS);
+	struct xf_sa_config cfg = config_of(1 + i);
+	struct xf_sa *sa;
+
+	cfg.id.spi = atomic_load(&ours[i]);
+	sa = cfg.id.spi ? xf_sad_find_in(sad, &cfg.id, 0) : NULL;
+	if (sa)
+		xf_sad_del(sad, sa);
+	if (sas_alloc(sad, &cfg, 0xc0000000, 0xcfffffff, &sa))
+		return;
+	cfg.id.spi = xf_sa_cfg(sa)->id.spi;
+	atomic_store(&ours[i], cfg.id.spi);
+	if (sas_random(rng) % 2)
+		sas_update(sad, &cfg, &sa);
+}
+
+/* One that stays changes its interface, and with it its seat: often, as it takes no time. */
+static void write_staying(struct xf_sad *sad, uint64_t *rng)
+{
+	struct xf_sa_config cfg = staying_config(1 + (unsigned)(sas_random(rng) % (STAYING - 1)));
+	struct xf_sa *sa;
+
+	for (uint32_t i = 0; i < 30; i++) {
+		cfg.if_id = 1 + i % 3;
+		assert_int_equal(sas_update(sad, &cfg, &sa), 0);
+	}
+}
+
+static void add_staying(struct xf_sad *sad)
+{
+	for (unsigned i = 0; i < STAYING; i++) {
+		struct xf_sa_config cfg = staying_config(i);
+		struct xf_sa *sa;
+
+		cfg.id.spi = 900 + i;
+		if (i % 2) {
+			assert_int_equal(sas_alloc(sad, &cfg, 0xc0000000, 0xcfffffff, &sa), 0);
+			cfg.id.spi = xf_sa_cfg(sa)->id.spi;
+			assert_int_equal(sas_update(sad, &cfg, &sa), 0);
+		} else {
+			sas_add(sad, &cfg);
+		}
+		staying[i] = cfg.id.spi;
+	}
+}
+
 static void write_once(struct xf_sad *sad, uint64_t *rng, unsigned *events)
 {
 	struct xf_sa_config cfg = config_of(1 + (uint32_t)sas_random(rng) % SPIS);
 	struct xf_sa *sa;
 
-	switch (sas_random(rng) % 8) {
+	switch (sas_random(rng) % 10) {
 	case 0:
 		sa = xf_sad_find_in(sad, &cfg.id, 0);
 		if (sa)
@@ -156,8 +258,14 @@ static void write_once(struct xf_sad *sad, uint64_t *rng, unsigned *events)
 		break;
 	case 3:
 		if (sas_random(rng) % 100 == 0)
-			xf_sad_flush(sad, 0);
+			xf_sad_flush(sad, XF_IPPROTO_ESP);
 		xf_rcu_drain();
+		break;
+	case 4:
+		write_ours(sad, rng);
+		break;
+	case 5:
+		write_staying(sad, rng);
 		break;
 	default:
 		write_add(sad, rng);
@@ -166,8 +274,11 @@ static void write_once(struct xf_sad *sad, uint64_t *rng, unsigned *events)
 
 static void grow(struct xf_sad *sad, unsigned i)
 {
-	const struct xf_sa_config cfg = sas_config(9, 9, 1000 + i);
+	struct xf_sa_config cfg = sas_config(9, 9, 1000 + i);
 
+	/* The half of them between the ends of those that stay. */
+	if (i % 16 == 0)
+		cfg = sas_config(20, 21, 1000 + i);
 	sas_add(sad, &cfg);
 }
 
@@ -190,6 +301,7 @@ static void readers_and_a_writer(void **state)
 
 	(void)state;
 	atomic_store(&now_ns, 10 * XF_NSEC_PER_SEC);
+	add_staying(sad);
 	for (unsigned i = 0; i < READERS; i++) {
 		readers[i].sad = sad;
 		readers[i].rng = rng + 1 + i;
@@ -207,9 +319,10 @@ static void readers_and_a_writer(void **state)
 	for (unsigned i = 0; i < READERS; i++) {
 		pthread_join(readers[i].thread, NULL);
 		assert_int_equal(readers[i].wrong, 0);
-		print_message("# reader %u: %u found, %u sent, %u received\n", i, readers[i].found,
-			      readers[i].sent, readers[i].received);
-		assert_true(readers[i].found > 0);
+		print_message("# reader %u: %u found, %u behind gates, %u sent, %u received\n", i,
+			      readers[i].found, readers[i].behind_gates, readers[i].sent,
+			      readers[i].received);
+		assert_true(readers[i].found > 0 && readers[i].behind_gates > 0);
 	}
 	print_message("# events: %u soft, %u hard, %u larval\n", events[0], events[1], events[2]);
 	xf_sad_free(sad);
