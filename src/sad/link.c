@@ -89,9 +89,22 @@ static void set_addr(union xf_addr *to, const union xf_addr *from, uint16_t fami
 	memcpy(to, from, family == XF_AF_INET ? 4 : 16);
 }
 
-static void fill(struct xf_sad *sad, struct xf_seat *seat, struct xf_sa *sa,
-		 const struct xf_sa_config *cfg)
+static void fill_in(struct xf_seat_in *in, struct xf_sa *sa, const struct xf_sa_config *cfg)
 {
+	in->sa = sa;
+	set_addr(&in->daddr, &cfg->id.daddr, cfg->id.family);
+	atomic_store_explicit(&in->spi, cfg->id.spi, memory_order_relaxed);
+	in->family = (uint8_t)cfg->id.family;
+	in->proto = cfg->id.proto;
+	in->marked = cfg->mark.m;
+}
+
+static void fill(struct xf_sad *sad, uint32_t number, struct xf_sa *sa)
+{
+	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	struct xf_seat *seat = xf_seat_at(&sad->seats, number);
+
+	fill_in(xf_seat_in_at(&sad->seats, number), sa, cfg);
 	seat->sa = sa;
 	set_addr(&seat->daddr, &cfg->id.daddr, cfg->id.family);
 	set_addr(&seat->saddr, &cfg->saddr, cfg->id.family);
@@ -175,13 +188,11 @@ static unsigned tables_of(const struct xf_sa *sa, const struct xf_sa_config *cfg
 
 bool xf_sad_seat(struct xf_sad *sad, struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
-
 	sa->links.seat = xf_seat_take(&sad->seats);
 	if (!sa->links.seat)
 		return false;
-	fill(sad, xf_seat_at(&sad->seats, sa->links.seat), sa, cfg);
-	link_in(sad, sa, tables_of(sa, cfg));
+	fill(sad, sa->links.seat, sa);
+	link_in(sad, sa, tables_of(sa, xf_sa_cfg(sa)));
 	return true;
 }
 
@@ -204,9 +215,10 @@ static void make_room(struct xf_sad *sad, struct xf_sa *there)
 
 static void got_spi(struct xf_sad *sad, struct xf_sa *sa)
 {
-	struct xf_seat *seat = xf_seat_at(&sad->seats, sa->links.seat);
+	uint32_t seat = sa->links.seat, spi = xf_sa_cfg(sa)->id.spi;
 
-	atomic_store_explicit(&seat->spi, xf_sa_cfg(sa)->id.spi, memory_order_relaxed);
+	atomic_store_explicit(&xf_seat_at(&sad->seats, seat)->spi, spi, memory_order_relaxed);
+	atomic_store_explicit(&xf_seat_in_at(&sad->seats, seat)->spi, spi, memory_order_relaxed);
 	unlink_from(sad, sa, sa->links.in_tables & BIT(XF_SA_BY_ANSWER));
 }
 
@@ -275,7 +287,7 @@ static void change_seat(struct xf_sad *sad, struct xf_sa *sa, uint32_t number)
 	struct xf_sa_links *links = &sa->links;
 	const struct xf_seat *old = xf_seat_at(&sad->seats, links->seat);
 
-	fill(sad, xf_seat_at(&sad->seats, number), sa, xf_sa_cfg(sa));
+	fill(sad, number, sa);
 	link_seat(sad, number, links->in_tables);
 	unlink_seat(sad, links->seat, links->in_tables);
 	forget(sad, old);

@@ -44,13 +44,19 @@ static bool same_peer(const struct xf_sa_id *a, const struct xf_sa_id *b)
 	       xf_addr_equal(&a->daddr, &b->daddr, b->family);
 }
 
-/* RFC 4301 s4.1, with the kernel's marks. */
-static bool is_for(const struct xf_seat *seat, const struct xf_sa_id *id, uint32_t mark)
+/* RFC 4301 s4.1, with the kernel's marks: the SA of seat @number, or NULL. */
+static inline struct xf_sa *take_in(const struct xf_sad *sad, uint32_t number,
+				    const struct xf_sa_id *id, uint32_t mark)
 {
-	return atomic_load_explicit(&seat->spi, memory_order_relaxed) == id->spi &&
-	       seat->family == id->family && seat->proto == id->proto &&
-	       xf_addr_equal(&seat->daddr, &id->daddr, id->family) &&
-	       xf_mark_match(&seat->mark, mark);
+	const struct xf_seat_in *seat = xf_seat_in_at(&sad->seats, number);
+
+	if (atomic_load_explicit(&seat->spi, memory_order_relaxed) != id->spi ||
+	    seat->family != id->family || seat->proto != id->proto ||
+	    !xf_addr_equal(&seat->daddr, &id->daddr, id->family))
+		return NULL;
+	if (seat->marked && !xf_mark_match(&seat_at(sad, number)->mark, mark))
+		return NULL;
+	return seat->sa;
 }
 
 /* All of one key hang together: what is found alone is alone. */
@@ -62,14 +68,12 @@ static struct xf_sa *walk_table(const struct xf_sad *sad, const struct xf_sa_id 
 
 	xf_table_first(&sad->tables[XF_SA_BY_SPI], XF_SA_BY_SPI, hash, &walk);
 	for (; walk.number; xf_table_next(&sad->seats, &walk)) {
-		const struct xf_seat *seat = seat_at(sad, walk.number);
+		struct xf_sa *sa = take_in(sad, walk.number, id, mark);
 
-		if (!is_for(seat, id, mark))
-			continue;
-		if (!walk.chained)
-			return seat->sa;
-		if (!best || seat->sa->links.id > best->links.id)
-			best = seat->sa;
+		if (sa && !walk.chained)
+			return sa;
+		if (sa && (!best || sa->links.id > best->links.id))
+			best = sa;
 	}
 	return best;
 }
@@ -105,14 +109,17 @@ struct way {
 	uint64_t hash;
 	const struct xf_table_bucket *bucket;
 	uint32_t seat; /* the first that may be the one, with XF_TABLE_CHAINED; 0 = none */
+	bool in;
 	bool more; /* of the buckets not all were looked at */
 };
 
-static inline void start_way(const struct xf_table *table, uint64_t hash, struct way *way)
+static inline void start_way(const struct xf_sad *sad, enum xf_sa_table which, uint64_t hash,
+			     struct way *way)
 {
 	way->hash = hash;
+	way->in = which == XF_SA_BY_SPI;
 	way->more = false;
-	way->bucket = xf_table_bucket_of(table, hash);
+	way->bucket = xf_table_bucket_of(&sad->tables[which], hash);
 	__builtin_prefetch(way->bucket);
 }
 
@@ -123,7 +130,12 @@ static inline bool pass_bucket(const struct xf_sad *sad, struct way *way)
 
 	way->seat = xf_table_peek(way->bucket, way->hash);
 	if (way->seat) {
-		__builtin_prefetch(seat_at(sad, way->seat & ~XF_TABLE_CHAINED));
+		uint32_t number = way->seat & ~XF_TABLE_CHAINED;
+
+		if (way->in)
+			__builtin_prefetch(xf_seat_in_at(&sad->seats, number));
+		else
+			__builtin_prefetch(seat_at(sad, number));
 		return false;
 	}
 	next = atomic_load_explicit(&way->bucket->next, memory_order_acquire);
@@ -147,10 +159,10 @@ static inline void pass_buckets(const struct xf_sad *sad, struct way *ways, unsi
 		ways[again[i]].more = pass_bucket(sad, &ways[again[i]]);
 }
 
-/* The only seat that @way has led to, or NULL: then it takes a walk to find out. */
-static inline const struct xf_seat *only_seat(const struct xf_sad *sad, const struct way *way)
+/* The only seat that @way has led to, or 0: then it takes a walk to find out. */
+static inline uint32_t only_seat(const struct way *way)
 {
-	return way->seat && !(way->seat & XF_TABLE_CHAINED) ? seat_at(sad, way->seat) : NULL;
+	return way->seat & XF_TABLE_CHAINED ? 0 : way->seat;
 }
 
 /* A batch on its way; only the first of packets that ask the same goes. */
@@ -190,7 +202,7 @@ static void pass_gates(struct batch *b)
 		b->out[i] = find_at_gate(b->gates[j], &b->ids[i], b->marks[i]);
 		if (b->out[i])
 			continue;
-		start_way(&b->sad->tables[XF_SA_BY_SPI], xf_sad_hash_spi(b->sad, &b->ids[i]),
+		start_way(b->sad, XF_SA_BY_SPI, xf_sad_hash_spi(b->sad, &b->ids[i]),
 			  &b->ways[b->ntable]);
 		b->at_table[b->ntable++] = (uint8_t)i;
 	}
@@ -199,13 +211,13 @@ static void pass_gates(struct batch *b)
 static void take_seats(struct batch *b)
 {
 	for (unsigned j = 0; j < b->ntable; j++) {
-		const struct xf_seat *seat = only_seat(b->sad, &b->ways[j]);
+		const struct way *way = &b->ways[j];
+		uint32_t number = only_seat(way);
 		unsigned i = b->at_table[j];
 
-		if (seat && is_for(seat, &b->ids[i], b->marks[i]))
-			b->out[i] = seat->sa;
-		else if (b->ways[j].seat || b->ways[j].more)
-			b->out[i] = walk_table(b->sad, &b->ids[i], b->marks[i], b->ways[j].hash);
+		b->out[i] = number ? take_in(b->sad, number, &b->ids[i], b->marks[i]) : NULL;
+		if (!b->out[i] && (way->seat || way->more))
+			b->out[i] = walk_table(b->sad, &b->ids[i], b->marks[i], way->hash);
 	}
 }
 
@@ -424,7 +436,7 @@ static void begin_out(const struct xf_sad *sad, struct xf_sad_query *const *quer
 		      struct way *ways)
 {
 	for (unsigned i = 0; i < n; i++)
-		start_way(&sad->tables[XF_SA_BY_ENDS], hash_of(sad, queries[i], queries[i]->saddr),
+		start_way(sad, XF_SA_BY_ENDS, hash_of(sad, queries[i], queries[i]->saddr),
 			  &ways[i]);
 	pass_buckets(sad, ways, n);
 }
@@ -438,6 +450,16 @@ static inline bool is_plain(const struct xf_seat *seat, const struct xf_flow *fl
 	return more == 0;
 }
 
+static inline struct xf_sa *take_plain(const struct xf_sad *sad, const struct xf_sad_query *query,
+				       uint32_t number)
+{
+	const struct xf_seat *seat = number ? seat_at(sad, number) : NULL;
+
+	if (!seat || !is_plain(seat, query->flow) || !wanted(seat, query, query->saddr))
+		return NULL;
+	return seat->sa;
+}
+
 static void find_some_out(const struct xf_sad *sad, struct xf_sad_query *const *queries, unsigned n,
 			  struct xf_sa **out, bool *larval)
 {
@@ -448,17 +470,12 @@ static void find_some_out(const struct xf_sad *sad, struct xf_sad_query *const *
 
 	begin_out(sad, queries, n, ways);
 	for (unsigned i = 0; i < n; i++) {
-		const struct xf_seat *seat = closer ? NULL : only_seat(sad, &ways[i]);
-
-		if (seat && is_plain(seat, queries[i]->flow) &&
-		    wanted(seat, queries[i], queries[i]->saddr)) {
-			out[i] = seat->sa;
-			if (larval)
-				larval[i] = false;
-		} else {
+		out[i] = closer ? NULL : take_plain(sad, queries[i], only_seat(&ways[i]));
+		if (larval)
+			larval[i] = false;
+		if (!out[i])
 			out[i] =
 				look_out(sad, queries[i], ways[i].hash, larval ? &larval[i] : NULL);
-		}
 	}
 }
 

@@ -8,11 +8,21 @@
 
 #include "seat.h"
 
-_Static_assert(sizeof(struct xf_seat) == XF_CACHE_LINE, "a lookup reads one line");
+_Static_assert(sizeof(struct xf_seat) == XF_CACHE_LINE, "an outbound lookup reads one line");
+_Static_assert(sizeof(struct xf_seat_in) == XF_CACHE_LINE / 2, "an inbound one half of one");
 
 static uint32_t chunk_size(unsigned chunk)
 {
 	return 1u << (chunk + XF_SEAT_FIRST_BITS);
+}
+
+/* All three were allocated, or are NULL. */
+static void memory_free(struct xf_seat *mem, struct xf_seat_in *ins, struct xf_seat_chain *chains,
+			unsigned chunk)
+{
+	xf_huge_free(mem, chunk_size(chunk) * sizeof(*mem));
+	xf_huge_free(ins, chunk_size(chunk) * sizeof(*ins));
+	free(chains);
 }
 
 /* Most seats have no neighbours: their chains are memory that nobody has touched. */
@@ -20,26 +30,27 @@ static bool chunk_new(struct xf_seats *seats, unsigned chunk)
 {
 	uint32_t size = chunk_size(chunk);
 	struct xf_seat *mem = xf_huge_alloc(size * sizeof(*mem));
+	struct xf_seat_in *ins = xf_huge_alloc(size * sizeof(*ins));
 	struct xf_seat_chain *chains = calloc(size, sizeof(*chains));
 
-	if (!mem || !chains) {
-		xf_huge_free(mem, size * sizeof(*mem));
-		free(chains);
+	if (!mem || !ins || !chains) {
+		memory_free(mem, ins, chains, chunk);
 		return false;
 	}
 	seats->stock[chunk] = (struct xf_seat_stock){ 0 };
 	atomic_store_explicit(&seats->chains[chunk], chains, memory_order_release);
+	atomic_store_explicit(&seats->ins[chunk], ins, memory_order_release);
 	atomic_store_explicit(&seats->chunks[chunk], mem, memory_order_release);
 	return true;
 }
 
 static void chunk_free(struct xf_seats *seats, unsigned chunk)
 {
-	struct xf_seat *mem = atomic_load_explicit(&seats->chunks[chunk], memory_order_relaxed);
-
-	free(atomic_load_explicit(&seats->chains[chunk], memory_order_relaxed));
-	xf_huge_free(mem, chunk_size(chunk) * sizeof(*mem));
+	memory_free(atomic_load_explicit(&seats->chunks[chunk], memory_order_relaxed),
+		    atomic_load_explicit(&seats->ins[chunk], memory_order_relaxed),
+		    atomic_load_explicit(&seats->chains[chunk], memory_order_relaxed), chunk);
 	atomic_store_explicit(&seats->chains[chunk], NULL, memory_order_relaxed);
+	atomic_store_explicit(&seats->ins[chunk], NULL, memory_order_relaxed);
 	atomic_store_explicit(&seats->chunks[chunk], NULL, memory_order_relaxed);
 }
 

@@ -1,7 +1,9 @@
 /*
- * seat.h - what lookups compare of each SA: one cache line, in a dense array, by number.
+ * seat.h - what lookups compare of each SA, in dense arrays, by number.
  *
  * An SA in a SAD has a seat. Lookups decide by seats and touch an SA only when they have found it.
+ * Inbound ones need half a cache line of it, which stands apart: the denser, the more of it is in
+ * the caches.
  * Seats lie in chunks that double, so that they never move; the numbers begin at the size of the
  * first chunk, which makes a number's highest bit name its chunk. No seat is number 0.
  *
@@ -41,6 +43,16 @@ struct xf_seat {
 	uint8_t flags;
 };
 
+/* What inbound lookups compare. */
+struct xf_seat_in {
+	_Alignas(32) struct xf_sa *sa;
+	union xf_addr daddr;
+	_Atomic uint32_t spi; /* likewise */
+	uint8_t family;
+	uint8_t proto;
+	bool marked; /* the mark must match too */
+};
+
 /* Its neighbours of the same key, by table; undefined where there are none. */
 struct xf_seat_chain {
 	_Atomic uint32_t next[XF_SA_TABLES];
@@ -59,6 +71,7 @@ struct xf_seat_stock {
 
 struct xf_seats {
 	_Atomic(struct xf_seat *) chunks[XF_SEAT_CHUNKS];
+	_Atomic(struct xf_seat_in *) ins[XF_SEAT_CHUNKS];
 	_Atomic(struct xf_seat_chain *) chains[XF_SEAT_CHUNKS];
 	struct xf_seat_stock stock[XF_SEAT_CHUNKS]; /* writer */
 };
@@ -86,6 +99,14 @@ static inline struct xf_seat *xf_seat_at(const struct xf_seats *seats, uint32_t 
 	unsigned chunk = xf_seat_chunk(number);
 
 	return atomic_load_explicit(&seats->chunks[chunk], memory_order_acquire) +
+	       xf_seat_place(number, chunk);
+}
+
+static inline struct xf_seat_in *xf_seat_in_at(const struct xf_seats *seats, uint32_t number)
+{
+	unsigned chunk = xf_seat_chunk(number);
+
+	return atomic_load_explicit(&seats->ins[chunk], memory_order_acquire) +
 	       xf_seat_place(number, chunk);
 }
 
