@@ -22,8 +22,8 @@
 
 #define BATCH 64
 #define PAIRS 15
-#define ROUND 2048u /* lookups whose questions are made beforehand, and fit a cache */
-#define ROUNDS 24u /* in one slice */
+#define ROUND 512u /* lookups whose questions are made beforehand, and fit a cache */
+#define ROUNDS 96u /* in one slice */
 #define CHASE_BYTES (256u << 20)
 #define CHASE_LOADS 32768u
 #define CHUNK 64u /* SAs that are added between two looks at the clock */

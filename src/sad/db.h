@@ -1,9 +1,9 @@
 /*
  * db.h - the inside of a SAD, for the files of this folder alone.
  *
- * sad.c changes it; link.c puts SAs into tables and takes them out; key.c says what tables hash;
- * lookup.c reads; larval.c makes SAs without keys, expire.c acts on lifetimes, walk.c lists.
- * Control thread, except what lookup.c does.
+ * sad.c changes it; link.c puts SAs into tables and takes them out; lookup.c reads; larval.c makes
+ * SAs without keys, expire.c acts on lifetimes, walk.c lists. Control thread, except what lookup.c
+ * does.
  */
 #ifndef XF_SAD_DB_H
 #define XF_SAD_DB_H
@@ -11,6 +11,7 @@
 #include <xf/sad.h>
 
 #include "gate.h"
+#include "key.h"
 #include "table.h"
 
 /* An SA in order of arrival; the place of one that went away stays until the next packing. */
@@ -21,11 +22,6 @@ struct xf_sad_slot {
 
 /* So many masks of marks are hashed under; SAs with others are told apart one by one. */
 #define XF_SAD_MASKS 3
-
-/* Of the tables' hashes. */
-struct xf_sad_secrets {
-	uint64_t words[8];
-};
 
 struct xf_sad {
 	struct xf_sad_config cfg;
@@ -56,27 +52,6 @@ struct xf_sad {
 bool xf_sad_proto_match(uint8_t proto, uint8_t wanted);
 
 /* --- key.c --- */
-
-struct xf_sad_ends {
-	const union xf_addr *daddr, *saddr;
-	uint32_t reqid;
-	uint32_t if_id;
-	uint8_t family;
-};
-
-void xf_sad_secrets_init(struct xf_sad_secrets *secrets, const uint64_t seed[2]);
-
-uint64_t xf_sad_hash_spi(const struct xf_sad *sad, const struct xf_sa_id *id);
-uint64_t xf_sad_hash_number(const struct xf_sad *sad, uint32_t spi, uint8_t proto);
-uint64_t xf_sad_hash_seq(const struct xf_sad *sad, uint32_t seq);
-uint64_t xf_sad_hash_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
-			  const union xf_addr *saddr);
-uint64_t xf_sad_hash_answer(const struct xf_sad *sad, const struct xf_sa_id *id,
-			    const union xf_addr *saddr, uint32_t reqid);
-
-/* Of the ends; and with a mark beside them, for SAs that are hashed under its mask. */
-uint64_t xf_sad_hash_ends(const struct xf_sad *sad, const struct xf_sad_ends *ends);
-uint64_t xf_sad_hash_mark(const struct xf_sad *sad, uint64_t ends, struct xf_mark mark);
 
 /* What seat @number is linked by. */
 uint64_t xf_sad_hash_of(const struct xf_table_place *place, uint32_t number);

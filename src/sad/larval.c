@@ -28,8 +28,8 @@ struct xf_sa *xf_sad_larval_by_seq(const struct xf_sad *sad, const struct xf_sa_
 	struct xf_table_walk walk;
 	struct xf_sa *sa;
 
-	xf_table_first(&sad->tables[XF_SA_BY_SEQ], XF_SA_BY_SEQ, xf_sad_hash_seq(sad, cfg->seq),
-		       &walk);
+	xf_table_first(&sad->tables[XF_SA_BY_SEQ], XF_SA_BY_SEQ,
+		       xf_sad_hash_seq(&sad->secrets, cfg->seq), &walk);
 	for (; (sa = xf_sad_entry(sad, &walk)); xf_table_next(&sad->seats, &walk)) {
 		const struct xf_sa_config *has = xf_sa_cfg(sa);
 
@@ -47,7 +47,7 @@ struct xf_sa *xf_sad_larval_like(const struct xf_sad *sad, const struct xf_sa_co
 	struct xf_sa *sa;
 
 	xf_table_first(&sad->tables[XF_SA_BY_ANSWER], XF_SA_BY_ANSWER,
-		       xf_sad_hash_answer(sad, &cfg->id, &cfg->saddr, cfg->reqid), &walk);
+		       xf_sad_hash_answer(&sad->secrets, &cfg->id, &cfg->saddr, cfg->reqid), &walk);
 	for (; (sa = xf_sad_entry(sad, &walk)); xf_table_next(&sad->seats, &walk)) {
 		const struct xf_sa_config *has = xf_sa_cfg(sa);
 
@@ -148,7 +148,7 @@ static bool number_is_free(const struct xf_sad *sad, uint32_t spi, uint8_t proto
 	struct xf_sa *sa;
 
 	xf_table_first(&sad->tables[XF_SA_BY_NUMBER], XF_SA_BY_NUMBER,
-		       xf_sad_hash_number(sad, spi, proto), &walk);
+		       xf_sad_hash_number(&sad->secrets, spi, proto), &walk);
 	for (; (sa = xf_sad_entry(sad, &walk)); xf_table_next(&sad->seats, &walk)) {
 		if (xf_sa_cfg(sa)->id.spi == spi && xf_sa_cfg(sa)->id.proto == proto)
 			return false;

@@ -94,7 +94,7 @@ struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id
 {
 	struct xf_sa *sa = find_at_gate(xf_gate_for(&sad->gates, id->spi), id, mark);
 
-	return sa ? sa : walk_table(sad, id, mark, xf_sad_hash_spi(sad, id));
+	return sa ? sa : walk_table(sad, id, mark, xf_sad_hash_spi(&sad->secrets, id));
 }
 
 /* Packets of one SA mostly come together. */
@@ -202,7 +202,7 @@ static void pass_gates(struct batch *b)
 		b->out[i] = find_at_gate(b->gates[j], &b->ids[i], b->marks[i]);
 		if (b->out[i])
 			continue;
-		start_way(b->sad, XF_SA_BY_SPI, xf_sad_hash_spi(b->sad, &b->ids[i]),
+		start_way(b->sad, XF_SA_BY_SPI, xf_sad_hash_spi(&b->sad->secrets, &b->ids[i]),
 			  &b->ways[b->ntable]);
 		b->at_table[b->ntable++] = (uint8_t)i;
 	}
@@ -262,8 +262,8 @@ struct xf_sa *xf_sad_find_by_addr(const struct xf_sad *sad, const struct xf_sa_i
 	struct xf_sa *best = NULL;
 	struct xf_table_walk walk;
 
-	xf_table_first(&sad->tables[XF_SA_BY_ADDR], XF_SA_BY_ADDR, xf_sad_hash_addr(sad, id, saddr),
-		       &walk);
+	xf_table_first(&sad->tables[XF_SA_BY_ADDR], XF_SA_BY_ADDR,
+		       xf_sad_hash_addr(&sad->secrets, id, saddr), &walk);
 	for (; walk.number; xf_table_next(&sad->seats, &walk)) {
 		const struct xf_seat *seat = seat_at(sad, walk.number);
 
@@ -359,7 +359,7 @@ static uint64_t hash_of(const struct xf_sad *sad, const struct xf_sad_query *que
 					  .if_id = query->if_id,
 					  .family = (uint8_t)query->tmpl->id.family };
 
-	return xf_sad_hash_ends(sad, &ends);
+	return xf_sad_hash_ends(&sad->secrets, &ends);
 }
 
 /* Where others hang beside one, its state decides as much as theirs. */
@@ -389,7 +389,8 @@ static void walk_marked(const struct xf_sad *sad, const struct xf_sad_query *que
 		const struct xf_mark mark = { .v = query->mark & m, .m = m };
 
 		if (m)
-			walk_out(sad, query, saddr, xf_sad_hash_mark(sad, hash, mark), found);
+			walk_out(sad, query, saddr, xf_sad_hash_mark(&sad->secrets, hash, mark),
+				 found);
 	}
 }
 

@@ -23,7 +23,7 @@ static void find_crowd(const struct xf_sad *sad, uint32_t *spis, unsigned n)
 	for (uint32_t spi = 1; n > 0; spi++) {
 		const struct xf_sa_config cfg = sas_config(1, 2, spi);
 
-		if (xf_sad_hash_spi(sad, &cfg.id) % 4 == 0)
+		if (xf_sad_hash_spi(&sad->secrets, &cfg.id) % 4 == 0)
 			spis[--n] = spi;
 	}
 }
