@@ -3,8 +3,8 @@
  *
  * The base is what memory itself costs: one load that depends on the one before, at random in a
  * region that no cache holds. Slices of it and of the lookups take turns; medians and quartiles of
- * the slices, and of their own ratios, count. Lookups of a "random" slice were never made before, so that no cache knows
- * their way. Rows are printed as JSON, one a line.
+ * the slices, and of their own ratios, count. Lookups of a "random" slice were never made before,
+ * so that no cache knows their way. Rows are printed as JSON, one a line.
  */
 #include <getopt.h>
 #include <malloc.h>

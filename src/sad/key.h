@@ -3,8 +3,8 @@
  *
  * Peers and users choose much of what is in keys, so it is hashed under secrets: NH (RFC 4418 s5.2)
  * with 64-bit words, whose sum of products no two keys of one length share with more than a chance
- * of 2^-64, whoever chose them without the secrets; another product spreads the sum over 64 bits. A
- * third of the time of SipHash, which was half of a lookup in the cache.
+ * of 2^-64, whoever chose them without the secrets; another product spreads the sum over 64 bits.
+ * SipHash took two fifths of an outbound lookup in the cache.
  */
 #ifndef XF_SAD_KEY_H
 #define XF_SAD_KEY_H
