@@ -137,12 +137,6 @@ void xf_sad_find_out_batch(const struct xf_sad *sad, struct xf_sad_query *const 
 			   unsigned n, struct xf_sa **out, bool *larval);
 
 /*
- * What the transform reads of @sas (NULL among them is passed over) is fetched at once. Lookups do
- * not do that: not everybody who asks goes on to use the SA.
- */
-void xf_sad_fetch(struct xf_sa *const *sas, unsigned n);
-
-/*
  * Visit SAs, newest first as the kernel's dump does, starting behind the one that *@cursor stands
  * for (0 = from the start), until @visit returns false. *@cursor then stands for the last one
  * visited, the one that returned false included; it stays valid when that SA goes away. Returns

@@ -103,7 +103,6 @@ static void find_leads(struct in *in, struct xf_flight *f, const uint8_t *leads,
 		marks[i] = s->pkt->mark;
 	}
 	xf_sad_find_in_batch(in->worker->engine->sad, ids, marks, n, sas);
-	xf_sad_fetch(sas, n);
 	for (unsigned i = 0; i < n; i++)
 		f->slots[leads[i]].bundle[0] = sas[i];
 }

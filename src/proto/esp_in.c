@@ -127,7 +127,7 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsig
 
 void xf_esp_in_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
 {
-	xf_runs_each(ops, n, now_ns, xf_esp_in_prepare_run);
+	xf_runs_each(ops, n, true, now_ns, xf_esp_in_prepare_run);
 }
 
 enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,

@@ -317,7 +317,7 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 
 void xf_esp_out_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
 {
-	xf_runs_each(ops, n, now_ns, xf_esp_out_prepare_run);
+	xf_runs_each(ops, n, false, now_ns, xf_esp_out_prepare_run);
 }
 
 enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,

@@ -13,7 +13,7 @@
 
 #include "sad/sa.h"
 
-#define XF_RUNS_AHEAD 8
+#define XF_RUNS_AHEAD 16
 
 static inline unsigned xf_runs_len(struct xf_esp_op *const *ops, unsigned n)
 {
@@ -24,16 +24,17 @@ static inline unsigned xf_runs_len(struct xf_esp_op *const *ops, unsigned n)
 	return len;
 }
 
-static inline void xf_runs_fetch(struct xf_esp_op *const *ops, unsigned at, unsigned n)
+static inline void xf_runs_fetch(struct xf_esp_op *const *ops, unsigned at, unsigned n, bool window)
 {
 	if (at + XF_RUNS_AHEAD < n)
-		xf_sa_fetch(ops[at + XF_RUNS_AHEAD]->sa);
+		xf_sa_fetch(ops[at + XF_RUNS_AHEAD]->sa, window);
 	if (at + XF_RUNS_AHEAD / 2 < n)
 		xf_sa_fetch_key(ops[at + XF_RUNS_AHEAD / 2]->sa);
 }
 
-/* @work for each run of @ops. */
-static inline void xf_runs_each(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns,
+/* @work for each run of @ops; @window: it looks at replay windows. */
+static inline void xf_runs_each(struct xf_esp_op *const *ops, unsigned n, bool window,
+				uint64_t now_ns,
 				void (*work)(struct xf_sa *sa, struct xf_esp_op *const *ops,
 					     unsigned n, uint64_t now_ns))
 {
@@ -45,9 +46,9 @@ static inline void xf_runs_each(struct xf_esp_op *const *ops, unsigned n, uint64
 		return;
 	}
 	for (unsigned i = 0; i < n && i < XF_RUNS_AHEAD; i++)
-		xf_sa_fetch(ops[i]->sa);
+		xf_sa_fetch(ops[i]->sa, window);
 	for (unsigned i = 0; i < n; i += len) {
-		xf_runs_fetch(ops, i, n);
+		xf_runs_fetch(ops, i, n, window);
 		len = xf_runs_len(ops + i, n - i);
 		work(ops[i]->sa, ops + i, len, now_ns);
 	}

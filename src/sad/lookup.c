@@ -18,24 +18,6 @@ static const struct xf_seat *seat_at(const struct xf_sad *sad, uint32_t number)
 	return xf_seat_at(&sad->seats, number);
 }
 
-static bool to_fetch(struct xf_sa *const *sas, unsigned i)
-{
-	return sas[i] && (i == 0 || sas[i] != sas[i - 1]);
-}
-
-/* The lines of the SAs themselves first, because they point to the others. */
-void xf_sad_fetch(struct xf_sa *const *sas, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++) {
-		if (to_fetch(sas, i))
-			xf_sa_fetch(sas[i]);
-	}
-	for (unsigned i = 0; i < n; i++) {
-		if (to_fetch(sas, i))
-			xf_sa_fetch_key(sas[i]);
-	}
-}
-
 /* --- Inbound --- */
 
 static bool same_peer(const struct xf_sa_id *a, const struct xf_sa_id *b)

@@ -118,12 +118,13 @@ _Static_assert(offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
 
 /* Before a packet is worked on, so that the misses of several SAs overlap: what is known to be
  * wanted of it, and once that is there, what it points to. */
-static inline void xf_sa_fetch(const struct xf_sa *sa)
+static inline void xf_sa_fetch(const struct xf_sa *sa, bool window)
 {
 	__builtin_prefetch(sa);
 	__builtin_prefetch(&sa->begun, 1);
 	__builtin_prefetch(&sa->first_cfg.form);
-	__builtin_prefetch(sa->own_window, 1);
+	if (window)
+		__builtin_prefetch(sa->own_window, 1);
 }
 
 static inline void xf_sa_fetch_key(const struct xf_sa *sa)

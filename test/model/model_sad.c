@@ -524,7 +524,6 @@ static void do_find_batch(struct world *w)
 	}
 	xf_sad_find_in_batch(w->sad, ids, marks, n, in);
 	xf_sad_find_out_batch(w->sad, queries, n, out, larval);
-	xf_sad_fetch(in, n);
 	for (unsigned i = 0; i < n; i++) {
 		assert_ptr_equal(in[i], at(w, m_find_in(w, &ids[i], marks[i])));
 		check_out(w, &asks[i], out[i], larval[i]);

@@ -119,7 +119,6 @@ static void read_batch(struct reader *r)
 	for (unsigned i = 0; i < STAYING; i++)
 		ids[OURS + i] = staying_config(i).id;
 	xf_sad_find_in_batch(r->sad, ids, marks, OURS + STAYING, sas);
-	xf_sad_fetch(sas, OURS + STAYING);
 	for (unsigned i = 0; i < OURS + STAYING; i++) {
 		r->behind_gates += i < OURS && sas[i];
 		r->wrong += sas[i] ? xf_sa_cfg(sas[i])->id.spi != ids[i].spi : i >= OURS;
