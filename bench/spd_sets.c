@@ -263,7 +263,7 @@ static void fill(union xf_addr *addr, uint16_t family, uint8_t prefix)
 	memcpy(noise.bytes, more, sizeof(noise));
 	for (unsigned i = 0; i < xf_addr_bits(family) / 8u; i++) {
 		unsigned fixed = prefix > 8 * i ? prefix - 8 * i : 0;
-		uint8_t mask = fixed >= 8 ? 0 : (uint8_t)(0xff >> fixed);
+		unsigned mask = fixed >= 8 ? 0 : 0xffu >> fixed;
 
 		addr->bytes[i] = (uint8_t)(addr->bytes[i] | (noise.bytes[i] & mask));
 	}

@@ -101,7 +101,7 @@ int xf_table_init(struct xf_table *table)
 
 	if (!buckets)
 		return -ENOMEM;
-	*table = (struct xf_table){ 0 };
+	memset(table, 0, sizeof(*table));
 	atomic_init(&table->buckets, buckets);
 	return 0;
 }
