@@ -4,17 +4,22 @@
 #include "io/backend.h"
 #include "io/rtnl.h"
 
-int xf_rtnl_open(struct xf_rtnl *rtnl, struct xf_io_error *error)
+int xf_rtnl_open_bus(struct xf_rtnl *rtnl, int bus, struct xf_io_error *error)
 {
 	int err;
 
 	rtnl->seq = 0;
-	rtnl->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	rtnl->socket = mnl_socket_open2(bus, SOCK_CLOEXEC);
 	if (rtnl->socket && mnl_socket_bind(rtnl->socket, 0, MNL_SOCKET_AUTOPID) == 0)
 		return 0;
 	err = -errno;
 	xf_rtnl_close(rtnl);
-	return xf_io_fail(error, err, "cannot open a netlink socket for routes");
+	return xf_io_fail(error, err, "cannot open a netlink socket");
+}
+
+int xf_rtnl_open(struct xf_rtnl *rtnl, struct xf_io_error *error)
+{
+	return xf_rtnl_open_bus(rtnl, NETLINK_ROUTE, error);
 }
 
 void xf_rtnl_close(struct xf_rtnl *rtnl)

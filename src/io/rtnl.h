@@ -20,6 +20,8 @@ struct xf_rtnl {
 };
 
 int xf_rtnl_open(struct xf_rtnl *rtnl, struct xf_io_error *error);
+/* The same to another netlink family than rtnetlink, of the same habits. */
+int xf_rtnl_open_bus(struct xf_rtnl *rtnl, int bus, struct xf_io_error *error);
 void xf_rtnl_close(struct xf_rtnl *rtnl);
 
 /* Start a message of @type with @flags in rtnl->buf; the caller adds the rest. */

@@ -1,0 +1,187 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <netinet/in.h> /* before Linux's headers */
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include "io/backend.h"
+#include "io/firewall.h"
+#include "io/rtnl.h"
+#include "io/ruleset.h"
+
+struct xf_firewall {
+	struct mnl_socket *monitor;
+	struct xf_rtnl ask;
+};
+
+bool xf_firewall_matters(const struct xf_firewall_chain *chain)
+{
+	if (chain->hook != NF_INET_LOCAL_OUT && chain->hook != NF_INET_POST_ROUTING)
+		return false;
+	if (chain->family != NFPROTO_INET && chain->family != NFPROTO_IPV4 &&
+	    chain->family != NFPROTO_IPV6)
+		return false;
+	if (chain->family == NFPROTO_INET && !strcmp(chain->table, XF_NFT_TABLE))
+		return false;
+	return chain->drops || chain->rules;
+}
+
+static int hook_attr(const struct nlattr *attr, void *arg)
+{
+	struct xf_firewall_chain *chain = arg;
+
+	if (mnl_attr_get_type(attr) == NFTA_HOOK_HOOKNUM && mnl_attr_get_payload_len(attr) == 4)
+		chain->hook = ntohl(mnl_attr_get_u32(attr));
+	return MNL_CB_OK;
+}
+
+static int chain_attr(const struct nlattr *attr, void *arg)
+{
+	struct xf_firewall_chain *chain = arg;
+	bool number = mnl_attr_get_payload_len(attr) == 4;
+	bool text = mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0;
+
+	switch (mnl_attr_get_type(attr)) {
+	case NFTA_CHAIN_HOOK:
+		mnl_attr_parse_nested(attr, hook_attr, chain);
+		break;
+	case NFTA_CHAIN_TABLE:
+		chain->table = text ? mnl_attr_get_str(attr) : "";
+		break;
+	case NFTA_CHAIN_NAME:
+		chain->name = text ? mnl_attr_get_str(attr) : "";
+		break;
+	case NFTA_CHAIN_POLICY:
+		chain->drops = number && ntohl(mnl_attr_get_u32(attr)) == NF_DROP;
+		break;
+	case NFTA_CHAIN_USE: /* nothing can jump to a base chain: what uses it is its rules */
+		chain->rules = number ? ntohl(mnl_attr_get_u32(attr)) : 0;
+		break;
+	default:
+		break;
+	}
+	return MNL_CB_OK;
+}
+
+/* The first chain that matters is told in arg. */
+static int see_chain(const struct nlmsghdr *msg, void *arg)
+{
+	const struct nfgenmsg *gen = mnl_nlmsg_get_payload(msg);
+	struct xf_firewall_chain chain = {
+		.family = gen->nfgen_family,
+		.hook = NF_INET_NUMHOOKS,
+		.table = "",
+		.name = "",
+	};
+	char *why = arg;
+
+	mnl_attr_parse(msg, sizeof(*gen), chain_attr, &chain);
+	if (!*why && xf_firewall_matters(&chain))
+		snprintf(why, XF_FIREWALL_WHY_MAX, "nftables chain \"%s %s\" sees what is sent",
+			 chain.table, chain.name);
+	return MNL_CB_OK;
+}
+
+static int dump_chains(struct xf_rtnl *ask, char *why)
+{
+	struct nlmsghdr *msg =
+		xf_rtnl_start(ask, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, NLM_F_DUMP);
+	struct nfgenmsg *gen = mnl_nlmsg_put_extra_header(msg, sizeof(*gen));
+
+	gen->nfgen_family = NFPROTO_UNSPEC;
+	gen->version = NFNETLINK_V0;
+	return xf_rtnl_talk(ask, msg, see_chain, why);
+}
+
+/* iptables' tables are there from their first use on, rules or not. */
+static bool has_tables(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	bool found;
+
+	if (!f)
+		return errno != ENOENT; /* which is a kernel without them */
+	found = fgetc(f) != EOF;
+	fclose(f);
+	return found;
+}
+
+bool xf_firewall_on_output(struct xf_firewall *firewall, char *why)
+{
+	int err;
+
+	*why = '\0';
+	err = dump_chains(&firewall->ask, why);
+	if (err)
+		snprintf(why, XF_FIREWALL_WHY_MAX, "the rules of nftables cannot be read: %s",
+			 strerror(-err));
+	else if (!*why && has_tables("/proc/thread-self/net/ip_tables_names"))
+		snprintf(why, XF_FIREWALL_WHY_MAX, "iptables has tables");
+	else if (!*why && has_tables("/proc/thread-self/net/ip6_tables_names"))
+		snprintf(why, XF_FIREWALL_WHY_MAX, "ip6tables has tables");
+	return *why;
+}
+
+static int open_monitor(struct xf_firewall *firewall)
+{
+	int group = NFNLGRP_NFTABLES;
+
+	firewall->monitor = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (!firewall->monitor || mnl_socket_bind(firewall->monitor, 0, MNL_SOCKET_AUTOPID) < 0 ||
+	    mnl_socket_setsockopt(firewall->monitor, NETLINK_ADD_MEMBERSHIP, &group,
+				  sizeof(group)) < 0)
+		return -errno;
+	return 0;
+}
+
+int xf_firewall_new(struct xf_firewall **out, struct xf_io_error *error)
+{
+	struct xf_firewall *firewall = calloc(1, sizeof(*firewall));
+	int err;
+
+	if (!firewall)
+		return xf_io_fail(error, -ENOMEM, "cannot watch the firewall");
+	err = open_monitor(firewall);
+	if (err)
+		xf_io_fail(error, err, "cannot watch the firewall");
+	else
+		err = xf_rtnl_open_bus(&firewall->ask, NETLINK_NETFILTER, error);
+	if (err) {
+		xf_firewall_free(firewall);
+		return err;
+	}
+	*out = firewall;
+	return 0;
+}
+
+void xf_firewall_free(struct xf_firewall *firewall)
+{
+	if (!firewall)
+		return;
+	if (firewall->monitor)
+		mnl_socket_close(firewall->monitor);
+	xf_rtnl_close(&firewall->ask);
+	free(firewall);
+}
+
+int xf_firewall_fd(const struct xf_firewall *firewall)
+{
+	return mnl_socket_get_fd(firewall->monitor);
+}
+
+bool xf_firewall_dispatch(struct xf_firewall *firewall)
+{
+	bool changed = false;
+
+	for (;;) {
+		uint8_t buf[XF_RTNL_BUF];
+		ssize_t len = mnl_socket_recvfrom(firewall->monitor, buf, sizeof(buf));
+
+		/* What did not fit was an event, too. */
+		if (len < 0 && errno != ENOBUFS && errno != ENOSPC && errno != EINTR)
+			return changed;
+		changed = true;
+	}
+}

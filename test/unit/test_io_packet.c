@@ -1,0 +1,124 @@
+/*
+ * Where packet sockets may send: what the kernel says of a next hop, and which chains of nftables
+ * stand in the way.
+ */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+#include <netinet/in.h>
+#include <net/if.h>
+#include <linux/if_arp.h>
+#include <linux/neighbour.h>
+#include <linux/netfilter.h>
+#include <linux/rtnetlink.h>
+
+#include "io/firewall.h"
+#include "io/hop.h"
+
+/* What differs between hops, and a part of why it is refused; NULL: it is not. */
+static const struct {
+	const char *why;
+	struct {
+		uint8_t route_type;
+		uint16_t link_type;
+		uint32_t link_flags;
+		uint16_t neigh_state;
+		uint8_t lladdr_len;
+	} is;
+} hop_cases[] = {
+	{ NULL, { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_REACHABLE, 6 } },
+	{ NULL,
+	  { RTN_UNICAST, ARPHRD_ETHER, IFF_UP | IFF_BROADCAST | IFF_RUNNING, NUD_REACHABLE, 6 } },
+	{ NULL, { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_STALE, 6 } },
+	{ NULL, { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_DELAY, 6 } },
+	{ NULL, { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_PROBE, 6 } },
+	{ NULL, { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_PERMANENT, 6 } },
+	{ "no route", { RTN_UNSPEC, ARPHRD_ETHER, IFF_UP, NUD_REACHABLE, 6 } },
+	{ "single other host", { RTN_LOCAL, ARPHRD_ETHER, IFF_UP, NUD_REACHABLE, 6 } },
+	{ "single other host", { RTN_BROADCAST, ARPHRD_ETHER, IFF_UP, NUD_REACHABLE, 6 } },
+	{ "single other host", { RTN_MULTICAST, ARPHRD_ETHER, IFF_UP, NUD_REACHABLE, 6 } },
+	{ "single other host", { RTN_BLACKHOLE, ARPHRD_ETHER, IFF_UP, NUD_REACHABLE, 6 } },
+	{ "is down", { RTN_UNICAST, ARPHRD_ETHER, 0, NUD_REACHABLE, 6 } },
+	{ "is down", { RTN_UNICAST, ARPHRD_ETHER, IFF_RUNNING, NUD_REACHABLE, 6 } },
+	{ "resolve", { RTN_UNICAST, ARPHRD_NONE, IFF_UP, NUD_REACHABLE, 6 } },
+	{ "resolve", { RTN_UNICAST, ARPHRD_INFINIBAND, IFF_UP, NUD_REACHABLE, 6 } },
+	{ "resolve", { RTN_UNICAST, ARPHRD_ETHER, IFF_UP | IFF_LOOPBACK, NUD_REACHABLE, 6 } },
+	{ "resolve", { RTN_UNICAST, ARPHRD_ETHER, IFF_UP | IFF_NOARP, NUD_REACHABLE, 6 } },
+	{ "not known", { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_NONE, 6 } },
+	{ "not known", { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_INCOMPLETE, 6 } },
+	{ "not known", { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_FAILED, 6 } },
+	{ "not known", { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_NOARP, 6 } },
+	{ "no Ethernet", { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_REACHABLE, 0 } },
+	{ "no Ethernet", { RTN_UNICAST, ARPHRD_ETHER, IFF_UP, NUD_REACHABLE, 8 } },
+};
+
+static void hops(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(hop_cases); i++) {
+		const struct xf_hop_facts facts = {
+			.route_type = hop_cases[i].is.route_type,
+			.link_type = hop_cases[i].is.link_type,
+			.link_flags = hop_cases[i].is.link_flags,
+			.neigh_state = hop_cases[i].is.neigh_state,
+			.lladdr_len = hop_cases[i].is.lladdr_len,
+		};
+		const char *why = xf_hop_refusal(&facts);
+		const char *want = hop_cases[i].why;
+
+		if (!want != !why || (why && !strstr(why, want)))
+			fail_msg("case %zu: %s, not %s", i, why, want);
+	}
+}
+
+#define CHAIN(fam, at, count, policy_drop, in)                                           \
+	{                                                                                \
+		.family = (fam), .hook = (at), .rules = (count), .drops = (policy_drop), \
+		.table = (in), .name = "c"                                               \
+	}
+
+static void chains(void **state)
+{
+	static const struct {
+		bool matters;
+		struct xf_firewall_chain chain;
+	} cases[] = {
+		{ true, CHAIN(NFPROTO_IPV4, NF_INET_LOCAL_OUT, 1, false, "filter") },
+		{ true, CHAIN(NFPROTO_IPV6, NF_INET_LOCAL_OUT, 1, false, "filter") },
+		{ true, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 1, false, "filter") },
+		{ true, CHAIN(NFPROTO_IPV4, NF_INET_POST_ROUTING, 3, false, "nat") },
+		{ true, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 0, true, "filter") },
+		{ false, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 0, false, "filter") },
+		{ false, CHAIN(NFPROTO_INET, NF_INET_LOCAL_IN, 9, true, "filter") },
+		{ false, CHAIN(NFPROTO_INET, NF_INET_FORWARD, 9, true, "filter") },
+		{ false, CHAIN(NFPROTO_INET, NF_INET_PRE_ROUTING, 9, true, "filter") },
+		/* Not a base chain. */
+		{ false, CHAIN(NFPROTO_INET, NF_INET_NUMHOOKS, 9, false, "filter") },
+		/* Behind packet sockets, or not about IP. */
+		{ false, CHAIN(NFPROTO_NETDEV, NF_INET_LOCAL_OUT, 9, true, "filter") },
+		{ false, CHAIN(NFPROTO_BRIDGE, NF_INET_LOCAL_OUT, 9, true, "filter") },
+		{ false, CHAIN(NFPROTO_ARP, NF_INET_LOCAL_OUT, 9, true, "filter") },
+		/* Ours; a namesake of another family is not. */
+		{ false, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 9, true, "xfrmd") },
+		{ true, CHAIN(NFPROTO_IPV4, NF_INET_LOCAL_OUT, 9, true, "xfrmd") },
+		{ true, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 9, true, "xfrmd2") },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(cases); i++)
+		if (xf_firewall_matters(&cases[i].chain) != cases[i].matters)
+			fail_msg("case %zu", i);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(hops),
+		cmocka_unit_test(chains),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
