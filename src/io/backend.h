@@ -19,6 +19,7 @@
 #include <xf/turn.h>
 
 #include "io/io.h"
+#include "io/packet.h"
 
 /* Linux's numbers where glibc 2.36 does not have the names. */
 #ifndef IPV6_FLOWINFO
@@ -50,7 +51,7 @@ struct xf_rx_slot {
 	uint8_t control[XF_RX_CONTROL] __attribute__((aligned(16)));
 };
 
-/* Messages on their way to one raw socket; flushed when full and at the end of a batch. */
+/* Messages on their way to a raw or packet socket; flushed when full and at the end of a batch. */
 #define XF_TX_IOVS 1024
 #define XF_TX_CONTROL 160
 
@@ -65,6 +66,12 @@ struct xf_tx {
 	uint8_t control[XF_BATCH][XF_TX_CONTROL] __attribute__((aligned(16)));
 	struct iovec iov[XF_TX_IOVS];
 };
+
+/* Has it no room for @pkt? */
+static inline bool xf_tx_is_full(const struct xf_tx *tx, const struct xf_pkt *pkt)
+{
+	return tx->n == XF_BATCH || tx->iovs + pkt->nsegs > XF_TX_IOVS;
+}
 
 /* Datagrams on their way out: of each message, the packets that it carries. */
 #define XF_UDP_TX_MSGS 32
@@ -91,12 +98,14 @@ struct xf_udp_tx {
 struct xf_sender {
 	const char *name;
 	bool (*takes)(struct xf_io *io, const struct xf_pkt *pkt);
-	/* Send @run, packets that it takes, in their order: each is sent, or dropped and counted,
-	 * or comes out in @left for the last sender. */
+	/* Send from the front of @run, packets that it takes, at least one of them: each is sent,
+	 * or dropped and counted, or comes out in @left for the last sender. Called again while
+	 * there is a rest, so whoever keeps the order stops after what is left. */
 	void (*send)(struct xf_io *io, struct xf_pktq *run, struct xf_pktq *left);
 };
 
 extern const struct xf_sender xf_sender_udp;
+extern const struct xf_sender xf_sender_packet;
 
 /* The persistent device, as it was opened (tun.c). */
 struct xf_tun {
@@ -181,6 +190,7 @@ struct xf_io_shared {
 /* As struct xf_io_stats. The worker's; others read them. */
 struct xf_io_counters {
 	_Atomic uint64_t tun_rx_supers, tun_tx_supers, udp_rx_calls, udp_tx, udp_tx_calls;
+	_Atomic uint64_t packet_tx;
 	_Atomic uint64_t tun_rx, tun_tx, raw_rx, raw_tx, udp_rx, clear_tx, reply_tx;
 	_Atomic uint64_t send_errors, truncated, rx_no_buffer, wakeups;
 };
@@ -201,10 +211,12 @@ struct xf_io {
 	uint32_t ready; /* sources that may have packets, by their index */
 	bool starved; /* the pool was empty */
 	uint32_t ident; /* of IPv6 fragments made here */
+	uint64_t now_ns; /* of this turn of the loop */
 	struct xf_rx_slot rx[XF_BATCH];
 	struct mmsghdr rx_msgs[XF_BATCH];
 	struct xf_tx tx4;
 	struct xf_tx tx6;
+	struct xf_tx tx_packet;
 	struct xf_udp_tx udp_tx;
 
 	struct xf_io_counters count;
@@ -260,9 +272,14 @@ int xf_raw_receive_options(int fd, uint16_t family);
 
 /* tx.c: complete packets out. */
 int xf_tx_open(struct xf_tx *tx, uint16_t family, uint32_t mark, struct xf_io_error *error);
+int xf_packet_open(struct xf_io *io, struct xf_io_error *error); /* packet_tx.c */
 void xf_tx_wire(struct xf_io *io, struct xf_pktq *q);
 void xf_tx_clear(struct xf_io *io, struct xf_pktq *q);
 void xf_tx_reply(struct xf_io *io, struct xf_pktq *q);
+/* Add @pkt, for which there is room, as a message without address. */
+struct msghdr *xf_tx_stage(struct xf_tx *tx, struct xf_pkt *pkt);
+/* A packet's own mark, beside the socket's. */
+void xf_tx_mark(const struct xf_io *io, struct msghdr *msg, const struct xf_pkt *pkt);
 /* Add a control message to @msg, whose buffer has room for it. */
 void xf_tx_cmsg(struct msghdr *msg, int level, int type, const void *data, size_t len);
 

@@ -228,6 +228,7 @@ void xf_io_run(struct xf_io *io)
 	xf_read_register();
 	while (wait_ready(io, deadline_ns, now)) {
 		now = now_ns();
+		io->now_ns = now;
 		serve_ready(io, now);
 		collect(io, now);
 		deadline_ns = xf_path_tick(io->worker, now);
@@ -275,6 +276,8 @@ static int open_all(struct xf_io *io, struct xf_io_error *error)
 
 	if (!err)
 		err = xf_tx_open(&io->tx6, XF_AF_INET6, io->cfg.names.mark_bypass, error);
+	if (!err)
+		err = xf_packet_open(io, error);
 	return err ? err : watch_all(io, error);
 }
 
@@ -295,6 +298,7 @@ static struct xf_io *alloc_io(const struct xf_io_config *cfg)
 	io->cfg.worker.wake = (struct xf_crypto_wake){ .fn = wake, .arg = io };
 	io->tx4.fd = -1;
 	io->tx6.fd = -1;
+	io->tx_packet.fd = -1;
 	io->tun.fd = -1;
 	return io;
 }
@@ -357,6 +361,7 @@ void xf_io_free(struct xf_io *io)
 	close_fd(io->tun.fd);
 	close_fd(io->tx4.fd);
 	close_fd(io->tx6.fd);
+	close_fd(io->tx_packet.fd);
 	close_fd(io->epoll_fd);
 	close_fd(io->stop_fd);
 	if (io->worker) {
@@ -382,6 +387,7 @@ void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out)
 		.udp_rx_calls = atomic_load(&c->udp_rx_calls),
 		.udp_tx = atomic_load(&c->udp_tx),
 		.udp_tx_calls = atomic_load(&c->udp_tx_calls),
+		.packet_tx = atomic_load(&c->packet_tx),
 		.clear_tx = atomic_load(&c->clear_tx),
 		.reply_tx = atomic_load(&c->reply_tx),
 		.send_errors = atomic_load(&c->send_errors),

@@ -1,7 +1,8 @@
 /*
  * io.h - one worker's input and output: packets between the kernel and the engine.
  *
- * An xf_io has a TUN queue (what was captured; what is delivered) and raw sockets to send from.
+ * An xf_io has a TUN queue (what was captured; what is delivered), and raw and packet sockets to
+ * send from.
  * All of them read from one xf_io_shared: raw sockets (ESP and ICMP errors) and UDP sockets (ESP
  * in UDP); whoever is free reads the next batch. xf_io_run() moves batches between them and an
  * engine worker until xf_io_stop(). It blocks in epoll and nowhere else, and is offline for RCU
@@ -42,12 +43,15 @@ extern const struct xf_io_names xf_io_names_default;
 
 /* What the workers of one network namespace read from. */
 struct xf_io_shared;
+/* And where they may send by packet sockets; packet.h. */
+struct xf_packet;
 
 #define XF_IO_WORKERS_MAX 64
 
 struct xf_io_config {
 	struct xf_engine *engine;
 	struct xf_io_shared *shared; /* of xf_io_new(); outlives it */
+	struct xf_packet *packet; /* likewise; NULL: nowhere */
 	struct xf_worker_config worker; /* pool sizes 0: xf_io_pool_default */
 	struct xf_io_names names;
 	uint32_t rcvbuf_bytes; /* of raw and UDP sockets; 0: 8 MB */
@@ -99,6 +103,7 @@ struct xf_io_stats {
 	uint64_t udp_rx_calls; /* by which they were read */
 	uint64_t udp_tx; /* packets sent through UDP sockets, not raw ones */
 	uint64_t udp_tx_calls; /* messages that carried them */
+	uint64_t packet_tx; /* packets sent through packet sockets */
 	uint64_t clear_tx; /* captured, not wanted by any policy, sent on unchanged */
 	uint64_t reply_tx; /* ICMP messages to senders */
 	uint64_t send_errors; /* packets the kernel did not take */

@@ -105,18 +105,11 @@ static void address6(struct msghdr *msg, const uint8_t *hdr)
 	xf_tx_cmsg(msg, SOL_IPV6, IPV6_PKTINFO, &info, sizeof(info));
 }
 
-/* False: the packet is not one that can be sent at all. */
-static bool stage(struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt)
+struct msghdr *xf_tx_stage(struct xf_tx *tx, struct xf_pkt *pkt)
 {
-	unsigned i = tx->n;
+	unsigned i = tx->n++;
 	struct msghdr *msg = &tx->msgs[i].msg_hdr;
-	uint32_t hdr_len = tx->family == XF_AF_INET ? XF_IPV4_HDR_LEN : XF_IPV6_HDR_LEN;
-	uint32_t mark = pkt->mark | io->cfg.names.mark_bypass;
-	uint8_t scratch[XF_IPV6_HDR_LEN];
-	const uint8_t *hdr = xf_pkt_peek(pkt, 0, hdr_len, scratch);
 
-	if (!hdr || tx->fd < 0)
-		return false;
 	*msg = (struct msghdr){
 		.msg_name = &tx->to[i],
 		.msg_iov = &tx->iov[tx->iovs],
@@ -125,13 +118,34 @@ static bool stage(struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt)
 	};
 	for (unsigned s = 0; s < pkt->nsegs; s++)
 		tx->iov[tx->iovs++] = (struct iovec){ pkt->segs[s].data, pkt->segs[s].len };
-	if (tx->family == XF_AF_INET)
+	tx->pkts[i] = pkt;
+	return msg;
+}
+
+void xf_tx_mark(const struct xf_io *io, struct msghdr *msg, const struct xf_pkt *pkt)
+{
+	uint32_t mark = pkt->mark | io->cfg.names.mark_bypass;
+
+	if (pkt->mark)
+		xf_tx_cmsg(msg, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
+}
+
+/* False: the packet is not one that can be sent at all. */
+static bool stage(struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt)
+{
+	bool v4 = tx->family == XF_AF_INET;
+	uint8_t scratch[XF_IPV6_HDR_LEN];
+	const uint8_t *hdr = xf_pkt_peek(pkt, 0, v4 ? XF_IPV4_HDR_LEN : XF_IPV6_HDR_LEN, scratch);
+	struct msghdr *msg;
+
+	if (!hdr || tx->fd < 0)
+		return false;
+	msg = xf_tx_stage(tx, pkt);
+	if (v4)
 		address4(msg, hdr);
 	else
 		address6(msg, hdr);
-	if (pkt->mark)
-		xf_tx_cmsg(msg, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
-	tx->pkts[tx->n++] = pkt;
+	xf_tx_mark(io, msg, pkt);
 	return true;
 }
 
@@ -228,7 +242,7 @@ static void send_all(struct xf_io *io, struct xf_pktq *q, struct xf_pktq *pieces
 	while ((pkt = xf_pktq_pop(q))) {
 		struct xf_tx *tx = pkt->family == XF_AF_INET6 ? &io->tx6 : &io->tx4;
 
-		if (tx->n == XF_BATCH || tx->iovs + pkt->nsegs > XF_TX_IOVS)
+		if (xf_tx_is_full(tx, pkt))
 			flush(io, tx, pieces);
 		if (pkt->nsegs <= XF_TX_IOVS && stage(io, tx, pkt))
 			xf_io_count(counter, 1);
@@ -254,7 +268,7 @@ static void raw_send(struct xf_io *io, struct xf_pktq *run, struct xf_pktq *left
 
 static const struct xf_sender sender_raw = { .name = "raw", .takes = raw_takes, .send = raw_send };
 
-static const struct xf_sender *const senders[] = { &xf_sender_udp, &sender_raw };
+static const struct xf_sender *const senders[] = { &xf_sender_udp, &xf_sender_packet, &sender_raw };
 
 static const struct xf_sender *choose(struct xf_io *io, const struct xf_pkt *pkt)
 {
@@ -271,13 +285,16 @@ void xf_tx_wire(struct xf_io *io, struct xf_pktq *q)
 	while (q->head) {
 		const struct xf_sender *sender = choose(io, q->head);
 		struct xf_pktq run = { 0 };
-		struct xf_pktq left = { 0 };
 
 		do
 			xf_pktq_push(&run, xf_pktq_pop(q));
 		while (q->head && choose(io, q->head) == sender);
-		sender->send(io, &run, &left);
-		raw_send(io, &left, NULL);
+		while (run.head) {
+			struct xf_pktq left = { 0 };
+
+			sender->send(io, &run, &left);
+			raw_send(io, &left, NULL);
+		}
 	}
 }
 
