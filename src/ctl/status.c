@@ -14,6 +14,19 @@ static const char *yes_no(const json_t *object, const char *name)
 	return json_is_true(json_object_get(object, name)) ? "yes" : "no";
 }
 
+/* Of native packets: who sends them, and where a raw socket does why that is so. */
+static void show_native(const json_t *native)
+{
+	long long dests = xf_ctl_number(native, "destinations");
+	long long by_packet = xf_ctl_number(native, "by_packet_socket");
+	const char *why = xf_ctl_text(native, "why_raw");
+
+	printf("native    %s, sent to %lld destinations by packet sockets, to %lld by raw ones",
+	       xf_ctl_text(native, "mode"), by_packet, dests - by_packet);
+	printf("%s%s, received by %s sockets\n", *why ? " because " : "", why,
+	       xf_ctl_text(native, "receive"));
+}
+
 static void show(const json_t *s)
 {
 	const json_t *policies = json_object_get(s, "policies");
@@ -40,6 +53,7 @@ static void show(const json_t *s)
 	printf("tun       marks %s, TSO %s, USO %s, steering %s\n", yes_no(capture, "tun_marks"),
 	       yes_no(capture, "tun_tso"), yes_no(capture, "tun_uso"),
 	       yes_no(capture, "tun_steering"));
+	show_native(json_object_get(s, "native"));
 }
 
 int xf_ctl_status(const struct xf_ctl_options *opt)

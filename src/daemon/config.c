@@ -12,6 +12,7 @@
 #include "crypto_threads.h"
 #include "log.h"
 #include "io/capture.h"
+#include "io/packet.h"
 
 #define FIELD(name) .offset = offsetof(struct xf_config, name)
 
@@ -31,6 +32,13 @@ static const struct choice capture_modes[] = {
 	{ "auto", XF_CAPTURE_AUTO },
 	{ "nft", XF_CAPTURE_NFT },
 	{ "tc", XF_CAPTURE_TC },
+	{ NULL, 0 },
+};
+
+static const struct choice natives[] = {
+	{ "auto", XF_NATIVE_AUTO },
+	{ "packet", XF_NATIVE_PACKET },
+	{ "raw", XF_NATIVE_RAW },
 	{ NULL, 0 },
 };
 
@@ -64,6 +72,7 @@ static const struct key {
 	{ "capture", "table", NUMBER, FIELD(table), .min = 256, .max = UINT32_MAX },
 	{ "capture", "rule_priority", NUMBER, FIELD(rule_priority), .min = 1, .max = 32765 },
 	{ "io", "receive_buffer", NUMBER, FIELD(rcvbuf_bytes), .max = 1u << 30 },
+	{ "io", "native", WORD, FIELD(native), .choices = natives },
 };
 
 /* One file being read. */
@@ -91,6 +100,7 @@ void xf_config_default(struct xf_config *cfg)
 		.mark_bypass = names->mark_bypass,
 		.table = names->table,
 		.rule_priority = names->rule_priority,
+		.native = XF_NATIVE_AUTO,
 	};
 	snprintf(cfg->tun, sizeof(cfg->tun), "%s", names->tun);
 }

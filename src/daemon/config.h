@@ -27,6 +27,7 @@ struct xf_config {
 	uint32_t table;
 	uint32_t rule_priority;
 	uint32_t rcvbuf_bytes; /* 0 = what I/O thinks best */
+	uint32_t native; /* enum xf_native */
 	char tun[XF_CONFIG_TUN_MAX];
 };
 

@@ -231,6 +231,14 @@ static void route_ready(void *arg, uint32_t events)
 		update_ports(service);
 }
 
+static void packet_ready(void *arg, uint32_t events)
+{
+	struct xf_service *service = arg;
+
+	(void)events;
+	xf_packet_dispatch(service->packet, xf_clock_ns());
+}
+
 static int start_engine(struct xf_service *service, struct xf_io_error *error)
 {
 	const struct xf_config *cfg = service->cfg;
@@ -301,6 +309,22 @@ static int start_journal(struct xf_service *service, struct xf_io_error *error)
 	return 0;
 }
 
+/* Where packet sockets cannot be had raw ones do, unless it says otherwise. */
+static int start_packet(struct xf_service *service, struct xf_io_error *error)
+{
+	enum xf_native native = (enum xf_native)service->cfg->native;
+	int err;
+
+	if (native == XF_NATIVE_RAW)
+		return 0;
+	err = xf_packet_new(native, &service->packet, error);
+	if (!err || native == XF_NATIVE_PACKET)
+		return err;
+	xf_log(XF_LOG_NOTICE, "native packets leave by raw sockets: %s", error->text);
+	service->no_packet = *error;
+	return 0;
+}
+
 static int start_io(struct xf_service *service, struct xf_io_error *error)
 {
 	const struct xf_config *cfg = service->cfg;
@@ -316,6 +340,9 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 	};
 	int err = xf_route_new(&service->route, error);
 
+	if (!err)
+		err = start_packet(service, error);
+	io.packet = service->packet;
 	if (!err)
 		err = xf_threads_new(&io, cfg->workers, &service->threads, error);
 	if (!err)
@@ -350,7 +377,16 @@ static int watch_all(struct xf_service *service)
 		.arg = service,
 	};
 	err = xf_loop_add(service->loop, &service->attention, EPOLLIN);
-	return err ? err : xf_loop_add(service->loop, &service->route_watch, EPOLLIN);
+	if (!err)
+		err = xf_loop_add(service->loop, &service->route_watch, EPOLLIN);
+	if (err || !service->packet)
+		return err;
+	service->packet_watch = (struct xf_watch){
+		.fd = xf_packet_fd(service->packet),
+		.ready = packet_ready,
+		.arg = service,
+	};
+	return xf_loop_add(service->loop, &service->packet_watch, EPOLLIN);
 }
 
 static void read_clocks(struct xf_service *service)
@@ -439,6 +475,7 @@ void xf_service_stop(struct xf_service *service)
 		xf_engine_free(service->engine);
 	if (service->route)
 		xf_route_free(service->route);
+	xf_packet_free(service->packet);
 	if (service->attention.fd >= 0)
 		close(service->attention.fd);
 	xf_rcu_drain();
@@ -449,4 +486,5 @@ void xf_service_stop(struct xf_service *service)
 	service->server = NULL;
 	service->engine = NULL;
 	service->route = NULL;
+	service->packet = NULL;
 }

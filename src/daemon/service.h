@@ -7,6 +7,7 @@
 #define XF_DAEMON_SERVICE_H
 
 #include "io/capture.h"
+#include "io/packet.h"
 #include "io/route.h"
 #include "nl/nl.h"
 
@@ -23,6 +24,8 @@ struct xf_service {
 	struct xf_io_names names;
 	struct xf_engine *engine;
 	struct xf_route *route;
+	struct xf_packet *packet; /* NULL: native packets leave by raw sockets, because ... */
+	struct xf_io_error no_packet; /* ... of this; "": as configured */
 	struct xf_threads *threads;
 	struct xf_capture *capture;
 	struct xf_nl_server *server;
@@ -33,6 +36,7 @@ struct xf_service {
 	uint64_t watchdog_ns; /* 0 = systemd does not ask */
 	struct xf_watch attention;
 	struct xf_watch route_watch;
+	struct xf_watch packet_watch;
 
 	/* Control thread. */
 	uint16_t udp_ports[XF_IO_UDP_PORTS_MAX];

@@ -27,6 +27,26 @@ static json_t *show_capture_state(const struct xf_service *service)
 			 xf_show_hex(service->names.mark_bypass));
 }
 
+/* By what native packets leave, to how many destinations, and why not by packet sockets. */
+static json_t *show_native(const struct xf_service *service)
+{
+	static const char *const modes[] = {
+		[XF_NATIVE_AUTO] = "auto",
+		[XF_NATIVE_PACKET] = "packet",
+		[XF_NATIVE_RAW] = "raw",
+	};
+	struct xf_packet_status status = { 0 };
+	const char *why = service->no_packet.text;
+
+	if (service->packet) {
+		xf_packet_get_status(service->packet, &status);
+		why = status.why;
+	}
+	return json_pack("{s:s, s:s, s:i, s:i, s:s}", "mode", modes[service->cfg->native],
+			 "receive", "raw", "destinations", (int)status.dests, "by_packet_socket",
+			 (int)status.by_packet, "why_raw", why);
+}
+
 json_t *xf_show_status(struct xf_service *service)
 {
 	struct xf_sad_info sad;
@@ -39,7 +59,7 @@ json_t *xf_show_status(struct xf_service *service)
 	xf_clients_get_stats(service->clients, &clients);
 	return json_pack(
 		"{s:s, s:i, s:I, s:I, s:i, s:I, s:{s:I, s:I, s:I}, s:{s:i, s:I, s:I, s:I}, s:I, "
-		"s:o}",
+		"s:o, s:o}",
 		"version", XFRMD_VERSION, "pid", (int)getpid(), "netns",
 		(json_int_t)service->run.netns.ino, "uptime_s", (json_int_t)up_s, "workers",
 		(int)xf_threads_count(service->threads), "sas", (json_int_t)sad.count, "policies",
@@ -47,7 +67,8 @@ json_t *xf_show_status(struct xf_service *service)
 		"fwd", (json_int_t)spd.count[XF_DIR_FWD], "clients", "now", (int)clients.now,
 		"accepted", (json_int_t)clients.accepted, "refused", (json_int_t)clients.refused,
 		"requests", (json_int_t)clients.requests, "locked_bytes",
-		(json_int_t)xf_secret_memory_locked(), "capture", show_capture_state(service));
+		(json_int_t)xf_secret_memory_locked(), "capture", show_capture_state(service),
+		"native", show_native(service));
 }
 
 /* Every counter of /proc/net/xfrm_stat under its name, and ours behind them. */
@@ -88,6 +109,7 @@ static json_t *show_io(const struct xf_io_stats *stats)
 		{ "udp_rx_calls", stats->udp_rx_calls },
 		{ "udp_tx", stats->udp_tx },
 		{ "udp_tx_calls", stats->udp_tx_calls },
+		{ "packet_tx", stats->packet_tx },
 		{ "clear_tx", stats->clear_tx },
 		{ "reply_tx", stats->reply_tx },
 		{ "send_errors", stats->send_errors },

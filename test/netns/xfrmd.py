@@ -152,7 +152,7 @@ def gateways(near, far, addrs, encap=()):
     _gateway(far, *addrs[::-1], ("192.0.2.2", "192.0.2.1"), encap)
 
 
-def in_netns(net, family, kind):
+def in_netns(net, family, kind, proto=0):
     """A socket of another network namespace: sockets stay where they were made."""
     made = []
 
@@ -160,7 +160,7 @@ def in_netns(net, family, kind):
         with open(f"/run/netns/{net.name}") as ns:
             if LIBC.setns(ns.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
-        made.append(socket.socket(family, kind))
+        made.append(socket.socket(family, kind, proto))
 
     thread = threading.Thread(target=make)
     thread.start()

@@ -12,6 +12,7 @@
 #include "daemon/config.h"
 #include "daemon/log.h"
 #include "io/capture.h"
+#include "io/packet.h"
 
 /* A directory of its own for each test, with xfrmd.conf in it. */
 struct fixture {
@@ -106,7 +107,7 @@ static void every_key_is_read(void **state)
 				 "acquire_lifetime = 165\n"
 				 "[capture]\nmode = nft\ntun = ipsec0\nmark_capture = 0x100\n"
 				 "mark_bypass = 0x200\ntable = 300\nrule_priority = 60\n"
-				 "[io]\nreceive_buffer = 4194304\n"),
+				 "[io]\nreceive_buffer = 4194304\nnative = raw\n"),
 			 0);
 	assert_int_equal(f->cfg.workers, 4);
 	assert_int_equal(f->cfg.log_level, XF_LOG_DEBUG);
@@ -121,6 +122,7 @@ static void every_key_is_read(void **state)
 	assert_int_equal(f->cfg.table, 300);
 	assert_int_equal(f->cfg.rule_priority, 60);
 	assert_int_equal(f->cfg.rcvbuf_bytes, 4194304);
+	assert_int_equal(f->cfg.native, XF_NATIVE_RAW);
 	assert_string_equal(xf_config_names(&f->cfg).tun, "ipsec0");
 	assert_int_equal(xf_config_names(&f->cfg).table, 300);
 }
@@ -146,6 +148,8 @@ static void errors_name_the_line(void **state)
 		{ "[engine]\nmax_sas = 99999999999999999999\n",
 		  ":2: max_sas must be a number from 0 to 4294967295, not "
 		  "\"99999999999999999999\"" },
+		{ "[io]\nnative = fast\n",
+		  ":2: native must be one of auto, packet, raw, not \"fast\"" },
 		{ "[capture]\nmode = magic\n",
 		  ":2: mode must be one of auto, nft, tc, not \"magic\"" },
 		{ "[capture]\ntun = a/b\n",
