@@ -23,8 +23,11 @@ static void show_native(const json_t *native)
 
 	printf("native    %s, sent to %lld destinations by packet sockets, to %lld by raw ones",
 	       xf_ctl_text(native, "mode"), by_packet, dests - by_packet);
-	printf("%s%s, received by %s sockets\n", *why ? " because " : "", why,
-	       xf_ctl_text(native, "receive"));
+	printf("%s%s\n", *why ? " because " : "", why);
+	why = xf_ctl_text(native, "why_not_ring");
+	printf("          from %lld received ahead of IP input%s%s\n",
+	       (long long)xf_ctl_number(native, "from_ring"), *why ? ", from others not: " : "",
+	       why);
 }
 
 static void show(const json_t *s)

@@ -42,9 +42,10 @@ static json_t *show_native(const struct xf_service *service)
 		xf_packet_get_status(service->packet, &status);
 		why = status.why;
 	}
-	return json_pack("{s:s, s:s, s:i, s:i, s:s}", "mode", modes[service->cfg->native],
-			 "receive", "raw", "destinations", (int)status.dests, "by_packet_socket",
-			 (int)status.by_packet, "why_raw", why);
+	return json_pack("{s:s, s:i, s:i, s:s, s:i, s:s}", "mode", modes[service->cfg->native],
+			 "destinations", (int)status.dests, "by_packet_socket",
+			 (int)status.by_packet, "why_raw", why, "from_ring", (int)status.by_ring,
+			 "why_not_ring", service->packet ? status.why_no_ring : why);
 }
 
 json_t *xf_show_status(struct xf_service *service)
@@ -110,6 +111,8 @@ static json_t *show_io(const struct xf_io_stats *stats)
 		{ "udp_tx", stats->udp_tx },
 		{ "udp_tx_calls", stats->udp_tx_calls },
 		{ "packet_tx", stats->packet_tx },
+		{ "ring_rx", stats->ring_rx },
+		{ "ring_full", stats->ring_full },
 		{ "clear_tx", stats->clear_tx },
 		{ "reply_tx", stats->reply_tx },
 		{ "send_errors", stats->send_errors },

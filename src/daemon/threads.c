@@ -105,6 +105,7 @@ void xf_threads_get_stats(const struct xf_threads *threads, struct xf_io_stats *
 			((uint64_t *)(void *)out)[k] += ((const uint64_t *)(void *)&one)[k];
 	}
 	out->udp_in_use = xf_io_udp_in_use(threads->shared);
+	out->ring_full = xf_io_ring_full(threads->shared);
 }
 
 unsigned xf_threads_count(const struct xf_threads *threads)

@@ -20,6 +20,7 @@
 
 #include "io/io.h"
 #include "io/packet.h"
+#include "io/ring.h"
 
 /* Linux's numbers where glibc 2.36 does not have the names. */
 #ifndef IPV6_FLOWINFO
@@ -136,6 +137,7 @@ extern const struct xf_backend xf_backend_tun;
 extern const struct xf_backend xf_backend_raw4;
 extern const struct xf_backend xf_backend_raw6;
 extern const struct xf_backend xf_backend_udp4;
+extern const struct xf_backend xf_backend_ring;
 
 struct xf_source {
 	/* Constant while it is open. Readers of other threads look at fd first. */
@@ -144,6 +146,7 @@ struct xf_source {
 	uint8_t proto; /* of raw6: what the header that it rebuilds says */
 	uint16_t port; /* of udp4 */
 	bool segments; /* of udp4: the kernel has UDP_SEGMENT */
+	const struct xf_ring *ring; /* of ring */
 
 	/* Workers that want to read; the first of them does (source.h). */
 	_Atomic uint32_t claims;
@@ -164,6 +167,7 @@ struct xf_source {
 
 enum xf_source_index {
 	XF_SOURCE_TUN,
+	XF_SOURCE_RING, /* before ESP4: when it is paused, what is still in it is older */
 	XF_SOURCE_ESP4,
 	XF_SOURCE_ESP6,
 	XF_SOURCE_ICMP4,
@@ -190,7 +194,7 @@ struct xf_io_shared {
 /* As struct xf_io_stats. The worker's; others read them. */
 struct xf_io_counters {
 	_Atomic uint64_t tun_rx_supers, tun_tx_supers, udp_rx_calls, udp_tx, udp_tx_calls;
-	_Atomic uint64_t packet_tx;
+	_Atomic uint64_t packet_tx, ring_rx;
 	_Atomic uint64_t tun_rx, tun_tx, raw_rx, raw_tx, udp_rx, clear_tx, reply_tx;
 	_Atomic uint64_t send_errors, truncated, rx_no_buffer, wakeups;
 };

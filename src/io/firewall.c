@@ -16,16 +16,31 @@ struct xf_firewall {
 	struct xf_rtnl ask;
 };
 
-bool xf_firewall_matters(const struct xf_firewall_chain *chain)
+static enum xf_firewall_way way_of(const struct xf_firewall_chain *chain)
 {
-	if (chain->hook != NF_INET_LOCAL_OUT && chain->hook != NF_INET_POST_ROUTING)
-		return false;
+	if (chain->family == NFPROTO_NETDEV)
+		return chain->hook == NF_NETDEV_INGRESS ? XF_FIREWALL_INPUT : XF_FIREWALL_NEITHER;
 	if (chain->family != NFPROTO_INET && chain->family != NFPROTO_IPV4 &&
 	    chain->family != NFPROTO_IPV6)
-		return false;
+		return XF_FIREWALL_NEITHER;
+	switch (chain->hook) {
+	case NF_INET_LOCAL_OUT:
+	case NF_INET_POST_ROUTING:
+		return XF_FIREWALL_OUTPUT;
+	case NF_INET_PRE_ROUTING:
+	case NF_INET_LOCAL_IN:
+	case NF_INET_INGRESS:
+		return XF_FIREWALL_INPUT;
+	default:
+		return XF_FIREWALL_NEITHER;
+	}
+}
+
+enum xf_firewall_way xf_firewall_matters(const struct xf_firewall_chain *chain)
+{
 	if (chain->family == NFPROTO_INET && !strcmp(chain->table, XF_NFT_TABLE))
-		return false;
-	return chain->drops || chain->rules;
+		return XF_FIREWALL_NEITHER;
+	return chain->drops || chain->rules ? way_of(chain) : XF_FIREWALL_NEITHER;
 }
 
 static int hook_attr(const struct nlattr *attr, void *arg)
@@ -65,26 +80,31 @@ static int chain_attr(const struct nlattr *attr, void *arg)
 	return MNL_CB_OK;
 }
 
-/* The first chain that matters is told in arg. */
+/* Of each way, the first chain that matters is told in arg. */
 static int see_chain(const struct nlmsghdr *msg, void *arg)
 {
 	const struct nfgenmsg *gen = mnl_nlmsg_get_payload(msg);
 	struct xf_firewall_chain chain = {
 		.family = gen->nfgen_family,
-		.hook = NF_INET_NUMHOOKS,
+		.hook = UINT32_MAX,
 		.table = "",
 		.name = "",
 	};
-	char *why = arg;
+	struct xf_firewall_why *why = arg;
+	enum xf_firewall_way way;
 
 	mnl_attr_parse(msg, sizeof(*gen), chain_attr, &chain);
-	if (!*why && xf_firewall_matters(&chain))
-		snprintf(why, XF_FIREWALL_WHY_MAX, "nftables chain \"%s %s\" sees what is sent",
-			 chain.table, chain.name);
+	way = xf_firewall_matters(&chain);
+	if (way == XF_FIREWALL_OUTPUT && !*why->output)
+		snprintf(why->output, sizeof(why->output),
+			 "nftables chain \"%s %s\" sees what is sent", chain.table, chain.name);
+	if (way == XF_FIREWALL_INPUT && !*why->input)
+		snprintf(why->input, sizeof(why->input),
+			 "nftables chain \"%s %s\" sees what is received", chain.table, chain.name);
 	return MNL_CB_OK;
 }
 
-static int dump_chains(struct xf_rtnl *ask, char *why)
+static int dump_chains(struct xf_rtnl *ask, struct xf_firewall_why *why)
 {
 	struct nlmsghdr *msg =
 		xf_rtnl_start(ask, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, NLM_F_DUMP);
@@ -108,20 +128,29 @@ static bool has_tables(const char *path)
 	return found;
 }
 
-bool xf_firewall_on_output(struct xf_firewall *firewall, char *why)
+/* A reason that is about both ways, unless there is one already. */
+static void tell_both(struct xf_firewall_why *why, const char *text)
 {
+	if (!*why->output)
+		snprintf(why->output, sizeof(why->output), "%s", text);
+	if (!*why->input)
+		snprintf(why->input, sizeof(why->input), "%s", text);
+}
+
+void xf_firewall_look(struct xf_firewall *firewall, struct xf_firewall_why *out)
+{
+	char text[XF_FIREWALL_WHY_MAX];
 	int err;
 
-	*why = '\0';
-	err = dump_chains(&firewall->ask, why);
+	*out = (struct xf_firewall_why){ .output = "" };
+	err = dump_chains(&firewall->ask, out);
+	snprintf(text, sizeof(text), "the rules of nftables cannot be read: %s", strerror(-err));
 	if (err)
-		snprintf(why, XF_FIREWALL_WHY_MAX, "the rules of nftables cannot be read: %s",
-			 strerror(-err));
-	else if (!*why && has_tables("/proc/thread-self/net/ip_tables_names"))
-		snprintf(why, XF_FIREWALL_WHY_MAX, "iptables has tables");
-	else if (!*why && has_tables("/proc/thread-self/net/ip6_tables_names"))
-		snprintf(why, XF_FIREWALL_WHY_MAX, "ip6tables has tables");
-	return *why;
+		tell_both(out, text);
+	if (has_tables("/proc/thread-self/net/ip_tables_names"))
+		tell_both(out, "iptables has tables");
+	if (has_tables("/proc/thread-self/net/ip6_tables_names"))
+		tell_both(out, "ip6tables has tables");
 }
 
 static int open_monitor(struct xf_firewall *firewall)

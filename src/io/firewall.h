@@ -1,10 +1,11 @@
 /*
- * firewall.h - does anybody else judge or change what this host sends?
+ * firewall.h - does anybody else judge or change what this host sends or receives?
  *
  * Packet sockets send past the netfilter hooks "output" and "postrouting". That is allowed only
  * where nothing but the daemon's own table hangs there: nftables chains with rules or a policy
  * drop, and any table of the older iptables, stand in the way. (Hooks of a device, tc and its
- * queue are behind packet sockets too and do not matter.)
+ * queue are behind packet sockets too and do not matter.) The same goes for "prerouting", "input"
+ * and the devices' ingress where ESP is received ahead of them (ring.h).
  *
  * Control thread. nftables tells of changes at once; iptables does not, so ask again now and then.
  */
@@ -26,11 +27,14 @@ int xf_firewall_fd(const struct xf_firewall *firewall);
 /* Forget what it told. True: something has changed. */
 bool xf_firewall_dispatch(struct xf_firewall *firewall);
 
-/*
- * Look at the rules in force. True: they stand in the way, or cannot be read, and @why, of
- * XF_FIREWALL_WHY_MAX bytes, says which.
- */
-bool xf_firewall_on_output(struct xf_firewall *firewall, char *why);
+/* What stands in the way, or that the rules cannot be read; "": nothing does. */
+struct xf_firewall_why {
+	char output[XF_FIREWALL_WHY_MAX];
+	char input[XF_FIREWALL_WHY_MAX];
+};
+
+/* Look at the rules in force. */
+void xf_firewall_look(struct xf_firewall *firewall, struct xf_firewall_why *out);
 
 /* A base chain as nftables shows it. */
 struct xf_firewall_chain {
@@ -42,7 +46,9 @@ struct xf_firewall_chain {
 	const char *name;
 };
 
-/* Does @chain see what is sent, is it another program's, and could it make a difference? */
-bool xf_firewall_matters(const struct xf_firewall_chain *chain);
+/* Does @chain see what is sent, or what is received for this host, is it another program's, and
+ * could it make a difference? */
+enum xf_firewall_way { XF_FIREWALL_NEITHER, XF_FIREWALL_OUTPUT, XF_FIREWALL_INPUT };
+enum xf_firewall_way xf_firewall_matters(const struct xf_firewall_chain *chain);
 
 #endif

@@ -95,6 +95,8 @@ static int link_attr(const struct nlattr *attr, void *arg)
 
 	if (mnl_attr_get_type(attr) == IFLA_MTU && mnl_attr_get_payload_len(attr) == 4)
 		out->mtu = mnl_attr_get_u32(attr);
+	else if (mnl_attr_get_type(attr) == IFLA_MASTER && mnl_attr_get_payload_len(attr) == 4)
+		out->master = mnl_attr_get_u32(attr);
 	return MNL_CB_OK;
 }
 

@@ -25,6 +25,7 @@ struct xf_hop_facts {
 	uint16_t link_type; /* ARPHRD_* */
 	uint32_t link_flags; /* IFF_* */
 	uint32_t mtu;
+	uint32_t master; /* of a bridge, bond or VRF that has the device */
 	uint16_t neigh_state; /* NUD_* */
 	uint8_t lladdr_len;
 	uint8_t lladdr[8];

@@ -388,6 +388,7 @@ void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out)
 		.udp_tx = atomic_load(&c->udp_tx),
 		.udp_tx_calls = atomic_load(&c->udp_tx_calls),
 		.packet_tx = atomic_load(&c->packet_tx),
+		.ring_rx = atomic_load(&c->ring_rx),
 		.clear_tx = atomic_load(&c->clear_tx),
 		.reply_tx = atomic_load(&c->reply_tx),
 		.send_errors = atomic_load(&c->send_errors),

@@ -94,6 +94,9 @@ int xf_io_set_udp_ports(struct xf_io_shared *shared, const uint16_t *ports, unsi
 /* How often a port was wanted but held by another program. */
 uint64_t xf_io_udp_in_use(const struct xf_io_shared *shared);
 
+/* Packets that were dropped because the ring was full. */
+uint64_t xf_io_ring_full(const struct xf_io_shared *shared);
+
 /* Counters since xf_io_new(). */
 struct xf_io_stats {
 	uint64_t tun_rx, tun_tx;
@@ -104,6 +107,8 @@ struct xf_io_stats {
 	uint64_t udp_tx; /* packets sent through UDP sockets, not raw ones */
 	uint64_t udp_tx_calls; /* messages that carried them */
 	uint64_t packet_tx; /* packets sent through packet sockets */
+	uint64_t ring_rx; /* received ahead of IP input */
+	uint64_t ring_full; /* xf_io_ring_full(); as udp_in_use */
 	uint64_t clear_tx; /* captured, not wanted by any policy, sent on unchanged */
 	uint64_t reply_tx; /* ICMP messages to senders */
 	uint64_t send_errors; /* packets the kernel did not take */

@@ -54,6 +54,7 @@ struct xf_packet {
 	_Atomic uint32_t mail;
 	struct xf_hop_key wanted;
 	_Atomic uint64_t full_ns; /* when a full table may be asked for more again */
+	_Atomic uint64_t received_ns; /* when what allows the ring is looked at again */
 
 	/* Control thread. */
 	struct xf_rtnl rtnl;
@@ -66,7 +67,11 @@ struct xf_packet {
 	bool crowded; /* there was no room for another one */
 	bool stale; /* something has changed since all of it was looked up, ... */
 	uint64_t asked_ns; /* which was then */
-	char blocked[XF_FIREWALL_WHY_MAX]; /* by what firewall; "": by none */
+	struct xf_firewall_why blocked;
+	struct xf_ring *ring; /* NULL: none, because of ... */
+	struct xf_io_error no_ring;
+	unsigned by_ring;
+	const char *why_no_ring; /* of the first that is not */
 };
 
 static uint32_t hash_key(const struct xf_hop_key *key)
@@ -153,6 +158,12 @@ bool xf_packet_due(struct xf_packet *packet, struct xf_hop *hop, uint64_t now_ns
 	return true;
 }
 
+void xf_packet_received(struct xf_packet *packet, uint64_t now_ns)
+{
+	if (is_due(&packet->received_ns, now_ns))
+		stir(packet);
+}
+
 static void free_table(struct xf_rcu_head *head)
 {
 	free(XF_CONTAINER_OF(head, struct table, rcu));
@@ -168,7 +179,7 @@ static void publish(struct xf_packet *packet, struct table *table)
 
 static const char *refusal(const struct xf_packet *packet, const struct xf_hop_facts *facts)
 {
-	return *packet->blocked ? packet->blocked : xf_hop_refusal(facts);
+	return *packet->blocked.output ? packet->blocked.output : xf_hop_refusal(facts);
 }
 
 /* Destination @i of what is known, into @table. Its turn to be due stays as it was in @old. */
@@ -208,6 +219,40 @@ static bool same_table(const struct table *a, const struct table *b)
 	return true;
 }
 
+static const char *want_ring(struct xf_packet *packet, const struct xf_hop_key *key,
+			     const struct xf_hop_facts *facts)
+{
+	const char *why = refusal(packet, facts);
+
+	if (why)
+		return why;
+	if (key->family != XF_AF_INET)
+		return "the ring is for IPv4";
+	if (facts->master)
+		return "the device belongs to another one";
+	return xf_ring_want(packet->ring, facts->ifindex, &key->daddr, &key->saddr);
+}
+
+/* Receive from whom we send to, where nobody else judges what is received. */
+static void build_ring(struct xf_packet *packet)
+{
+	bool blocked = *packet->blocked.input;
+
+	packet->by_ring = 0;
+	packet->why_no_ring = blocked ? packet->blocked.input : NULL;
+	if (!packet->ring)
+		return;
+	xf_ring_begin(packet->ring);
+	for (unsigned i = 0; !blocked && i < packet->n; i++) {
+		const char *why = want_ring(packet, &packet->dests[i].key, &packet->dests[i].facts);
+
+		packet->by_ring += !why;
+		if (why && !packet->why_no_ring)
+			packet->why_no_ring = why;
+	}
+	xf_ring_end(packet->ring);
+}
+
 /* Without memory there is no table, and raw sockets send. */
 static void build(struct xf_packet *packet)
 {
@@ -218,21 +263,22 @@ static void build(struct xf_packet *packet)
 		for (unsigned i = 0; i < packet->n; i++)
 			add_dest(packet, i, table, old);
 		table->full = packet->crowded;
-		table->blocked = *packet->blocked;
+		table->blocked = *packet->blocked.output;
 	}
 	if (table && same_table(old, table))
 		free(table);
 	else
 		publish(packet, table);
+	build_ring(packet);
 }
 
 static void look_up_all(struct xf_packet *packet, uint64_t now_ns)
 {
 	packet->asked_ns = now_ns;
 	packet->stale = false;
-	packet->blocked[0] = '\0';
+	packet->blocked = (struct xf_firewall_why){ .output = "" };
 	if (packet->mode == XF_NATIVE_AUTO)
-		xf_firewall_on_output(packet->firewall, packet->blocked);
+		xf_firewall_look(packet->firewall, &packet->blocked);
 	for (unsigned i = 0; i < packet->n; i++)
 		xf_hop_ask(&packet->rtnl, &packet->dests[i].key, &packet->dests[i].facts);
 }
@@ -372,6 +418,8 @@ void xf_packet_dispatch(struct xf_packet *packet, uint64_t now_ns)
 	changes.all |= xf_firewall_dispatch(packet->firewall);
 	if (changes.all)
 		publish(packet, NULL);
+	if (changes.all && packet->ring)
+		xf_ring_pause(packet->ring);
 	packet->stale |= changes.all;
 	changes.some |= take_mail(packet, now_ns);
 	if (packet->stale && age_ns < SETTLE_NS) {
@@ -397,15 +445,20 @@ void xf_packet_get_status(struct xf_packet *packet, struct xf_packet_status *out
 			snprintf(out->why, sizeof(out->why), "%s", why);
 	}
 	if (!packet->n)
-		snprintf(out->why, sizeof(out->why), "%s", packet->blocked);
+		snprintf(out->why, sizeof(out->why), "%s", packet->blocked.output);
+	out->by_ring = packet->by_ring;
+	snprintf(out->why_no_ring, sizeof(out->why_no_ring), "%s",
+		 !packet->ring	       ? packet->no_ring.text
+		 : packet->why_no_ring ? packet->why_no_ring
+				       : "");
 }
 
 static int open_monitor(struct xf_packet *packet)
 {
 	static const int groups[] = {
-		RTNLGRP_LINK,	     RTNLGRP_NEIGH,	 RTNLGRP_IPV4_IFADDR,
-		RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
-		RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,	 RTNLGRP_NEXTHOP,
+		RTNLGRP_LINK,	    RTNLGRP_NEIGH,	RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
+		RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,
+		RTNLGRP_TC,	    RTNLGRP_NEXTHOP,
 	};
 	int rcvbuf = MONITOR_RCVBUF;
 
@@ -475,6 +528,8 @@ int xf_packet_new(enum xf_native mode, struct xf_packet **out, struct xf_io_erro
 		xf_packet_free(packet);
 		return err;
 	}
+	if (xf_ring_new(&packet->ring, &packet->no_ring))
+		packet->ring = NULL;
 	/* What changes from here on is told by the monitors. */
 	look_up_all(packet, 0);
 	build(packet);
@@ -495,6 +550,7 @@ void xf_packet_free(struct xf_packet *packet)
 		return;
 	if (packet->monitor)
 		mnl_socket_close(packet->monitor);
+	xf_ring_free(packet->ring);
 	xf_firewall_free(packet->firewall);
 	xf_rtnl_close(&packet->rtnl);
 	close_fd(packet->epoll_fd);
@@ -507,4 +563,9 @@ void xf_packet_free(struct xf_packet *packet)
 int xf_packet_fd(const struct xf_packet *packet)
 {
 	return packet->epoll_fd;
+}
+
+const struct xf_ring *xf_packet_ring(const struct xf_packet *packet)
+{
+	return packet->ring;
 }

@@ -22,10 +22,11 @@
 
 #include "io/firewall.h"
 #include "io/hop.h"
+#include "io/ring.h"
 
 /* How native packets (those no UDP socket takes) leave. */
 enum xf_native {
-	XF_NATIVE_AUTO, /* by packet sockets where that is safe */
+	XF_NATIVE_AUTO, /* by packet sockets where that is safe; received by the ring likewise */
 	XF_NATIVE_PACKET, /* also past firewalls */
 	XF_NATIVE_RAW, /* by raw sockets only */
 };
@@ -58,12 +59,20 @@ struct xf_hop *xf_packet_find(struct xf_packet *packet, const struct xf_hop_key 
 /* Is it time for a packet to take the raw socket? Says so once a second for each hop. */
 bool xf_packet_due(struct xf_packet *packet, struct xf_hop *hop, uint64_t now_ns);
 
+/* A worker has received from the ring: once a second this has the rules looked at again. */
+void xf_packet_received(struct xf_packet *packet, uint64_t now_ns);
+
 struct xf_packet_status {
 	enum xf_native mode;
 	unsigned dests; /* that packets were sent to */
 	unsigned by_packet; /* of these, those with a hop */
 	char why[XF_FIREWALL_WHY_MAX]; /* the others have none; "": all have one */
+	unsigned by_ring; /* received from by the ring */
+	char why_no_ring[sizeof(struct xf_io_error)]; /* the others are not; "": all are */
 };
+/* What is received ahead of IP input comes from here; NULL: this kernel has none. */
+const struct xf_ring *xf_packet_ring(const struct xf_packet *packet);
+
 void xf_packet_get_status(struct xf_packet *packet, struct xf_packet_status *out);
 
 #endif

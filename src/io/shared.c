@@ -6,6 +6,7 @@
  * keep the others awake.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -57,6 +58,18 @@ void xf_shared_part(struct xf_io_shared *shared, int epoll_fd)
 	}
 }
 
+/* A descriptor of our own: ring and sources go separately. */
+static int open_ring(struct xf_io_shared *shared, const struct xf_ring *ring,
+		     struct xf_io_error *error)
+{
+	struct xf_source *source = &shared->sources[XF_SOURCE_RING];
+
+	source->backend = &xf_backend_ring;
+	source->ring = ring;
+	source->fd = fcntl(xf_ring_fd(ring), F_DUPFD_CLOEXEC, 0);
+	return source->fd < 0 ? xf_io_fail(error, -errno, "cannot receive packets") : 0;
+}
+
 int xf_io_shared_new(const struct xf_io_config *cfg, struct xf_io_shared **out,
 		     struct xf_io_error *error)
 {
@@ -72,12 +85,21 @@ int xf_io_shared_new(const struct xf_io_config *cfg, struct xf_io_shared **out,
 		shared->sources[i].socket = -1;
 	}
 	err = xf_raw_open(shared, error);
+	if (!err && cfg->packet && xf_packet_ring(cfg->packet))
+		err = open_ring(shared, xf_packet_ring(cfg->packet), error);
 	if (err) {
 		xf_io_shared_free(shared);
 		return err;
 	}
 	*out = shared;
 	return 0;
+}
+
+uint64_t xf_io_ring_full(const struct xf_io_shared *shared)
+{
+	const struct xf_ring *ring = shared->sources[XF_SOURCE_RING].ring;
+
+	return ring ? xf_ring_full(ring) : 0;
 }
 
 void xf_io_shared_free(struct xf_io_shared *shared)

@@ -6,6 +6,7 @@ tc, devices that go down, MTUs.
 """
 import ctypes
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -74,8 +75,12 @@ def a_stream_leaves_by_packet_sockets(netns):
         equal({k: v for k, v in stats["xfrm_stat"].items() if v}, {})
         equal(stats["engine"]["lin_copies"], 0)
     status = native(near)
-    equal(status, {"mode": "auto", "receive": "raw", "destinations": 1, "by_packet_socket": 1,
-                   "why_raw": ""})
+    has_tcx = status["why_not_ring"] != "this kernel has no tcx"
+    equal(status, {"mode": "auto", "destinations": 1, "by_packet_socket": 1, "why_raw": "",
+                   "from_ring": int(has_tcx), "why_not_ring": status["why_not_ring"]})
+    for net in near, far:
+        io = net.ask("stats")["io"]
+        equal((io["ring_rx"] > io["raw_rx"], io["ring_full"]), (has_tcx, 0))
     holds(near.ctl("status").stdout, "native    auto, sent to 1 destinations by packet sockets")
 
 
@@ -346,6 +351,99 @@ def marks_are_the_packets(netns):
     equal("packets 0 " in count, False)
 
 
+# --- Received ahead of IP input ---
+
+def received(net):
+    """From the ring, and from raw sockets."""
+    io = net.ask("stats")["io"]
+    return io["ring_rx"], io["raw_rx"]
+
+
+def by_ring(near, far):
+    """Until @far receives ahead of IP input. False: this kernel cannot."""
+    def comes():
+        before = received(far)[0]
+        return ping(near, 3) == 3 and received(far)[0] == before + 3
+    if native(far)["why_not_ring"] == "this kernel has no tcx":
+        print("# not tested: this kernel has no tcx", flush=True)
+        return False
+    wait_for(comes, 10)
+    return True
+
+
+def an_input_rule_is_obeyed(netns):
+    near, far = tunnel(netns)
+    by_packet(near)
+    if not by_ring(near, far):
+        return
+    far.run("nft", "add table ip fw; add chain ip fw in { type filter hook input priority 0; }",
+            check=True)
+    by_ring(near, far)
+    far.run("nft", "add rule ip fw in meta l4proto 50 counter drop", check=True)
+    time.sleep(0.1)
+    before = received(far)
+    equal(ping(near, 5), 0)
+    equal(received(far), before)
+    holds(far.run("nft", "list", "table", "ip", "fw").stdout, "packets 5 ")
+    equal(native(far)["why_not_ring"], 'nftables chain "fw in" sees what is received')
+    # What is sent is another matter.
+    equal(native(far)["by_packet_socket"], 1)
+    far.run("nft", "delete", "table", "ip", "fw", check=True)
+    by_ring(near, far)
+
+
+def fragments_and_strangers_take_the_raw_socket(netns):
+    near, far = tunnel(netns)
+    by_packet(near)
+    if not by_ring(near, far):
+        return
+    sender = in_netns(near, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+
+    def raw_gets(source, options=b"", frag=0x4000):
+        before = received(far)
+        size = 20 + len(options) + 64
+        header = bytes([0x45 + len(options) // 4, 0]) + size.to_bytes(2, "big") + b"\x00\x07" + \
+            frag.to_bytes(2, "big") + bytes([64, 50, 0, 0]) + socket.inet_aton(source) + \
+            socket.inet_aton(ENDS[1]) + options
+        sender.sendto(header + (0x1000).to_bytes(4, "big") + bytes(60), (ENDS[1], 0))
+        time.sleep(0.05)
+        after = received(far)
+        return after[0] - before[0], after[1] - before[1]
+
+    equal(raw_gets(ENDS[0]), (1, 0))
+    equal(raw_gets("192.0.2.77"), (0, 1))
+    equal(raw_gets(ENDS[0], options=b"\x01\x01\x01\x00"), (0, 1))
+    equal(raw_gets(ENDS[0], frag=0x2000), (0, 0))  # the first of two: it waits for the other
+    sender.close()
+
+
+def somebody_elses_filter_goes_first(netns):
+    near, far = tunnel(netns)
+    by_packet(near)
+    if not by_ring(near, far):
+        return
+    far.run("tc", "filter", "add", "dev", "eth0", "ingress", "protocol", "ip", "prio", "9", "u32",
+            "match", "ip", "protocol", "50", "0xff", "classid", "1:1", check=True)
+    wait_for(lambda: ping(near) and native(far)["from_ring"] == 0, 10)
+    equal(native(far)["why_not_ring"], "there are filters at tc ingress of the device")
+    before = received(far)[0]
+    equal(ping(near, 3), 3)
+    equal(received(far)[0], before)
+
+
+def a_killed_daemon_leaves_nothing_at_ingress(netns):
+    near, far = tunnel(netns)
+    by_packet(near)
+    if not by_ring(near, far):
+        return
+    far.stop(signal.SIGKILL)
+    sniffer = in_netns(far, socket.AF_INET, socket.SOCK_RAW, 50)
+    sniffer.settimeout(5)
+    ping(near, 1, wait=0.1)
+    equal(sniffer.recv(65535)[9], 50)
+    sniffer.close()
+
+
 # --- Devices ---
 
 def a_device_goes_down_and_comes_back(netns):
@@ -394,8 +492,9 @@ def raw_is_raw(netns):
     near, far = tunnel(netns, RAW)
     stream(near, far, (NEAR, FAR), 1 << 20)
     equal(sent(near)[0], 0)
-    equal(native(near), {"mode": "raw", "receive": "raw", "destinations": 0, "by_packet_socket": 0,
-                         "why_raw": ""})
+    equal(native(near), {"mode": "raw", "destinations": 0, "by_packet_socket": 0, "why_raw": "",
+                         "from_ring": 0, "why_not_ring": ""})
+    equal(near.ask("stats")["io"]["ring_rx"], 0)
 
 
 def a_bad_word_is_told(netns):
@@ -413,5 +512,7 @@ main([a_stream_leaves_by_packet_sockets, the_frames_are_those_of_raw_sockets, an
       a_neighbour_with_another_address, what_changes_is_followed_at_once,
       an_output_rule_is_obeyed, a_rule_appears_under_load, iptables_is_seen_within_seconds,
       packet_goes_past_rules, a_rule_of_the_device_is_obeyed, marks_are_the_packets,
+      an_input_rule_is_obeyed, fragments_and_strangers_take_the_raw_socket,
+      somebody_elses_filter_goes_first, a_killed_daemon_leaves_nothing_at_ingress,
       a_device_goes_down_and_comes_back, a_device_gets_a_smaller_mtu,
       other_devices_are_left_to_raw_sockets, raw_is_raw, a_bad_word_is_told])

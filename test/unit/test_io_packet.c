@@ -83,33 +83,41 @@ static void hops(void **state)
 static void chains(void **state)
 {
 	static const struct {
-		bool matters;
+		enum xf_firewall_way way;
 		struct xf_firewall_chain chain;
 	} cases[] = {
-		{ true, CHAIN(NFPROTO_IPV4, NF_INET_LOCAL_OUT, 1, false, "filter") },
-		{ true, CHAIN(NFPROTO_IPV6, NF_INET_LOCAL_OUT, 1, false, "filter") },
-		{ true, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 1, false, "filter") },
-		{ true, CHAIN(NFPROTO_IPV4, NF_INET_POST_ROUTING, 3, false, "nat") },
-		{ true, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 0, true, "filter") },
-		{ false, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 0, false, "filter") },
-		{ false, CHAIN(NFPROTO_INET, NF_INET_LOCAL_IN, 9, true, "filter") },
-		{ false, CHAIN(NFPROTO_INET, NF_INET_FORWARD, 9, true, "filter") },
-		{ false, CHAIN(NFPROTO_INET, NF_INET_PRE_ROUTING, 9, true, "filter") },
+		{ XF_FIREWALL_OUTPUT, CHAIN(NFPROTO_IPV4, NF_INET_LOCAL_OUT, 1, false, "filter") },
+		{ XF_FIREWALL_OUTPUT, CHAIN(NFPROTO_IPV6, NF_INET_LOCAL_OUT, 1, false, "filter") },
+		{ XF_FIREWALL_OUTPUT, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 1, false, "filter") },
+		{ XF_FIREWALL_OUTPUT, CHAIN(NFPROTO_IPV4, NF_INET_POST_ROUTING, 3, false, "nat") },
+		{ XF_FIREWALL_OUTPUT, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 0, true, "filter") },
+		{ XF_FIREWALL_NEITHER, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 0, false, "filter") },
+		{ XF_FIREWALL_INPUT, CHAIN(NFPROTO_INET, NF_INET_LOCAL_IN, 9, true, "filter") },
+		{ XF_FIREWALL_NEITHER, CHAIN(NFPROTO_INET, NF_INET_FORWARD, 9, true, "filter") },
+		{ XF_FIREWALL_INPUT, CHAIN(NFPROTO_INET, NF_INET_PRE_ROUTING, 9, true, "filter") },
 		/* Not a base chain. */
-		{ false, CHAIN(NFPROTO_INET, NF_INET_NUMHOOKS, 9, false, "filter") },
+		{ XF_FIREWALL_NEITHER, CHAIN(NFPROTO_INET, UINT32_MAX, 9, false, "filter") },
 		/* Behind packet sockets, or not about IP. */
-		{ false, CHAIN(NFPROTO_NETDEV, NF_INET_LOCAL_OUT, 9, true, "filter") },
-		{ false, CHAIN(NFPROTO_BRIDGE, NF_INET_LOCAL_OUT, 9, true, "filter") },
-		{ false, CHAIN(NFPROTO_ARP, NF_INET_LOCAL_OUT, 9, true, "filter") },
+		{ XF_FIREWALL_NEITHER,
+		  CHAIN(NFPROTO_NETDEV, NF_INET_LOCAL_OUT, 9, true, "filter") },
+		{ XF_FIREWALL_NEITHER,
+		  CHAIN(NFPROTO_BRIDGE, NF_INET_LOCAL_OUT, 9, true, "filter") },
+		{ XF_FIREWALL_NEITHER, CHAIN(NFPROTO_ARP, NF_INET_LOCAL_OUT, 9, true, "filter") },
+		{ XF_FIREWALL_INPUT, CHAIN(NFPROTO_NETDEV, NF_NETDEV_INGRESS, 1, false, "fw") },
+		{ XF_FIREWALL_NEITHER, CHAIN(NFPROTO_NETDEV, 1, 1, false, "fw") },
+		{ XF_FIREWALL_INPUT, CHAIN(NFPROTO_INET, NF_INET_INGRESS, 1, false, "fw") },
+		{ XF_FIREWALL_INPUT, CHAIN(NFPROTO_IPV4, NF_INET_PRE_ROUTING, 1, false, "nat") },
+		{ XF_FIREWALL_NEITHER, CHAIN(NFPROTO_IPV4, NF_INET_LOCAL_IN, 0, false, "fw") },
+		{ XF_FIREWALL_NEITHER, CHAIN(NFPROTO_INET, NF_INET_PRE_ROUTING, 1, true, "xfrmd") },
 		/* Ours; a namesake of another family is not. */
-		{ false, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 9, true, "xfrmd") },
-		{ true, CHAIN(NFPROTO_IPV4, NF_INET_LOCAL_OUT, 9, true, "xfrmd") },
-		{ true, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 9, true, "xfrmd2") },
+		{ XF_FIREWALL_NEITHER, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 9, true, "xfrmd") },
+		{ XF_FIREWALL_OUTPUT, CHAIN(NFPROTO_IPV4, NF_INET_LOCAL_OUT, 9, true, "xfrmd") },
+		{ XF_FIREWALL_OUTPUT, CHAIN(NFPROTO_INET, NF_INET_LOCAL_OUT, 9, true, "xfrmd2") },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < XF_ARRAY_SIZE(cases); i++)
-		if (xf_firewall_matters(&cases[i].chain) != cases[i].matters)
+		if (xf_firewall_matters(&cases[i].chain) != cases[i].way)
 			fail_msg("case %zu", i);
 }
 
