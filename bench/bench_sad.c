@@ -99,7 +99,7 @@ static uint64_t cpu_ns(void)
 static size_t resident(void)
 {
 	FILE *file = fopen("/proc/self/statm", "r");
-	unsigned long size, pages;
+	unsigned long size, pages = 0;
 
 	bench_must(file && fscanf(file, "%lu %lu", &size, &pages) == 2, "/proc/self/statm");
 	fclose(file);
