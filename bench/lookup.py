@@ -1,0 +1,37 @@
+"""The group "lookup": ns per lookup of SAs and policies, up to a million of them, beside a load."""
+import json
+import os
+import subprocess
+
+COUNTS = ("1000", "10000", "100000", "1000000")
+SETS = ("host-pairs", "subnets", "mixed", "acl1", "coarse")
+# Of these there cannot be more.
+PORT_SETS = ("one-prefix-ports", "one-prefix-source-ports")
+
+
+def cases():
+    """Arguments of the programs, one run each."""
+    for count in COUNTS:
+        yield ["bench_sad", "--sas", count]
+    for name in SETS:
+        for family in "4", "6":
+            for count in ("10", "100", *COUNTS):
+                yield ["bench_spd", "--set", name, "--family", family, "--policies", count]
+    for name in PORT_SETS:
+        for count in "100", "1000", "10000":
+            yield ["bench_spd", "--set", name, "--policies", count]
+
+
+def run(build, say):
+    """Rows, and what did not run: (name, why)."""
+    rows, skipped = [], []
+    todo = list(cases())
+    for index, (program, *args) in enumerate(todo):
+        name = f"lookup {program} {' '.join(args)}"
+        say(f"{index + 1}/{len(todo)}: {name}")
+        done = subprocess.run([os.path.join(build, "bench", program), *args], text=True,
+                              capture_output=True, check=False)
+        rows += [json.loads(line) for line in done.stdout.splitlines()]
+        if done.returncode:
+            skipped.append((name, f"FAILED ({done.returncode}): {done.stderr.strip()}"))
+    return rows, skipped
