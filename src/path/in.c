@@ -311,18 +311,32 @@ static bool same_path(const struct xf_pkt *a, const struct xf_pkt *b)
 	return true;
 }
 
-static enum xf_drop verdict(const struct xf_asked *asked, unsigned i, const struct xf_pkt *last,
-			    enum xf_drop last_verdict)
+/* Do SAs that @pkt came through have selectors of their own? */
+static bool has_selectors(const struct xf_pkt *pkt)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < pkt->sp_len; i++)
+		any |= xf_sa_form(pkt->sp[i])->what & XF_FORM_SELECTS;
+	return any;
+}
+
+static enum xf_drop verdict(const struct xf_asked *asked, unsigned i)
 {
 	const struct xf_pkt *pkt = asked->slots[i]->pkt;
-	enum xf_drop err = xf_path_check_selectors(pkt, &asked->flows[i]);
+	enum xf_drop err = XF_PASS;
 
-	if (err != XF_PASS)
-		return err;
-	/* What a policy says depends on the SAs alone. */
-	if (last && asked->policies[i] == asked->policies[i - 1] && same_path(pkt, last))
-		return last_verdict;
-	return xf_path_check_policy(pkt, asked->policies[i]);
+	if (XF_UNLIKELY(has_selectors(pkt)))
+		err = xf_path_check_selectors(pkt, &asked->flows[i]);
+	return err == XF_PASS ? xf_path_check_policy(pkt, asked->policies[i]) : err;
+}
+
+/* Is the verdict on packet @i that on the one before? It depends on SAs and policy alone, where
+ * the SAs have no selectors. */
+static bool as_before(const struct xf_asked *asked, unsigned i)
+{
+	return i > 0 && asked->policies[i] == asked->policies[i - 1] &&
+	       same_path(asked->slots[i]->pkt, asked->slots[i - 1]->pkt);
 }
 
 /* Where what is delivered of @f goes: with its batch, when that has a turn. */
@@ -346,8 +360,8 @@ static void deliver(struct in *in, struct xf_slot *s, struct xf_pktq *to)
 static void judge(struct in *in, enum xf_policy_dir dir)
 {
 	struct xf_asked *asked = &in->worker->asked[dir];
-	enum xf_drop last_verdict = XF_PASS;
-	const struct xf_pkt *last = NULL;
+	enum xf_drop last = XF_PASS;
+	bool selectors = false;
 
 	if (asked->n == 0)
 		return;
@@ -356,9 +370,11 @@ static void judge(struct in *in, enum xf_policy_dir dir)
 	for (unsigned i = 0; i < asked->n; i++) {
 		struct xf_slot *s = asked->slots[i];
 
-		last_verdict = verdict(asked, i, last, last_verdict);
-		s->err = (uint8_t)last_verdict;
-		last = last_verdict == XF_DROP_IN_STATE_MISMATCH ? NULL : s->pkt;
+		if (selectors || !as_before(asked, i)) {
+			last = verdict(asked, i);
+			selectors = has_selectors(s->pkt);
+		}
+		s->err = (uint8_t)last;
 	}
 }
 

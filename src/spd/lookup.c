@@ -531,6 +531,24 @@ static const struct scan *only_scan(const struct xf_spd *spd, enum xf_policy_dir
 	return set && set->is_scan ? XF_CONTAINER_OF(set, const struct scan, set) : NULL;
 }
 
+/* How many flows, from the first on, are the same one: a batch is often one flow's. */
+static unsigned same_flows(const struct xf_flow *flows, unsigned n)
+{
+	const uint64_t *first = flow_as_words(&flows[0]);
+	unsigned i = 1;
+
+	for (; i < n; i++) {
+		const uint64_t *other = flow_as_words(&flows[i]);
+		uint64_t diff = 0;
+
+		for (unsigned k = 0; k < FLOW_WORDS; k++)
+			diff |= first[k] ^ other[k];
+		if (diff)
+			break;
+	}
+	return i;
+}
+
 /* False when the first match of @scan may not be the best. */
 static bool lookup_scan(const struct xf_spd *spd, const struct scan *scan,
 			const struct xf_flow *flows, unsigned n, struct xf_policy **out)
@@ -562,10 +580,13 @@ void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
 	for (unsigned at = 0; at < n; at += CHUNK) {
 		unsigned count = xf_min_u32(n - at, CHUNK);
 		const struct scan *scan = only_scan(spd, dir, flows + at, count);
+		bool same = same_flows(flows + at, count) == count;
 
 		l.flows = flows + at;
-		if (!scan || !lookup_scan(spd, scan, l.flows, count, out + at))
-			lookup_chunk(&l, dir, count, out + at);
+		if (!scan || !lookup_scan(spd, scan, l.flows, same ? 1 : count, out + at))
+			lookup_chunk(&l, dir, same ? 1 : count, out + at);
+		for (unsigned i = 1; same && i < count; i++)
+			out[at + i] = out[at];
 	}
 }
 
