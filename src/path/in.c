@@ -107,11 +107,12 @@ static void find_leads(struct in *in, struct xf_flight *f, const uint8_t *leads,
 		f->slots[leads[i]].bundle[0] = sas[i];
 }
 
-/* Find the SAs of all slots with an ESP header; the others keep none. */
-static void find_sas(struct in *in, struct xf_flight *f)
+/* Which slots have an ESP header, and of these, which ask for the SA: their numbers. */
+static unsigned find_sas(struct in *in, struct xf_flight *f, uint8_t *slots)
 {
-	struct xf_slot *before = NULL;
+	const struct xf_slot *before = NULL;
 	uint8_t leads[XF_BATCH];
+	unsigned nleads = 0;
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < f->n; i++) {
@@ -120,31 +121,18 @@ static void find_sas(struct in *in, struct xf_flight *f)
 		s->depth = 0;
 		if (!s->pkt || !s->esp)
 			continue;
-		s->lead = (uint8_t)i;
-		if (same_sa(s, before))
+		slots[n++] = (uint8_t)i;
+		if (same_sa(s, before)) {
 			s->lead = before->lead;
-		else
-			leads[n++] = (uint8_t)i;
+		} else {
+			s->lead = (uint8_t)i;
+			leads[nleads++] = (uint8_t)i;
+		}
 		before = s;
 	}
-	if (n == 0)
-		return;
-	find_leads(in, f, leads, n);
-	for (unsigned i = 0; i < f->n; i++) {
-		struct xf_slot *s = &f->slots[i];
-
-		if (!s->pkt || !s->esp)
-			continue;
-		s->bundle[0] = f->slots[s->lead].bundle[0];
-		s->depth = s->bundle[0] ? 1 : 0;
-	}
-}
-
-static enum xf_drop check(const struct xf_slot *s)
-{
-	if (s->depth == 0)
-		return XF_DROP_IN_NO_STATES;
-	return s->pkt->sp_len == XF_MAX_DEPTH ? XF_DROP_IN_BUFFER : XF_PASS;
+	if (nleads)
+		find_leads(in, f, leads, nleads);
+	return n;
 }
 
 /* After decapsulation @s->ip is the inner packet's parse: is that ESP for this host again? */
@@ -166,27 +154,37 @@ static void look_inside(struct in *in, struct xf_flight *f, struct xf_slot *s)
 
 /* --- A flight: one level of ESP off every slot that has one (struct xf_way_ops) --- */
 
+static enum xf_drop check(const struct xf_slot *s)
+{
+	if (!s->bundle[0])
+		return XF_DROP_IN_NO_STATES;
+	return s->pkt->sp_len == XF_MAX_DEPTH ? XF_DROP_IN_BUFFER : XF_PASS;
+}
+
 /* The operations of this round, in the order of their packets. */
 static unsigned collect(struct in *in, struct xf_flight *f, struct xf_esp_op **ops)
 {
+	uint8_t slots[XF_BATCH];
+	unsigned found = find_sas(in, f, slots);
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < f->n; i++) {
-		struct xf_slot *s = &f->slots[i];
+	for (unsigned i = 0; i < found; i++) {
+		struct xf_slot *s = &f->slots[slots[i]];
+		struct xf_esp_op *op = &f->ops[slots[i]];
 		enum xf_drop err;
 
-		if (!s->pkt || !s->esp)
-			continue;
+		s->bundle[0] = f->slots[s->lead].bundle[0];
 		err = check(s);
-		if (err != XF_PASS) {
-			xf_slot_drop(in->worker, s, err, s->depth ? s->bundle[0] : NULL);
+		if (XF_UNLIKELY(err != XF_PASS)) {
+			xf_slot_drop(in->worker, s, err, s->bundle[0]);
 			continue;
 		}
-		f->ops[i].pkt = s->pkt;
-		f->ops[i].ip = &s->ip;
-		f->ops[i].udp_len = s->udp_len;
-		f->ops[i].sa = s->bundle[0];
-		ops[n++] = &f->ops[i];
+		s->depth = 1;
+		op->pkt = s->pkt;
+		op->ip = &s->ip;
+		op->udp_len = s->udp_len;
+		op->sa = s->bundle[0];
+		ops[n++] = op;
 	}
 	return n;
 }
@@ -200,7 +198,6 @@ static void begin(void *arg, struct xf_flight *f)
 	if (f->todo == 0)
 		return;
 	f->todo = 0;
-	find_sas(in, f);
 	n = collect(in, f, ops);
 	if (n == 0)
 		return;
