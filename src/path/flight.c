@@ -47,6 +47,9 @@ struct xf_slot *xf_flight_add(struct xf_flight *f, struct xf_pkt *pkt)
 {
 	struct xf_slot *s = &f->slots[f->n++];
 
+	__builtin_prefetch(&pkt->family);
+	__builtin_prefetch(pkt->own_segs[0].data);
+	__builtin_prefetch(pkt->own_segs[0].buf);
 	s->pkt = pkt;
 	s->bundle[0] = NULL;
 	s->depth = 0;
