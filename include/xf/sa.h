@@ -143,7 +143,8 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
 
 /*
  * Is there one worker only that takes numbers of SAs and counts in them? Then it needs no locked
- * instructions. Set before the first one starts; false by default, which is always right.
+ * instructions. Set before the first one starts; false by default, which is always right. Counters
+ * that the control thread sets while that worker counts may then keep the worker's value.
  */
 void xf_sa_set_alone(bool one_worker);
 
