@@ -31,6 +31,7 @@ static int raw4_receive(struct xf_io *io, struct xf_source *source, unsigned max
 		xf_rx_meta(io, (unsigned)i, &meta);
 		pkt = xf_rx_take(io, (unsigned)i, io->rx_msgs[i].msg_len);
 		pkt->family = XF_AF_INET;
+		pkt->hdr_checked = true; /* IP input did */
 		pkt->iif = meta.iif;
 		pkt->mark = meta.mark;
 		xf_pktq_push(out, pkt);

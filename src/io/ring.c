@@ -63,6 +63,7 @@ static struct xf_pkt *copy_record(struct xf_io *io, const struct xf_ring_record 
 		return NULL;
 	memcpy(xf_pkt_append(pkt, record->len), record->data, record->len);
 	pkt->family = XF_AF_INET;
+	pkt->hdr_checked = true; /* by the program that took it */
 	pkt->iif = record->iif;
 	pkt->mark = record->mark;
 	return pkt;

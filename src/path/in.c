@@ -59,7 +59,7 @@ static void parse_outer(struct in *in, struct xf_flight *f, struct xf_slot *s)
 {
 	enum xf_drop err;
 
-	if (xf_ip_parse(s->pkt, true, &s->ip) < 0) {
+	if (xf_ip_parse(s->pkt, !s->pkt->hdr_checked, &s->ip) < 0) {
 		xf_slot_drop(in->worker, s, XF_DROP_IN_HDR, NULL);
 		return;
 	}
