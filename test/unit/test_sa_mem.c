@@ -1,5 +1,5 @@
 /*
- * Where SAs stand: slots that come again wiped, and slabs that are given back with the last of them.
+ * Where SAs stand: slots come again wiped, and slabs are given back with the last of them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
