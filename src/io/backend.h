@@ -154,6 +154,7 @@ struct xf_source {
 	/* The worker that reads. */
 	bool more; /* the last batch may not have emptied it */
 	unsigned max; /* of udp4: messages that are read at once */
+	unsigned found; /* messages that the last read brought (rx.c) */
 	uint64_t batches; /* read; the number of a batch is its place in the order */
 
 	/* Whoever delivers. */
@@ -234,11 +235,12 @@ static inline void xf_io_count(_Atomic uint64_t *counter, uint64_t n)
 
 int xf_io_fail(struct xf_io_error *error, int err, const char *fmt, ...) XF_PRINTF(3, 4);
 
-/* rx.c: fill the first @n slots; returns how many have room for a whole packet. */
-unsigned xf_rx_refill(struct xf_io *io, unsigned n);
+/* rx.c: has slot @i room for a whole packet? It gets buffers; without any that is counted. */
+bool xf_rx_ready(struct xf_io *io, unsigned i);
 /* Take the @len bytes that were read into slot @i as a packet. */
 struct xf_pkt *xf_rx_take(struct xf_io *io, unsigned i, uint32_t len);
-/* recvmmsg() into the slots: how many messages, or -errno. Sets source->more. */
+/* recvmmsg() into the slots, fewer than @max where little comes: how many messages, or -errno.
+ * Sets source->more. */
 int xf_rx_recvmmsg(struct xf_io *io, struct xf_source *source, unsigned max);
 /* Metadata that a message's control messages carry; what is not there is zero. */
 struct xf_rx_meta {

@@ -7,6 +7,12 @@
 
 #include "io/backend.h"
 
+/*
+ * A read makes ready twice what the one before it found, and so many: a source that brings single
+ * packets costs the memory of a few slots, not of a whole batch, which is cold by then.
+ */
+#define FEW 4
+
 static bool fill_slot(struct xf_io *io, struct xf_rx_slot *slot)
 {
 	if (!slot->small) {
@@ -26,15 +32,22 @@ static bool fill_slot(struct xf_io *io, struct xf_rx_slot *slot)
 	return true;
 }
 
-unsigned xf_rx_refill(struct xf_io *io, unsigned n)
+bool xf_rx_ready(struct xf_io *io, unsigned i)
 {
-	for (unsigned i = 0; i < n; i++) {
-		if (fill_slot(io, &io->rx[i]))
-			continue;
-		xf_io_count(&io->count.rx_no_buffer, 1);
-		return i;
-	}
-	return n;
+	if (fill_slot(io, &io->rx[i]))
+		return true;
+	xf_io_count(&io->count.rx_no_buffer, 1);
+	return false;
+}
+
+/* Fill the first @n slots; returns how many have room for a whole packet. */
+static unsigned refill(struct xf_io *io, unsigned n)
+{
+	unsigned i = 0;
+
+	while (i < n && xf_rx_ready(io, i))
+		i++;
+	return i;
 }
 
 struct xf_pkt *xf_rx_take(struct xf_io *io, unsigned i, uint32_t len)
@@ -56,7 +69,7 @@ struct xf_pkt *xf_rx_take(struct xf_io *io, unsigned i, uint32_t len)
 
 int xf_rx_recvmmsg(struct xf_io *io, struct xf_source *source, unsigned max)
 {
-	unsigned n = xf_rx_refill(io, max);
+	unsigned n = refill(io, xf_min_u32(max, 2 * source->found + FEW));
 	int got;
 
 	source->more = true;
@@ -76,6 +89,7 @@ int xf_rx_recvmmsg(struct xf_io *io, struct xf_source *source, unsigned max)
 	if (got < 0 && errno != EAGAIN)
 		got = recvmmsg(source->fd, io->rx_msgs, n, MSG_DONTWAIT, NULL);
 	source->more = got == (int)n;
+	source->found = got < 0 ? 0 : (unsigned)got;
 	return got < 0 ? -errno : got;
 }
 

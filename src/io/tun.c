@@ -223,14 +223,13 @@ static void accept_captured(struct xf_io *io, struct xf_pkt *pkt, const struct v
 static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 		       struct xf_pktq *out)
 {
-	unsigned n = xf_rx_refill(io, max);
 	size_t bytes = 0;
 	unsigned i;
 
 	source->more = true;
-	if (!n)
+	if (!xf_rx_ready(io, 0))
 		return -ENOBUFS;
-	for (i = 0; i < n && bytes < TUN_BATCH_BYTES; i++) {
+	for (i = 0; i < max && bytes < TUN_BATCH_BYTES && xf_rx_ready(io, i); i++) {
 		struct virtio_net_hdr vnet;
 		struct iovec iov[] = { { &vnet, sizeof(vnet) },
 				       io->rx[i].iov[0],
