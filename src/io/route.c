@@ -17,9 +17,11 @@
 #include "io/rtnl.h"
 
 /* The groups of struct sockaddr_nl, as bits. */
+#define GROUP(number) (1u << ((number)-1))
 #define GROUPS                                                                       \
 	(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | \
-	 RTMGRP_IPV6_ROUTE)
+	 RTMGRP_IPV6_ROUTE | GROUP(RTNLGRP_IPV4_RULE) | GROUP(RTNLGRP_IPV6_RULE) |   \
+	 GROUP(RTNLGRP_NEXTHOP))
 #define MONITOR_RCVBUF (1 << 20)
 
 struct entry {
@@ -34,15 +36,31 @@ struct address_set {
 	struct entry slots[];
 };
 
+/* What xf_route_mtu() was asked, and what it said. */
+struct answer {
+	uint64_t epoch; /* another one than the route's: it does not hold any more */
+	union xf_addr saddr;
+	union xf_addr daddr;
+	uint32_t mark;
+	uint16_t family;
+	uint32_t mtu;
+};
+
+/* A power of two. Peers that are rekeyed at the same time should find room. */
+#define ANSWERS 256
+
 struct xf_route {
 	/* Constant after xf_route_new(). */
 	struct mnl_socket *monitor;
+	int control; /* a socket to ask devices by */
 
 	/* Published by RCU. */
 	_Atomic(struct address_set *) local;
 
 	/* Control thread. */
 	struct xf_rtnl rtnl;
+	uint64_t epoch; /* counts changes of anything that an answer could follow from */
+	struct answer answers[ANSWERS];
 };
 
 static uint32_t hash_addr(const union xf_addr *addr)
@@ -203,6 +221,13 @@ int xf_route_new(struct xf_route **out, struct xf_io_error *error)
 
 	if (!route)
 		return xf_io_fail(error, -ENOMEM, "cannot watch routes");
+	route->epoch = 1;
+	route->control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (route->control < 0) {
+		err = -errno;
+		free(route);
+		return xf_io_fail(error, err, "cannot open a socket");
+	}
 	/* The monitor first: what changes while the addresses are read is told by it. */
 	err = open_monitor(route);
 	if (!err)
@@ -223,6 +248,7 @@ void xf_route_free(struct xf_route *route)
 		return;
 	if (route->monitor)
 		mnl_socket_close(route->monitor);
+	close(route->control);
 	xf_rtnl_close(&route->rtnl);
 	free(atomic_load(&route->local));
 	free(route);
@@ -248,6 +274,10 @@ static int note_change(const struct nlmsghdr *msg, void *arg)
 		break;
 	case RTM_NEWROUTE:
 	case RTM_DELROUTE:
+	case RTM_NEWRULE:
+	case RTM_DELRULE:
+	case RTM_NEWNEXTHOP:
+	case RTM_DELNEXTHOP:
 		*changes |= XF_ROUTE_ROUTE;
 		break;
 	default:
@@ -271,6 +301,7 @@ unsigned xf_route_dispatch(struct xf_route *route)
 		else if (len > 0)
 			mnl_cb_run(buf, (size_t)len, 0, 0, note_change, &changes);
 	}
+	route->epoch += changes != 0;
 	if (changes & XF_ROUTE_ADDR)
 		load_addresses(route);
 	return changes;
@@ -312,18 +343,14 @@ static int read_route(const struct nlmsghdr *msg, void *arg)
 	return MNL_CB_OK;
 }
 
-static uint32_t device_mtu(uint32_t ifindex)
+static uint32_t device_mtu(const struct xf_route *route, uint32_t ifindex)
 {
-	struct ifreq ifr = { 0 };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	int err = -1;
+	struct ifreq ifr = { .ifr_ifindex = (int)ifindex };
 
-	if (fd < 0)
+	if (ioctl(route->control, SIOCGIFNAME, &ifr) < 0 ||
+	    ioctl(route->control, SIOCGIFMTU, &ifr) < 0)
 		return 0;
-	if (if_indextoname(ifindex, ifr.ifr_name))
-		err = ioctl(fd, SIOCGIFMTU, &ifr);
-	close(fd);
-	return err < 0 ? 0 : (uint32_t)ifr.ifr_mtu;
+	return (uint32_t)ifr.ifr_mtu;
 }
 
 static void put_addr(struct nlmsghdr *msg, uint16_t type, const union xf_addr *addr,
@@ -332,12 +359,12 @@ static void put_addr(struct nlmsghdr *msg, uint16_t type, const union xf_addr *a
 	mnl_attr_put(msg, type, xf_addr_bits(family) / 8, addr->bytes);
 }
 
-uint32_t xf_route_mtu(struct xf_route *route, const union xf_addr *saddr,
-		      const union xf_addr *daddr, uint16_t family, uint32_t mark)
+static uint32_t ask_mtu(struct xf_route *route, const struct answer *question)
 {
 	struct nlmsghdr *msg = xf_rtnl_start(&route->rtnl, RTM_GETROUTE, NLM_F_ACK);
 	struct rtmsg *rtm = mnl_nlmsg_put_extra_header(msg, sizeof(*rtm));
 	struct route_answer answer = { 0 };
+	uint16_t family = question->family;
 	uint32_t mtu;
 
 	rtm->rtm_family = (uint8_t)family;
@@ -346,16 +373,48 @@ uint32_t xf_route_mtu(struct xf_route *route, const union xf_addr *saddr,
 	 * MTU, and we would tell it less each time. */
 	rtm->rtm_flags = RTM_F_FIB_MATCH;
 	rtm->rtm_dst_len = xf_addr_bits(family);
-	put_addr(msg, RTA_DST, daddr, family);
+	put_addr(msg, RTA_DST, &question->daddr, family);
 	/* The kernel refuses a source that is not an address of this host (yet). */
-	if (xf_route_is_local(route, saddr, family)) {
+	if (xf_route_is_local(route, &question->saddr, family)) {
 		rtm->rtm_src_len = xf_addr_bits(family);
-		put_addr(msg, RTA_SRC, saddr, family);
+		put_addr(msg, RTA_SRC, &question->saddr, family);
 	}
-	if (mark)
-		mnl_attr_put_u32(msg, RTA_MARK, mark);
+	if (question->mark)
+		mnl_attr_put_u32(msg, RTA_MARK, question->mark);
 	if (xf_rtnl_talk(&route->rtnl, msg, read_route, &answer) < 0 || !answer.oif)
 		return 0;
-	mtu = device_mtu(answer.oif);
+	mtu = device_mtu(route, answer.oif);
 	return answer.mtu && answer.mtu < mtu ? answer.mtu : mtu;
+}
+
+static bool holds(const struct xf_route *route, const struct answer *answer,
+		  const struct answer *question)
+{
+	return answer->epoch == route->epoch && answer->family == question->family &&
+	       answer->mark == question->mark &&
+	       xf_addr_equal(&answer->saddr, &question->saddr, question->family) &&
+	       xf_addr_equal(&answer->daddr, &question->daddr, question->family);
+}
+
+/* A peer is asked for with each new key. What changed is seen by the monitor, maybe a moment
+ * later; then the MTUs of all SAs are asked for again. */
+uint32_t xf_route_mtu(struct xf_route *route, const union xf_addr *saddr,
+		      const union xf_addr *daddr, uint16_t family, uint32_t mark)
+{
+	struct answer question = {
+		.epoch = route->epoch,
+		.saddr = *saddr,
+		.daddr = *daddr,
+		.mark = mark,
+		.family = family,
+	};
+	uint32_t at = (hash_addr(saddr) ^ 3 * hash_addr(daddr) ^ mark) % ANSWERS;
+	struct answer *answer = &route->answers[at];
+
+	if (holds(route, answer, &question))
+		return answer->mtu;
+	question.mtu = ask_mtu(route, &question);
+	if (question.mtu)
+		*answer = question;
+	return question.mtu;
 }
