@@ -178,7 +178,7 @@ uint64_t xf_pkt_csum(const struct xf_pkt *pkt, uint32_t off, uint32_t len, uint6
 /* Make the packet one segment; counted in lin_copies. 0 or -ENOBUFS. */
 int xf_pkt_linearize(struct xf_pkt *pkt);
 
-/* Add at the end; take from the front (NULL: empty). */
+/* Add at the end; take from the front (NULL: empty), without a write to the packet. */
 static inline void xf_pktq_push(struct xf_pktq *q, struct xf_pkt *pkt);
 static inline struct xf_pkt *xf_pktq_pop(struct xf_pktq *q);
 

@@ -67,7 +67,6 @@ static inline struct xf_pkt *xf_pktq_pop(struct xf_pktq *q)
 	if (!q->head)
 		q->tail = NULL;
 	q->count--;
-	pkt->next = NULL;
 	return pkt;
 }
 

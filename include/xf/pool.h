@@ -58,8 +58,11 @@ struct xf_pool *xf_pool_new(const struct xf_pool_config *cfg);
 /* Free @pool. Every packet must have come back. */
 void xf_pool_free(struct xf_pool *pool);
 
-/* From now on this thread's packets are those of @pool, and what others have freed comes back.
- * Shared pools: once in each turn of their thread's loop. */
+/*
+ * From now on this thread's packets are those of @pool. What others have freed comes back, and what
+ * was freed here of others goes home. Shared pools: once in each turn of their thread's loop, and
+ * after the last packet was freed.
+ */
 void xf_pool_enter(struct xf_pool *pool);
 
 /* A packet was cut from a larger one (csum_copies). */

@@ -167,9 +167,8 @@ void xf_pkt_free(struct xf_pkt *pkt)
 {
 	if (!pkt)
 		return;
-	if (XF_UNLIKELY(pkt->pool->shared) && pkt->pool != xf_pool_here)
-		xf_pool_return(pkt);
-	else
+	if (pkt->pool == xf_pool_here || (!xf_pool_here && !pkt->pool->shared) ||
+	    !xf_pool_return(pkt))
 		free_here(pkt);
 }
 

@@ -25,15 +25,18 @@ static uint8_t *carve(struct xf_pool *pool, struct xf_buf **list, struct xf_buf 
 	return mem;
 }
 
+__thread struct xf_pool *xf_pool_here;
+
 struct xf_pool *xf_pool_new(const struct xf_pool_config *cfg)
 {
-	struct xf_pool *pool = calloc(1, sizeof(*pool));
+	struct xf_pool *pool = aligned_alloc(XF_CACHE_LINE, sizeof(*pool));
 	uint64_t bytes = (uint64_t)cfg->small_bufs * XF_POOL_SMALL +
 			 (uint64_t)cfg->large_bufs * XF_POOL_LARGE;
 	uint8_t *mem;
 
 	if (!pool)
 		return NULL;
+	memset(pool, 0, sizeof(*pool));
 	pool->shared = cfg->shared;
 	pool->bytes = bytes;
 	pool->memory = xf_huge_alloc(bytes);
@@ -62,30 +65,66 @@ void xf_pool_free(struct xf_pool *pool)
 {
 	if (!pool)
 		return;
+	if (xf_pool_here == pool)
+		xf_pool_here = NULL;
 	xf_huge_free(pool->memory, pool->bytes);
 	free(pool->bufs);
 	free(pool->pkts);
 	free(pool);
 }
 
-__thread struct xf_pool *xf_pool_here;
+/* Nobody but the owner takes anything off, and it takes all: no pointer comes again meanwhile. */
+static void send_home(const struct xf_pool_chain *chain)
+{
+	struct xf_pool *home = chain->home;
+	struct xf_pkt *top = atomic_load_explicit(&home->returned, memory_order_relaxed);
+
+	do {
+		chain->last->next = top;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&home->returned, &top, chain->first, memory_order_release, memory_order_relaxed));
+}
 
 void xf_pool_enter(struct xf_pool *pool)
 {
+	struct xf_pool_chain *away = &pool->away;
+
+	if (away->home)
+		send_home(away);
+	away->home = NULL;
 	xf_pool_here = pool;
 	xf_pool_take_back(pool);
 }
 
-/* Nobody but the owner takes anything off, and it takes all: no pointer comes again meanwhile. */
-void xf_pool_return(struct xf_pkt *pkt)
+/* Packets mostly come as their owner has queued them: then not one of them is written here, and
+ * their lines are still in the owner's cache when they come home. */
+static void append(struct xf_pool_chain *chain, struct xf_pkt *pkt)
 {
-	struct xf_pool *pool = pkt->pool;
-	struct xf_pkt *top = atomic_load_explicit(&pool->returned, memory_order_relaxed);
+	if (chain->last->next != pkt)
+		chain->last->next = pkt;
+	chain->last = pkt;
+}
 
-	do {
-		pkt->next = top;
-	} while (!atomic_compare_exchange_weak_explicit(
-		&pool->returned, &top, pkt, memory_order_release, memory_order_relaxed));
+bool xf_pool_return(struct xf_pkt *pkt)
+{
+	const struct xf_pool_chain alone = { .home = pkt->pool, .first = pkt, .last = pkt };
+	struct xf_pool *here = xf_pool_here;
+
+	/* Of another thread's pool not a line is read: that thread writes them all the time. */
+	if (here && here->away.home == pkt->pool) {
+		append(&here->away, pkt);
+		return true;
+	}
+	if (!pkt->pool->shared)
+		return false;
+	if (!here) {
+		send_home(&alone);
+		return true;
+	}
+	if (here->away.home)
+		send_home(&here->away);
+	here->away = alone;
+	return true;
 }
 
 void xf_pool_get_stats(const struct xf_pool *pool, struct xf_pool_stats *out)

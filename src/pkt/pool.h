@@ -8,10 +8,16 @@
 
 #include <xf/pkt.h>
 
+/* Packets of another pool that this thread has freed, linked in the order in which it did. */
+struct xf_pool_chain {
+	struct xf_pool *home; /* NULL: none */
+	struct xf_pkt *first;
+	struct xf_pkt *last;
+};
+
 struct xf_pool {
 	bool shared; /* packets may be freed on other threads */
-	_Atomic(struct xf_pkt *)
-		returned; /* those that were: any thread pushes, the owner takes all */
+	struct xf_pool_chain away;
 	struct xf_pkt *free_pkts;
 	struct xf_buf *free_small;
 	struct xf_buf *free_large;
@@ -20,13 +26,20 @@ struct xf_pool {
 	size_t bytes;
 	struct xf_buf *bufs;
 	struct xf_pkt *pkts;
+
+	/* Own ones that others have freed: any thread pushes, the owner takes all. A line of its
+	 * own: what stands above is the owner's alone. */
+	_Alignas(XF_CACHE_LINE) _Atomic(struct xf_pkt *) returned;
 };
 
 /* The pool of this thread: its packets are freed at once. */
 extern __thread struct xf_pool *xf_pool_here;
 
-/* @pkt is freed by its pool's thread, later. */
-void xf_pool_return(struct xf_pkt *pkt);
+/*
+ * @pkt is not of this thread's pool: it goes home with the next xf_pool_enter() here. False: its
+ * pool is not shared, it can be freed here.
+ */
+bool xf_pool_return(struct xf_pkt *pkt);
 
 /* Free what other threads have returned. */
 void xf_pool_take_back(struct xf_pool *pool);

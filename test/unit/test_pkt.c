@@ -12,13 +12,23 @@
 #include <xf/ip.h>
 #include <xf/pkt.h>
 
-static struct xf_pool *new_pool(void)
+static struct xf_pool *make_pool(bool shared)
 {
-	const struct xf_pool_config cfg = { .packets = 64, .small_bufs = 64, .large_bufs = 8 };
+	const struct xf_pool_config cfg = {
+		.packets = 64,
+		.small_bufs = 64,
+		.large_bufs = 8,
+		.shared = shared,
+	};
 	struct xf_pool *pool = xf_pool_new(&cfg);
 
 	assert_non_null(pool);
 	return pool;
+}
+
+static struct xf_pool *new_pool(void)
+{
+	return make_pool(false);
 }
 
 static void assert_pool_full(struct xf_pool *pool)
@@ -262,6 +272,66 @@ static void join_and_linearize(void **state)
 	xf_pool_free(pool);
 }
 
+static void queue_some(struct xf_pool *pool, struct xf_pktq *q, unsigned n)
+{
+	while (n-- > 0) {
+		struct xf_pkt *pkt = xf_pkt_new(pool, 100);
+
+		assert_non_null(pkt);
+		assert_non_null(xf_pkt_append(pkt, 100));
+		xf_pktq_push(q, pkt);
+	}
+}
+
+static uint32_t packets_free(const struct xf_pool *pool)
+{
+	struct xf_pool_stats stats;
+
+	xf_pool_get_stats(pool, &stats);
+	return stats.packets_free;
+}
+
+/* Of two other pools, in the order of their queues and in any other; some are kept back. */
+static void packets_of_other_pools_go_home(void **state)
+{
+	struct xf_pool *here = make_pool(true);
+	struct xf_pool *there[] = { make_pool(true), make_pool(true) };
+	struct xf_pktq q = { .count = 0 };
+	struct xf_pkt *kept[2], *pkt;
+
+	(void)state;
+	for (unsigned i = 0; i < 7; i++)
+		queue_some(there[i % 2], &q, i + 1);
+	queue_some(here, &q, 3);
+	xf_pool_enter(here);
+	for (unsigned i = 0; i < 2; i++)
+		kept[i] = xf_pktq_pop(&q);
+	while ((pkt = xf_pktq_pop(&q))) {
+		xf_pkt_free(pkt);
+		if (q.count == 20)
+			xf_pkt_free(kept[1]);
+	}
+	xf_pkt_free(kept[0]);
+	assert_pool_full(here);
+	xf_pool_enter(here);
+	for (unsigned i = 0; i < 2; i++) {
+		/* There they are not seen before their own thread looks. */
+		assert_int_equal(packets_free(there[i]), 64 - (i ? 12 : 16));
+		xf_pool_enter(there[i]);
+		assert_pool_full(there[i]);
+	}
+	/* Without a pool of one's own each goes home at once. */
+	xf_pool_free(here);
+	queue_some(there[0], &q, 2);
+	xf_pool_free(there[1]);
+	while ((pkt = xf_pktq_pop(&q)))
+		xf_pkt_free(pkt);
+	assert_int_equal(packets_free(there[0]), 62);
+	xf_pool_enter(there[0]);
+	assert_pool_full(there[0]);
+	xf_pool_free(there[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -270,6 +340,7 @@ int main(void)
 		cmocka_unit_test(split_packets_own_their_bytes),
 		cmocka_unit_test(empty_pool_changes_nothing),
 		cmocka_unit_test(join_and_linearize),
+		cmocka_unit_test(packets_of_other_pools_go_home),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
