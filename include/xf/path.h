@@ -54,7 +54,8 @@ struct xf_worker_config {
 	struct xf_crypto_wake wake;
 	/* There are other workers: packets of one SA leave in the order of their numbers, whoever
 	 * encrypted them, and ordered batches are delivered in their order. Then call
-	 * xf_path_sent() after each result. All workers of an engine have the same. */
+	 * xf_path_sent() after each result, before xf_read_quiescent(). All workers of an engine
+	 * have the same. */
 	bool ordered;
 };
 

@@ -32,6 +32,12 @@ struct xf_turn {
 	struct xf_ticket *parked; /* lowest first */
 };
 
+/* Is it @ticket's turn? Then it stays so until somebody has left with it. */
+static inline bool xf_turn_has_come(const struct xf_turn *turn, const struct xf_ticket *ticket)
+{
+	return __atomic_load_n(&turn->now, __ATOMIC_ACQUIRE) == ticket->first;
+}
+
 /* True: it is @ticket's turn. False: it is parked. */
 bool xf_turn_enter(struct xf_turn *turn, struct xf_ticket *ticket);
 

@@ -16,6 +16,9 @@ bool xf_turn_enter(struct xf_turn *turn, struct xf_ticket *ticket)
 {
 	bool mine;
 
+	/* Nobody else can take it away: without the lock. */
+	if (xf_turn_has_come(turn, ticket))
+		return true;
 	xf_spin_lock(&turn->lock);
 	mine = ticket->first == turn->now;
 	if (!mine)
@@ -29,7 +32,7 @@ struct xf_ticket *xf_turn_leave(struct xf_turn *turn, const struct xf_ticket *ti
 	struct xf_ticket *next;
 
 	xf_spin_lock(&turn->lock);
-	turn->now = ticket->end;
+	__atomic_store_n(&turn->now, ticket->end, __ATOMIC_RELEASE);
 	next = turn->parked;
 	if (next && next->first == turn->now) {
 		turn->parked = next->next;

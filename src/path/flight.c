@@ -246,6 +246,7 @@ static void park(struct xf_flight *f)
 		return;
 	f->parked = true;
 	for_all_sas(f, hold);
+	xf_order_hold(f);
 }
 
 static void unpark(struct xf_flight *f)

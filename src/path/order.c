@@ -21,9 +21,10 @@ static struct xf_group *group_of(struct xf_ticket *ticket)
 
 bool xf_order_open(struct xf_worker *worker)
 {
-	worker->groups = calloc(XF_GROUPS, sizeof(*worker->groups));
+	worker->groups = aligned_alloc(XF_CACHE_LINE, XF_GROUPS * sizeof(*worker->groups));
 	if (!worker->groups)
 		return false;
+	memset(worker->groups, 0, XF_GROUPS * sizeof(*worker->groups));
 	for (unsigned i = 0; i < XF_GROUPS; i++) {
 		worker->groups[i].worker = worker;
 		worker->groups[i].next = worker->free_groups;
@@ -37,7 +38,7 @@ bool xf_order_open(struct xf_worker *worker)
 void xf_order_close(struct xf_worker *worker)
 {
 	for (unsigned i = 0; worker->groups && i < XF_GROUPS; i++)
-		if (worker->groups[i].sa)
+		if (worker->groups[i].held)
 			xf_sa_put(worker->groups[i].sa);
 	free(worker->groups);
 }
@@ -98,17 +99,14 @@ static void send_home(struct xf_group *group)
 		group->next = top;
 	} while (!atomic_compare_exchange_weak_explicit(
 		&worker->gone, &top, group, memory_order_seq_cst, memory_order_relaxed));
-	if (atomic_exchange(&worker->starving, false) && worker->wake.fn)
+	if (atomic_load(&worker->starving) && atomic_exchange(&worker->starving, false) &&
+	    worker->wake.fn)
 		worker->wake.fn(worker->wake.arg);
 }
 
 static void move_packets(struct xf_group *group, struct xf_path_result *res)
 {
-	struct xf_pktq *to = group->exit == XF_EXIT_WIRE ? &res->wire : &res->deliver;
-	struct xf_pkt *pkt;
-
-	while ((pkt = xf_pktq_pop(&group->packets)))
-		xf_pktq_push(to, pkt);
+	xf_pktq_append(group->exit == XF_EXIT_WIRE ? &res->wire : &res->deliver, &group->packets);
 }
 
 /* It is @group's turn: its packets leave with @res, by the hand of @worker. */
@@ -121,8 +119,9 @@ static void take_along(struct xf_worker *worker, struct xf_group *group, struct 
 
 static void leave(struct xf_worker *worker, struct xf_group *group)
 {
-	if (group->sa)
+	if (group->held)
 		xf_sa_put(group->sa);
+	group->held = false;
 	group->sa = NULL;
 	if (group->worker == worker)
 		come_home(group);
@@ -152,10 +151,31 @@ static bool follow(struct xf_group *group, struct xf_path_result *res)
 	return false;
 }
 
+/*
+ * A group whose turn it is leaves in the read section that has found its SA. One that may wait
+ * holds a reference: of an SA that all workers write, no more than that is worth two writes.
+ */
+static void hold(struct xf_group *group)
+{
+	if (!group->sa || group->held)
+		return;
+	xf_sa_get(group->sa);
+	group->held = true;
+}
+
+void xf_order_hold(struct xf_flight *f)
+{
+	for (struct xf_group *group = f->groups; group; group = group->sibling)
+		hold(group);
+}
+
 void xf_group_enter(struct xf_group *group, struct xf_path_result *res)
 {
 	if (follow(group, res))
 		return;
+	/* Before it is parked: then it is another worker's to put. */
+	if (!xf_turn_has_come(group->turn, &group->ticket))
+		hold(group);
 	if (xf_turn_enter(group->turn, &group->ticket))
 		take_along(group->worker, group, res);
 }
@@ -188,7 +208,7 @@ static struct xf_group *new_group(struct xf_flight *f, const struct xf_esp_op *o
 {
 	struct xf_group *group = xf_group_get(f->worker);
 
-	group->sa = xf_sa_get(op->sa);
+	group->sa = op->sa;
 	group->turn = &op->sa->turn;
 	group->exit = XF_EXIT_WIRE;
 	group->flight = f;

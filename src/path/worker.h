@@ -49,9 +49,10 @@ enum xf_exit { XF_EXIT_WIRE, XF_EXIT_DELIVER };
  * batch, to be delivered. Only where several workers must keep one order (order.c).
  */
 struct xf_group {
-	struct xf_ticket ticket;
+	_Alignas(XF_CACHE_LINE) struct xf_ticket ticket;
 	struct xf_turn *turn;
-	struct xf_sa *sa; /* on the wire: held until the group has left */
+	struct xf_sa *sa; /* on the wire */
+	bool held; /* by a reference */
 	struct xf_pktq packets;
 	enum xf_exit exit;
 	struct xf_worker *worker; /* whose it is */
@@ -136,14 +137,16 @@ struct xf_worker {
 	unsigned ngroups; /* free ones */
 	unsigned batches; /* received ones that are not delivered */
 	struct xf_group *my_turn; /* their packets are in the result that I/O has */
-	_Atomic(struct xf_group *) gone; /* have left by another worker's hand */
-	_Atomic bool starving; /* wake it when some have */
 	struct xf_crypto_wake wake;
 	struct xf_flow flows[XF_BATCH]; /* out: of the batch that is looked up */
 	struct xf_sad_query queries[XF_BATCH];
 	struct xf_asked asked[XF_DIR_MAX];
 	struct xf_flight *flights; /* all of them */
 	struct xf_path_counters count;
+
+	/* What other workers write; what stands above is the worker's own. */
+	_Alignas(XF_CACHE_LINE) _Atomic(struct xf_group *) gone; /* have left by another's hand */
+	_Atomic bool starving; /* wake it when some have */
 };
 
 struct xf_engine {
@@ -223,6 +226,9 @@ void xf_group_enter(struct xf_group *group, struct xf_path_result *res);
 
 /* What was prepared in this round of @f is in groups, in the order of its SAs' numbers. */
 void xf_order_begin(struct xf_flight *f);
+
+/* @f waits, and the read section that found its SAs ends: its groups hold references. */
+void xf_order_hold(struct xf_flight *f);
 
 /* All packets of @f that are left are in its groups. */
 void xf_order_emit(struct xf_flight *f, struct xf_path_result *res);

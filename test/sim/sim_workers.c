@@ -316,6 +316,34 @@ static void who_is_early_waits_and_is_taken_along(void **state)
 	sim_fini(&sim);
 }
 
+/* Without a reference of the parked ones the sanitizers see what is used after its end. */
+static void an_sa_outlives_its_packets_that_wait(void **state)
+{
+	static uint8_t frames[300][200];
+	struct sim_sa like = { .replay_window = 32 };
+	struct xf_path_result one = { 0 };
+	struct xf_path_result two = { 0 };
+	struct xf_worker *w1, *w2;
+
+	(void)state;
+	sim_init(&sim, 5);
+	sim_add_tunnel(&sim, &like);
+	w1 = make_worker(&sim.a);
+	w2 = make_worker(&sim.a);
+	out_batch(w1, 40, &one);
+	out_batch(w2, 40, &two);
+	assert_int_equal(two.wire.count, 0);
+	assert_true(xf_sad_flush(xf_engine_sad(sim.a.engine), 0) > 0);
+	xf_rcu_drain();
+	assert_int_equal(take_wire(&one, 1, frames), 40);
+	assert_true(xf_path_sent(w1, &one));
+	assert_int_equal(take_wire(&one, 41, frames), 40);
+	assert_false(xf_path_sent(w1, &one));
+	xf_rcu_drain();
+	free_two(w1, w2);
+	sim_fini(&sim);
+}
+
 static void batches_are_delivered_in_the_order_of_their_tickets(void **state)
 {
 	static uint8_t frames[300][200];
@@ -391,6 +419,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(who_is_early_waits_and_is_taken_along),
+		cmocka_unit_test(an_sa_outlives_its_packets_that_wait),
 		cmocka_unit_test(batches_are_delivered_in_the_order_of_their_tickets),
 		cmocka_unit_test(one_sa_and_one_source_keep_their_order),
 	};
