@@ -4,9 +4,7 @@
 #include <cpuid.h>
 #include <stdlib.h>
 
-/* Short packets of one kind, by the length of keys, wait for others of their size. */
-#define KINDS 3
-
+/* Short packets of one kind wait for others of their size. */
 struct waiting {
 	struct xf_crypto_op *ops[VG_GROUP];
 	unsigned n;
@@ -14,9 +12,8 @@ struct waiting {
 
 /* Apart from the last two all is empty between calls. */
 struct xf_crypto_ctx {
-	struct vg_pending pending;
 	struct vg_short pending_short[VG_SHORT_VECTORS];
-	struct waiting waiting[VG_SHORT_VECTORS][KINDS];
+	struct waiting waiting[VG_SHORT_VECTORS][VG_KINDS];
 	struct xf_done done;
 	size_t rounds_size; /* of round keys in the last batch: a guess for the next */
 };
@@ -114,10 +111,10 @@ static inline void add(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op)
 	struct waiting *waiting;
 
 	if (vectors > VG_SHORT_VECTORS || op->aad_len > VG_BLOCK || !is_one_piece(op)) {
-		xf_vaes_gcm_one(op, &ctx->pending);
+		xf_vaes_gcm_one(op);
 		return;
 	}
-	waiting = &ctx->waiting[vectors - 1][op->key->suite.cipher_key_len / 8 - 2];
+	waiting = &ctx->waiting[vectors - 1][vg_kind(op)];
 	waiting->ops[waiting->n++] = op;
 	if (waiting->n == vg_group(vectors)) {
 		waiting->n = 0;
@@ -130,14 +127,13 @@ static void end(struct xf_crypto_ctx *ctx)
 {
 	for (unsigned i = 0; i < VG_SHORT_VECTORS; i++) {
 		xf_vaes_gcm_short_end(i + 1, &ctx->pending_short[i]);
-		for (unsigned k = 0; k < KINDS; k++) {
+		for (unsigned k = 0; k < VG_KINDS; k++) {
 			struct waiting *waiting = &ctx->waiting[i][k];
 
 			while (waiting->n > 0)
-				xf_vaes_gcm_one(waiting->ops[--waiting->n], &ctx->pending);
+				xf_vaes_gcm_one(waiting->ops[--waiting->n]);
 		}
 	}
-	xf_vaes_gcm_one_end(&ctx->pending);
 }
 
 /* Keys of operations that come so much later are fetched: all at once would be too many. */
@@ -148,7 +144,7 @@ static void end(struct xf_crypto_ctx *ctx)
 static inline void fetch_key(const struct xf_crypto_op *op, size_t rounds_size)
 {
 	const struct vg_key *key = vg_key_of(op);
-	uint32_t vectors = xf_min_u32(vectors_of(op), VG_STEP);
+	uint32_t vectors = xf_min_u32(vectors_of(op), VG_POWERS / 4);
 	const uint8_t *end = key->round[0] + rounds_size;
 
 	__builtin_prefetch(op->key);

@@ -26,8 +26,7 @@ extern "C" {
 
 #define VG_BLOCK 16
 #define VG_VECTOR 64
-#define VG_POWERS 32
-#define VG_STEP (VG_POWERS * VG_BLOCK / VG_VECTOR) /* most vectors under one reduction */
+#define VG_POWERS 36 /* for two quads and a block; a whole number of vectors */
 #define VG_GROUP 4 /* most short packets done together */
 #define VG_SHORT_VECTORS 6 /* most that a short packet has */
 
@@ -53,6 +52,14 @@ static inline unsigned vg_rounds(const struct xf_crypto_op *op)
 	return 6 + op->key->suite.cipher_key_len / 4u;
 }
 
+/* By the length of keys: 128, 192, 256 bits. */
+#define VG_KINDS 3
+
+static inline unsigned vg_kind(const struct xf_crypto_op *op)
+{
+	return op->key->suite.cipher_key_len / 8u - 2;
+}
+
 /* Packets that are done together: their vectors are not more than there are registers for. */
 static inline unsigned vg_group(unsigned vectors)
 {
@@ -67,21 +74,12 @@ static inline uint32_t vg_blocks(uint32_t len)
 void xf_vaes_gcm_expand(struct vg_key *key, const uint8_t *raw, unsigned len);
 
 /*
- * Part of the work waits until the next packet's key stream is made: rounds and products use the
- * same units of the CPU, and each alone would wait for its own results. Of short packets it is the
- * text and the hash, of others the hash. So an operation is done only when the next one of its kind
- * was given, or the end was told, which leaves nothing here. What stays behind is no secret to who
- * may read the texts.
+ * Of short packets the text and the hash wait until the key stream of the next ones is made: rounds
+ * and products use the same units of the CPU, and each alone would wait for its own results. So
+ * they are done only when the next ones with as many vectors were given, or the end was told, which
+ * leaves nothing here. What stays behind is no secret to who may read the texts.
  */
-struct vg_pending { /* the hash of a packet, or of a part */
-	uint8_t blocks[VG_STEP][VG_VECTOR] __attribute__((aligned(64))); /* reversed */
-	uint8_t icv_mask[VG_BLOCK] __attribute__((aligned(16)));
-	struct xf_crypto_op *op; /* whose end this is, or NULL */
-	const uint8_t *powers; /* for the first vector */
-	unsigned vectors; /* 0: nothing is there */
-};
-
-struct vg_short { /* of groups of short ones */
+struct vg_short {
 	uint8_t stream[VG_GROUP][VG_SHORT_VECTORS][VG_VECTOR] __attribute__((aligned(64)));
 	struct xf_crypto_op *ops[VG_GROUP];
 	bool filled;
@@ -96,8 +94,7 @@ void xf_vaes_gcm_short(struct xf_crypto_op *const *ops, unsigned vectors, struct
 void xf_vaes_gcm_short_end(unsigned vectors, struct vg_short *pending);
 
 /* Any operation. */
-void xf_vaes_gcm_one(struct xf_crypto_op *op, struct vg_pending *pending);
-void xf_vaes_gcm_one_end(struct vg_pending *pending);
+void xf_vaes_gcm_one(struct xf_crypto_op *op);
 
 #ifdef __cplusplus
 }

@@ -73,13 +73,6 @@ VG_INLINE void vg_add(struct vg_sum *sum, const struct vg_sum *more)
 	sum->high = _mm512_xor_si512(sum->high, more->high);
 }
 
-VG_INLINE void vg_add_two(struct vg_sum *sum, const struct vg_sum *a, const struct vg_sum *b)
-{
-	sum->low = vg_xor3(sum->low, a->low, b->low);
-	sum->mid = vg_xor3(sum->mid, a->mid, b->mid);
-	sum->high = vg_xor3(sum->high, a->high, b->high);
-}
-
 /* Each block's sum modulo the polynomial x^128 + x^127 + x^126 + x^121 + 1 (reversed bits). */
 VG_INLINE __m512i vg_reduce(const struct vg_sum *sum)
 {
@@ -172,13 +165,11 @@ VG_INLINE __m512i vg_put_block(__m512i v, unsigned at, __m128i value)
 }
 
 /*
- * Give the ICV out, or its verdict: @hash, its bytes in the packet's order again, under @mask.
- * Nothing is written wide and read narrow again here, nor the other way round; the comparison
- * takes the same time whatever it finds.
+ * Give the ICV out, or its verdict. Nothing is written wide and read narrow again here, nor the
+ * other way round; the comparison takes the same time whatever it finds.
  */
-VG_INLINE void vg_settle(struct xf_crypto_op *op, __m128i hash, const uint8_t *mask)
+VG_INLINE void vg_settle(struct xf_crypto_op *op, __m128i tag)
 {
-	__m128i tag = _mm_xor_si128(hash, _mm_load_si128((const __m128i *)(const void *)mask));
 	__mmask16 bytes = (__mmask16)_bzhi_u32(0xffff, op->key->suite.icv_len);
 	bool fine = true;
 

@@ -1,6 +1,19 @@
 #include "crypto/vaes_gcm_math.h"
 
-#define STEP_BYTES (VG_STEP * VG_VECTOR)
+/*
+ * Text goes by quads, four vectors: as many as hide the latency of a round. Among each quad's
+ * rounds are the products of the quad before, whose blocks stay in registers. Quads are whole but
+ * for the last one, the tail, which has one to four vectors.
+ *
+ *     first quad | quad, hash of the one before | ... | tail, hash of the last quad | hash of tail
+ *
+ * Within whole quads each lane has a hash of its own, with powers of H^4 only: all are reduced
+ * together every two quads. The powers of the last quad and the tail differ by lane and bring the
+ * four to one.
+ */
+#define QUAD 4
+#define QUAD_BYTES (QUAD * VG_VECTOR)
+#define QUAD_BLOCKS (QUAD_BYTES / VG_BLOCK)
 
 /* One side of the text: a chain, and the place in it. */
 struct side {
@@ -10,17 +23,19 @@ struct side {
 	const struct xf_seg *next;
 };
 
-/* A packet under way. */
-struct packet {
-	struct xf_crypto_op *op;
-	const struct vg_key *key;
+/* Where the next quads stand: in a row, or one of them put together in vectors of its own. */
+struct walk {
+	const uint8_t *from;
+	uint8_t *to;
+	uint32_t quads; /* from there, the tail among them */
+	uint32_t place; /* of the text in the first quad: behind Y0 */
+	uint32_t left; /* of the text behind these */
+	uint32_t scattered; /* bytes in @out_quad that must go to their segments, @scatter_at on */
+	uint32_t scatter_at;
 	struct side in;
 	struct side out;
-	__m512i base; /* nonce under the first round key */
-	__m128i icv_mask; /* the cipher of Y0 */
-	uint32_t left; /* of the text */
-	uint32_t counter; /* of the next block, less 1 */
-	unsigned rounds;
+	uint8_t in_quad[QUAD_BYTES] __attribute__((aligned(64)));
+	uint8_t out_quad[QUAD_BYTES] __attribute__((aligned(64)));
 };
 
 /* False: the chain is shorter than the text. */
@@ -35,7 +50,7 @@ static bool side_init(struct side *side, const struct xf_seg *segs, uint32_t nse
 }
 
 /* Go on to the next segment that has bytes. */
-static void side_next(struct side *side)
+static inline void side_next(struct side *side)
 {
 	while (side->run == 0 && side->nsegs > 0) {
 		side->at = side->next->data;
@@ -45,18 +60,17 @@ static void side_next(struct side *side)
 	}
 }
 
-static void side_skip(struct side *side, uint32_t n)
+static inline void side_skip(struct side *side, uint32_t n)
 {
 	side->at += n;
 	side->run -= n;
 }
 
 /*
- * The next @n bytes to byte @at and on of @vectors: through masks, nothing beside them is read.
- * What is around them in the vectors is no matter, text_mask() leaves it out.
+ * The next @n bytes to byte @at and on of @quad: through masks, nothing beside them is read. What
+ * is around them in the vectors is no matter.
  */
-static __attribute__((noinline)) void gather(struct side *side, uint32_t at, uint32_t n,
-					     __m512i *vectors)
+static void gather(struct side *side, uint32_t at, uint32_t n, uint8_t *quad)
 {
 	__m512i v = _mm512_setzero_si512();
 	uint32_t some;
@@ -66,14 +80,13 @@ static __attribute__((noinline)) void gather(struct side *side, uint32_t at, uin
 		some = xf_min_u32(xf_min_u32(n, side->run), VG_VECTOR - at % VG_VECTOR);
 		v = _mm512_mask_loadu_epi8(v, vg_mask(some) << at % VG_VECTOR,
 					   side->at - at % VG_VECTOR);
-		vectors[at / VG_VECTOR] = v;
+		_mm512_store_si512(quad + at / VG_VECTOR * VG_VECTOR, v);
 		side_skip(side, some);
 		at += some;
 	}
 }
 
-static __attribute__((noinline)) void scatter(struct side *side, uint32_t at, uint32_t n,
-					      const __m512i *vectors)
+static void scatter(struct side *side, uint32_t at, uint32_t n, const uint8_t *quad)
 {
 	uint32_t some;
 
@@ -81,229 +94,336 @@ static __attribute__((noinline)) void scatter(struct side *side, uint32_t at, ui
 		side_next(side);
 		some = xf_min_u32(xf_min_u32(n, side->run), VG_VECTOR - at % VG_VECTOR);
 		_mm512_mask_storeu_epi8(side->at - at % VG_VECTOR, vg_mask(some) << at % VG_VECTOR,
-					vectors[at / VG_VECTOR]);
+					_mm512_load_si512(quad + at / VG_VECTOR * VG_VECTOR));
 		side_skip(side, some);
 		at += some;
 	}
 }
 
-/*
- * The next counters, under the first round key. A block's number is XORed into a counter whose low
- * five bits are zero, which is what adding does up to the 31st; the 32nd has the next such counter.
- */
-VG_INLINE void counters(const struct packet *pk, __m512i *state, unsigned vectors)
+/* What was written to vectors of its own goes where it belongs. */
+static void walk_flush(struct walk *walk)
 {
-	const __mmask16 places = 0x8888; /* the last word of each block */
-	__m512i base = _mm512_xor_si512(
-		pk->base, _mm512_maskz_set1_epi32(places, (int)__builtin_bswap32(pk->counter)));
-
-	VG_UNROLL for (unsigned i = 0; i < vectors; i++) state[i] =
-		_mm512_xor_si512(base, vg_counters(i));
-	if (vectors == VG_STEP)
-		state[VG_STEP - 1] = _mm512_mask_xor_epi32(
-			state[VG_STEP - 1], 0xf000, pk->base,
-			_mm512_maskz_set1_epi32(places,
-						(int)__builtin_bswap32(pk->counter + VG_POWERS)));
+	if (walk->scattered)
+		scatter(&walk->out, walk->scatter_at, walk->scattered, walk->out_quad);
+	walk->scattered = 0;
 }
 
-VG_INLINE void one_round(const struct packet *pk, __m512i *state, unsigned vectors, unsigned round)
+/* A quad, the tail too, that is not in a row on both sides. */
+static void next_border(struct walk *walk, uint32_t bytes)
 {
-	__m512i key = vg_block_everywhere(pk->key->round[round]);
-
-	VG_UNROLL for (unsigned i = 0; i < vectors; i++) state[i] =
-		_mm512_aesenc_epi128(state[i], key);
-}
-
-/* The product of vector @i of those that wait for their hash. */
-VG_INLINE struct vg_sum product(const struct vg_pending *pending, unsigned i)
-{
-	return vg_multiply(_mm512_load_si512(pending->blocks[i]),
-			   _mm512_loadu_si512(pending->powers + i * VG_VECTOR));
-}
-
-/*
- * All rounds but the last; beside the first ones, the products of what is pending. Its first vector
- * comes last: it has the hash of those before, which may not be there yet.
- */
-VG_INLINE struct vg_sum rounds(const struct packet *pk, const struct vg_pending *pending,
-			       __m512i *state, unsigned vectors)
-{
-	struct vg_sum sum = { _mm512_setzero_si512(), _mm512_setzero_si512(),
-			      _mm512_setzero_si512() };
-	unsigned n = pending->vectors;
-
-	if (n == VG_STEP) {
-		VG_UNROLL for (unsigned i = 1; i < VG_STEP; i += 2)
-		{
-			struct vg_sum a = product(pending, VG_STEP - i);
-			struct vg_sum b;
-
-			one_round(pk, state, vectors, i);
-			b = product(pending, VG_STEP - i - 1);
-			one_round(pk, state, vectors, i + 1);
-			vg_add_two(&sum, &a, &b);
-		}
+	if (walk->in.run < bytes) {
+		gather(&walk->in, walk->place, bytes, walk->in_quad);
+		walk->from = walk->in_quad;
 	} else {
-		for (unsigned i = 1; i <= VG_STEP; i++) {
-			one_round(pk, state, vectors, i);
-			if (n > 0) {
-				struct vg_sum more = product(pending, --n);
-
-				vg_add(&sum, &more);
-			}
-		}
+		walk->from = walk->in.at - walk->place;
+		side_skip(&walk->in, bytes);
 	}
-	for (unsigned i = VG_STEP + 1; i < pk->rounds; i++)
-		one_round(pk, state, vectors, i);
-	return sum;
+	if (walk->out.run < bytes) {
+		walk->scattered = bytes;
+		walk->scatter_at = walk->place;
+		walk->to = walk->out_quad;
+	} else {
+		walk->to = walk->out.at - walk->place;
+		side_skip(&walk->out, bytes);
+	}
+	walk->quads = 1;
+	walk->left -= bytes;
 }
 
-/* What a step does: @blocks in all, from those in front of the text to the lengths behind it. */
-struct step {
-	const uint8_t *in; /* where the first vector would begin */
-	uint8_t *out;
-	uint32_t at; /* of the text in the first vector */
-	uint32_t bytes; /* of text */
-	uint32_t blocks;
-	bool last;
+/* The next quads. Out of line, where it does not disturb the registers of the loop. */
+static __attribute__((noinline)) void walk_next(struct walk *walk)
+{
+	uint32_t bytes = xf_min_u32(walk->left, QUAD_BYTES - walk->place);
+	uint32_t run;
+
+	walk_flush(walk);
+	side_next(&walk->in);
+	side_next(&walk->out);
+	run = xf_min_u32(walk->in.run, walk->out.run);
+	if (run < bytes) {
+		next_border(walk, bytes);
+	} else {
+		if (run < walk->left)
+			run = (run + walk->place) / QUAD_BYTES * QUAD_BYTES - walk->place;
+		else
+			run = walk->left;
+		walk->from = walk->in.at - walk->place;
+		walk->to = walk->out.at - walk->place;
+		walk->quads = (run + walk->place + QUAD_BYTES - 1) / QUAD_BYTES;
+		walk->left -= run;
+		side_skip(&walk->in, run);
+		side_skip(&walk->out, run);
+	}
+	walk->place = 0;
+}
+
+/* False: a chain is shorter than the text. */
+static bool walk_init(struct walk *walk, const struct xf_crypto_op *op)
+{
+	walk->scattered = 0;
+	if (op->nsrc == 1 && op->ndst == 1) {
+		walk->from = op->src->data - VG_BLOCK;
+		walk->to = op->dst->data - VG_BLOCK;
+		walk->quads = UINT32_MAX;
+		return op->src->len >= op->len && op->dst->len >= op->len;
+	}
+	walk->place = VG_BLOCK;
+	walk->left = op->len;
+	if (!side_init(&walk->in, op->src, op->nsrc, op->len) ||
+	    !side_init(&walk->out, op->dst, op->ndst, op->len))
+		return false;
+	walk_next(walk);
+	return true;
+}
+
+/* What is constant in each of the functions at the end. */
+struct kind {
+	unsigned rounds;
+	bool encrypt;
 };
 
-/* The text bytes of vector @i of @vectors; only the first and the last two can lack some. */
-VG_INLINE __mmask64 text_mask(const struct step *step, unsigned i, unsigned vectors)
-{
-	uint32_t end = step->at + step->bytes;
-	__mmask64 mask = UINT64_MAX;
+/* Round keys in registers: [0] is the last one's, the others are the first ones'. */
+#define KEPT 10
 
-	if (i + 2 >= vectors)
-		mask = vg_mask(end > i * VG_VECTOR ? end - i * VG_VECTOR : 0);
-	if (i == 0)
-		mask &= UINT64_MAX << step->at;
-	return mask;
+/* A packet under way; what is in registers. */
+struct flow {
+	const struct vg_key *key;
+	const uint8_t *in; /* the next quad */
+	uint8_t *out;
+	uint32_t quads; /* that are there */
+	uint32_t blocks_before; /* the next window of counters */
+	const uint8_t *powers; /* for the last quads */
+	__m512i nonce; /* under the first round key, as are all counters */
+	__m512i base; /* the window's counter */
+	__m512i kept[KEPT];
+	__m512i state[QUAD];
+	__m512i blocks[QUAD]; /* what is hashed next, reversed */
+	struct vg_sum sum;
+	__m512i acc; /* the hash of each lane so far */
+};
+
+VG_INLINE void load_keys(struct flow *f, const struct kind *kind)
+{
+	VG_UNROLL for (unsigned i = 1; i < KEPT; i++) f->kept[i] =
+		vg_block_everywhere(f->key->round[i]);
+	f->kept[0] = vg_block_everywhere(f->key->round[kind->rounds]);
+}
+
+/* Round keys are read again after the call: else they would be saved on the stack. */
+VG_INLINE void go_on(struct flow *f, const struct kind *kind, struct walk *walk)
+{
+	if (__builtin_expect(f->quads == 0, 0)) {
+		walk_next(walk);
+		f->in = walk->from;
+		f->out = walk->to;
+		f->quads = walk->quads;
+		load_keys(f, kind);
+	}
+	f->quads--;
+}
+
+VG_INLINE void one_round(struct flow *f, unsigned vectors, unsigned round)
+{
+	__m512i key = round < KEPT ? f->kept[round] : vg_block_everywhere(f->key->round[round]);
+
+	VG_UNROLL for (unsigned i = 0; i < vectors; i++) f->state[i] =
+		_mm512_aesenc_epi128(f->state[i], key);
+}
+
+/* Rounds that AES-128 has not. */
+VG_INLINE void more_rounds(struct flow *f, const struct kind *kind, unsigned vectors)
+{
+	VG_UNROLL for (unsigned i = KEPT; i < kind->rounds; i++) one_round(f, vectors, i);
+}
+
+VG_INLINE __m512i window(const struct flow *f, uint32_t blocks)
+{
+	return _mm512_xor_si512(f->nonce,
+				_mm512_maskz_set1_epi32(0x8888, (int)__builtin_bswap32(blocks)));
 }
 
 /*
- * The last round, with the text added to its key. Block 0 of a packet has no text: what becomes of
- * it is the ICV's mask. @blocks: what is hashed.
+ * The counters of vectors @from and on of a window. A block's number is XORed into a counter whose
+ * low bits are zero, which is what adding does; the last block's is the counter of the next window.
  */
-VG_INLINE void text(const struct packet *pk, const struct step *step, __m512i *state,
-		    unsigned vectors, __m512i *blocks)
+VG_INLINE void counters(struct flow *f, unsigned from, unsigned vectors)
 {
-	__m512i key = vg_block_everywhere(pk->key->round[pk->rounds]);
-	const uint8_t *in = step->in;
-	uint8_t *out = step->out;
-	bool encrypt = pk->op->encrypt;
+	VG_UNROLL for (unsigned i = 0; i < vectors; i++) f->state[i] =
+		_mm512_xor_si512(f->base, vg_counters(from + i));
+}
 
-	VG_UNROLL for (unsigned i = 0; i < vectors; i++)
-	{
-		__mmask64 mask = text_mask(step, i, vectors);
-		__m512i bytes = _mm512_maskz_loadu_epi8(mask, in + i * VG_VECTOR);
+VG_INLINE void last_counter(struct flow *f, __m512i next)
+{
+	f->state[QUAD - 1] = _mm512_mask_mov_epi64(f->state[QUAD - 1], 0xc0, next);
+}
 
-		state[i] = _mm512_aesenclast_epi128(state[i], _mm512_xor_si512(bytes, key));
-		_mm512_mask_storeu_epi8(out + i * VG_VECTOR, mask, state[i]);
-		blocks[i] = encrypt ? _mm512_maskz_mov_epi8(mask, state[i]) : bytes;
+/* How the quad before is hashed. */
+enum hash {
+	HASH_FIRST, /* begins a sum of two quads */
+	HASH_SECOND, /* ends it */
+	HASH_ALONE, /* a sum of its own */
+	HASH_LAST, /* begins the sum that the tail ends: powers differ by lane */
+};
+
+/* The power for vector @i, in all lanes but for HASH_LAST. */
+VG_INLINE __m512i power(const struct flow *f, enum hash hash, unsigned i)
+{
+	unsigned left = (hash == HASH_FIRST ? 2 * QUAD : QUAD) - i; /* vectors to the reduction */
+
+	if (hash == HASH_LAST)
+		return _mm512_loadu_si512(f->powers + i * VG_VECTOR);
+	return vg_block_everywhere(f->key->power[VG_POWERS - 4 * left]);
+}
+
+/* The products of two vectors, one after another into the sum: few are in registers at a time. */
+VG_INLINE void hash_two(struct flow *f, enum hash hash, unsigned i, bool begin)
+{
+	__m512i a = f->blocks[i], b = f->blocks[i + 1];
+	__m512i power_a = power(f, hash, i), power_b = power(f, hash, i + 1);
+	__m512i low = _mm512_clmulepi64_epi128(a, power_a, 0x00);
+	__m512i mid = _mm512_clmulepi64_epi128(a, power_a, 0x01);
+	__m512i high = _mm512_clmulepi64_epi128(a, power_a, 0x11);
+	__m512i cross = _mm512_clmulepi64_epi128(a, power_a, 0x10);
+
+	if (begin) {
+		f->sum.low = _mm512_xor_si512(low, _mm512_clmulepi64_epi128(b, power_b, 0x00));
+		f->sum.mid = vg_xor3(mid, cross, _mm512_clmulepi64_epi128(b, power_b, 0x01));
+		f->sum.high = _mm512_xor_si512(high, _mm512_clmulepi64_epi128(b, power_b, 0x11));
+		f->sum.mid =
+			_mm512_xor_si512(f->sum.mid, _mm512_clmulepi64_epi128(b, power_b, 0x10));
+		return;
 	}
+	f->sum.mid = vg_xor3(f->sum.mid, mid, cross);
+	f->sum.low = vg_xor3(f->sum.low, low, _mm512_clmulepi64_epi128(b, power_b, 0x00));
+	f->sum.high = vg_xor3(f->sum.high, high, _mm512_clmulepi64_epi128(b, power_b, 0x11));
+	f->sum.mid = vg_xor3(f->sum.mid, _mm512_clmulepi64_epi128(b, power_b, 0x01),
+			     _mm512_clmulepi64_epi128(b, power_b, 0x10));
 }
 
-/* The hash waits; @first is hashed with the first block. */
-VG_INLINE void keep(const struct packet *pk, const struct step *step, __m128i first,
-		    __m512i *blocks, struct vg_pending *pending, unsigned vectors)
+/* Rounds and the hash of the quad before, whose first vector waits for what was hashed before. */
+VG_INLINE void rounds_and_hash(struct flow *f, const struct kind *kind, unsigned vectors,
+			       enum hash hash)
 {
-	__m512i *last = &blocks[vectors - 1];
-
-	VG_UNROLL for (unsigned i = 0; i < vectors; i++) blocks[i] = vg_reverse(blocks[i]);
-	if (step->last)
-		*last = vg_put_block(*last, (step->blocks - 1) % 4, vg_lengths(pk->op));
-	/* Added, not put: the lengths may stand in the first place. */
-	blocks[0] = _mm512_xor_si512(blocks[0], _mm512_zextsi128_si512(first));
-	VG_UNROLL for (unsigned i = 0; i < vectors; i++)
-		_mm512_store_si512(pending->blocks[i], blocks[i]);
-	pending->vectors = vectors;
-	pending->powers = vg_powers(pk->key, step->blocks);
-	pending->op = step->last ? pk->op : NULL;
-	if (step->last)
-		_mm_store_si128((__m128i *)(void *)pending->icv_mask, pk->icv_mask);
+	one_round(f, vectors, 1);
+	one_round(f, vectors, 2);
+	hash_two(f, hash, 2, hash != HASH_SECOND);
+	one_round(f, vectors, 3);
+	one_round(f, vectors, 4);
+	one_round(f, vectors, 5);
+	if (hash != HASH_SECOND)
+		f->blocks[0] = _mm512_xor_si512(f->blocks[0], f->acc);
+	hash_two(f, hash, 0, false);
+	one_round(f, vectors, 6);
+	one_round(f, vectors, 7);
+	if (hash == HASH_SECOND || hash == HASH_ALONE)
+		f->acc = vg_reduce(&f->sum);
+	one_round(f, vectors, 8);
+	one_round(f, vectors, 9);
+	more_rounds(f, kind, vectors);
 }
 
-VG_INLINE void settle(const struct vg_pending *pending, __m128i hash)
+/* The last round, with the text added to its key. */
+VG_INLINE void text(struct flow *f, const struct kind *kind, unsigned i)
 {
-	__m512i bytes = vg_reverse(_mm512_zextsi128_si512(hash));
+	__m512i bytes = _mm512_loadu_si512(f->in + i * VG_VECTOR);
+	__m512i out = _mm512_aesenclast_epi128(f->state[i], _mm512_xor_si512(bytes, f->kept[0]));
 
-	vg_settle(pending->op, _mm512_castsi512_si128(bytes), pending->icv_mask);
+	_mm512_storeu_si512(f->out + i * VG_VECTOR, out);
+	f->blocks[i] = vg_reverse(kind->encrypt ? out : bytes);
 }
 
-VG_INLINE void run(struct packet *pk, const struct step *step, struct vg_pending *pending,
-		   __m128i first, unsigned vectors)
+/* The same where not all bytes are text; the others have the key stream in the state. */
+VG_INLINE void masked_text(struct flow *f, const struct kind *kind, unsigned i, __mmask64 mask)
 {
-	__m512i state[VG_STEP], blocks[VG_STEP];
-	struct vg_sum sum;
+	__m512i bytes = _mm512_maskz_loadu_epi8(mask, f->in + i * VG_VECTOR);
+	__m512i out = _mm512_aesenclast_epi128(f->state[i], _mm512_xor_si512(bytes, f->kept[0]));
 
-	counters(pk, state, vectors);
-	sum = rounds(pk, pending, state, vectors);
-	text(pk, step, state, vectors, blocks);
-	if (step->at)
-		pk->icv_mask = _mm512_castsi512_si128(state[0]);
-	if (pending->vectors) {
-		__m128i hash = vg_reduce_to_one(&sum);
-
-		if (pending->op)
-			settle(pending, hash);
-		else
-			first = hash;
-	}
-	keep(pk, step, first, blocks, pending, vectors);
+	_mm512_mask_storeu_epi8(f->out + i * VG_VECTOR, mask, out);
+	f->state[i] = out;
+	f->blocks[i] = vg_reverse(kind->encrypt ? _mm512_maskz_mov_epi8(mask, out) : bytes);
 }
 
-static void run_vectors(struct packet *pk, const struct step *step, struct vg_pending *pending,
-			__m128i first)
+/* @odd: the second quad of a window of counters. */
+VG_INLINE void quad(struct flow *f, const struct kind *kind, struct walk *walk, bool odd,
+		    enum hash hash)
 {
-	switch ((step->blocks + 3) / 4) {
-	case 1:
-		run(pk, step, pending, first, 1);
-		break;
-	case 2:
-		run(pk, step, pending, first, 2);
-		break;
-	case 3:
-		run(pk, step, pending, first, 3);
-		break;
-	case 4:
-		run(pk, step, pending, first, 4);
-		break;
-	case 5:
-		run(pk, step, pending, first, 5);
-		break;
-	case 6:
-		run(pk, step, pending, first, 6);
-		break;
-	case 7:
-		run(pk, step, pending, first, 7);
-		break;
-	default:
-		run(pk, step, pending, first, 8);
-		break;
-	}
-}
+	go_on(f, kind, walk);
+	if (odd) {
+		__m512i next = window(f, f->blocks_before);
 
-/* One step; where its text is not in a row, through vectors of its own. */
-static void one_step(struct packet *pk, struct step *step, struct vg_pending *pending,
-		     __m128i first)
-{
-	__m512i in[VG_STEP], out[VG_STEP];
-	bool scattered = pk->out.run < step->bytes;
-
-	step->in = pk->in.at - step->at;
-	step->out = scattered ? (uint8_t *)out : pk->out.at - step->at;
-	if (pk->in.run < step->bytes) {
-		gather(&pk->in, step->at, step->bytes, in);
-		step->in = (const uint8_t *)in;
+		counters(f, QUAD, QUAD);
+		last_counter(f, next);
+		f->base = next;
+		f->blocks_before += 2 * QUAD_BLOCKS;
 	} else {
-		side_skip(&pk->in, step->bytes);
+		counters(f, 0, QUAD);
 	}
-	run_vectors(pk, step, pending, first);
-	if (scattered)
-		scatter(&pk->out, step->at, step->bytes, out);
-	else
-		side_skip(&pk->out, step->bytes);
+	rounds_and_hash(f, kind, QUAD, hash);
+	VG_UNROLL for (unsigned i = 0; i < QUAD; i++) text(f, kind, i);
+	f->in += QUAD_BYTES;
+	f->out += QUAD_BYTES;
+}
+
+VG_INLINE void rounds_alone(struct flow *f, const struct kind *kind)
+{
+	VG_UNROLL for (unsigned i = 1; i < KEPT; i++) one_round(f, QUAD, i);
+	more_rounds(f, kind, QUAD);
+}
+
+#define BEHIND_Y0 (UINT64_MAX << VG_BLOCK)
+
+/* Returns the ICV's mask: there is no text in its block. */
+VG_INLINE __m128i first_quad(struct flow *f, const struct kind *kind)
+{
+	f->quads--;
+	counters(f, 0, QUAD);
+	rounds_alone(f, kind);
+	masked_text(f, kind, 0, BEHIND_Y0);
+	VG_UNROLL for (unsigned i = 1; i < QUAD; i++) text(f, kind, i);
+	f->in += QUAD_BYTES;
+	f->out += QUAD_BYTES;
+	return _mm512_castsi512_si128(f->state[0]);
+}
+
+/* The block of lengths comes last in the hash, but nothing has to wait for it. */
+VG_INLINE struct vg_sum hash_of_lengths(const struct flow *f, const struct xf_crypto_op *op)
+{
+	const uint8_t *first = f->key->power[VG_POWERS - 1];
+	__m128i power = _mm_load_si128((const __m128i *)(const void *)first);
+
+	return vg_multiply(_mm512_zextsi128_si512(vg_lengths(op)), _mm512_zextsi128_si512(power));
+}
+
+/* Add the last @vectors to the sum, their powers from @powers on, and end the hash. */
+VG_INLINE __m128i last_hash(struct flow *f, unsigned vectors, const uint8_t *powers)
+{
+	VG_UNROLL for (unsigned i = vectors; i-- > 0;)
+	{
+		struct vg_sum more =
+			vg_multiply(f->blocks[i], _mm512_loadu_si512(powers + i * VG_VECTOR));
+
+		vg_add(&f->sum, &more);
+	}
+	return vg_reduce_to_one(&f->sum);
+}
+
+/* The last @bytes of the text, in @vectors; @quads were before. */
+VG_INLINE __m128i tail(struct flow *f, const struct kind *kind, const struct xf_crypto_op *op,
+		       uint32_t quads, unsigned vectors)
+{
+	uint32_t bytes = op->len + VG_BLOCK - quads * QUAD_BYTES;
+	struct vg_sum lengths = hash_of_lengths(f, op);
+
+	f->powers = vg_powers(f->key, QUAD_BLOCKS + vg_blocks(bytes) + 1);
+	f->base = window(f, quads * QUAD_BLOCKS);
+	counters(f, 0, vectors);
+	if (vectors == QUAD)
+		last_counter(f, window(f, (quads + 1) * QUAD_BLOCKS));
+	rounds_and_hash(f, kind, vectors, HASH_LAST);
+	vg_add(&f->sum, &lengths);
+	VG_UNROLL for (unsigned i = 0; i + 1 < vectors; i++) text(f, kind, i);
+	masked_text(f, kind, vectors - 1, vg_mask(bytes - (vectors - 1) * VG_VECTOR));
+	return last_hash(f, vectors, f->powers + QUAD_BYTES);
 }
 
 /* The additional data as one reversed block: of more, the hash of the first added to the rest. */
@@ -323,56 +443,133 @@ static __m128i aad_block(const struct xf_crypto_op *op, const struct vg_key *key
 	return _mm_xor_si128(_mm512_castsi512_si128(vg_reverse(blocks)), vg_reduce_to_one(&sum));
 }
 
-static void all_steps(struct packet *pk, struct vg_pending *pending)
+VG_INLINE __m128i tail_of_any(struct flow *f, const struct kind *kind,
+			      const struct xf_crypto_op *op, uint32_t quads)
 {
-	__m128i first = aad_block(pk->op, pk->key);
-	struct step step = { .at = VG_BLOCK };
-
-	while (!step.last) {
-		step.blocks = step.at / VG_BLOCK + vg_blocks(pk->left) + 1;
-		step.last = step.blocks <= VG_POWERS;
-		step.blocks = xf_min_u32(step.blocks, VG_POWERS);
-		step.bytes = xf_min_u32(pk->left, STEP_BYTES - step.at);
-		one_step(pk, &step, pending, first);
-		pk->counter += VG_POWERS;
-		pk->left -= step.bytes;
-		step.at = 0;
+	switch ((op->len + VG_BLOCK - quads * QUAD_BYTES - 1) / VG_VECTOR) {
+	case 0:
+		return tail(f, kind, op, quads, 1);
+	case 1:
+		return tail(f, kind, op, quads, 2);
+	case 2:
+		return tail(f, kind, op, quads, 3);
+	default:
+		return tail(f, kind, op, quads, 4);
 	}
 }
 
-void xf_vaes_gcm_one(struct xf_crypto_op *op, struct vg_pending *pending)
+/* The whole @quads, and the tail. */
+VG_INLINE __m128i quads_and_tail(struct flow *f, const struct kind *kind,
+				 const struct xf_crypto_op *op, struct walk *walk, uint32_t quads)
 {
-	const struct vg_key *key = vg_key_of(op);
-	struct packet pk = {
-		.op = op,
-		.key = key,
-		.base = _mm512_xor_si512(vg_nonce(op), vg_block_everywhere(key->round[0])),
-		.left = op->len,
-		.rounds = vg_rounds(op),
-	};
+	for (uint32_t i = (quads - 1) / 2; i > 0; i--) {
+		quad(f, kind, walk, true, HASH_FIRST);
+		quad(f, kind, walk, false, HASH_SECOND);
+	}
+	if (quads % 2 == 0)
+		quad(f, kind, walk, true, HASH_ALONE);
+	go_on(f, kind, walk);
+	return tail_of_any(f, kind, op, quads);
+}
 
-	if (!side_init(&pk.in, op->src, op->nsrc, op->len) ||
-	    !side_init(&pk.out, op->dst, op->ndst, op->len)) {
+/* A packet that is not more than a quad. */
+VG_INLINE __m128i only_quad(struct flow *f, const struct kind *kind, const struct xf_crypto_op *op,
+			    __m512i aad, __m128i *icv_mask)
+{
+	uint32_t bytes = op->len + VG_BLOCK;
+
+	counters(f, 0, QUAD);
+	last_counter(f, window(f, QUAD_BLOCKS));
+	rounds_alone(f, kind);
+	VG_UNROLL for (unsigned i = 0; i < QUAD; i++)
+	{
+		uint32_t left = bytes > i * VG_VECTOR ? bytes - i * VG_VECTOR : 0;
+
+		masked_text(f, kind, i, vg_mask(left) & (i == 0 ? BEHIND_Y0 : UINT64_MAX));
+	}
+	*icv_mask = _mm512_castsi512_si128(f->state[0]);
+	f->blocks[0] = _mm512_xor_si512(f->blocks[0], aad);
+	f->sum = hash_of_lengths(f, op);
+	return last_hash(f, QUAD, vg_powers(f->key, vg_blocks(bytes) + 1));
+}
+
+VG_INLINE void settle(struct xf_crypto_op *op, __m128i hash, __m128i icv_mask)
+{
+	__m512i bytes = vg_reverse(_mm512_zextsi128_si512(hash));
+
+	vg_settle(op, _mm_xor_si128(_mm512_castsi512_si128(bytes), icv_mask));
+}
+
+VG_INLINE void packet(struct xf_crypto_op *op, unsigned rounds, bool encrypt)
+{
+	const struct kind kind = { rounds, encrypt };
+	const struct vg_key *key = vg_key_of(op);
+	uint32_t quads = (op->len + VG_BLOCK - 1) / QUAD_BYTES;
+	__m512i aad = _mm512_zextsi128_si512(aad_block(op, key));
+	__m128i hash, icv_mask;
+	struct walk walk;
+	struct flow f;
+
+	if (!walk_init(&walk, op)) {
 		op->status = XF_CRYPTO_ERROR;
 		return;
 	}
-	side_next(&pk.in);
-	side_next(&pk.out);
-	all_steps(&pk, pending);
+	f.key = key;
+	f.in = walk.from;
+	f.out = walk.to;
+	f.quads = walk.quads;
+	f.nonce = f.base = _mm512_xor_si512(vg_nonce(op), vg_block_everywhere(key->round[0]));
+	load_keys(&f, &kind);
+	if (quads > 0) {
+		icv_mask = first_quad(&f, &kind);
+		f.blocks[0] = _mm512_xor_si512(f.blocks[0], aad);
+		f.acc = _mm512_setzero_si512();
+		f.blocks_before = 2 * QUAD_BLOCKS;
+		hash = quads_and_tail(&f, &kind, op, &walk, quads);
+	} else {
+		hash = only_quad(&f, &kind, op, aad, &icv_mask);
+	}
+	walk_flush(&walk);
+	settle(op, hash, icv_mask);
 }
 
-void xf_vaes_gcm_one_end(struct vg_pending *pending)
+static void seal_128(struct xf_crypto_op *op)
 {
-	struct vg_sum sum;
+	packet(op, 10, true);
+}
 
-	if (!pending->vectors)
-		return;
-	sum = product(pending, 0);
-	for (unsigned i = 1; i < pending->vectors; i++) {
-		struct vg_sum more = product(pending, i);
+static void seal_192(struct xf_crypto_op *op)
+{
+	packet(op, 12, true);
+}
 
-		vg_add(&sum, &more);
-	}
-	settle(pending, vg_reduce_to_one(&sum));
-	pending->vectors = 0;
+static void seal_256(struct xf_crypto_op *op)
+{
+	packet(op, 14, true);
+}
+
+static void open_128(struct xf_crypto_op *op)
+{
+	packet(op, 10, false);
+}
+
+static void open_192(struct xf_crypto_op *op)
+{
+	packet(op, 12, false);
+}
+
+static void open_256(struct xf_crypto_op *op)
+{
+	packet(op, 14, false);
+}
+
+void xf_vaes_gcm_one(struct xf_crypto_op *op)
+{
+	static void (*const all[VG_KINDS][2])(struct xf_crypto_op * op) = {
+		{ open_128, seal_128 },
+		{ open_192, seal_192 },
+		{ open_256, seal_256 },
+	};
+
+	all[vg_kind(op)][op->encrypt](op);
 }

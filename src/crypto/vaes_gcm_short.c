@@ -127,7 +127,9 @@ VG_INLINE void finish(const struct text *text, unsigned i, unsigned vectors, __m
 
 VG_INLINE void settle(const struct vg_short *pending, unsigned p, __m128i hash)
 {
-	vg_settle(pending->ops[p], hash, pending->stream[p][0]);
+	const __m128i *mask = (const __m128i *)(const void *)pending->stream[p][0];
+
+	vg_settle(pending->ops[p], _mm_xor_si128(hash, _mm_load_si128(mask)));
 }
 
 /* Four packets' sums are added up across the vectors, and reduced as the blocks of one. */
