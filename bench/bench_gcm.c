@@ -78,7 +78,7 @@ static void set_up_packet(struct bench *bench, unsigned i, uint32_t len, bool se
 	packet->op.icv = packet->op.icv_mem;
 	packet->src[0] = (struct xf_seg){ .data = text, .len = chain ? HEAD : len };
 	packet->src[1] = (struct xf_seg){ .data = text + 9216, .len = len - HEAD - TRAILER };
-	packet->src[2] = (struct xf_seg){ .data = text + HEAD, .len = TRAILER };
+	packet->src[2] = (struct xf_seg){ .data = text + len - TRAILER, .len = TRAILER };
 	packet->dst = (struct xf_seg){ .data = text, .len = len };
 	bench->texts[i].len = len;
 }

@@ -15,36 +15,47 @@
 #define QUAD_BYTES (QUAD * VG_VECTOR)
 #define QUAD_BLOCKS (QUAD_BYTES / VG_BLOCK)
 
-/* One side of the text: a chain, and the place in it. */
+/* One side of the text: a chain, and the place in it. Who goes on knows that there is more. */
 struct side {
 	uint8_t *at;
-	uint32_t run; /* bytes in a row from here */
-	uint32_t nsegs; /* behind these */
 	const struct xf_seg *next;
+	uint32_t run; /* bytes in a row from here */
 };
 
-/* Where the next quads stand: in a row, or one of them put together in vectors of its own. */
-struct walk {
+/* Quads in a row on both sides, the tail perhaps among them; or a border. */
+struct run {
 	const uint8_t *from;
 	uint8_t *to;
-	uint32_t quads; /* from there, the tail among them */
-	uint32_t place; /* of the text in the first quad: behind Y0 */
-	uint32_t left; /* of the text behind these */
-	uint32_t scattered; /* bytes in @out_quad that must go to their segments, @scatter_at on */
-	uint32_t scatter_at;
-	struct side in;
+	uint32_t quads;
+};
+
+/* Bytes in a border's vectors that have to go to their segments, or none. */
+struct owed {
 	struct side out;
+	uint32_t place; /* of the first one */
+	uint32_t bytes;
+};
+
+/*
+ * The way through the text, run after run. A border is a quad that is not in a row on one side or
+ * both: there it has vectors of its own.
+ */
+struct walk {
+	struct run run;
+	uint32_t place; /* of the text in the next quad: behind Y0 in the first one */
+	uint32_t left; /* of the text behind this run */
+	struct side in; /* there */
+	struct side out;
+	struct owed owed;
 	uint8_t in_quad[QUAD_BYTES] __attribute__((aligned(64)));
 	uint8_t out_quad[QUAD_BYTES] __attribute__((aligned(64)));
 };
 
-/* False: the chain is shorter than the text. */
-static bool side_init(struct side *side, const struct xf_seg *segs, uint32_t nsegs, uint32_t len)
+static inline bool is_long_enough(const struct xf_seg *segs, uint32_t nsegs, uint32_t len)
 {
 	uint64_t all = 0;
 
-	*side = (struct side){ .nsegs = nsegs, .next = segs };
-	for (uint32_t i = 0; i < nsegs && all < len; i++)
+	for (uint32_t i = 0; i < nsegs; i++)
 		all += segs[i].len;
 	return all >= len;
 }
@@ -52,11 +63,10 @@ static bool side_init(struct side *side, const struct xf_seg *segs, uint32_t nse
 /* Go on to the next segment that has bytes. */
 static inline void side_next(struct side *side)
 {
-	while (side->run == 0 && side->nsegs > 0) {
+	while (side->run == 0) {
 		side->at = side->next->data;
 		side->run = side->next->len;
 		side->next++;
-		side->nsegs--;
 	}
 }
 
@@ -66,35 +76,79 @@ static inline void side_skip(struct side *side, uint32_t n)
 	side->run -= n;
 }
 
-/*
- * The next @n bytes to byte @at and on of @quad: through masks, nothing beside them is read. What
- * is around them in the vectors is no matter.
- */
-static void gather(struct side *side, uint32_t at, uint32_t n, uint8_t *quad)
+/* Bytes @from to @to of a vector. */
+VG_INLINE __mmask64 between(uint32_t from, uint32_t to)
 {
-	__m512i v = _mm512_setzero_si512();
-	uint32_t some;
+	return vg_mask(to) & UINT64_MAX << from;
+}
 
-	for (; n > 0; n -= some) {
+/*
+ * Bytes @at to @end of @quad are the next ones of the chain, of which some stand at the side's
+ * place. Nothing beside them is read; what is around them in the vectors is no matter. No
+ * structures are copied in what follows: the compiler would read parts that were just written in
+ * one load, which then waits until they are in the cache.
+ */
+static __attribute__((noinline)) void gather(struct side *side, uint32_t at, uint32_t end,
+					     uint8_t *quad)
+{
+	for (uint32_t some; at < end; at += some) {
+		uint32_t from = at % VG_VECTOR;
+		uint8_t *to = quad + at - from;
+
 		side_next(side);
-		some = xf_min_u32(xf_min_u32(n, side->run), VG_VECTOR - at % VG_VECTOR);
-		v = _mm512_mask_loadu_epi8(v, vg_mask(some) << at % VG_VECTOR,
-					   side->at - at % VG_VECTOR);
-		_mm512_store_si512(quad + at / VG_VECTOR * VG_VECTOR, v);
+		some = xf_min_u32(xf_min_u32(end - at, side->run), VG_VECTOR - from);
+		_mm512_mask_storeu_epi8(
+			to, between(from, from + some),
+			_mm512_maskz_loadu_epi8(between(from, from + some), side->at - from));
 		side_skip(side, some);
-		at += some;
 	}
 }
 
-static void scatter(struct side *side, uint32_t at, uint32_t n, const uint8_t *quad)
-{
-	uint32_t some;
+/* Of bytes in a quad. */
+static const uint8_t places[QUAD_BYTES] __attribute__((aligned(64))) = {
+#define EIGHT(n) n, n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7
+#define ROW(n) EIGHT(n), EIGHT(n + 8), EIGHT(n + 16), EIGHT(n + 24)
+	ROW(0), ROW(32), ROW(64), ROW(96), ROW(128), ROW(160), ROW(192), ROW(224),
+};
 
-	for (; n > 0; n -= some) {
+/* The same when what is missing at the side's place is in the next segment: without branches. */
+VG_INLINE void gather_two(struct side *side, uint32_t at, uint32_t end, uint8_t *quad)
+{
+	uint32_t border = at + side->run;
+	const uint8_t *a = side->at - at, *b = side->next->data - border;
+	__m512i from_b = _mm512_set1_epi8((char)border), last = _mm512_set1_epi8((char)(end - 1));
+	__mmask64 text = UINT64_MAX << at;
+
+	VG_UNROLL for (unsigned i = 0; i < QUAD; i++)
+	{
+		__m512i place = _mm512_load_si512(places + i * VG_VECTOR);
+		__mmask64 in_a = _mm512_mask_cmplt_epu8_mask(text, place, from_b);
+		__mmask64 in_b = _mm512_cmpge_epu8_mask(place, from_b);
+		__m512i v = _mm512_maskz_loadu_epi8(in_a, a + i * VG_VECTOR);
+
+		in_b = _mm512_mask_cmple_epu8_mask(in_b, place, last);
+		v = _mm512_mask_loadu_epi8(v, in_b, b + i * VG_VECTOR);
+		_mm512_store_si512(quad + i * VG_VECTOR, v);
+		text = UINT64_MAX;
+	}
+	side->at = side->next->data + (end - border);
+	side->run = side->next->len - (end - border);
+	side->next++;
+}
+
+/* The other way. */
+static void scatter(struct owed *owed, const uint8_t *quad)
+{
+	struct side *side = &owed->out;
+	uint32_t at = owed->place, some;
+
+	for (uint32_t n = owed->bytes; n > 0; n -= some) {
+		uint32_t from = at % VG_VECTOR;
+
 		side_next(side);
-		some = xf_min_u32(xf_min_u32(n, side->run), VG_VECTOR - at % VG_VECTOR);
-		_mm512_mask_storeu_epi8(side->at - at % VG_VECTOR, vg_mask(some) << at % VG_VECTOR,
-					_mm512_load_si512(quad + at / VG_VECTOR * VG_VECTOR));
+		some = xf_min_u32(xf_min_u32(n, side->run), VG_VECTOR - from);
+		_mm512_mask_storeu_epi8(side->at - from, between(from, from + some),
+					_mm512_load_si512(quad + at - from));
 		side_skip(side, some);
 		at += some;
 	}
@@ -103,76 +157,102 @@ static void scatter(struct side *side, uint32_t at, uint32_t n, const uint8_t *q
 /* What was written to vectors of its own goes where it belongs. */
 static void walk_flush(struct walk *walk)
 {
-	if (walk->scattered)
-		scatter(&walk->out, walk->scatter_at, walk->scattered, walk->out_quad);
-	walk->scattered = 0;
+	scatter(&walk->owed, walk->out_quad);
+	walk->owed.bytes = 0;
 }
 
-/* A quad, the tail too, that is not in a row on both sides. */
-static void next_border(struct walk *walk, uint32_t bytes)
+/* Any number of segments. */
+static __attribute__((noinline)) void gather_any(struct walk *walk, uint32_t bytes)
 {
-	if (walk->in.run < bytes) {
-		gather(&walk->in, walk->place, bytes, walk->in_quad);
-		walk->from = walk->in_quad;
-	} else {
-		walk->from = walk->in.at - walk->place;
+	gather(&walk->in, walk->place, walk->place + bytes, walk->in_quad);
+}
+
+/* A border's bytes will be written to vectors of its own. */
+static __attribute__((noinline)) void owe(struct walk *walk, uint32_t bytes)
+{
+	walk->owed.out = walk->out;
+	walk->owed.place = walk->place;
+	walk->owed.bytes = bytes;
+	for (uint32_t some; bytes > 0; bytes -= some) {
+		side_next(&walk->out);
+		some = xf_min_u32(bytes, walk->out.run);
+		side_skip(&walk->out, some);
+	}
+}
+
+/* One quad of @bytes that is not in a row on both sides. */
+VG_INLINE void border(struct walk *walk, uint32_t bytes)
+{
+	uint32_t place = walk->place;
+
+	walk->run.from = walk->in.at - place;
+	walk->run.to = walk->out.at - place;
+	walk->run.quads = 1;
+	if (walk->in.run >= bytes) {
 		side_skip(&walk->in, bytes);
-	}
-	if (walk->out.run < bytes) {
-		walk->scattered = bytes;
-		walk->scatter_at = walk->place;
-		walk->to = walk->out_quad;
 	} else {
-		walk->to = walk->out.at - walk->place;
-		side_skip(&walk->out, bytes);
+		walk->run.from = walk->in_quad;
+		if (walk->in.run + walk->in.next->len >= bytes)
+			gather_two(&walk->in, place, place + bytes, walk->in_quad);
+		else
+			gather_any(walk, bytes);
 	}
-	walk->quads = 1;
-	walk->left -= bytes;
+	if (walk->out.run >= bytes) {
+		side_skip(&walk->out, bytes);
+	} else {
+		walk->run.to = walk->out_quad;
+		owe(walk, bytes);
+	}
 }
 
-/* The next quads. Out of line, where it does not disturb the registers of the loop. */
-static __attribute__((noinline)) void walk_next(struct walk *walk)
+/* The next run. */
+static __attribute__((noinline)) void walk_on(struct walk *walk)
 {
-	uint32_t bytes = xf_min_u32(walk->left, QUAD_BYTES - walk->place);
+	uint32_t place = walk->place, left = walk->left;
+	uint32_t bytes = xf_min_u32(left, QUAD_BYTES - place);
 	uint32_t run;
 
-	walk_flush(walk);
+	if (walk->owed.bytes)
+		walk_flush(walk);
 	side_next(&walk->in);
 	side_next(&walk->out);
 	run = xf_min_u32(walk->in.run, walk->out.run);
-	if (run < bytes) {
-		next_border(walk, bytes);
-	} else {
-		if (run < walk->left)
-			run = (run + walk->place) / QUAD_BYTES * QUAD_BYTES - walk->place;
+	if (run >= bytes) {
+		if (run < left)
+			bytes = (run + place) / QUAD_BYTES * QUAD_BYTES - place;
 		else
-			run = walk->left;
-		walk->from = walk->in.at - walk->place;
-		walk->to = walk->out.at - walk->place;
-		walk->quads = (run + walk->place + QUAD_BYTES - 1) / QUAD_BYTES;
-		walk->left -= run;
-		side_skip(&walk->in, run);
-		side_skip(&walk->out, run);
+			bytes = left;
+		walk->run.from = walk->in.at - place;
+		walk->run.to = walk->out.at - place;
+		walk->run.quads = (bytes + place + QUAD_BYTES - 1) / QUAD_BYTES;
+		side_skip(&walk->in, bytes);
+		side_skip(&walk->out, bytes);
+	} else {
+		border(walk, bytes);
 	}
+	walk->left = left - bytes;
 	walk->place = 0;
 }
 
 /* False: a chain is shorter than the text. */
-static bool walk_init(struct walk *walk, const struct xf_crypto_op *op)
+VG_INLINE bool walk_init(struct walk *walk, const struct xf_crypto_op *op)
 {
-	walk->scattered = 0;
+	walk->owed.bytes = 0;
 	if (op->nsrc == 1 && op->ndst == 1) {
-		walk->from = op->src->data - VG_BLOCK;
-		walk->to = op->dst->data - VG_BLOCK;
-		walk->quads = UINT32_MAX;
+		walk->run = (struct run){ op->src->data - VG_BLOCK, op->dst->data - VG_BLOCK,
+					  UINT32_MAX };
 		return op->src->len >= op->len && op->dst->len >= op->len;
 	}
+	if (!is_long_enough(op->src, op->nsrc, op->len) ||
+	    !is_long_enough(op->dst, op->ndst, op->len))
+		return false;
+	walk->run.from = walk->in_quad; /* for no text at all */
+	walk->run.to = walk->out_quad;
+	walk->run.quads = 0;
 	walk->place = VG_BLOCK;
 	walk->left = op->len;
-	if (!side_init(&walk->in, op->src, op->nsrc, op->len) ||
-	    !side_init(&walk->out, op->dst, op->ndst, op->len))
-		return false;
-	walk_next(walk);
+	walk->in = (struct side){ .next = op->src };
+	walk->out = (struct side){ .next = op->dst };
 	return true;
 }
 
@@ -213,10 +293,10 @@ VG_INLINE void load_keys(struct flow *f, const struct kind *kind)
 VG_INLINE void go_on(struct flow *f, const struct kind *kind, struct walk *walk)
 {
 	if (__builtin_expect(f->quads == 0, 0)) {
-		walk_next(walk);
-		f->in = walk->from;
-		f->out = walk->to;
-		f->quads = walk->quads;
+		walk_on(walk);
+		f->in = walk->run.from;
+		f->out = walk->run.to;
+		f->quads = walk->run.quads;
 		load_keys(f, kind);
 	}
 	f->quads--;
@@ -515,9 +595,11 @@ VG_INLINE void packet(struct xf_crypto_op *op, unsigned rounds, bool encrypt)
 		return;
 	}
 	f.key = key;
-	f.in = walk.from;
-	f.out = walk.to;
-	f.quads = walk.quads;
+	if (walk.run.quads == 0 && op->len > 0)
+		walk_on(&walk);
+	f.in = walk.run.from;
+	f.out = walk.run.to;
+	f.quads = walk.run.quads;
 	f.nonce = f.base = _mm512_xor_si512(vg_nonce(op), vg_block_everywhere(key->round[0]));
 	load_keys(&f, &kind);
 	if (quads > 0) {
@@ -529,7 +611,8 @@ VG_INLINE void packet(struct xf_crypto_op *op, unsigned rounds, bool encrypt)
 	} else {
 		hash = only_quad(&f, &kind, op, aad, &icv_mask);
 	}
-	walk_flush(&walk);
+	if (walk.owed.bytes)
+		walk_flush(&walk);
 	settle(op, hash, icv_mask);
 }
 
