@@ -93,9 +93,9 @@ static void vaes_ctx_free(struct xf_crypto_ctx *ctx)
 }
 
 /* With Y0 before the text and the lengths behind it. */
-static inline uint32_t vectors_of(const struct xf_crypto_op *op)
+static inline uint32_t vectors_of(uint32_t len)
 {
-	return (vg_blocks(op->len) + 2 + 3) / 4;
+	return (len + VG_BLOCK - 1 + 2 * VG_BLOCK + VG_VECTOR - VG_BLOCK) / VG_VECTOR;
 }
 
 static inline bool is_one_piece(const struct xf_crypto_op *op)
@@ -103,22 +103,45 @@ static inline bool is_one_piece(const struct xf_crypto_op *op)
 	return op->nsrc == 1 && op->ndst == 1 && op->src->len >= op->len && op->dst->len >= op->len;
 }
 
-static inline void add(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op)
+/* What follows from key and length: mostly the same as for the operation before. */
+struct class
 {
-	/* With Y0 before the text and the lengths behind it. */
-	uint32_t vectors =
-		(op->len + VG_BLOCK - 1 + 2 * VG_BLOCK + VG_VECTOR - VG_BLOCK) / VG_VECTOR;
+	const struct xf_key *key;
+	uint32_t len;
+	uint32_t vectors;
+	uint32_t group; /* this many go together */
+	struct waiting *waiting; /* NULL: too long */
+};
+
+static inline void classify(struct xf_crypto_ctx *ctx, const struct xf_crypto_op *op,
+			    struct class *class)
+{
+	uint32_t vectors = vectors_of(op->len);
+
+	class->key = op->key;
+	class->len = op->len;
+	class->vectors = vectors;
+	class->group = vg_group(vectors);
+	class->waiting =
+		vectors <= VG_SHORT_VECTORS ? &ctx->waiting[vectors - 1][vg_kind(op)] : NULL;
+}
+
+static inline void add(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op, struct class *class)
+{
 	struct waiting *waiting;
 
-	if (vectors > VG_SHORT_VECTORS || op->aad_len > VG_BLOCK || !is_one_piece(op)) {
+	if (op->key != class->key || op->len != class->len)
+		classify(ctx, op, class);
+	waiting = class->waiting;
+	if (!waiting || op->aad_len > VG_BLOCK || !is_one_piece(op)) {
 		xf_vaes_gcm_one(op);
 		return;
 	}
-	waiting = &ctx->waiting[vectors - 1][vg_kind(op)];
 	waiting->ops[waiting->n++] = op;
-	if (waiting->n == vg_group(vectors)) {
+	if (waiting->n == class->group) {
 		waiting->n = 0;
-		xf_vaes_gcm_short(waiting->ops, vectors, &ctx->pending_short[vectors - 1]);
+		xf_vaes_gcm_short(waiting->ops, class->vectors,
+				  &ctx->pending_short[class->vectors - 1]);
 	}
 }
 
@@ -141,10 +164,10 @@ static void end(struct xf_crypto_ctx *ctx)
 #define LINE 64
 
 /* The lines of the key that @op reads: as many powers as it has vectors, and the round keys. */
-static inline void fetch_key(const struct xf_crypto_op *op, size_t rounds_size)
+static void fetch_key(const struct xf_crypto_op *op, size_t rounds_size)
 {
 	const struct vg_key *key = vg_key_of(op);
-	uint32_t vectors = xf_min_u32(vectors_of(op), VG_POWERS / 4);
+	uint32_t vectors = xf_min_u32(vectors_of(op->len), VG_POWERS / 4);
 	const uint8_t *end = key->round[0] + rounds_size;
 
 	__builtin_prefetch(op->key);
@@ -152,20 +175,31 @@ static inline void fetch_key(const struct xf_crypto_op *op, size_t rounds_size)
 		__builtin_prefetch(at);
 }
 
+/* Of one SA's packets only the first one's key is fetched. */
+static inline const struct xf_key *fetch_next(const struct xf_crypto_ctx *ctx,
+					      const struct xf_crypto_op *op,
+					      const struct xf_key *fetched)
+{
+	if (op->key != fetched)
+		fetch_key(op, ctx->rounds_size);
+	return op->key;
+}
+
 static void vaes_run(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n)
 {
+	unsigned first = xf_min_u32(n, FETCH_AHEAD);
 	const struct xf_key *fetched = NULL;
-	unsigned ahead = 0;
+	struct class class = { 0 };
+	unsigned i;
 
-	for (unsigned i = 0; i < n; i++) {
-		for (; ahead < n && ahead <= i + FETCH_AHEAD; ahead++) {
-			if (ops[ahead]->key == fetched)
-				continue;
-			fetched = ops[ahead]->key;
-			fetch_key(ops[ahead], ctx->rounds_size);
-		}
-		add(ctx, ops[i]);
+	for (i = 0; i < first; i++)
+		fetched = fetch_next(ctx, ops[i], fetched);
+	for (i = 0; i < n - first; i++) {
+		fetched = fetch_next(ctx, ops[i + first], fetched);
+		add(ctx, ops[i], &class);
 	}
+	for (; i < n; i++)
+		add(ctx, ops[i], &class);
 	if (n > 0)
 		ctx->rounds_size = (vg_rounds(ops[0]) + 1) * VG_BLOCK;
 	end(ctx);
