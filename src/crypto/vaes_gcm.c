@@ -68,9 +68,7 @@ static size_t vaes_expanded_size(const struct xf_suite *suite)
 
 static int vaes_key_expand(struct xf_key *key)
 {
-	struct vg_key *out = (struct vg_key *)(void *)key->expanded;
-
-	xf_vaes_gcm_expand(out, key->cipher_raw, key->suite.cipher_key_len);
+	xf_vaes_gcm_expand((struct vg_key *)(void *)key->expanded, key);
 	return 0;
 }
 
@@ -122,8 +120,9 @@ static inline void classify(struct xf_crypto_ctx *ctx, const struct xf_crypto_op
 	class->len = op->len;
 	class->vectors = vectors;
 	class->group = vg_group(vectors);
-	class->waiting =
-		vectors <= VG_SHORT_VECTORS ? &ctx->waiting[vectors - 1][vg_kind(op)] : NULL;
+	class->waiting = vectors <= VG_SHORT_VECTORS
+				 ? &ctx->waiting[vectors - 1][vg_key_of(op)->kind]
+				 : NULL;
 }
 
 static inline void add(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op, struct class *class)
@@ -170,8 +169,7 @@ static void fetch_key(const struct xf_crypto_op *op, size_t rounds_size)
 	uint32_t vectors = xf_min_u32(vectors_of(op->len), VG_POWERS / 4);
 	const uint8_t *end = key->round[0] + rounds_size;
 
-	__builtin_prefetch(op->key);
-	for (const uint8_t *at = key->round[0] - vectors * VG_VECTOR; at < end; at += LINE)
+	for (const uint8_t *at = key->power[VG_POWERS - 4 * vectors]; at < end; at += LINE)
 		__builtin_prefetch(at);
 }
 

@@ -27,20 +27,25 @@ extern "C" {
 #define VG_BLOCK 16
 #define VG_VECTOR 64
 #define VG_POWERS 36 /* for two quads and a block; a whole number of vectors */
+#define VG_KINDS 3 /* of keys: 128, 192, 256 bits */
 #define VG_GROUP 4 /* most short packets done together */
 #define VG_SHORT_VECTORS 6 /* most that a short packet has */
 
 /*
- * A short packet reads the end of the powers and the round keys behind them: five cache lines in a
- * row for 128 bits. The powers end where the round keys begin, because a vector of powers that
- * begins with a low one reads past the end, for blocks that are zero.
+ * A short packet reads the end of the powers and what is behind them: five cache lines in a row for
+ * 68 bytes and 128 bits, with all that is asked of the suite. A vector of powers that begins with a
+ * low one reads past their end, for blocks that are zero.
  */
 struct vg_key {
-	uint8_t power[VG_POWERS][VG_BLOCK]; /* of the hash key: 32nd to first */
-	uint8_t round[15][VG_BLOCK];
+	uint8_t power[VG_POWERS][VG_BLOCK]; /* of the hash key: 36th to first */
+	uint8_t kind; /* below VG_KINDS */
+	uint8_t rounds;
+	uint8_t icv_len;
+	uint8_t round[15][VG_BLOCK] __attribute__((aligned(VG_BLOCK)));
 };
 
 _Static_assert(offsetof(struct xf_key, expanded) % 64 == 0, "vectors of powers are aligned");
+_Static_assert(offsetof(struct vg_key, round[11]) % 64 == 0, "keys of 128 bits end with a line");
 
 static inline const struct vg_key *vg_key_of(const struct xf_crypto_op *op)
 {
@@ -49,15 +54,7 @@ static inline const struct vg_key *vg_key_of(const struct xf_crypto_op *op)
 
 static inline unsigned vg_rounds(const struct xf_crypto_op *op)
 {
-	return 6 + op->key->suite.cipher_key_len / 4u;
-}
-
-/* By the length of keys: 128, 192, 256 bits. */
-#define VG_KINDS 3
-
-static inline unsigned vg_kind(const struct xf_crypto_op *op)
-{
-	return op->key->suite.cipher_key_len / 8u - 2;
+	return vg_key_of(op)->rounds;
 }
 
 /* Packets that are done together: their vectors are not more than there are registers for. */
@@ -71,7 +68,7 @@ static inline uint32_t vg_blocks(uint32_t len)
 	return (len + VG_BLOCK - 1) / VG_BLOCK;
 }
 
-void xf_vaes_gcm_expand(struct vg_key *key, const uint8_t *raw, unsigned len);
+void xf_vaes_gcm_expand(struct vg_key *out, const struct xf_key *key);
 
 /*
  * Of short packets the text and the hash wait until the key stream of the next ones is made: rounds

@@ -42,8 +42,9 @@ static void expand_rounds(struct vg_key *key, const uint8_t *raw, unsigned len)
 }
 
 /* The hash key: the cipher of zeros, reversed. */
-static __m128i hash_key(const struct vg_key *key, unsigned rounds)
+static __m128i hash_key(const struct vg_key *key)
 {
+	unsigned rounds = key->rounds;
 	const __m128i *round = (const __m128i *)(const void *)key->round;
 	__m128i block = _mm_load_si128(&round[0]);
 
@@ -74,14 +75,18 @@ static __m128i product(__m128i a, __m128i b)
 	return vg_reduce_to_one(&sum);
 }
 
-void xf_vaes_gcm_expand(struct vg_key *key, const uint8_t *raw, unsigned len)
+void xf_vaes_gcm_expand(struct vg_key *out, const struct xf_key *key)
 {
+	unsigned len = key->suite.cipher_key_len;
 	__m128i first, power;
 
-	expand_rounds(key, raw, len);
-	first = power = times_x(hash_key(key, len / 4 + 6));
+	out->kind = (uint8_t)(len / 8 - 2);
+	out->rounds = (uint8_t)(len / 4 + 6);
+	out->icv_len = key->suite.icv_len;
+	expand_rounds(out, key->cipher_raw, len);
+	first = power = times_x(hash_key(out));
 	for (unsigned i = VG_POWERS; i-- > 0;) {
-		_mm_store_si128((__m128i *)(void *)key->power[i], power);
+		_mm_store_si128((__m128i *)(void *)out->power[i], power);
 		power = product(power, first);
 	}
 	xf_wipe(&first, sizeof(first));

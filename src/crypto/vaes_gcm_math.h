@@ -170,7 +170,7 @@ VG_INLINE __m512i vg_put_block(__m512i v, unsigned at, __m128i value)
  */
 VG_INLINE void vg_settle(struct xf_crypto_op *op, __m128i tag)
 {
-	__mmask16 bytes = (__mmask16)_bzhi_u32(0xffff, op->key->suite.icv_len);
+	__mmask16 bytes = (__mmask16)_bzhi_u32(0xffff, vg_key_of(op)->icv_len);
 	bool fine = true;
 
 	if (op->encrypt)

@@ -654,5 +654,5 @@ void xf_vaes_gcm_one(struct xf_crypto_op *op)
 		{ open_256, seal_256 },
 	};
 
-	all[vg_kind(op)][op->encrypt](op);
+	all[vg_key_of(op)->kind][op->encrypt](op);
 }

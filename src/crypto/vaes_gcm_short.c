@@ -161,7 +161,7 @@ VG_INLINE void settle_all(const struct vg_short *pending, const struct shape *sh
 		settle_four(pending, sums);
 		return;
 	}
-	VG_UNROLL for (unsigned p = 0; p < shape->packets; p++)
+	VG_UNROLL for (unsigned p = 0; p < 2; p++)
 	{
 		__m512i hash = _mm512_zextsi128_si512(vg_reduce_to_one(&sums[p]));
 
