@@ -196,13 +196,35 @@ VG_INLINE void rounds_and_finish(struct group *g, const struct vg_short *pending
 	}
 }
 
+VG_INLINE void end(struct vg_short *pending, unsigned packets, unsigned vectors)
+{
+	const struct shape shape = { packets, vectors };
+	struct vg_sum sums[VG_GROUP];
+
+	VG_UNROLL for (unsigned p = 0; p < packets; p++)
+	{
+		struct text text = text_of(pending->ops[p]);
+
+		VG_UNROLL for (unsigned i = 0; i < vectors; i++) finish(
+			&text, i, vectors, _mm512_load_si512(pending->stream[p][i]), &sums[p]);
+	}
+	settle_all(pending, &shape, sums);
+	pending->filled = false;
+}
+
+/* No @ops: only what is pending. */
 VG_INLINE void run(struct xf_crypto_op *const *ops, unsigned packets, unsigned vectors,
 		   struct vg_short *pending)
 {
 	const struct shape shape = { packets, vectors };
-	unsigned rounds = vg_rounds(ops[0]);
+	unsigned rounds;
 	struct group g;
 
+	if (!ops) {
+		end(pending, packets, vectors);
+		return;
+	}
+	rounds = vg_rounds(ops[0]);
 	start(&g, ops, &shape);
 	if (pending->filled) {
 		rounds_and_finish(&g, pending, &shape);
@@ -214,22 +236,6 @@ VG_INLINE void run(struct xf_crypto_op *const *ops, unsigned packets, unsigned v
 	for (unsigned i = SHARED_ROUNDS + 1; i < rounds; i++)
 		one_round(&g, &shape, i);
 	last_round(&g, ops, &shape, pending);
-}
-
-static void end(struct vg_short *pending, unsigned packets, unsigned vectors)
-{
-	const struct shape shape = { packets, vectors };
-	struct vg_sum sums[VG_GROUP];
-
-	for (unsigned p = 0; p < packets; p++) {
-		struct text text = text_of(pending->ops[p]);
-
-		for (unsigned i = 0; i < vectors; i++)
-			finish(&text, i, vectors, _mm512_load_si512(pending->stream[p][i]),
-			       &sums[p]);
-	}
-	settle_all(pending, &shape, sums);
-	pending->filled = false;
 }
 
 void xf_vaes_gcm_short(struct xf_crypto_op *const *ops, unsigned vectors, struct vg_short *pending)
@@ -259,5 +265,5 @@ void xf_vaes_gcm_short(struct xf_crypto_op *const *ops, unsigned vectors, struct
 void xf_vaes_gcm_short_end(unsigned vectors, struct vg_short *pending)
 {
 	if (pending->filled)
-		end(pending, vg_group(vectors), vectors);
+		xf_vaes_gcm_short(NULL, vectors, pending);
 }
