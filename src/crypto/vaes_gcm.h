@@ -3,8 +3,9 @@
  *
  * vaes_gcm.c is the provider; it runs on any CPU and asks whether this one can do the rest.
  * vaes_gcm_key.c expands keys, vaes_gcm_short.c does four short packets at a time,
- * vaes_gcm_one.c one packet of any length and any chain. These three are compiled for VAES,
- * VPCLMULQDQ and AVX512 (F, BW, VL): nothing in them may be called before xf_vaes_gcm's usable().
+ * vaes_gcm_one.c one packet of any length and, with vaes_gcm_walk.h, any chain. These three are
+ * compiled for VAES, VPCLMULQDQ and AVX512 (F, BW, VL): nothing in them may be called before
+ * xf_vaes_gcm's usable().
  *
  * A vector is 64 bytes, four blocks. In the first vector of a packet block 0 is the place of the
  * counter block 1, whose cipher text masks the ICV, and of the additional data in the hash; the
