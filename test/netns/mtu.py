@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The path MTU of SAs follows devices, routes and rules, for SAs that are there and for new ones."""
+"""The path MTU of SAs follows devices, routes and rules, for SAs old and new."""
 from xfrmd import add_sa, equal, main, wait_for, wire
 
 MARK = "0x20000000/0x20000000"  # of what the daemon sends
