@@ -168,6 +168,9 @@ int xf_crypto_register(const struct xf_crypto_provider *provider);
 /* All providers, ended by NULL; some may not be usable. */
 const struct xf_crypto_provider *const *xf_crypto_providers(void);
 
+/* The place of @provider in that table; XF_CRYPTO_PROVIDERS_MAX, where NULL is: it is not there. */
+unsigned xf_crypto_provider_index(const struct xf_crypto_provider *provider);
+
 /* The provider that xf_key_new() takes for @suite, or NULL. */
 const struct xf_crypto_provider *xf_crypto_best(const struct xf_suite *suite);
 

@@ -33,12 +33,10 @@ static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_f
 				      const uint8_t *esp, bool encrypt)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
-	const struct xf_key *key = op->sa->key;
 	uint64_t words[2];
-	uint32_t salt;
 	uint64_t iv;
 
-	crypto->key = key;
+	crypto->key = op->sa->key;
 	crypto->user = op;
 	crypto->aad = esp;
 	crypto->encrypt = encrypt;
@@ -49,9 +47,8 @@ static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_f
 		xf_esp_crypto_fill_odd(op, esp + XF_ESP_HDR_LEN);
 		return;
 	}
-	memcpy(&salt, key->salt, sizeof(salt));
 	memcpy(&iv, esp + XF_ESP_HDR_LEN, sizeof(iv));
-	words[0] = salt | iv << 32;
+	words[0] = op->sa->salt | iv << 32;
 	words[1] = iv >> 32;
 	memcpy(crypto->nonce, words, sizeof(words));
 }

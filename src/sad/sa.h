@@ -51,7 +51,7 @@ struct xf_sa_stack {
 /*
  * The first four lines are what a packet needs: what is read in the first, what is written for each
  * one in the second, which moves between the caches of workers that share the SA, then the form,
- * unless the configuration was replaced.
+ * unless the configuration was replaced. Inbound ones need their window and what policies ask too.
  */
 struct xf_sa {
 	/* Published by RCU: written by the control thread only. */
@@ -61,11 +61,13 @@ struct xf_sa {
 	struct xf_replay *replay; /* what it points to: under replay_lock */
 	/* Atomic, and seldom written. */
 	_Atomic uint64_t use_ns; /* first use, 0 = none */
-	_Atomic int state; /* enum xf_sa_state */
 	_Atomic uint32_t route_mtu; /* of the way to the peer by our own routes; 0 = not known */
 	_Atomic uint32_t learned_mtu; /* what a router said; 0 = nothing */
+	_Atomic uint8_t state; /* enum xf_sa_state */
 	_Atomic bool dying; /* the soft limit was told */
-	/* Constant. */
+	/* Constant. What each packet asks of the key stands here too: one line less to wait for. */
+	uint8_t provider; /* its number in xf_crypto_providers() */
+	uint32_t salt; /* the first bytes of nonces, as they lie in memory */
 	struct xf_ivgen ivgen;
 
 	/* Atomic. Outbound packets that were begun: never set back, so it numbers IVs and turns. */
@@ -123,13 +125,16 @@ static inline void xf_sa_fetch(const struct xf_sa *sa, bool window)
 	__builtin_prefetch(sa);
 	__builtin_prefetch(&sa->begun, 1);
 	__builtin_prefetch(&sa->first_cfg.form);
-	if (window)
-		__builtin_prefetch(sa->own_window, 1);
+	if (!window)
+		return;
+	__builtin_prefetch(sa->own_window, 1);
+	__builtin_prefetch(&sa->first_cfg.cfg);
 }
 
-static inline void xf_sa_fetch_key(const struct xf_sa *sa)
+/* Of an SA that has a key. */
+static inline const struct xf_crypto_provider *xf_sa_provider(const struct xf_sa *sa)
 {
-	__builtin_prefetch(sa->key);
+	return xf_crypto_providers()[sa->provider];
 }
 
 /* Read side, as xf_sa_cfg(): what each packet asks of the configuration in force. */

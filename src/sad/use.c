@@ -81,7 +81,7 @@ bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form)
 {
 	uint64_t bytes = atomic_load_explicit(&sa->bytes, memory_order_relaxed);
 	uint64_t packets = atomic_load_explicit(&sa->packets, memory_order_relaxed);
-	int valid = XF_SA_VALID;
+	uint8_t valid = XF_SA_VALID;
 
 	if (!(form->what & XF_FORM_MORE))
 		return true;
