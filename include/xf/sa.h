@@ -142,13 +142,6 @@ struct xf_sa;
 int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_state state,
 	      const uint8_t *seed, uint64_t now_ns, struct xf_sa **out);
 
-/*
- * Is there one worker only that takes numbers of SAs and counts in them? Then it needs no locked
- * instructions. Set before the first one starts; false by default, which is always right. Counters
- * that the control thread sets while that worker counts may then keep the worker's value.
- */
-void xf_sa_set_alone(bool one_worker);
-
 /* References; any thread. The last put wipes and frees, after an RCU grace period. */
 struct xf_sa *xf_sa_get(struct xf_sa *sa);
 void xf_sa_put(struct xf_sa *sa);

@@ -4,31 +4,13 @@
  * Several workers use one SA at once. Counters are relaxed atomics: a limit may be passed by the
  * packets that are under way when it is reached, never missed. Only the window has a lock.
  */
+#include "base/alone.h"
 #include "sa.h"
-
-/* Constant while SAs are used. */
-static bool alone;
-
-void xf_sa_set_alone(bool one_worker)
-{
-	alone = one_worker;
-}
-
-/* A locked add waits for everything that was stored before it: alone a worker needs none. */
-static void add(_Atomic uint64_t *counter, uint64_t n)
-{
-	if (alone)
-		atomic_store_explicit(counter,
-				      atomic_load_explicit(counter, memory_order_relaxed) + n,
-				      memory_order_relaxed);
-	else
-		atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
 
 /* Was sa->begun still @begun, and is it now @next? */
 static bool move_begun(struct xf_sa *sa, uint64_t *begun, uint64_t next)
 {
-	if (!alone)
+	if (!xf_alone)
 		return atomic_compare_exchange_weak_explicit(
 			&sa->begun, begun, next, memory_order_relaxed, memory_order_relaxed);
 	atomic_store_explicit(&sa->begun, next, memory_order_relaxed);
@@ -144,8 +126,8 @@ bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsig
 
 void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t now_ns)
 {
-	add(&sa->bytes, bytes);
-	add(&sa->packets, packets);
+	xf_shared_add(&sa->bytes, bytes);
+	xf_shared_add(&sa->packets, packets);
 	atomic_store_explicit(&sa->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
 }
 

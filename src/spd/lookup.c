@@ -571,6 +571,14 @@ static bool lookup_scan(const struct xf_spd *spd, const struct scan *scan,
 	return !scan->mixed && !atomic_load_explicit(&scan->dirty, memory_order_relaxed);
 }
 
+/* The few that most packets meet are in the caches. */
+static void fetch_policies(struct xf_policy *const *policies, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (policies[i] && (i == 0 || policies[i] != policies[i - 1]))
+			policy_fetch(policies[i]);
+}
+
 void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
 			 const struct xf_flow *flows, unsigned n, struct xf_policy **out)
 {
@@ -587,6 +595,7 @@ void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
 			lookup_chunk(&l, dir, same ? 1 : count, out + at);
 		for (unsigned i = 1; same && i < count; i++)
 			out[at + i] = out[at];
+		fetch_policies(out + at, count);
 	}
 }
 

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/alone.h"
 #include "spd/spd_priv.h"
 
 const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy)
@@ -39,8 +40,8 @@ void xf_policy_count(struct xf_policy *policy, unsigned packets, uint64_t bytes,
 {
 	uint64_t now_s = wall_s(policy, now_ns);
 
-	atomic_fetch_add_explicit(&policy->bytes, bytes, memory_order_relaxed);
-	atomic_fetch_add_explicit(&policy->packets, packets, memory_order_relaxed);
+	xf_shared_add(&policy->bytes, bytes);
+	xf_shared_add(&policy->packets, packets);
 	/* Mostly the same second: then the line is not written once more. */
 	if (atomic_load_explicit(&policy->use_s, memory_order_relaxed) != now_s)
 		atomic_store_explicit(&policy->use_s, now_s, memory_order_relaxed);
@@ -96,10 +97,12 @@ struct xf_policy *policy_new(struct xf_spd *spd, const struct xf_policy_config *
 {
 	uint32_t kinds = kinds_of(cfg);
 	size_t members = (size_t)__builtin_popcount(kinds) * sizeof(struct member);
-	struct xf_policy *policy = calloc(1, sizeof(*policy) + members);
+	size_t size = xf_align_up((uint32_t)(sizeof(struct xf_policy) + members), XF_CACHE_LINE);
+	struct xf_policy *policy = aligned_alloc(XF_CACHE_LINE, size);
 
 	if (!policy)
 		return NULL;
+	memset(policy, 0, size);
 	policy->spd = spd;
 	policy->cfg = *cfg;
 	policy->real_offset_s = spd->cfg.real_offset_s;

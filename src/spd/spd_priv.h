@@ -34,19 +34,21 @@ struct part {
 	struct index index[KINDS];
 };
 
+/* The first two cache lines are what a packet needs. */
 struct xf_policy {
+	/* Atomics. */
+	_Alignas(XF_CACHE_LINE) _Atomic uint64_t bytes;
+	_Atomic uint64_t packets;
+	_Atomic uint64_t use_s; /* last use, wall clock; 0 = never */
+
 	/* Constant from the moment it is published. */
-	struct xf_policy_config cfg;
 	uint64_t real_offset_s;
+	struct xf_policy_config cfg;
 	uint64_t add_s;
 	uint64_t pos; /* the kernel's pos: younger ones have larger ones */
 	uint64_t rank; /* place among equal priorities of its class */
 
-	/* Atomics. */
 	_Atomic uint32_t refs;
-	_Atomic uint64_t bytes;
-	_Atomic uint64_t packets;
-	_Atomic uint64_t use_s; /* last use, wall clock; 0 = never */
 
 	/* Control thread. */
 	struct xf_spd *spd;
@@ -60,6 +62,16 @@ struct xf_policy {
 	struct xf_rcu_head rcu;
 	struct member members[];
 };
+
+_Static_assert(offsetof(struct xf_policy, cfg.tmpl[1]) <= 2 * XF_CACHE_LINE,
+	       "what a packet needs of a policy is two cache lines");
+
+/* Before packets are worked on, so that the misses of several policies overlap. */
+static inline void policy_fetch(struct xf_policy *policy)
+{
+	__builtin_prefetch(policy, 1);
+	__builtin_prefetch((const uint8_t *)policy + XF_CACHE_LINE);
+}
 
 struct part_slots {
 	struct xf_rcu_head rcu;
