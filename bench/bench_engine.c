@@ -73,6 +73,7 @@ struct bench {
 	uint32_t policies;
 	bool cold;
 	bool avx2;
+	bool transport;
 	uint32_t text; /* of the present rows; 0 = IMIX */
 	uint32_t packets; /* that go round */
 	struct xf_pktq inner;
@@ -455,13 +456,15 @@ static void print_row(const struct bench *bench, enum what what)
 
 	printf("{\"bench\":\"engine\",\"case\":\"%s\",\"dir\":\"%s\",\"suite\":\"%s\","
 	       "\"plaintext\":%u,\"sas\":%u,\"flows\":%u,\"policies\":%u,\"temp\":\"%s\","
-	       "\"family\":4,\"traffic\":\"%s\",\"cpu\":\"%s\",\"metric\":\"ns_per_packet\","
+	       "\"family\":4,\"mode\":\"%s\",\"traffic\":\"%s\",\"cpu\":\"%s\",\"metric\":\"ns_per_"
+	       "packet\","
 	       "\"better\":\"lower\",",
 	       names[what].name, names[what].out ? "out" : "in", bench->suite,
 	       bench->text ? world_text(&bench->world, world_inner(&bench->world, bench->text))
 			   : IMIX_MEAN,
-	       bench->sas, bench->sas, bench->policies, bench->cold ? "cold" : "hot",
-	       bench->text ? "one size" : "imix", bench->avx2 ? "avx2" : "best");
+	       bench->sas, bench->sas, bench->world.npolicies / 2, bench->cold ? "cold" : "hot",
+	       bench->transport ? "transport" : "tunnel", bench->text ? "one size" : "imix",
+	       bench->avx2 ? "avx2" : "best");
 	printf("\"value\":%.2f,\"q1\":%.2f,\"q3\":%.2f,\"base\":\"raw\",\"base_value\":%.2f,"
 	       "\"base_q1\":%.2f,\"base_q3\":%.2f,\"ratio\":%.3f,\"pairs\":%d}\n",
 	       value[SLICES / 2], value[SLICES / 4], value[SLICES * 3 / 4], base[SLICES / 2],
@@ -497,7 +500,8 @@ static bool setup(struct bench *bench)
 		/* What is held to AVX2 is this library's manager; others would not notice. */
 		.provider = bench->avx2 ? &xf_provider_ipsec_mb : NULL,
 		.sas = bench->sas,
-		.policies = bench->policies,
+		.policies = bench->policies - 1,
+		.transport = bench->transport,
 		.pool = { .packets = ring + 1024,
 			  .small_bufs = (large ? 0 : ring) + 1024,
 			  .large_bufs = (large ? ring : 0) + 32 },
@@ -549,7 +553,7 @@ static bool measure(struct bench *bench, uint32_t text)
 static int usage(void)
 {
 	fputs("usage: bench_engine [--suite NAME] [--sas N] [--policies N] [--cold] [--avx2]\n"
-	      "                    [--text BYTES]\n",
+	      "                    [--text BYTES] [--transport]\n",
 	      stderr);
 	return 2;
 }
@@ -563,6 +567,7 @@ static bool parse_options(struct bench *bench, int argc, char **argv, uint32_t *
 		{ "cold", no_argument, NULL, 'c' },
 		{ "avx2", no_argument, NULL, 'a' },
 		{ "text", required_argument, NULL, 't' },
+		{ "transport", no_argument, NULL, 'm' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -578,6 +583,8 @@ static bool parse_options(struct bench *bench, int argc, char **argv, uint32_t *
 			bench->cold = true;
 		else if (c == 'a')
 			bench->avx2 = true;
+		else if (c == 'm')
+			bench->transport = true;
 		else if (c == 't')
 			*only = (uint32_t)strtoul(optarg, NULL, 10);
 		else
@@ -603,7 +610,7 @@ int main(int argc, char **argv)
 	if (xf_secret_memory_init() < 0)
 		fputs("bench_engine: keys cannot be locked here, and stand on small pages\n",
 		      stderr);
-	xf_sa_set_alone(true);
+	xf_set_alone(true);
 	xf_read_register();
 	bench.raw = raw_new(bench.suite);
 	for (unsigned i = 0; bench.raw && i < XF_ARRAY_SIZE(sizes); i++) {
