@@ -11,7 +11,7 @@
 
 #include <xf/esp.h>
 
-#include "sad/sa.h"
+#include "sad/use.h"
 
 #define XF_RUNS_AHEAD 16
 

@@ -10,6 +10,7 @@
  * a little, and nothing else.
  */
 #include "db.h"
+#include "use.h"
 
 #define BATCH 64
 
