@@ -150,14 +150,21 @@ static bool is_gone(struct xf_esp_op *const *ops, unsigned n)
 	return true;
 }
 
-/* Step 4, for all of a run while its window is locked once. */
-static void believe(struct xf_esp_op *const *ops, unsigned n)
+/* Are all authentic, and does each follow the one before? op->drop is left to say yes. */
+static bool are_in_order(struct xf_esp_op *const *ops, unsigned n)
 {
-	struct xf_sa *sa = ops[0]->sa;
+	uint64_t first = ops[0]->seq;
 
-	if (is_gone(ops, n))
-		return;
-	xf_sa_window_lock(sa);
+	for (unsigned i = 0; i < n; i++) {
+		if (ops[i]->crypto.status != XF_CRYPTO_OK || ops[i]->seq != first + i)
+			return false;
+		ops[i]->drop = XF_PASS;
+	}
+	return true;
+}
+
+static void believe_each(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n)
+{
 	for (unsigned i = 0; i < n; i++) {
 		struct xf_esp_op *op = ops[i];
 
@@ -167,6 +174,18 @@ static void believe(struct xf_esp_op *const *ops, unsigned n)
 		else if (op->crypto.status == XF_CRYPTO_BAD_ICV)
 			atomic_fetch_add(&sa->stat_integrity, 1);
 	}
+}
+
+/* Step 4, for all of a run while its window is locked once. */
+static void believe(struct xf_esp_op *const *ops, unsigned n)
+{
+	struct xf_sa *sa = ops[0]->sa;
+
+	if (is_gone(ops, n))
+		return;
+	xf_sa_window_lock(sa);
+	if (!are_in_order(ops, n) || !xf_sa_replay_commit_next(sa, ops[0]->seq, n))
+		believe_each(sa, ops, n);
 	xf_sa_window_unlock(sa);
 }
 

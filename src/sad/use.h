@@ -89,6 +89,12 @@ static inline enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq)
 	return XF_LIKELY(drop == XF_PASS) ? drop : xf_sa_refuse(sa, seq);
 }
 
+/* All of them, where nothing is to be refused; else none. */
+static inline bool xf_sa_replay_commit_next(struct xf_sa *sa, uint64_t first, unsigned n)
+{
+	return xf_replay_commit_next(sa->replay, first, n);
+}
+
 static inline void xf_sa_window_unlock(struct xf_sa *sa)
 {
 	xf_spin_unlock(&sa->replay_lock);

@@ -1,5 +1,5 @@
 /*
- * Memory of keys: zeroed, aligned, no two blocks in one place, and used again once it is given back.
+ * Memory of keys: zeroed, aligned, no two blocks in one place, used again once it is given back.
  */
 #include <setjmp.h>
 #include <stdarg.h>
