@@ -197,17 +197,12 @@ static inline void write_headers(const struct run *run, struct xf_esp_op *op, ui
 	xf_esp_crypto_fill(op, form, p - 4, true);
 }
 
-static inline uint8_t tunnelled(const struct xf_ip_info *ip)
-{
-	return ip->family == XF_AF_INET ? XF_IPPROTO_IPIP : XF_IPPROTO_IPV6;
-}
-
 static uint8_t next_hdr(const struct xf_esp_op *op, const struct xf_sa_form *form)
 {
 	uint8_t scratch;
 
 	if (XF_LIKELY(form->outer_len))
-		return tunnelled(op->ip);
+		return xf_esp_tunnelled(op->ip);
 	return *xf_pkt_peek(op->pkt, op->ip->nexthdr_field, 1, &scratch);
 }
 
@@ -328,7 +323,7 @@ static inline void write_usual(const struct run *run, struct xf_esp_op *op)
 	uint8_t *gap = text - form->gap_len;
 	uint32_t len = form->gap_len + text_len + form->icv_len;
 
-	write_short_tail(text + seg->len, pad_len, tunnelled(op->ip));
+	write_short_tail(text + seg->len, pad_len, xf_esp_tunnelled(op->ip));
 	op->src[0].data = text;
 	op->src[0].len = text_len;
 	op->src[0].buf = seg->buf;

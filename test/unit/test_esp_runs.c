@@ -154,6 +154,20 @@ static void set_shapes(struct run *run, enum shape shape)
 		run->shape[i] = shape;
 }
 
+/* One with bytes behind its end, one that says it is a fragment. */
+static void mislabel(struct run *run)
+{
+	unsigned longer = packets_below(RUN);
+	uint8_t *hdr = run->bytes[packets_below(RUN)];
+
+	packets_fill(run->bytes[longer] + run->len[longer], 7);
+	run->len[longer] += 7;
+	if (hdr[0] == 0x45) {
+		xf_put_be16(hdr + 6, XF_IPV4_MF);
+		xf_ipv4_set_csum(hdr, XF_IPV4_HDR_LEN);
+	}
+}
+
 /* In another order, one again in the place of another, one damaged. */
 static void disturb(struct run *run)
 {
@@ -203,6 +217,8 @@ static void one_cell(const struct xf_sa_config *cfg, uint16_t inner, enum shape 
 		check_same_counts(out[0], out[1]);
 		if (round % 2)
 			disturb(&run);
+		if (round > 2)
+			mislabel(&run);
 		each = run;
 		set_shapes(&each, SHAPE_CHAIN);
 		through(&run, in[0], RUN, open);
