@@ -13,7 +13,7 @@
 
 #include "sad/use.h"
 
-#define XF_RUNS_AHEAD 16
+#define XF_RUNS_AHEAD 8
 
 static inline unsigned xf_runs_len(struct xf_esp_op *const *ops, unsigned n)
 {

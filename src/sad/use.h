@@ -15,12 +15,12 @@
 static inline void xf_sa_fetch(const struct xf_sa *sa, bool window)
 {
 	__builtin_prefetch(sa);
-	__builtin_prefetch(&sa->begun, 1);
+	if (window)
+		__builtin_prefetch(sa->own_window, 1);
 	__builtin_prefetch(&sa->first_cfg.form);
-	if (!window)
-		return;
-	__builtin_prefetch(sa->own_window, 1);
-	__builtin_prefetch(&sa->first_cfg.cfg);
+	__builtin_prefetch(&sa->begun, 1);
+	if (window)
+		__builtin_prefetch(&sa->first_cfg.cfg);
 }
 
 /* Numbers of outbound packets that follow each other. */
