@@ -334,16 +334,18 @@ static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, const struct xf_sa
 	const uint8_t *trailer = seg->data + op->text_off + op->crypto.len - XF_ESP_TRAILER_LEN;
 	uint32_t cut = XF_ESP_TRAILER_LEN + trailer[0];
 	uint8_t next_hdr = trailer[1];
+	enum xf_drop drop;
 
 	if (XF_UNLIKELY(cut >= op->crypto.len || !is_tunnelled(next_hdr)))
 		return unwrap(op, form, bytes);
 	seg->data += op->text_off;
 	seg->len = pkt->len = op->crypto.len - cut;
 	*bytes += pkt->len;
-	pkt->mark = xf_form_mark(form, pkt->mark);
-	op->drop = show_inner(op, form, next_hdr);
+	if (XF_UNLIKELY(form->what & XF_FORM_MORE))
+		pkt->mark = xf_form_mark(form, pkt->mark);
+	drop = show_inner(op, form, next_hdr);
 	pkt->family = op->ip->family;
-	return op->drop;
+	return drop;
 }
 
 void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
