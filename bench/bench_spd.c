@@ -643,14 +643,6 @@ struct options {
 	const char *what;
 };
 
-static const struct set_kind *find_kind(const char *name)
-{
-	for (const struct set_kind *kind = set_kinds; kind->name; kind++)
-		if (strcmp(kind->name, name) == 0)
-			return kind;
-	return NULL;
-}
-
 static bool parse(int argc, char **argv, struct options *options)
 {
 	static const struct option known[] = { { "set", required_argument, NULL, 's' },
@@ -662,7 +654,7 @@ static bool parse(int argc, char **argv, struct options *options)
 
 	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		if (c == 's')
-			options->kind = find_kind(optarg);
+			options->kind = set_find(optarg);
 		else if (c == 'f')
 			options->family = strcmp(optarg, "6") == 0 ? XF_AF_INET6 : XF_AF_INET;
 		else if (c == 'p')

@@ -249,9 +249,10 @@ def left(rows):
     found = {}
     for row in rows:
         if row["bench"] == "engine" and row["case"] in ("esp+crypto", "path"):
-            key = tuple(row[k] for k in ("dir", "suite", "plaintext", "sas", "temp", "cpu"))
+            key = tuple(row[k] for k in ("dir", "suite", "plaintext", "sas", "policies", "temp",
+                                         "cpu"))
             found.setdefault(key, {})[row["case"]] = row["value"]
-    head = ("dir", "suite", "plaintext", "SAs", "temp", "cpu", "ESP + crypto", "path",
+    head = ("dir", "suite", "plaintext", "SAs", "policies", "temp", "cpu", "ESP + crypto", "path",
             "path above it")
     lines = []
     for key, value in found.items():

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include <xf/ip.h>
+#include <xf/rcu.h>
 
 #define INNER_NET 0x0a000000u /* 10.0.0.0/8 */
 #define FIRST_SPI 0x1000u
@@ -128,21 +129,15 @@ static bool add_sa(struct world *world, const struct xf_suite *suite,
 	return true;
 }
 
-/* Policies that nothing matches stand before the one that all do. */
-static void add_policy(struct world *world, uint8_t dir, uint32_t index, bool last)
+/* Whatever it matches is for the SAs. */
+static void add_policy(struct world *world, struct xf_policy_config *cfg, uint8_t dir)
 {
-	struct xf_policy_config cfg = {
-		.sel = { .family = XF_AF_INET, .prefixlen_s = 8, .prefixlen_d = last ? 8 : 24 },
-		.life = no_limit,
-		.dir = dir,
-		.priority = index,
-		.ntmpl = 1,
-	};
-	struct xf_tmpl *tmpl = &cfg.tmpl[0];
+	struct xf_tmpl *tmpl = &cfg->tmpl[0];
 	struct xf_policy *policy;
 
-	set_ipv4(&cfg.sel.saddr, INNER_NET);
-	set_ipv4(&cfg.sel.daddr, last ? INNER_NET : 0xac100000u + index * 256);
+	cfg->life = no_limit;
+	cfg->dir = dir;
+	cfg->ntmpl = 1;
 	if (world->mode == XF_MODE_TUNNEL) {
 		xf_addr_parse("192.0.2.1", &tmpl->saddr);
 		xf_addr_parse("192.0.2.2", &tmpl->id.daddr);
@@ -152,9 +147,36 @@ static void add_policy(struct world *world, uint8_t dir, uint32_t index, bool la
 	tmpl->mode = world->mode;
 	tmpl->reqid = 1;
 	tmpl->aalgos = tmpl->ealgos = tmpl->calgos = UINT32_MAX;
-	bench_must(xf_spd_insert(xf_engine_spd(world->engine), &cfg, true, bench_now_ns(),
+	bench_must(xf_spd_insert(xf_engine_spd(world->engine), cfg, true, bench_now_ns(),
 				 &policy) == 0,
 		   "xf_spd_insert");
+}
+
+/* Policies that nothing matches stand before the one that all do. */
+static void draw_policy(struct xf_policy_config *cfg, uint32_t index, bool last)
+{
+	*cfg = (struct xf_policy_config){
+		.sel = { .family = XF_AF_INET, .prefixlen_s = 8, .prefixlen_d = last ? 8 : 24 },
+		.priority = index,
+	};
+	set_ipv4(&cfg->sel.saddr, INNER_NET);
+	set_ipv4(&cfg->sel.daddr, last ? INNER_NET : 0xac100000u + index * 256);
+}
+
+static void add_policies(struct world *world, const struct world_config *cfg)
+{
+	for (uint32_t i = 0; i < cfg->policies; i++) {
+		struct xf_policy_config policy;
+
+		if (cfg->set)
+			policy = cfg->set[i];
+		else
+			draw_policy(&policy, i, i + 1 == cfg->policies);
+		add_policy(world, &policy, XF_DIR_OUT);
+		add_policy(world, &policy, XF_DIR_IN);
+		if (i % 256 == 255)
+			xf_rcu_drain();
+	}
 }
 
 static const struct suite *find_suite(const char *name)
@@ -189,10 +211,7 @@ bool world_init(struct world *world, const struct world_config *cfg)
 	bench_must(world->sas != NULL, "calloc");
 	for (uint32_t i = 0; i < cfg->sas; i++)
 		bench_must(add_sa(world, &suite, cfg->provider, i), "xf_key_new");
-	for (uint32_t i = 0; i < cfg->policies; i++) {
-		add_policy(world, XF_DIR_OUT, i, i + 1 == cfg->policies);
-		add_policy(world, XF_DIR_IN, i, i + 1 == cfg->policies);
-	}
+	add_policies(world, cfg);
 	return true;
 }
 
@@ -277,6 +296,16 @@ struct xf_pkt *world_super(struct world *world, unsigned count, uint32_t size)
 void world_aim(struct xf_pkt *pkt, uint32_t index)
 {
 	finish_header(pkt, pkt->segs[0].data, index);
+}
+
+void world_aim_flow(struct xf_pkt *pkt, const struct xf_flow *flow)
+{
+	uint8_t *data = pkt->segs[0].data;
+
+	memcpy(data + 12, flow->saddr.bytes, 4);
+	memcpy(data + 16, flow->daddr.bytes, 4);
+	xf_put_be16(data + 10, 0);
+	xf_ipv4_set_csum(data, XF_IPV4_HDR_LEN);
 }
 
 void world_renew(struct xf_pkt *pkt)

@@ -16,6 +16,7 @@ struct world_config {
 	const struct xf_crypto_provider *provider; /* NULL: the best for the suite */
 	uint32_t sas;
 	uint32_t policies; /* each way; the packets' own is the last that is asked */
+	const struct xf_policy_config *set; /* NULL, or the selectors and priorities of these */
 	struct xf_pool_config pool;
 	bool ordered; /* its worker is one of several */
 };
@@ -52,6 +53,9 @@ struct xf_pkt *world_super(struct world *world, unsigned count, uint32_t size);
 
 /* Address @pkt, a plain inner packet, to SA @index. */
 void world_aim(struct xf_pkt *pkt, uint32_t index);
+
+/* Give @pkt, a plain inner packet, the addresses of @flow. */
+void world_aim_flow(struct xf_pkt *pkt, const struct xf_flow *flow);
 
 /* Make an inner packet that has been out and in fit to go out again. */
 void world_renew(struct xf_pkt *pkt);
