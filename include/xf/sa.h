@@ -147,6 +147,7 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
  * that the control thread sets while that worker counts may then keep the worker's value.
  */
 void xf_sa_set_alone(bool one_worker);
+bool xf_sa_is_alone(void);
 
 /* References; any thread. The last put wipes and frees, after an RCU grace period. */
 struct xf_sa *xf_sa_get(struct xf_sa *sa);

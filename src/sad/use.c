@@ -14,6 +14,11 @@ void xf_sa_set_alone(bool one_worker)
 	alone = one_worker;
 }
 
+bool xf_sa_is_alone(void)
+{
+	return alone;
+}
+
 /* A locked add waits for everything that was stored before it: alone a worker needs none. */
 static void add(_Atomic uint64_t *counter, uint64_t n)
 {

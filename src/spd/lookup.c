@@ -503,8 +503,10 @@ static void lookup_chunk(struct lookup *l, enum xf_policy_dir dir, unsigned n,
 			l->found[i].classes = 0;
 	}
 	search_settled(l, dir, KIND_MAIN, &some);
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
 		out[i] = again >> i & 1 ? out[i - 1] : best_of(&l->found[i]);
+		policy_prefetch(out[i]);
+	}
 }
 
 static void lookup_init(struct lookup *l, const struct xf_spd *spd)
