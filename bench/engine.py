@@ -19,6 +19,8 @@ def cases():
     yield ["--suite", "gcm128", "--cold", "--sas", "10000"]
     for suite in SUITES:
         yield ["--suite", suite, "--avx2"]
+    for policies in "1000", "100000":
+        yield ["--policies", policies, "--subnets", "--text", "68"]
 
 
 def run(build, say):

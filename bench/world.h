@@ -15,7 +15,8 @@ struct world_config {
 	const char *suite;
 	const struct xf_crypto_provider *provider; /* NULL: the best for the suite */
 	uint32_t sas;
-	uint32_t policies; /* each way, before those of the SAs */
+	uint32_t policies; /* each way; without a set, one or one for each SA is the last of them */
+	const struct xf_policy_config *set; /* NULL, or the selectors and priorities of these */
 	bool transport;
 	struct xf_pool_config pool;
 	bool ordered; /* its worker is one of several */
@@ -26,7 +27,7 @@ struct world {
 	struct xf_worker *worker;
 	struct xf_sa **sas;
 	uint32_t nsas;
-	uint32_t npolicies; /* each way counts: also the next priority */
+	uint32_t npolicies; /* each way; also the next priority */
 	uint32_t block; /* the text's length is a multiple of it */
 	uint8_t mode;
 };
@@ -54,6 +55,9 @@ struct xf_pkt *world_super(struct world *world, unsigned count, uint32_t size);
 
 /* Address @pkt, a plain inner packet, to SA @index. */
 void world_aim(struct xf_pkt *pkt, uint32_t index);
+
+/* Give @pkt, a plain inner packet, the addresses of @flow. */
+void world_aim_flow(struct xf_pkt *pkt, const struct xf_flow *flow);
 
 /* Make an inner packet that has been out and in fit to go out again. */
 void world_renew(struct xf_pkt *pkt);
