@@ -130,9 +130,13 @@ static bool update_mtu_of(void *arg, struct xf_sa *sa)
 	return true;
 }
 
+/* The journal first: what is in force and was told comes back after a crash. */
 static void spd_changed(void *arg)
 {
-	sync_capture(arg);
+	struct xf_service *service = arg;
+
+	xf_journal_flush(service->journal);
+	sync_capture(service);
 }
 
 static void sa_changed(void *arg, struct xf_sa *sa)
