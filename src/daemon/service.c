@@ -60,9 +60,18 @@ static void sync_capture(struct xf_service *service)
 	/* Policies that come back at the start are there before their rules. */
 	if (!service->capture)
 		return;
-	if (xf_capture_sync(service->capture, &error))
+	if (xf_capture_sync(service->capture, xf_clock_ns(), &error))
 		xf_log(XF_LOG_ERROR, "the kernel's rules do not follow the policies: %s",
 		       error.text);
+}
+
+/* Of the SPD. */
+static void policy_changed(void *arg, const struct xf_policy_config *cfg, bool there)
+{
+	const struct xf_service *service = arg;
+
+	if (service->capture)
+		xf_capture_policy(service->capture, cfg, there);
 }
 
 /* Ports on which SAs want ESP in UDP, collected. */
@@ -170,6 +179,18 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* Returns when to do it again. */
+static uint64_t settle_capture(struct xf_service *service, uint64_t now_ns)
+{
+	struct xf_io_error error;
+
+	if (!service->capture)
+		return UINT64_MAX;
+	if (xf_capture_settle(service->capture, now_ns, &error))
+		xf_log(XF_LOG_WARNING, "capture goes by destinations alone: %s", error.text);
+	return xf_capture_due(service->capture);
+}
+
 /* Act on what is due, wait for what is next. */
 static void act_on_time(struct xf_service *service, uint64_t now_ns)
 {
@@ -179,6 +200,7 @@ static void act_on_time(struct xf_service *service, uint64_t now_ns)
 				xf_spd_expire(spd, now_ns, policy_expired, service));
 
 	xf_journal_settle(service->journal);
+	next = earlier(next, settle_capture(service, now_ns));
 	if (service->udp_port_count)
 		next = earlier(next, now_ns + PORTS_AGAIN_NS);
 	if (service->watchdog_ns)
@@ -252,7 +274,9 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 			 .real_offset_s = service->real_offset_s,
 			 .random = random_bytes },
 		.spd = { .max_policies = cfg->max_policies,
-			 .real_offset_s = service->real_offset_s },
+			 .real_offset_s = service->real_offset_s,
+			 .watch = policy_changed,
+			 .watch_arg = service },
 		.env = { .arg = service, .is_local = is_local, .attention = want_attention },
 	};
 
@@ -340,6 +364,7 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 	struct xf_capture_config capture = {
 		.names = service->names,
 		.spd = xf_engine_spd(service->engine),
+		.now_ns = xf_clock_ns(),
 		.mode = (enum xf_capture_mode)cfg->capture_mode,
 	};
 	int err = xf_route_new(&service->route, error);
