@@ -30,8 +30,9 @@ int xf_journal_open(const struct xf_journal_config *cfg, uint64_t now_ns, struct
 void xf_journal_flush(struct xf_journal *journal);
 
 /*
- * The same, and bring the file up to date where a message alone did not: after an expiry, after a write that
- * failed, when it has grown far beyond what it must hold. After each request and each expiry.
+ * The same, and bring the file up to date where a message alone did not: after an expiry, after a
+ * write that failed, when it has grown far beyond what it must hold. After each request and each
+ * expiry.
  */
 void xf_journal_settle(struct xf_journal *journal);
 

@@ -189,7 +189,7 @@ void xf_path_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop rea
 {
 	xf_count(&worker->count.drops[reason], 1);
 	if (sa)
-		atomic_fetch_add_explicit(&sa->drops[reason], 1, memory_order_relaxed);
+		xf_sa_count_drop(sa, reason);
 	xf_pkt_free(pkt);
 }
 

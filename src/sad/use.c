@@ -149,6 +149,27 @@ void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t no
 	atomic_store_explicit(&sa->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
 }
 
+/* A reason has the first tally that it finds free, whoever asks: so none has two. */
+void xf_sa_count_drop(struct xf_sa *sa, enum xf_drop reason)
+{
+	const uint64_t first = (uint64_t)reason << XF_SA_TALLY_SHIFT;
+
+	for (unsigned i = 0; i < XF_SA_TALLIES; i++) {
+		_Atomic uint64_t *tally = &sa->tallies[i];
+		uint64_t seen = atomic_load_explicit(tally, memory_order_relaxed);
+
+		if (seen == 0 && atomic_compare_exchange_strong_explicit(tally, &seen, first + 1,
+									 memory_order_relaxed,
+									 memory_order_relaxed))
+			return;
+		if (seen >> XF_SA_TALLY_SHIFT != reason)
+			continue;
+		atomic_fetch_add_explicit(tally, 1, memory_order_relaxed);
+		return;
+	}
+	atomic_fetch_add_explicit(&sa->other_drops, 1, memory_order_relaxed);
+}
+
 /* A zero is neither late nor seen. */
 enum xf_drop xf_sa_refuse(struct xf_sa *sa, uint64_t seq)
 {
