@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <malloc.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,8 @@
 #define UDP_ENCAP_ESP 2 /* RFC 3948; the kernel's UDP_ENCAP_ESPINUDP */
 /* Ports of SAs that are gone are closed, and ports in use are tried again, this often. */
 #define PORTS_AGAIN_NS (5 * XF_NSEC_PER_SEC)
+/* SAs and policies whose going is worth to look for memory. */
+#define TRIM_ENTRIES 2048
 
 static void random_bytes(void *arg, void *buf, size_t len)
 {
@@ -129,6 +132,10 @@ static void update_mtu(const struct xf_service *service, struct xf_sa *sa)
 	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
 	uint32_t mark = service->names.mark_bypass | (cfg->set_mark.v & cfg->set_mark.m);
 
+	/* Nothing leaves by an inbound one. */
+	if (cfg->dir == XF_SA_DIR_IN ||
+	    xf_route_is_local(service->route, &cfg->id.daddr, cfg->id.family))
+		return;
 	xf_sa_set_route_mtu(sa, xf_route_mtu(service->route, &cfg->saddr, &cfg->id.daddr,
 					     cfg->id.family, mark));
 }
@@ -219,10 +226,40 @@ void xf_service_timer(void *arg, uint64_t now_ns)
 	act_on_time(service, now_ns);
 }
 
+static size_t count_entries(const struct xf_service *service)
+{
+	struct xf_spd_info spd;
+	struct xf_sad_info sad;
+	size_t n;
+
+	xf_sad_get_info(xf_engine_sad(service->engine), &sad);
+	xf_spd_get_info(xf_engine_spd(service->engine), &spd);
+	n = sad.count;
+	for (int dir = 0; dir < XF_DIR_MAX; dir++)
+		n += spd.count[dir];
+	return n;
+}
+
+/*
+ * What is freed behind something that is not stays with malloc until it is asked. That takes as
+ * long as there is memory, so it is done when half of the entries have gone.
+ */
+static void trim_memory(struct xf_service *service)
+{
+	size_t n = count_entries(service);
+
+	if (n >= service->entries) {
+		service->entries = n;
+	} else if (n < service->entries / 2 && service->entries - n > TRIM_ENTRIES) {
+		service->entries = n;
+		malloc_trim(0);
+	}
+}
+
 void xf_service_idle(void *arg)
 {
-	(void)arg;
 	xf_rcu_drain();
+	trim_memory(arg);
 }
 
 static void served(void *arg, uint64_t now_ns)

@@ -107,6 +107,7 @@ void xf_sad_trim(struct xf_sad *sad)
 	size_t max = sad->slots_max / 2;
 	struct xf_sad_slot *slots;
 
+	xf_heap_trim(&sad->due, sad->count);
 	if (max < SLOTS_MIN || sad->count > max / 2)
 		return;
 	pack_slots(sad);

@@ -229,6 +229,7 @@ static void unlink_policy(struct xf_spd *spd, struct xf_policy *policy)
 	table_del(&spd->by_index, &policy->by_index);
 	order_del(spd, policy);
 	xf_heap_del(&spd->due, &policy->due);
+	xf_heap_trim(&spd->due, spd->by_index.count);
 	tell_watcher(spd, policy);
 	policy_put_later(policy);
 }
