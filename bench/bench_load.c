@@ -307,9 +307,9 @@ static void row(const struct load *load, const char *what, const char *metric, d
 
 	printf("{\"bench\":\"lookup\",\"case\":\"netlink\",\"traffic\":\"%s\",\"policies\":%u,"
 	       "\"sas\":%u,\"family\":%d,\"temp\":\"%s\",\"metric\":\"%s\",\"better\":\"lower\","
-	       "\"value\":%.3f}\n",
+	       "\"value\":%.3f,\"q1\":%.3f,\"q3\":%.3f}\n",
 	       o->kind->name, o->policies, o->sas, o->family == AF_INET ? 4 : 6, what, metric,
-	       value);
+	       value, value, value);
 	fflush(stdout);
 }
 
