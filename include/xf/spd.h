@@ -45,6 +45,10 @@ struct xf_spd_config {
 	uint32_t max_policies; /* 0 = no limit but memory */
 	uint64_t seed[2];
 	uint64_t real_offset_s;
+	/* A policy has come (@there) or gone, for what is kept beside the table; an update is a
+	 * new one that comes and then the old one that goes. NULL is allowed. */
+	void (*watch)(void *arg, const struct xf_policy_config *cfg, bool there);
+	void *watch_arg;
 };
 
 struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg);

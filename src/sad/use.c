@@ -115,6 +115,27 @@ bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsig
 	       (now_bytes < form->soft_bytes && now_packets < form->soft_packets);
 }
 
+/* A reason has the first tally that it finds free, whoever asks: so none has two. */
+void xf_sa_count_drop(struct xf_sa *sa, enum xf_drop reason)
+{
+	const uint64_t first = (uint64_t)reason << XF_SA_TALLY_SHIFT;
+
+	for (unsigned i = 0; i < XF_SA_TALLIES; i++) {
+		_Atomic uint64_t *tally = &sa->tallies[i];
+		uint64_t seen = atomic_load_explicit(tally, memory_order_relaxed);
+
+		if (seen == 0 && atomic_compare_exchange_strong_explicit(tally, &seen, first + 1,
+									 memory_order_relaxed,
+									 memory_order_relaxed))
+			return;
+		if (seen >> XF_SA_TALLY_SHIFT != reason)
+			continue;
+		atomic_fetch_add_explicit(tally, 1, memory_order_relaxed);
+		return;
+	}
+	atomic_fetch_add_explicit(&sa->other_drops, 1, memory_order_relaxed);
+}
+
 /* A zero is neither late nor seen. */
 enum xf_drop xf_sa_refuse(struct xf_sa *sa, uint64_t seq)
 {

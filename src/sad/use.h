@@ -126,6 +126,9 @@ static inline enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_form
 bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
 			  uint64_t bytes);
 
+/* Count a packet that was dropped. */
+void xf_sa_count_drop(struct xf_sa *sa, enum xf_drop reason);
+
 /* Count packets that were protected or accepted. */
 static inline void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t now_ns)
 {

@@ -3,6 +3,8 @@
 
 #include "spd/table.h"
 
+#define SIZE_MIN 16
+
 void table_fini(struct table *table)
 {
 	free(table->buckets);
@@ -17,16 +19,10 @@ static void push(struct table_link **buckets, size_t mask, struct table_link *li
 	*bucket = link;
 }
 
-int table_reserve(struct table *table, size_t count)
+static int resize(struct table *table, size_t size)
 {
-	size_t size = table->buckets ? table->mask + 1 : 16;
-	struct table_link **buckets;
+	struct table_link **buckets = calloc(size, sizeof(struct table_link *));
 
-	if (table->buckets && count <= size)
-		return 0;
-	while (size < count)
-		size *= 2;
-	buckets = calloc(size, sizeof(struct table_link *));
 	if (!buckets)
 		return -ENOMEM;
 	for (size_t i = 0; table->buckets && i <= table->mask; i++) {
@@ -41,6 +37,17 @@ int table_reserve(struct table *table, size_t count)
 	table->buckets = buckets;
 	table->mask = size - 1;
 	return 0;
+}
+
+int table_reserve(struct table *table, size_t count)
+{
+	size_t size = table->buckets ? table->mask + 1 : SIZE_MIN;
+
+	if (table->buckets && count <= size)
+		return 0;
+	while (size < count)
+		size *= 2;
+	return resize(table, size);
 }
 
 void table_add(struct table *table, struct table_link *link, uint64_t hash)
@@ -58,6 +65,9 @@ void table_del(struct table *table, struct table_link *link)
 		p = &(*p)->next;
 	*p = link->next;
 	table->count--;
+	/* Where there is no memory for a smaller one, the large one does. */
+	if (table->mask >= SIZE_MIN && table->count < table->mask / 8)
+		resize(table, (table->mask + 1) / 2);
 }
 
 static struct table_link *skip(struct table_link *link, uint64_t hash)
