@@ -172,7 +172,7 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsig
 
 void xf_esp_in_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
 {
-	xf_runs_each(ops, n, true, now_ns, xf_esp_in_prepare_run);
+	xf_runs_each(ops, n, false, now_ns, xf_esp_in_prepare_run);
 }
 
 enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
@@ -366,7 +366,7 @@ void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now
 		accepted += bytes != before;
 	}
 	if (accepted)
-		xf_sa_count(sa, accepted, bytes, now_ns);
+		xf_sa_count(&sa->in, accepted, bytes, now_ns);
 }
 
 void xf_esp_in_finish_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)

@@ -279,7 +279,7 @@ static void number_and_write(const struct run *run, unsigned ready)
 		bytes += op->payload_len;
 	}
 	if (taken)
-		xf_sa_count(run->sa, taken, bytes, run->now_ns);
+		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
 }
 
 /* --- The usual: AES-GCM or ChaCha20 in a tunnel, packets in one piece with room around them --- */
@@ -362,7 +362,7 @@ static void number_and_write_usual(const struct run *run)
 		run->ops[i]->drop = XF_DROP_OUT_STATE_SEQ;
 	}
 	if (taken)
-		xf_sa_count(run->sa, taken, bytes, run->now_ns);
+		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
 }
 
 static uint64_t bytes_of(const struct run *run)
@@ -381,7 +381,8 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 	struct run run = { sa, xf_sa_form(sa), ops, n, now_ns };
 	enum xf_drop drop;
 
-	if (n > 1 && !xf_sa_limits_are_far(sa, run.form, n, bytes_of(&run))) {
+	if (XF_UNLIKELY(run.form->what & XF_FORM_MORE) && n > 1 &&
+	    !xf_sa_limits_are_far(sa, run.form, n, bytes_of(&run))) {
 		for (unsigned i = 0; i < n; i++)
 			xf_esp_out_prepare_run(sa, &ops[i], 1, now_ns);
 		return;
@@ -404,7 +405,7 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 
 void xf_esp_out_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
 {
-	xf_runs_each(ops, n, false, now_ns, xf_esp_out_prepare_run);
+	xf_runs_each(ops, n, true, now_ns, xf_esp_out_prepare_run);
 }
 
 enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,

@@ -225,8 +225,8 @@ void xf_sa_lifetime_now(const struct xf_sa *sa, struct xf_lifetime_now *out)
 {
 	uint64_t first_use = get(&sa->use_ns);
 
-	out->bytes = get(&sa->bytes);
-	out->packets = get(&sa->packets);
+	out->bytes = get(&sa->in.bytes) + get(&sa->out.bytes);
+	out->packets = get(&sa->in.packets) + get(&sa->out.packets);
 	out->add_s = get(&sa->add_s);
 	if (out->add_s == XF_SA_UNSET)
 		out->add_s = wall_s(sa, sa->add_ns);
@@ -238,8 +238,10 @@ void xf_sa_lifetime_now(const struct xf_sa *sa, struct xf_lifetime_now *out)
 /* A use time of 0 is "not yet": the next packet is the first. */
 void xf_sa_set_lifetime_now(struct xf_sa *sa, const struct xf_lifetime_now *now)
 {
-	put(&sa->bytes, now->bytes);
-	put(&sa->packets, now->packets);
+	put(&sa->in.bytes, 0);
+	put(&sa->in.packets, 0);
+	put(&sa->out.bytes, now->bytes);
+	put(&sa->out.packets, now->packets);
 	put(&sa->add_s, now->add_s);
 	put(&sa->use_ns, 0);
 	put(&sa->use_s, now->use_s ? now->use_s : XF_SA_UNSET);
@@ -247,7 +249,9 @@ void xf_sa_set_lifetime_now(struct xf_sa *sa, const struct xf_lifetime_now *now)
 
 uint64_t xf_sa_last_used_s(const struct xf_sa *sa)
 {
-	uint64_t last = get(&sa->last_ns);
+	uint64_t in = get(&sa->in.last_ns);
+	uint64_t out = get(&sa->out.last_ns);
+	uint64_t last = in > out ? in : out;
 
 	return last ? wall_s(sa, last) : 0;
 }

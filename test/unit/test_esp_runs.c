@@ -60,7 +60,7 @@ static void lay_down(struct run *run, unsigned i)
 /* Operations [@from, @from + @n) as one run of @sa. */
 static void seal(struct xf_sa *sa, unsigned from, unsigned n)
 {
-	struct xf_esp_op *run[RUN];
+	struct xf_esp_op *run[RUN] = { NULL };
 
 	for (unsigned i = 0; i < n; i++)
 		run[i] = &ops[from + i];
@@ -75,7 +75,7 @@ static void seal(struct xf_sa *sa, unsigned from, unsigned n)
 
 static void open(struct xf_sa *sa, unsigned from, unsigned n)
 {
-	struct xf_esp_op *run[RUN];
+	struct xf_esp_op *run[RUN] = { NULL };
 	unsigned ready = 0;
 
 	for (unsigned i = 0; i < n; i++)

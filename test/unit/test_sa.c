@@ -202,7 +202,7 @@ static void limits_of_packets(void **state)
 		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 5), XF_PASS);
 		assert_int_equal(atomic_load(&sa->attention), i < 2 ? 0 : XF_SA_SOFT_HIT);
 		assert_int_equal(atomic_load(&sa->dying), i >= 2);
-		xf_sa_count(sa, 1, 1000, 5);
+		xf_sa_count(&sa->out, 1, 1000, 5);
 	}
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 5), XF_DROP_OUT_STATE_EXPIRED);
 	assert_int_equal(atomic_load(&sa->attention), XF_SA_SOFT_HIT | XF_SA_HARD_HIT);
@@ -220,16 +220,16 @@ static void limits_of_bytes(void **state)
 	cfg.life.soft_bytes = 1001;
 	cfg.life.hard_bytes = 2000;
 	sa = sa_of(&cfg);
-	xf_sa_count(sa, 1, 1000, 5);
+	xf_sa_count(&sa->out, 1, 1000, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 5), XF_PASS);
 	assert_int_equal(atomic_load(&sa->attention), 0);
-	xf_sa_count(sa, 1, 1, 5);
+	xf_sa_count(&sa->out, 1, 1, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 5), XF_PASS);
 	assert_int_equal(atomic_exchange(&sa->attention, 0), XF_SA_SOFT_HIT);
-	xf_sa_count(sa, 1, 998, 5);
+	xf_sa_count(&sa->out, 1, 998, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 5), XF_PASS);
 	assert_int_equal(atomic_load(&sa->attention), 0);
-	xf_sa_count(sa, 1, 1, 5);
+	xf_sa_count(&sa->out, 1, 1, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 5), XF_DROP_IN_STATE_EXPIRED);
 	drop_sa(sa);
 }
@@ -249,7 +249,7 @@ static void times_of_use(void **state)
 	assert_int_equal(xf_sa_last_used_s(sa), 0);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 12 * S), XF_PASS);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 15 * S), XF_PASS);
-	xf_sa_count(sa, 1, 77, 15 * S);
+	xf_sa_count(&sa->out, 1, 77, 15 * S);
 	xf_sa_lifetime_now(sa, &now);
 	assert_int_equal(now.use_s, SAS_REAL_OFFSET_S + 12);
 	assert_int_equal(now.bytes, 77);
