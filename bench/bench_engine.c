@@ -78,6 +78,7 @@ struct bench {
 	struct xf_flow *flows;
 	bool cold;
 	bool avx2;
+	bool transport;
 	uint32_t text; /* of the present rows; 0 = IMIX */
 	uint32_t packets; /* that go round */
 	struct xf_pktq inner;
@@ -462,13 +463,14 @@ static void print_row(const struct bench *bench, enum what what)
 
 	printf("{\"bench\":\"engine\",\"case\":\"%s\",\"dir\":\"%s\",\"suite\":\"%s\","
 	       "\"plaintext\":%u,\"sas\":%u,\"flows\":%u,\"policies\":%u,\"temp\":\"%s\","
-	       "\"family\":4,\"traffic\":\"%s\",\"cpu\":\"%s\",\"metric\":\"ns_per_packet\","
+	       "\"family\":4,\"mode\":\"%s\",\"traffic\":\"%s\",\"cpu\":\"%s\",\"metric\":\"ns_per_"
+	       "packet\","
 	       "\"better\":\"lower\",",
 	       names[what].name, names[what].out ? "out" : "in", bench->suite,
 	       bench->text ? world_text(&bench->world, world_inner(&bench->world, bench->text))
 			   : IMIX_MEAN,
-	       bench->sas, bench->subnets ? SUBNET_FLOWS : bench->sas, bench->policies,
-	       bench->cold ? "cold" : "hot",
+	       bench->sas, bench->subnets ? SUBNET_FLOWS : bench->sas, bench->world.npolicies / 2,
+	       bench->cold ? "cold" : "hot", bench->transport ? "transport" : "tunnel",
 	       bench->subnets ? "subnets"
 	       : bench->text  ? "one size"
 			      : "imix",
@@ -531,8 +533,9 @@ static bool setup(struct bench *bench)
 		/* What is held to AVX2 is this library's manager; others would not notice. */
 		.provider = bench->avx2 ? &xf_provider_ipsec_mb : NULL,
 		.sas = bench->sas,
-		.policies = bench->policies,
-		.set = bench->set.cfgs,
+		.policies = bench->policies - 1,
+		.set = &bench->set,
+		.transport = bench->transport,
 		.pool = { .packets = ring + 1024,
 			  .small_bufs = (large ? 0 : ring) + 1024,
 			  .large_bufs = (large ? ring : 0) + 32 },
@@ -584,7 +587,8 @@ static bool measure(struct bench *bench, uint32_t text)
 static int usage(void)
 {
 	fputs("usage: bench_engine [--suite NAME] [--sas N] [--policies N] [--cold] [--avx2]\n"
-	      "                    [--text BYTES] [--subnets: random policies and flows]\n",
+	      "                    [--text BYTES] [--transport] [--subnets: random policies and "
+	      "flows]\n",
 	      stderr);
 	return 2;
 }
@@ -598,6 +602,7 @@ static bool parse_options(struct bench *bench, int argc, char **argv, uint32_t *
 		{ "cold", no_argument, NULL, 'c' },
 		{ "avx2", no_argument, NULL, 'a' },
 		{ "text", required_argument, NULL, 't' },
+		{ "transport", no_argument, NULL, 'm' },
 		{ "subnets", no_argument, NULL, 'r' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -614,6 +619,8 @@ static bool parse_options(struct bench *bench, int argc, char **argv, uint32_t *
 			bench->cold = true;
 		else if (c == 'a')
 			bench->avx2 = true;
+		else if (c == 'm')
+			bench->transport = true;
 		else if (c == 'r')
 			bench->subnets = true;
 		else if (c == 't')
@@ -644,7 +651,7 @@ int main(int argc, char **argv)
 	if (xf_secret_memory_init() < 0)
 		fputs("bench_engine: keys cannot be locked here, and stand on small pages\n",
 		      stderr);
-	xf_sa_set_alone(true);
+	xf_set_alone(true);
 	xf_read_register();
 	if (bench.subnets)
 		draw_flows(&bench);

@@ -8,6 +8,8 @@
 #include <xf/ip.h>
 #include <xf/rcu.h>
 
+#include "spd_sets.h"
+
 #define INNER_NET 0x0a000000u /* 10.0.0.0/8 */
 #define FIRST_SPI 0x1000u
 
@@ -80,6 +82,12 @@ static uint32_t inner_addr(uint32_t index)
 	return INNER_NET + 0x10000 + index;
 }
 
+/* Templates of tunnels choose by it, as their addresses are all the same. */
+static uint32_t reqid_of(const struct world *world, uint32_t index)
+{
+	return world->mode == XF_MODE_TUNNEL ? index + 1 : 1;
+}
+
 static bool build_suite(const struct suite *suite, struct xf_suite *out)
 {
 	struct xf_suite_request req = { .cipher_key_bits = suite->key_bits };
@@ -104,7 +112,7 @@ static bool add_sa(struct world *world, const struct xf_suite *suite,
 		.life = no_limit,
 		.suite = *suite,
 		.replay_window = 64,
-		.reqid = 1,
+		.reqid = reqid_of(world, index),
 		.mode = world->mode,
 		.pcpu = UINT32_MAX,
 	};
@@ -129,15 +137,19 @@ static bool add_sa(struct world *world, const struct xf_suite *suite,
 	return true;
 }
 
-/* Whatever it matches is for the SAs. */
-static void add_policy(struct world *world, struct xf_policy_config *cfg, uint8_t dir)
+static void add_policy(struct world *world, uint8_t dir, const struct xf_selector *sel,
+		       uint32_t priority, uint32_t reqid)
 {
-	struct xf_tmpl *tmpl = &cfg->tmpl[0];
+	struct xf_policy_config cfg = {
+		.sel = *sel,
+		.life = no_limit,
+		.dir = dir,
+		.priority = priority,
+		.ntmpl = 1,
+	};
+	struct xf_tmpl *tmpl = &cfg.tmpl[0];
 	struct xf_policy *policy;
 
-	cfg->life = no_limit;
-	cfg->dir = dir;
-	cfg->ntmpl = 1;
 	if (world->mode == XF_MODE_TUNNEL) {
 		xf_addr_parse("192.0.2.1", &tmpl->saddr);
 		xf_addr_parse("192.0.2.2", &tmpl->id.daddr);
@@ -145,38 +157,48 @@ static void add_policy(struct world *world, struct xf_policy_config *cfg, uint8_
 	tmpl->id.family = XF_AF_INET;
 	tmpl->id.proto = XF_IPPROTO_ESP;
 	tmpl->mode = world->mode;
-	tmpl->reqid = 1;
+	tmpl->reqid = reqid;
 	tmpl->aalgos = tmpl->ealgos = tmpl->calgos = UINT32_MAX;
-	bench_must(xf_spd_insert(xf_engine_spd(world->engine), cfg, true, bench_now_ns(),
+	bench_must(xf_spd_insert(xf_engine_spd(world->engine), &cfg, true, bench_now_ns(),
 				 &policy) == 0,
 		   "xf_spd_insert");
+	world->npolicies++;
 }
 
-/* Policies that nothing matches stand before the one that all do. */
-static void draw_policy(struct xf_policy_config *cfg, uint32_t index, bool last)
+static void add_policy_to(struct world *world, uint32_t daddr, uint8_t prefixlen, uint32_t reqid)
 {
-	*cfg = (struct xf_policy_config){
-		.sel = { .family = XF_AF_INET, .prefixlen_s = 8, .prefixlen_d = last ? 8 : 24 },
-		.priority = index,
-	};
-	set_ipv4(&cfg->sel.saddr, INNER_NET);
-	set_ipv4(&cfg->sel.daddr, last ? INNER_NET : 0xac100000u + index * 256);
+	struct xf_selector sel = { .family = XF_AF_INET,
+				   .prefixlen_s = 8,
+				   .prefixlen_d = prefixlen };
+	uint32_t priority = world->npolicies;
+
+	set_ipv4(&sel.saddr, INNER_NET);
+	set_ipv4(&sel.daddr, daddr);
+	add_policy(world, XF_DIR_OUT, &sel, priority, reqid);
+	add_policy(world, XF_DIR_IN, &sel, priority, reqid);
 }
 
+/* Those of a set are for SA 0; else those that nothing matches stand before what SAs serve. */
 static void add_policies(struct world *world, const struct world_config *cfg)
 {
-	for (uint32_t i = 0; i < cfg->policies; i++) {
-		struct xf_policy_config policy;
+	for (uint32_t i = 0; cfg->set && i < cfg->set->count; i++) {
+		const struct xf_policy_config *like = &cfg->set->cfgs[i];
 
-		if (cfg->set)
-			policy = cfg->set[i];
-		else
-			draw_policy(&policy, i, i + 1 == cfg->policies);
-		add_policy(world, &policy, XF_DIR_OUT);
-		add_policy(world, &policy, XF_DIR_IN);
+		add_policy(world, XF_DIR_OUT, &like->sel, like->priority, 1);
+		add_policy(world, XF_DIR_IN, &like->sel, like->priority, 1);
 		if (i % 256 == 255)
 			xf_rcu_drain();
 	}
+	if (cfg->set && cfg->set->count)
+		return;
+	for (uint32_t i = 0; i < cfg->policies; i++)
+		add_policy_to(world, 0xac100000u + i * 256, 24, 1);
+	if (world->mode != XF_MODE_TUNNEL || world->nsas == 1) {
+		add_policy_to(world, INNER_NET, 8, 1);
+		return;
+	}
+	for (uint32_t i = 0; i < world->nsas; i++)
+		add_policy_to(world, inner_addr(i), 32, reqid_of(world, i));
 }
 
 static const struct suite *find_suite(const char *name)
@@ -202,7 +224,7 @@ bool world_init(struct world *world, const struct world_config *cfg)
 	memset(world, 0, sizeof(*world));
 	world->block = named->block;
 	world->nsas = cfg->sas;
-	world->mode = cfg->sas == 1 ? XF_MODE_TUNNEL : XF_MODE_TRANSPORT;
+	world->mode = cfg->transport ? XF_MODE_TRANSPORT : XF_MODE_TUNNEL;
 	world->engine = xf_engine_new(&engine);
 	bench_must(world->engine != NULL, "xf_engine_new");
 	world->worker = xf_worker_new(world->engine, &worker);

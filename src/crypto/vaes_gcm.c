@@ -101,41 +101,36 @@ static inline bool is_one_piece(const struct xf_crypto_op *op)
 	return op->nsrc == 1 && op->ndst == 1 && op->src->len >= op->len && op->dst->len >= op->len;
 }
 
-/* What follows from key and length: mostly the same as for the operation before. */
+/* What follows from the length: mostly the same as for the operation before. */
 struct class
 {
-	const struct xf_key *key;
 	uint32_t len;
 	uint32_t vectors;
 	uint32_t group; /* this many go together */
-	struct waiting *waiting; /* NULL: too long */
+	struct waiting *waiting; /* by kind of key; NULL: too long */
 };
 
-static inline void classify(struct xf_crypto_ctx *ctx, const struct xf_crypto_op *op,
-			    struct class *class)
+static inline void classify(struct xf_crypto_ctx *ctx, uint32_t len, struct class *class)
 {
-	uint32_t vectors = vectors_of(op->len);
+	uint32_t vectors = vectors_of(len);
 
-	class->key = op->key;
-	class->len = op->len;
+	class->len = len;
 	class->vectors = vectors;
 	class->group = vg_group(vectors);
-	class->waiting = vectors <= VG_SHORT_VECTORS
-				 ? &ctx->waiting[vectors - 1][vg_key_of(op)->kind]
-				 : NULL;
+	class->waiting = vectors <= VG_SHORT_VECTORS ? ctx->waiting[vectors - 1] : NULL;
 }
 
 static inline void add(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op, struct class *class)
 {
 	struct waiting *waiting;
 
-	if (op->key != class->key || op->len != class->len)
-		classify(ctx, op, class);
-	waiting = class->waiting;
-	if (!waiting || op->aad_len > VG_BLOCK || !is_one_piece(op)) {
+	if (op->len != class->len)
+		classify(ctx, op->len, class);
+	if (!class->waiting || op->aad_len > VG_BLOCK || !is_one_piece(op)) {
 		xf_vaes_gcm_one(op);
 		return;
 	}
+	waiting = &class->waiting[vg_key_of(op)->kind];
 	waiting->ops[waiting->n++] = op;
 	if (waiting->n == class->group) {
 		waiting->n = 0;
@@ -187,7 +182,7 @@ static void vaes_run(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsig
 {
 	unsigned first = xf_min_u32(n, FETCH_AHEAD);
 	const struct xf_key *fetched = NULL;
-	struct class class = { 0 };
+	struct class class = { .len = UINT32_MAX };
 	unsigned i;
 
 	for (i = 0; i < first; i++)

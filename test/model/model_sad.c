@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include <sad/sa.h>
+#include <sad/use.h>
 
 #include "../unit/sas.h"
 
