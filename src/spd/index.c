@@ -113,18 +113,30 @@ static void prune_deleted(struct root *root, const struct rule *rule)
 
 	if (!prune)
 		return;
-	if (root->node->count < prune->made_for / 8)
+	if (root->node->count < prune->made_for / 4)
 		make_prune(root, root->node->count);
 	else
 		prune_del(prune, rule);
 }
 
+/* The misses of the bitmaps beside those of the tables. */
+static void fetch_prune(const struct root *root, const struct rule *rule)
+{
+	struct prune *prune = atomic_load_explicit(&root->prune, memory_order_relaxed);
+
+	if (prune)
+		prune_prefetch_rule(prune, rule);
+}
+
 static int root_add(struct root *root, uint32_t id)
 {
-	int err = node_add(root->node, id);
+	const struct rule *rule = arena_rule(&root->node->space->arena, id);
+	int err;
 
+	fetch_prune(root, rule);
+	err = node_add(root->node, id);
 	if (!err)
-		prune_added(root, arena_rule(&root->node->space->arena, id));
+		prune_added(root, rule);
 	return err;
 }
 
@@ -245,6 +257,7 @@ void index_del(struct index *index, struct space *space, uint32_t id)
 		scan_free_later(scan);
 		return;
 	}
+	fetch_prune(root, arena_rule(&space->arena, id));
 	node_del(root->node, id);
 	prune_deleted(root, arena_rule(&space->arena, id));
 	if (root->node->count <= SCAN_AGAIN)

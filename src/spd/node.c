@@ -297,8 +297,8 @@ static void table_del(struct node *node, struct table_of *table, uint64_t hash, 
 
 	cells_del(own_cells(table), hash, id);
 	table->count--;
-	if (bits >= 3 && cells_bits_for(table->count) < bits - 2)
-		table_resize(node->space, table, bits - 2);
+	if (bits >= 2 && cells_bits_for(table->count) < bits - 1)
+		table_resize(node->space, table, bits - 1);
 	table_put(node, table);
 }
 

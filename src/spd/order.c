@@ -16,6 +16,13 @@ static void squeeze(struct xf_spd *spd)
 		if (spd->places[i].policy)
 			spd->places[n++] = spd->places[i];
 	spd->nplaces = n;
+	if (n < spd->max_places / 8) {
+		size_t max = spd->max_places / 4;
+		struct place *places = realloc(spd->places, max * sizeof(struct place));
+
+		spd->places = places ? places : spd->places;
+		spd->max_places = places ? max : spd->max_places;
+	}
 }
 
 int order_reserve(struct xf_spd *spd)

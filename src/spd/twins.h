@@ -36,6 +36,9 @@ struct member {
 	bool top;
 };
 
+/* Before the first of the others: @member has its rule now. */
+void twins_prepare(const struct xf_spd *spd, struct member *member);
+
 /* Enter @member's rule, which is its own so far: 0 or -ENOMEM. */
 int twins_join(struct xf_spd *spd, struct member *member);
 
