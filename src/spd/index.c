@@ -119,24 +119,12 @@ static void prune_deleted(struct root *root, const struct rule *rule)
 		prune_del(prune, rule);
 }
 
-/* The misses of the bitmaps beside those of the tables. */
-static void fetch_prune(const struct root *root, const struct rule *rule)
-{
-	struct prune *prune = atomic_load_explicit(&root->prune, memory_order_relaxed);
-
-	if (prune)
-		prune_prefetch_rule(prune, rule);
-}
-
 static int root_add(struct root *root, uint32_t id)
 {
-	const struct rule *rule = arena_rule(&root->node->space->arena, id);
-	int err;
+	int err = node_add(root->node, id);
 
-	fetch_prune(root, rule);
-	err = node_add(root->node, id);
 	if (!err)
-		prune_added(root, rule);
+		prune_added(root, arena_rule(&root->node->space->arena, id));
 	return err;
 }
 
@@ -257,11 +245,23 @@ void index_del(struct index *index, struct space *space, uint32_t id)
 		scan_free_later(scan);
 		return;
 	}
-	fetch_prune(root, arena_rule(&space->arena, id));
 	node_del(root->node, id);
 	prune_deleted(root, arena_rule(&space->arena, id));
 	if (root->node->count <= SCAN_AGAIN)
 		shrink(index, root);
+}
+
+void index_prefetch(const struct index *index, const struct space *space, uint32_t id)
+{
+	struct set *set = own_set(index);
+	struct prune *prune;
+
+	if (!set || set->is_scan)
+		return;
+	node_prefetch(root_of(set)->node, id);
+	prune = atomic_load_explicit(&root_of(set)->prune, memory_order_relaxed);
+	if (prune)
+		prune_prefetch_rule(prune, arena_rule(&space->arena, id));
 }
 
 void index_fini(struct index *index)

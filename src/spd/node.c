@@ -541,6 +541,22 @@ static int add(struct node *node, uint32_t id)
 	return err;
 }
 
+void node_prefetch(const struct node *root, uint32_t id)
+{
+	union flow_words value, mask;
+	const struct rule *rule = words_of(root->space, id, &value, &mask);
+	const struct table_of *table =
+		own_table(own_list(root), node_root_table(root->family, rule));
+	cells_word cells;
+
+	if (!table)
+		return;
+	cells = own_cells(table);
+	__builtin_prefetch(
+		&cells_buckets(cells)[cells_home(cells, node_hash(root->space, table, value.w))],
+		1);
+}
+
 int node_add(struct node *root, uint32_t id)
 {
 	return add(root, id);

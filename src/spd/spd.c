@@ -299,7 +299,7 @@ void xf_spd_del(struct xf_spd *spd, struct xf_policy *policy)
 	table_prefetch(&spd->by_identity, policy->by_identity.hash);
 	table_prefetch(&spd->by_index, policy->by_index.hash);
 	for (unsigned i = 0; i < policy->nmembers; i++)
-		table_prefetch(&spd->by_match, policy->members[i].by_match.hash);
+		twins_prefetch(spd, &policy->members[i]);
 	policy_hide(policy);
 	unlink_policy(spd, policy);
 	part_put(spd, cfg, policy->part);

@@ -1,13 +1,20 @@
 #include <errno.h>
-#include <stdlib.h>
+
+#include <xf/huge.h>
 
 #include "spd/table.h"
 
 #define MIN_SIZE 64
 
+static void free_buckets(struct table *table)
+{
+	if (table->buckets)
+		xf_huge_free(table->buckets, (table->mask + 1) * sizeof(table->buckets[0]));
+}
+
 void table_fini(struct table *table)
 {
-	free(table->buckets);
+	free_buckets(table);
 	memset(table, 0, sizeof(*table));
 }
 
@@ -33,7 +40,7 @@ static void push(uintptr_t *buckets, size_t mask, struct table_link *link)
 
 static int resize(struct table *table, size_t size)
 {
-	uintptr_t *buckets = calloc(size, sizeof(*buckets));
+	uintptr_t *buckets = xf_huge_alloc(size * sizeof(*buckets));
 
 	if (!buckets)
 		return -ENOMEM;
@@ -45,7 +52,7 @@ static int resize(struct table *table, size_t size)
 			push(buckets, size - 1, link);
 		}
 	}
-	free(table->buckets);
+	free_buckets(table);
 	table->buckets = buckets;
 	table->mask = size - 1;
 	return 0;

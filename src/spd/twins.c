@@ -95,6 +95,15 @@ void twins_prepare(const struct xf_spd *spd, struct member *member)
 	member->by_match.hash =
 		rule_match_hash(rule_of(spd, member), spd->cfg.seed) ^ (uintptr_t)home;
 	table_prefetch(&spd->by_match, member->by_match.hash);
+	index_prefetch(index_of(member), &spd->space, member->rule);
+}
+
+void twins_prefetch(const struct xf_spd *spd, const struct member *member)
+{
+	if (!member->top)
+		return;
+	table_prefetch(&spd->by_match, member->by_match.hash);
+	index_prefetch(index_of(member), &spd->space, member->rule);
 }
 
 static struct member *find_top(const struct xf_spd *spd, const struct member *member)
