@@ -46,7 +46,8 @@ def text(key):
 
 UNITS = {"ns_per_packet": "ns per packet", "gbps": "Gb/s", "slowest_gbps": "Gb/s, slowest stream",
          "cpu_s_per_gb": "CPU s per Gb", "ns_per_lookup": "ns",
-         "ns_per_lookup_alone": "ns, one by one", "ping_us": "µs", "ping_p99_us": "µs, p99", "mb": "MB",
+         "ns_per_lookup_alone": "ns, one by one",
+         "ping_us": "µs", "ping_p99_us": "µs, p99", "mb": "MB",
          "percent": "% of a core", "count": "", "us_per_rekey": "µs CPU per rekey",
          "rekeys_per_s": "rekeys/s"}
 COLUMNS = (("case", text("case")), ("dir", text("dir")), ("suite", text("suite")),
@@ -150,7 +151,8 @@ def lines_svg(path, title, unit, series, powers=False):
         colour = COLOURS[index % len(COLOURS)]
         line = " ".join("%.1f,%.1f" % place(*point) for point in points)
         out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        out.append(f'<text x="{WIDTH - LEGEND + 10}" y="{50 + 16 * index}" fill="{colour}">{name}</text>')
+        out.append(f'<text x="{WIDTH - LEGEND + 10}" y="{50 + 16 * index}" fill="{colour}">'
+                   f'{name}</text>')
     svg_write(path, out)
 
 
@@ -217,8 +219,8 @@ def size_plots(folder, rows):
     if not times:
         return []
     speeds = {name: [(x, x * 8 / y) for x, y in points] for name, points in times.items()}
-    lines_svg(os.path.join(folder, "ns.svg"), "AES-128-GCM, one core, hot", "plaintext, bytes; ns per packet",
-              times)
+    lines_svg(os.path.join(folder, "ns.svg"), "AES-128-GCM, one core, hot",
+              "plaintext, bytes; ns per packet", times)
     lines_svg(os.path.join(folder, "gbps.svg"), "AES-128-GCM, one core, hot",
               "plaintext, bytes; Gb/s of plaintext", speeds)
     return ["ns.svg", "gbps.svg"]
@@ -240,8 +242,8 @@ def lookup_plots(folder, rows):
     return ["lookup.svg"]
 
 
-PLOTS = {"engine": ("ns.svg", "gbps.svg"), "lookup": ("lookup.svg",), "cores": ("cores.svg",), "e2e": ("tcp.svg", "ping.svg"),
-         "peers": ("peers.svg",)}
+PLOTS = {"engine": ("ns.svg", "gbps.svg"), "lookup": ("lookup.svg",), "cores": ("cores.svg",),
+         "e2e": ("tcp.svg", "ping.svg"), "peers": ("peers.svg",)}
 
 
 def left(rows):

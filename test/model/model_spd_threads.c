@@ -116,7 +116,7 @@ static void judge(struct reader *r, const struct look *l)
 	bool differ, among;
 
 	/*
-	 * A change that could be seen may be about to be noted. The next one comes right after that,
+	 * A change that could be seen may be about to be noted. The next one comes right after,
 	 * and so does our next lookup, if we are awake.
 	 */
 	for (unsigned i = 0; atomic_load(&shared.noted) < end; i++) {
