@@ -503,8 +503,11 @@ static void lookup_chunk(struct lookup *l, enum xf_policy_dir dir, unsigned n,
 			l->found[i].classes = 0;
 	}
 	search_settled(l, dir, KIND_MAIN, &some);
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
 		out[i] = again >> i & 1 ? out[i - 1] : best_of(&l->found[i]);
+		if (out[i])
+			policy_fetch(out[i]);
+	}
 }
 
 static void lookup_init(struct lookup *l, const struct xf_spd *spd)
@@ -579,14 +582,6 @@ static bool lookup_scan(const struct xf_spd *spd, const struct scan *scan,
 	return !scan->mixed && !atomic_load_explicit(&scan->dirty, memory_order_relaxed);
 }
 
-/* The few that most packets meet are in the caches. */
-static void fetch_policies(struct xf_policy *const *policies, unsigned n)
-{
-	for (unsigned i = 0; i < n; i++)
-		if (policies[i] && (i == 0 || policies[i] != policies[i - 1]))
-			policy_fetch(policies[i]);
-}
-
 void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
 			 const struct xf_flow *flows, unsigned n, struct xf_policy **out)
 {
@@ -603,7 +598,6 @@ void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
 			lookup_chunk(&l, dir, same ? 1 : count, out + at);
 		for (unsigned i = 1; same && i < count; i++)
 			out[at + i] = out[at];
-		fetch_policies(out + at, count);
 	}
 }
 
