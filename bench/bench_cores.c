@@ -471,7 +471,7 @@ static void open_side(struct side *side, bool two)
 	const struct world_config cfg = {
 		.suite = "gcm128",
 		.sas = 1,
-		.policies = 15,
+		.policies = 16,
 		.pool = { .packets = POOL, .small_bufs = POOL, .large_bufs = 4 },
 		.ordered = two,
 	};

@@ -469,7 +469,7 @@ static void print_row(const struct bench *bench, enum what what)
 	       names[what].name, names[what].out ? "out" : "in", bench->suite,
 	       bench->text ? world_text(&bench->world, world_inner(&bench->world, bench->text))
 			   : IMIX_MEAN,
-	       bench->sas, bench->subnets ? SUBNET_FLOWS : bench->sas, bench->world.npolicies / 2,
+	       bench->sas, bench->subnets ? SUBNET_FLOWS : bench->sas, bench->world.npolicies,
 	       bench->cold ? "cold" : "hot", bench->transport ? "transport" : "tunnel",
 	       bench->subnets ? "subnets"
 	       : bench->text  ? "one size"
@@ -533,8 +533,8 @@ static bool setup(struct bench *bench)
 		/* What is held to AVX2 is this library's manager; others would not notice. */
 		.provider = bench->avx2 ? &xf_provider_ipsec_mb : NULL,
 		.sas = bench->sas,
-		.policies = bench->policies - 1,
-		.set = &bench->set,
+		.policies = bench->policies,
+		.set = bench->set.cfgs,
 		.transport = bench->transport,
 		.pool = { .packets = ring + 1024,
 			  .small_bufs = (large ? 0 : ring) + 1024,

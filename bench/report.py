@@ -151,8 +151,8 @@ def lines_svg(path, title, unit, series, powers=False):
         colour = COLOURS[index % len(COLOURS)]
         line = " ".join("%.1f,%.1f" % place(*point) for point in points)
         out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        out.append(f'<text x="{WIDTH - LEGEND + 10}" y="{50 + 16 * index}" fill="{colour}">'
-                   f'{name}</text>')
+        out.append(f'<text x="{WIDTH - LEGEND + 10}" y="{50 + 16 * index}" '
+                   f'fill="{colour}">{name}</text>')
     svg_write(path, out)
 
 
@@ -220,7 +220,8 @@ def size_plots(folder, rows):
         return []
     speeds = {name: [(x, x * 8 / y) for x, y in points] for name, points in times.items()}
     lines_svg(os.path.join(folder, "ns.svg"), "AES-128-GCM, one core, hot",
-              "plaintext, bytes; ns per packet", times)
+              "plaintext, bytes; ns per packet",
+              times)
     lines_svg(os.path.join(folder, "gbps.svg"), "AES-128-GCM, one core, hot",
               "plaintext, bytes; Gb/s of plaintext", speeds)
     return ["ns.svg", "gbps.svg"]
@@ -243,7 +244,8 @@ def lookup_plots(folder, rows):
 
 
 PLOTS = {"engine": ("ns.svg", "gbps.svg"), "lookup": ("lookup.svg",), "cores": ("cores.svg",),
-         "e2e": ("tcp.svg", "ping.svg"), "peers": ("peers.svg",)}
+         "e2e": ("tcp.svg", "ping.svg"),
+         "peers": ("peers.svg",)}
 
 
 def left(rows):

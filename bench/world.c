@@ -8,8 +8,6 @@
 #include <xf/ip.h>
 #include <xf/rcu.h>
 
-#include "spd_sets.h"
-
 #define INNER_NET 0x0a000000u /* 10.0.0.0/8 */
 #define FIRST_SPI 0x1000u
 
@@ -137,19 +135,13 @@ static bool add_sa(struct world *world, const struct xf_suite *suite,
 	return true;
 }
 
-static void add_policy(struct world *world, uint8_t dir, const struct xf_selector *sel,
-		       uint32_t priority, uint32_t reqid)
+/* Both ways, for SAs of @reqid. */
+static void add_policy(struct world *world, struct xf_policy_config *cfg, uint32_t reqid)
 {
-	struct xf_policy_config cfg = {
-		.sel = *sel,
-		.life = no_limit,
-		.dir = dir,
-		.priority = priority,
-		.ntmpl = 1,
-	};
-	struct xf_tmpl *tmpl = &cfg.tmpl[0];
-	struct xf_policy *policy;
+	struct xf_tmpl *tmpl = &cfg->tmpl[0];
 
+	cfg->life = no_limit;
+	cfg->ntmpl = 1;
 	if (world->mode == XF_MODE_TUNNEL) {
 		xf_addr_parse("192.0.2.1", &tmpl->saddr);
 		xf_addr_parse("192.0.2.2", &tmpl->id.daddr);
@@ -159,39 +151,33 @@ static void add_policy(struct world *world, uint8_t dir, const struct xf_selecto
 	tmpl->mode = world->mode;
 	tmpl->reqid = reqid;
 	tmpl->aalgos = tmpl->ealgos = tmpl->calgos = UINT32_MAX;
-	bench_must(xf_spd_insert(xf_engine_spd(world->engine), &cfg, true, bench_now_ns(),
-				 &policy) == 0,
-		   "xf_spd_insert");
-	world->npolicies++;
+	for (cfg->dir = XF_DIR_IN; cfg->dir <= XF_DIR_OUT; cfg->dir++) {
+		struct xf_policy *policy;
+
+		bench_must(xf_spd_insert(xf_engine_spd(world->engine), cfg, true, bench_now_ns(),
+					 &policy) == 0,
+			   "xf_spd_insert");
+	}
+	if (++world->npolicies % 256 == 0)
+		xf_rcu_drain();
 }
 
 static void add_policy_to(struct world *world, uint32_t daddr, uint8_t prefixlen, uint32_t reqid)
 {
-	struct xf_selector sel = { .family = XF_AF_INET,
-				   .prefixlen_s = 8,
-				   .prefixlen_d = prefixlen };
-	uint32_t priority = world->npolicies;
+	struct xf_policy_config cfg = {
+		.sel = { .family = XF_AF_INET, .prefixlen_s = 8, .prefixlen_d = prefixlen },
+		.priority = world->npolicies,
+	};
 
-	set_ipv4(&sel.saddr, INNER_NET);
-	set_ipv4(&sel.daddr, daddr);
-	add_policy(world, XF_DIR_OUT, &sel, priority, reqid);
-	add_policy(world, XF_DIR_IN, &sel, priority, reqid);
+	set_ipv4(&cfg.sel.saddr, INNER_NET);
+	set_ipv4(&cfg.sel.daddr, daddr);
+	add_policy(world, &cfg, reqid);
 }
 
-/* Those of a set are for SA 0; else those that nothing matches stand before what SAs serve. */
-static void add_policies(struct world *world, const struct world_config *cfg)
+/* Those that nothing matches stand before what SAs serve. */
+static void draw_policies(struct world *world, uint32_t count)
 {
-	for (uint32_t i = 0; cfg->set && i < cfg->set->count; i++) {
-		const struct xf_policy_config *like = &cfg->set->cfgs[i];
-
-		add_policy(world, XF_DIR_OUT, &like->sel, like->priority, 1);
-		add_policy(world, XF_DIR_IN, &like->sel, like->priority, 1);
-		if (i % 256 == 255)
-			xf_rcu_drain();
-	}
-	if (cfg->set && cfg->set->count)
-		return;
-	for (uint32_t i = 0; i < cfg->policies; i++)
+	for (uint32_t i = 1; i < count; i++)
 		add_policy_to(world, 0xac100000u + i * 256, 24, 1);
 	if (world->mode != XF_MODE_TUNNEL || world->nsas == 1) {
 		add_policy_to(world, INNER_NET, 8, 1);
@@ -199,6 +185,17 @@ static void add_policies(struct world *world, const struct world_config *cfg)
 	}
 	for (uint32_t i = 0; i < world->nsas; i++)
 		add_policy_to(world, inner_addr(i), 32, reqid_of(world, i));
+}
+
+static void add_policies(struct world *world, const struct world_config *cfg)
+{
+	if (!cfg->set)
+		draw_policies(world, cfg->policies);
+	for (uint32_t i = 0; cfg->set && i < cfg->policies; i++) {
+		struct xf_policy_config policy = cfg->set[i];
+
+		add_policy(world, &policy, 1);
+	}
 }
 
 static const struct suite *find_suite(const char *name)

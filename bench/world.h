@@ -11,14 +11,12 @@
 
 #include <xf/path.h>
 
-struct policy_set;
-
 struct world_config {
 	const char *suite;
 	const struct xf_crypto_provider *provider; /* NULL: the best for the suite */
 	uint32_t sas;
-	uint32_t policies; /* each way, before those of the SAs */
-	const struct policy_set *set; /* NULL or empty, or all policies' selectors and priorities */
+	uint32_t policies; /* each way; without a set, one or one for each SA is the last of them */
+	const struct xf_policy_config *set; /* NULL, or the selectors and priorities of these */
 	bool transport;
 	struct xf_pool_config pool;
 	bool ordered; /* its worker is one of several */
@@ -29,7 +27,7 @@ struct world {
 	struct xf_worker *worker;
 	struct xf_sa **sas;
 	uint32_t nsas;
-	uint32_t npolicies; /* each way counts: also the next priority */
+	uint32_t npolicies; /* each way; also the next priority */
 	uint32_t block; /* the text's length is a multiple of it */
 	uint8_t mode;
 };

@@ -9,7 +9,8 @@
 #include <linux/types.h>
 
 #define XF_EGRESS_RULES_MAX 512
-#define XF_EGRESS_PREFIXES_MAX 65536
+/* Room for two covers (src/io/cover.h), while one takes the place of another. */
+#define XF_EGRESS_PREFIXES_MAX 131072
 
 /* A selector of a policy out, in the order in which policies are asked. */
 struct xf_egress_rule {

@@ -30,6 +30,9 @@ void xf_heap_fini(struct xf_heap *heap);
 /* Make room for @count nodes in all: 0 or -ENOMEM. */
 int xf_heap_reserve(struct xf_heap *heap, size_t count);
 
+/* No more than @count nodes are to be expected: give back what is far too much. */
+void xf_heap_trim(struct xf_heap *heap, size_t count);
+
 /* Add @node, or move it: it is due at @due_ns. There must be room. */
 void xf_heap_set(struct xf_heap *heap, struct xf_heap_node *node, uint64_t due_ns);
 

@@ -24,10 +24,10 @@ extern "C" {
  */
 struct xf_replay {
 	uint64_t top; /* highest authenticated number; 0 = none yet */
-	uint32_t window; /* packets, as configured; 0 = no check */
 	uint32_t reach; /* so far back numbers are accepted: window and slack; 0 = no check */
-	uint32_t words; /* of @bits: a power of two, at least 2 and (reach + 126) / 64 */
-	bool esn;
+	uint16_t words; /* of @bits: a power of two, at least 2 and (reach + 126) / 64 */
+	uint16_t window : 15; /* packets, as configured; 0 = no check */
+	uint16_t esn : 1;
 	uint64_t bits[];
 };
 

@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-#define XF_ALG_NAME_LEN 64
+#define XF_ALG_NAME_LEN 64 /* of the kernel's, in netlink */
 #define XF_INF UINT64_MAX
 
 /* The values are those of <linux/xfrm.h>. */
@@ -77,7 +77,7 @@ struct xf_lifetime_now {
 };
 
 struct xf_alg_name {
-	char name[XF_ALG_NAME_LEN]; /* empty: not given */
+	const char *name; /* of a struct xf_alg_desc, so it is there for ever; NULL: not given */
 	uint32_t key_bits;
 	uint32_t icv_bits; /* AEAD: ICV; auth: truncation, 0 = given by XFRMA_ALG_AUTH */
 };
@@ -104,16 +104,16 @@ struct xf_sa_config {
 	struct xf_lifetime life;
 	struct xf_encap encap;
 	union xf_addr coaddr;
-	bool has_coaddr;
 	struct xf_alg_name aead, crypt, auth; /* as given, for dumps */
 	struct xf_suite suite;
 	uint32_t seq; /* of the ACQUIRE that asked for it */
 	uint32_t replay_window;
-	bool replay_esn_attr; /* configured by XFRMA_REPLAY_ESN_VAL, dumped the same way */
 	uint32_t extra_flags;
-	bool has_extra_flags;
 	uint32_t tfc_pad;
 	uint32_t pcpu; /* UINT32_MAX = any */
+	bool has_coaddr;
+	bool has_extra_flags;
+	bool replay_esn_attr; /* configured by XFRMA_REPLAY_ESN_VAL, dumped the same way */
 };
 
 /* Sequence numbers and window as netlink sets and shows them. */
@@ -130,6 +130,7 @@ struct xf_sa_stats {
 	uint32_t replay;
 	uint32_t integrity_failed;
 	uint64_t drops[XF_DROP_MAX];
+	uint64_t other_drops; /* for rarer reasons than an SA has room for */
 };
 
 struct xf_sa;

@@ -21,21 +21,21 @@ enum xf_policy_type { XF_POLICY_MAIN = 0, XF_POLICY_SUB = 1, XF_POLICY_TYPE_MAX 
 enum xf_policy_action { XF_POLICY_ALLOW = 0, XF_POLICY_BLOCK = 1 };
 enum xf_policy_flag { XF_POLICY_LOCALOK = 1, XF_POLICY_ICMP = 2, XF_POLICY_CPU_ACQUIRE = 4 };
 
-/* What packets ask of a policy comes first, up to the first template. */
+/* What packets ask of it comes first: with the first template it is less than two cache lines. */
 struct xf_policy_config {
-	struct xf_mark mark;
-	uint32_t if_id;
 	uint8_t dir;
 	uint8_t type;
 	uint8_t action;
 	uint8_t flags;
 	uint8_t share;
 	uint8_t ntmpl;
+	uint32_t if_id;
+	struct xf_mark mark;
+	uint32_t priority;
+	uint32_t index; /* 0: the SPD chooses; its low three bits are the direction */
 	struct xf_tmpl tmpl[XF_MAX_DEPTH];
 	struct xf_selector sel;
 	struct xf_lifetime life;
-	uint32_t priority;
-	uint32_t index; /* 0: the SPD chooses; its low three bits are the direction */
 };
 
 struct xf_policy; /* reference counted, constant configuration */
@@ -45,6 +45,10 @@ struct xf_spd_config {
 	uint32_t max_policies; /* 0 = no limit but memory */
 	uint64_t seed[2];
 	uint64_t real_offset_s;
+	/* A policy has come (@there) or gone, for what is kept beside the table; an update is a
+	 * new one that comes and then the old one that goes. NULL is allowed. */
+	void (*watch)(void *arg, const struct xf_policy_config *cfg, bool there);
+	void *watch_arg;
 };
 
 struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg);

@@ -3,27 +3,43 @@
 
 #include <xf/heap.h>
 
+#define CAPACITY_MIN 16
+
 void xf_heap_fini(struct xf_heap *heap)
 {
 	free(heap->nodes);
 	memset(heap, 0, sizeof(*heap));
 }
 
-int xf_heap_reserve(struct xf_heap *heap, size_t count)
+static int resize(struct xf_heap *heap, size_t capacity)
 {
-	size_t capacity = heap->capacity ? heap->capacity : 16;
-	struct xf_heap_node **nodes;
+	struct xf_heap_node **nodes =
+		realloc(heap->nodes, capacity * sizeof(struct xf_heap_node *));
 
-	if (count <= heap->capacity)
-		return 0;
-	while (capacity < count)
-		capacity *= 2;
-	nodes = realloc(heap->nodes, capacity * sizeof(struct xf_heap_node *));
 	if (!nodes)
 		return -ENOMEM;
 	heap->nodes = nodes;
 	heap->capacity = capacity;
 	return 0;
+}
+
+int xf_heap_reserve(struct xf_heap *heap, size_t count)
+{
+	size_t capacity = heap->capacity ? heap->capacity : CAPACITY_MIN;
+
+	if (count <= heap->capacity)
+		return 0;
+	while (capacity < count)
+		capacity *= 2;
+	return resize(heap, capacity);
+}
+
+void xf_heap_trim(struct xf_heap *heap, size_t count)
+{
+	size_t needed = count > heap->count ? count : heap->count;
+
+	if (heap->capacity > CAPACITY_MIN && needed < heap->capacity / 4)
+		resize(heap, heap->capacity / 2);
 }
 
 /* A node knows its place, so that it can be moved and taken out without a search. */

@@ -13,8 +13,10 @@
 #define GROUP_BIT(group) (1u << ((group)-1))
 
 /* A file that grows to this many times what it must hold is written anew. */
-#define GROWTH_MAX 4
+#define GROWTH_MAX 2
 #define GROWTH_FREE_BYTES (1u << 20)
+/* What is announced is collected up to this before it is written. */
+#define UNWRITTEN_MAX (256u * 1024)
 
 struct buffer {
 	uint8_t *data;
@@ -34,7 +36,8 @@ struct xf_journal {
 	struct xf_nl_client *client;
 	int fd; /* of the file, to append; -1: it must be written anew */
 	size_t len;
-	size_t clean_len; /* of the file when it was last written anew */
+	size_t live; /* bytes of policies in force, about; right when the file was written anew */
+	struct buffer unwritten; /* its end */
 	bool failing; /* said once */
 	struct messages *dump; /* while a dump is under way */
 	bool dump_failed;
@@ -92,6 +95,7 @@ static void make_stale(struct xf_journal *journal)
 	if (journal->fd >= 0)
 		close(journal->fd);
 	journal->fd = -1;
+	journal->unwritten.len = 0;
 }
 
 static bool is_record(const struct nlmsghdr *msg)
@@ -100,15 +104,38 @@ static bool is_record(const struct nlmsghdr *msg)
 	       msg->nlmsg_type == XFRM_MSG_DELPOLICY || msg->nlmsg_type == XFRM_MSG_FLUSHPOLICY;
 }
 
-static void keep(struct xf_journal *journal, const struct nlmsghdr *msg)
+/* An update may replace another policy, so that it adds nothing: too small does no harm. */
+static void estimate(struct xf_journal *journal, const struct nlmsghdr *msg)
 {
 	size_t len = NLMSG_ALIGN(msg->nlmsg_len);
 
+	journal->len += len;
+	if (msg->nlmsg_type == XFRM_MSG_NEWPOLICY)
+		journal->live += len;
+	else if (msg->nlmsg_type == XFRM_MSG_FLUSHPOLICY)
+		journal->live = 0;
+	else if (msg->nlmsg_type == XFRM_MSG_DELPOLICY)
+		journal->live -= len < journal->live ? len : journal->live;
+}
+
+static void keep(struct xf_journal *journal, const struct nlmsghdr *msg)
+{
 	if (journal->fd < 0)
 		return;
-	if (write_all(journal->fd, msg, len) < 0)
+	estimate(journal, msg);
+	if (append(&journal->unwritten, msg, NLMSG_ALIGN(msg->nlmsg_len)) < 0)
 		make_stale(journal);
-	journal->len += len;
+	else if (journal->unwritten.len >= UNWRITTEN_MAX)
+		xf_journal_flush(journal);
+}
+
+void xf_journal_flush(struct xf_journal *journal)
+{
+	if (!journal || journal->fd < 0 || !journal->unwritten.len)
+		return;
+	if (write_all(journal->fd, journal->unwritten.data, journal->unwritten.len) < 0)
+		make_stale(journal);
+	journal->unwritten.len = 0;
 }
 
 static void take_message(struct xf_journal *journal, const struct nlmsghdr *msg)
@@ -178,7 +205,7 @@ static int write_anew(struct xf_journal *journal)
 	if (!err && rename(journal->temp_path, journal->path) < 0)
 		err = -errno;
 	journal->len = all.bytes.len;
-	journal->clean_len = all.bytes.len;
+	journal->live = all.bytes.len;
 	free_messages(&all);
 	if (err) {
 		if (fd >= 0)
@@ -194,7 +221,8 @@ void xf_journal_settle(struct xf_journal *journal)
 {
 	int err;
 
-	if (journal->fd >= 0 && journal->len <= GROWTH_MAX * journal->clean_len + GROWTH_FREE_BYTES)
+	xf_journal_flush(journal);
+	if (journal->fd >= 0 && journal->len <= GROWTH_MAX * journal->live + GROWTH_FREE_BYTES)
 		return;
 	err = write_anew(journal);
 	if (err && !journal->failing)
@@ -264,7 +292,9 @@ static int adopt_file(struct xf_journal *journal, uint64_t now_ns)
 static struct xf_journal *alloc_journal(const char *path, struct xf_nl_server *server)
 {
 	struct xf_journal *journal = calloc(1, sizeof(*journal));
-	const struct xf_nl_client_config cfg = { .send = on_datagram, .arg = journal };
+	const struct xf_nl_client_config cfg = { .send = on_datagram,
+						 .arg = journal,
+						 .inside = true };
 
 	if (!journal)
 		return NULL;
@@ -306,9 +336,11 @@ void xf_journal_close(struct xf_journal *journal)
 {
 	if (!journal)
 		return;
+	xf_journal_flush(journal);
 	make_stale(journal);
 	if (journal->client)
 		xf_nl_client_free(journal->client);
+	free(journal->unwritten.data);
 	free(journal->path);
 	free(journal->temp_path);
 	free(journal);

@@ -26,9 +26,13 @@ struct xf_journal_config {
 /* Keep the policies of the server in the file from now on. */
 int xf_journal_open(const struct xf_journal_config *cfg, uint64_t now_ns, struct xf_journal **out);
 
+/* Write what was announced: before anybody is told that it is in force. NULL is allowed. */
+void xf_journal_flush(struct xf_journal *journal);
+
 /*
- * Bring the file up to date where a message alone did not: after an expiry, after a write that
- * failed, when it has grown far beyond what it must hold. After each request and each expiry.
+ * The same, and bring the file up to date where a message alone did not: after an expiry, after a
+ * write that failed, when it has grown far beyond what it must hold. After each request and each
+ * expiry.
  */
 void xf_journal_settle(struct xf_journal *journal);
 

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <malloc.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,8 @@
 #define UDP_ENCAP_ESP 2 /* RFC 3948; the kernel's UDP_ENCAP_ESPINUDP */
 /* Ports of SAs that are gone are closed, and ports in use are tried again, this often. */
 #define PORTS_AGAIN_NS (5 * XF_NSEC_PER_SEC)
+/* SAs and policies whose going is worth to look for memory. */
+#define TRIM_ENTRIES 2048
 
 static void random_bytes(void *arg, void *buf, size_t len)
 {
@@ -60,9 +63,18 @@ static void sync_capture(struct xf_service *service)
 	/* Policies that come back at the start are there before their rules. */
 	if (!service->capture)
 		return;
-	if (xf_capture_sync(service->capture, &error))
+	if (xf_capture_sync(service->capture, xf_clock_ns(), &error))
 		xf_log(XF_LOG_ERROR, "the kernel's rules do not follow the policies: %s",
 		       error.text);
+}
+
+/* Of the SPD. */
+static void policy_changed(void *arg, const struct xf_policy_config *cfg, bool there)
+{
+	const struct xf_service *service = arg;
+
+	if (service->capture)
+		xf_capture_policy(service->capture, cfg, there);
 }
 
 /* Ports on which SAs want ESP in UDP, collected. */
@@ -120,6 +132,10 @@ static void update_mtu(const struct xf_service *service, struct xf_sa *sa)
 	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
 	uint32_t mark = service->names.mark_bypass | (cfg->set_mark.v & cfg->set_mark.m);
 
+	/* Nothing leaves by an inbound one. */
+	if (cfg->dir == XF_SA_DIR_IN ||
+	    xf_route_is_local(service->route, &cfg->id.daddr, cfg->id.family))
+		return;
 	xf_sa_set_route_mtu(sa, xf_route_mtu(service->route, &cfg->saddr, &cfg->id.daddr,
 					     cfg->id.family, mark));
 }
@@ -130,9 +146,13 @@ static bool update_mtu_of(void *arg, struct xf_sa *sa)
 	return true;
 }
 
+/* The journal first: what is in force and was told comes back after a crash. */
 static void spd_changed(void *arg)
 {
-	sync_capture(arg);
+	struct xf_service *service = arg;
+
+	xf_journal_flush(service->journal);
+	sync_capture(service);
 }
 
 static void sa_changed(void *arg, struct xf_sa *sa)
@@ -166,6 +186,18 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* Returns when to do it again. */
+static uint64_t settle_capture(struct xf_service *service, uint64_t now_ns)
+{
+	struct xf_io_error error;
+
+	if (!service->capture)
+		return UINT64_MAX;
+	if (xf_capture_settle(service->capture, now_ns, &error))
+		xf_log(XF_LOG_WARNING, "capture goes by destinations alone: %s", error.text);
+	return xf_capture_due(service->capture);
+}
+
 /* Act on what is due, wait for what is next. */
 static void act_on_time(struct xf_service *service, uint64_t now_ns)
 {
@@ -175,6 +207,7 @@ static void act_on_time(struct xf_service *service, uint64_t now_ns)
 				xf_spd_expire(spd, now_ns, policy_expired, service));
 
 	xf_journal_settle(service->journal);
+	next = earlier(next, settle_capture(service, now_ns));
 	if (service->udp_port_count)
 		next = earlier(next, now_ns + PORTS_AGAIN_NS);
 	if (service->watchdog_ns)
@@ -193,10 +226,40 @@ void xf_service_timer(void *arg, uint64_t now_ns)
 	act_on_time(service, now_ns);
 }
 
+static size_t count_entries(const struct xf_service *service)
+{
+	struct xf_spd_info spd;
+	struct xf_sad_info sad;
+	size_t n;
+
+	xf_sad_get_info(xf_engine_sad(service->engine), &sad);
+	xf_spd_get_info(xf_engine_spd(service->engine), &spd);
+	n = sad.count;
+	for (int dir = 0; dir < XF_DIR_MAX; dir++)
+		n += spd.count[dir];
+	return n;
+}
+
+/*
+ * What is freed behind something that is not stays with malloc until it is asked. That takes as
+ * long as there is memory, so it is done when half of the entries have gone.
+ */
+static void trim_memory(struct xf_service *service)
+{
+	size_t n = count_entries(service);
+
+	if (n >= service->entries) {
+		service->entries = n;
+	} else if (n < service->entries / 2 && service->entries - n > TRIM_ENTRIES) {
+		service->entries = n;
+		malloc_trim(0);
+	}
+}
+
 void xf_service_idle(void *arg)
 {
-	(void)arg;
 	xf_rcu_drain();
+	trim_memory(arg);
 }
 
 static void served(void *arg, uint64_t now_ns)
@@ -248,7 +311,9 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 			 .real_offset_s = service->real_offset_s,
 			 .random = random_bytes },
 		.spd = { .max_policies = cfg->max_policies,
-			 .real_offset_s = service->real_offset_s },
+			 .real_offset_s = service->real_offset_s,
+			 .watch = policy_changed,
+			 .watch_arg = service },
 		.env = { .arg = service, .is_local = is_local, .attention = want_attention },
 	};
 
@@ -336,6 +401,7 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 	struct xf_capture_config capture = {
 		.names = service->names,
 		.spd = xf_engine_spd(service->engine),
+		.now_ns = xf_clock_ns(),
 		.mode = (enum xf_capture_mode)cfg->capture_mode,
 	};
 	int err = xf_route_new(&service->route, error);

@@ -39,6 +39,7 @@ struct xf_service {
 	struct xf_watch packet_watch;
 
 	/* Control thread. */
+	size_t entries; /* SAs and policies, at most since memory was given back */
 	uint16_t udp_ports[XF_IO_UDP_PORTS_MAX];
 	unsigned udp_port_count;
 };

@@ -69,7 +69,7 @@ static void add_algorithm(json_t *o, const char *kind, const struct xf_alg_name 
 {
 	json_t *a;
 
-	if (!alg->name[0])
+	if (!alg->name)
 		return;
 	a = json_pack("{s:s, s:I, s:I}", "name", alg->name, "key_bits", (json_int_t)alg->key_bits,
 		      "icv_bits", (json_int_t)alg->icv_bits);
@@ -141,6 +141,7 @@ static void add_counters(json_t *o, struct xf_sa *sa, uint64_t now_ns)
 	struct xf_lifetime_now life;
 	struct xf_sa_replay_state replay;
 	struct xf_sa_stats stats;
+	json_t *drops;
 
 	xf_sa_lifetime_now(sa, &life);
 	xf_sa_get_replay_state(sa, &replay);
@@ -154,7 +155,10 @@ static void add_counters(json_t *o, struct xf_sa *sa, uint64_t now_ns)
 				      (json_int_t)stats.replay_window, "replay",
 				      (json_int_t)stats.replay, "integrity_failed",
 				      (json_int_t)stats.integrity_failed));
-	json_object_set_new(o, "drops", xf_show_drops(stats.drops));
+	drops = xf_show_drops(stats.drops);
+	if (stats.other_drops)
+		json_object_set_new(drops, "other", json_integer((json_int_t)stats.other_drops));
+	json_object_set_new(o, "drops", drops);
 	json_object_set_new(o, "path_mtu", json_integer(xf_sa_path_mtu(sa, now_ns)));
 }
 

@@ -27,7 +27,6 @@ struct xf_backstop {
 	struct egress *tc;
 	struct xf_io_names names;
 	struct xf_egress_config config;
-	uint8_t round; /* value of the prefixes in force */
 	unsigned devices;
 };
 
@@ -111,51 +110,32 @@ static bool make_rule(const struct xf_policy_config *cfg, struct xf_egress_rule 
 	return out->drop || (exact && cfg->type == XF_POLICY_MAIN);
 }
 
-static int put_prefix(const struct xf_backstop *backstop, uint8_t round, uint8_t family,
-		      const struct xf_selector *sel)
+int xf_backstop_follow(struct xf_backstop *backstop, const struct xf_cover *cover)
 {
-	struct xf_egress_prefix key = { .bits = 32u + (sel->family ? sel->prefixlen_d : 0) };
-
-	xf_put_be32(&key.family_be, family);
-	memcpy(key.addr_be, &sel->daddr, 16);
-	return bpf_map__update_elem(backstop->tc->maps.prefixes, &key, sizeof(key), &round,
-				    sizeof(round), BPF_ANY);
-}
-
-static int put_prefixes(const struct xf_backstop *backstop, uint8_t round,
-			const struct xf_selector *sel)
-{
+	const struct bpf_map *map = backstop->tc->maps.prefixes;
+	const uint8_t value = 1;
 	int err = 0;
 
-	if (sel->family != XF_AF_INET6)
-		err = put_prefix(backstop, round, 4, sel);
-	if (!err && sel->family != XF_AF_INET)
-		err = put_prefix(backstop, round, 6, sel);
+	for (struct xf_cell *cell = cover->pending; cell && !err; cell = cell->next_pending) {
+		struct xf_egress_prefix key = { .bits = 32u + xf_cover_len(cell->six, cell->rung) };
+		bool there = cell->at & XF_CELL_IN_TRIE;
+
+		if (there == (cell->count != 0))
+			continue;
+		xf_put_be32(&key.family_be, cell->six ? 6 : 4);
+		memcpy(key.addr_be, &cell->addr, sizeof(key.addr_be));
+		if (there)
+			err = bpf_map__delete_elem(map, &key, sizeof(key), 0);
+		else
+			err = bpf_map__update_elem(map, &key, sizeof(key), &value, sizeof(value),
+						   BPF_ANY);
+		if (!err)
+			cell->at ^= XF_CELL_IN_TRIE;
+	}
 	return err;
 }
 
-/* Remove prefixes of earlier rounds. A key that is deleted takes its place in the walk along. */
-static void sweep_prefixes(const struct xf_backstop *backstop, uint8_t round)
-{
-	const struct bpf_map *map = backstop->tc->maps.prefixes;
-	struct xf_egress_prefix key;
-	struct xf_egress_prefix next;
-	bool has_key = false;
-	uint8_t value;
-
-	while (bpf_map__get_next_key(map, has_key ? &key : NULL, &next, sizeof(next)) == 0) {
-		bool stale = bpf_map__lookup_elem(map, &next, sizeof(next), &value, sizeof(value),
-						  0) == 0 &&
-			     value != round;
-
-		if (stale && bpf_map__delete_elem(map, &next, sizeof(next), 0) == 0)
-			continue;
-		key = next;
-		has_key = true;
-	}
-}
-
-static int put_rules(struct xf_backstop *backstop, const struct xf_policy_list *list, uint8_t round)
+static int put_rules(struct xf_backstop *backstop, const struct xf_policy_list *list)
 {
 	uint32_t table = !backstop->config.active;
 	uint32_t count = 0;
@@ -163,54 +143,45 @@ static int put_rules(struct xf_backstop *backstop, const struct xf_policy_list *
 
 	for (size_t i = 0; !err && i < list->n; i++) {
 		struct xf_egress_rule rule;
-		uint32_t key;
+		uint32_t key = table * XF_EGRESS_RULES_MAX + count;
 
 		if (!make_rule(list->cfg[i], &rule))
 			continue;
-		if (rule.drop)
-			err = put_prefixes(backstop, round, &list->cfg[i]->sel);
-		if (!err && count < XF_EGRESS_RULES_MAX) {
-			key = table * XF_EGRESS_RULES_MAX + count;
+		if (count < XF_EGRESS_RULES_MAX)
 			err = bpf_map__update_elem(backstop->tc->maps.rules, &key, sizeof(key),
 						   &rule, sizeof(rule), BPF_ANY);
-		}
 		count++;
 	}
-	if (err)
-		return err;
 	backstop->config.count[table] = count;
-	return 0;
+	return err;
 }
 
 static int put_config(struct xf_backstop *backstop)
 {
 	uint32_t zero = 0;
 
+	backstop->config.mark_bypass = backstop->names.mark_bypass;
+	backstop->config.active = !backstop->config.active;
 	return bpf_map__update_elem(backstop->tc->maps.config, &zero, sizeof(zero),
 				    &backstop->config, sizeof(backstop->config), BPF_ANY);
 }
 
-int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_spd *spd,
-		     struct xf_io_error *error)
+int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_spd *spd)
 {
-	uint8_t round = (uint8_t)(backstop->round + 1);
 	struct xf_policy_list list;
 	int err = xf_policy_list_get(spd, XF_DIR_OUT, &list);
 
 	if (err)
-		return xf_io_fail(error, err, "cannot fill the rules of the backstop");
-	err = put_rules(backstop, &list, round);
+		return err;
+	err = put_rules(backstop, &list);
 	xf_policy_list_free(&list);
-	if (!err) {
-		backstop->config.mark_bypass = backstop->names.mark_bypass;
-		backstop->config.active = !backstop->config.active;
-		err = put_config(backstop);
-	}
-	if (err)
-		return xf_io_fail(error, err, "cannot fill the rules of the backstop");
-	backstop->round = round;
-	sweep_prefixes(backstop, round);
-	return 0;
+	return err ? err : put_config(backstop);
+}
+
+int xf_backstop_by_destination(struct xf_backstop *backstop)
+{
+	backstop->config.count[!backstop->config.active] = XF_EGRESS_RULES_MAX + 1;
+	return put_config(backstop);
 }
 
 /* A device as a dump of links shows it. */

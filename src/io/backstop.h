@@ -1,12 +1,13 @@
 /*
  * backstop.h - the tc program: loading it, its maps, the devices that it is on.
  *
- * Control thread. Functions return 0 or -errno with a sentence in @error. Program and maps stay
- * in the kernel when the process goes.
+ * Control thread. Functions return 0 or -errno, with a sentence in @error where they have that.
+ * Program and maps stay in the kernel when the process goes.
  */
 #ifndef XF_IO_BACKSTOP_H
 #define XF_IO_BACKSTOP_H
 
+#include "io/cover.h"
 #include "io/io.h"
 
 struct xf_backstop;
@@ -16,9 +17,15 @@ int xf_backstop_new(const struct xf_io_names *names, struct xf_backstop **out,
 		    struct xf_io_error *error);
 void xf_backstop_free(struct xf_backstop *backstop);
 
-/* Take the rules from the SPD; they change at once, from one packet to the next. */
-int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_spd *spd,
-		     struct xf_io_error *error);
+/*
+ * What the program looks for: destinations in the cells of a cover, and there, the rules of the
+ * SPD, or no more (xf_backstop_by_destination()). Rules change at once, from one packet to the
+ * next; xf_backstop_follow() brings the pending cells of @cover in and out and notes it in their
+ * `at`. Of these three there is only -errno.
+ */
+int xf_backstop_follow(struct xf_backstop *backstop, const struct xf_cover *cover);
+int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_spd *spd);
+int xf_backstop_by_destination(struct xf_backstop *backstop);
 
 /* Put the program onto every device there is, where they are not yet. */
 int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error);

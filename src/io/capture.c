@@ -1,5 +1,10 @@
 /*
  * The kernel's side of capture: the ip rule and its table, the nftables table.
+ *
+ * Of policies out there are two forms. By a rule each, which is exact, and made anew for each
+ * change; by destinations alone, which catches too much (the engine sends that on), and where a
+ * change is an element of a set at most. Where many policies are, and while many are on their way,
+ * destinations decide.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -14,16 +19,28 @@
 #include "io/backend.h"
 #include "io/backstop.h"
 #include "io/capture.h"
+#include "io/nft_sets.h"
+#include "io/policies.h"
 #include "io/rtnl.h"
 #include "io/ruleset.h"
 
 struct xf_capture {
 	struct xf_capture_config cfg;
 	struct nft_ctx *nft; /* NULL: mode tc */
+	struct xf_nft_sets *sets; /* with nft */
 	struct xf_backstop *backstop; /* NULL: none */
-	uint64_t generation; /* of the SPD that the rules are made from */
-	bool synced;
+	struct xf_cover cover; /* of those policies out that want something */
+	uint32_t out; /* policies out, all that count */
+	uint32_t rungs[2]; /* of the cover, that the rules in force look at */
+	bool anew; /* the table is not what it was, or not known */
+	bool dirty[XF_DIR_MAX]; /* policies that the rules do not follow yet */
+	bool exact; /* rules out are those of each policy */
+	uint64_t changed_ns; /* last change out */
 };
+
+/* So few policies have rules of their own at once, more when nothing changes for a while. */
+#define FEW 64
+#define QUIET_NS (200 * XF_NSEC_PER_SEC / 1000)
 
 static const uint8_t families[] = { AF_INET, AF_INET6 };
 
@@ -158,37 +175,192 @@ static int del_routing(const struct xf_io_names *names, struct xf_io_error *erro
 	return 0;
 }
 
-static int sync_nft(struct xf_capture *capture, struct xf_io_error *error)
+/* --- following the SPD --- */
+
+void xf_capture_policy(struct xf_capture *capture, const struct xf_policy_config *cfg, bool there)
+{
+	/* Those with an if_id see only what an xfrm interface sends. */
+	if (cfg->if_id)
+		return;
+	capture->dirty[cfg->dir] = true;
+	if (cfg->dir != XF_DIR_OUT)
+		return;
+	capture->out += there ? 1u : -1u;
+	if (xf_policy_is_strict(cfg))
+		xf_cover_change(&capture->cover, &cfg->sel, there);
+}
+
+static bool tell_cover(void *arg, struct xf_policy *policy)
+{
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+	struct xf_capture *capture = arg;
+
+	if (cfg->dir == XF_DIR_OUT && !cfg->if_id && xf_policy_is_strict(cfg))
+		xf_cover_change(&capture->cover, &cfg->sel, true);
+	return true;
+}
+
+static void refine(struct xf_capture *capture)
+{
+	uint64_t cursor = 0;
+
+	if (!xf_cover_is_too_coarse(&capture->cover))
+		return;
+	xf_cover_restart(&capture->cover);
+	xf_spd_walk(capture->cfg.spd, &cursor, tell_cover, capture);
+}
+
+static void note_in_sets(void *arg, struct xf_cell *cell)
+{
+	(void)arg;
+	cell->at |= XF_CELL_IN_SETS;
+}
+
+/* As the script of a plan has left the table. */
+static void note_rules(struct xf_capture *capture, const struct xf_ruleset_plan *plan)
+{
+	if (!plan->anew && !plan->dirs[XF_DIR_OUT])
+		return;
+	xf_cover_lost(&capture->cover, XF_CELL_IN_SETS);
+	if (plan->cover)
+		xf_cover_each(&capture->cover, note_in_sets, NULL);
+	for (unsigned six = 0; six < 2; six++)
+		capture->rungs[six] = plan->cover ? xf_cover_rungs(plan->cover, six) : 0;
+}
+
+static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *plan,
+		      struct xf_io_error *error)
 {
 	char *script;
-	int err = xf_ruleset_build(&capture->cfg.names, capture->cfg.spd, &script);
+	int err = xf_ruleset_build(plan, &script);
 
 	if (err)
 		return xf_io_fail(error, err, "cannot make capture rules");
 	if (nft_run_cmd_from_buffer(capture->nft, script) != 0)
 		err = nft_fail(capture->nft, error, "change the capture rules");
+	else
+		note_rules(capture, plan);
 	free(script);
 	return err;
 }
 
-/* The backstop first: when the rules in front of it fail, it stands already. */
-int xf_capture_sync(struct xf_capture *capture, struct xf_io_error *error)
+/* Do the rules in force look into all sets that have something? */
+static bool looks_everywhere(const struct xf_capture *capture)
 {
-	uint64_t generation = xf_spd_generation(capture->cfg.spd);
+	for (unsigned six = 0; six < 2; six++) {
+		if (xf_cover_rungs(&capture->cover, six) & ~capture->rungs[six])
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The least that is to be done; all of it where that fails, because somebody may have taken our
+ * table away.
+ */
+static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
+{
+	struct xf_ruleset_plan plan = {
+		.names = &capture->cfg.names,
+		.spd = capture->cfg.spd,
+		.cover = exact ? NULL : &capture->cover,
+		.anew = capture->anew,
+		.sets_are_empty = exact && capture->exact && !capture->anew,
+	};
+	bool by_elements = !capture->anew && !exact && !capture->exact && looks_everywhere(capture);
 	int err = 0;
 
-	if (capture->synced && generation == capture->generation)
-		return 0;
-	if (capture->backstop)
-		err = xf_backstop_sync(capture->backstop, capture->cfg.spd, error);
-	if (!err && capture->nft)
-		err = sync_nft(capture, error);
+	memcpy(plan.dirs, capture->dirty, sizeof(plan.dirs));
+	if (by_elements) {
+		plan.dirs[XF_DIR_OUT] = false;
+		err = xf_nft_sets_follow(capture->sets, &capture->cover);
+	}
+	if (!err &&
+	    (plan.anew || plan.dirs[XF_DIR_IN] || plan.dirs[XF_DIR_OUT] || plan.dirs[XF_DIR_FWD]))
+		err = run_script(capture, &plan, error);
+	if (err && !plan.anew) {
+		plan.anew = true;
+		plan.sets_are_empty = false;
+		err = run_script(capture, &plan, error);
+	}
+	capture->anew = err != 0;
+	return err;
+}
+
+static int sync_backstop(struct xf_capture *capture, bool exact, struct xf_io_error *error)
+{
+	int err = xf_backstop_follow(capture->backstop, &capture->cover);
+
+	bool changed = capture->dirty[XF_DIR_OUT] || capture->anew;
+
+	if (!err && exact && changed)
+		err = xf_backstop_sync(capture->backstop, capture->cfg.spd);
+	else if (!err && !exact && (capture->exact || capture->anew))
+		err = xf_backstop_by_destination(capture->backstop);
+	return err ? xf_io_fail(error, err, "cannot fill the rules of the backstop") : 0;
+}
+
+/*
+ * The backstop first, when it is not to be coarser than the rules in front of it: if these fail, it
+ * stands already. Else it would drop for a moment what is not captured yet.
+ */
+static int sync_all(struct xf_capture *capture, bool exact, struct xf_io_error *error)
+{
+	bool last = capture->exact && !exact;
+	int backstop_err = 0;
+	int err = 0;
+
+	if (capture->backstop && !last)
+		backstop_err = sync_backstop(capture, exact, error);
+	if (capture->nft)
+		err = sync_nft(capture, exact, error);
+	if (capture->backstop && last)
+		backstop_err = sync_backstop(capture, exact, error);
+	if (!err)
+		err = backstop_err;
+	if (!err && capture->cover.failed)
+		err = xf_io_fail(error, -ENOMEM, "cannot make capture rules");
 	if (err)
 		return err;
-	capture->generation = generation;
-	capture->synced = true;
+	xf_cover_settled(&capture->cover);
+	memset(capture->dirty, 0, sizeof(capture->dirty));
+	capture->exact = exact;
+	capture->anew = false;
 	return 0;
 }
+
+int xf_capture_sync(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error)
+{
+	bool exact = capture->exact;
+
+	if (!capture->anew && !capture->dirty[XF_DIR_IN] && !capture->dirty[XF_DIR_OUT] &&
+	    !capture->dirty[XF_DIR_FWD])
+		return 0;
+	if (capture->anew || capture->dirty[XF_DIR_OUT]) {
+		exact = capture->out <= FEW || (capture->out <= XF_RULESET_EXACT_MAX &&
+						now_ns - capture->changed_ns >= QUIET_NS);
+		capture->changed_ns = now_ns;
+		refine(capture);
+	}
+	return sync_all(capture, exact, error);
+}
+
+uint64_t xf_capture_due(const struct xf_capture *capture)
+{
+	if (capture->exact || capture->out > XF_RULESET_EXACT_MAX)
+		return UINT64_MAX;
+	return capture->changed_ns + QUIET_NS;
+}
+
+int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error)
+{
+	if (now_ns < xf_capture_due(capture))
+		return 0;
+	capture->dirty[XF_DIR_OUT] = true;
+	return xf_capture_sync(capture, now_ns, error);
+}
+
+/* --- start and end --- */
 
 static int open_nft(struct xf_capture *capture, struct xf_io_error *error)
 {
@@ -196,7 +368,7 @@ static int open_nft(struct xf_capture *capture, struct xf_io_error *error)
 	if (!capture->nft)
 		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
 	if (nft_run_cmd_from_buffer(capture->nft, "add table inet " XF_NFT_TABLE) == 0)
-		return 0;
+		return xf_nft_sets_new(&capture->sets, error);
 	nft_fail(capture->nft, error, "add a table");
 	nft_ctx_free(capture->nft);
 	capture->nft = NULL;
@@ -218,14 +390,23 @@ static int open_parts(struct xf_capture *capture, struct xf_io_error *error)
 	return nft_err ? tc_err : 0;
 }
 
+static bool tell_policy(void *arg, struct xf_policy *policy)
+{
+	xf_capture_policy(arg, xf_policy_cfg(policy), true);
+	return true;
+}
+
 static int start(struct xf_capture *capture, struct xf_io_error *error)
 {
 	int err = open_parts(capture, error);
+	uint64_t cursor = 0;
 
 	if (!err)
 		err = add_routing(&capture->cfg.names, error);
+	xf_spd_walk(capture->cfg.spd, &cursor, tell_policy, capture);
+	capture->anew = true;
 	if (!err)
-		err = xf_capture_sync(capture, error);
+		err = xf_capture_sync(capture, capture->cfg.now_ns, error);
 	if (!err && capture->backstop)
 		err = xf_backstop_attach(capture->backstop, error);
 	return err;
@@ -255,7 +436,9 @@ void xf_capture_free(struct xf_capture *capture)
 		return;
 	if (capture->nft)
 		nft_ctx_free(capture->nft);
+	xf_nft_sets_free(capture->sets);
 	xf_backstop_free(capture->backstop);
+	xf_cover_fini(&capture->cover);
 	free(capture);
 }
 

@@ -11,7 +11,7 @@
  * them away.
  *
  * Control thread only. Functions return 0 or -errno with a sentence in @error; a call that fails
- * leaves the rules in force as they were: each change is one transaction.
+ * leaves rules in force that catch what they caught.
  */
 #ifndef XF_IO_CAPTURE_H
 #define XF_IO_CAPTURE_H
@@ -29,6 +29,7 @@ enum xf_capture_mode {
 struct xf_capture_config {
 	struct xf_io_names names;
 	const struct xf_spd *spd;
+	uint64_t now_ns;
 	enum xf_capture_mode mode;
 };
 
@@ -39,11 +40,18 @@ struct xf_capture_config {
 int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 		   struct xf_io_error *error);
 
+/* A policy has come or gone; from struct xf_spd_config.watch. */
+void xf_capture_policy(struct xf_capture *capture, const struct xf_policy_config *cfg, bool there);
+
 /*
- * Make the kernel's rules follow the SPD: when this returns 0, protection is in force. Cheap when
- * xf_spd_generation() has not moved.
+ * Make the kernel's rules follow what xf_capture_policy() told: when this returns 0, protection is
+ * in force. While many policies come, destinations alone decide what is captured, and the engine
+ * sends on what no policy wants; xf_capture_settle(), at xf_capture_due() or later, makes exact
+ * rules of it where there are not too many.
  */
-int xf_capture_sync(struct xf_capture *capture, struct xf_io_error *error);
+int xf_capture_sync(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error);
+uint64_t xf_capture_due(const struct xf_capture *capture);
+int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error);
 
 /* A device came or changed (xf_route_dispatch() said so): the backstop goes onto it. */
 int xf_capture_links_changed(struct xf_capture *capture, struct xf_io_error *error);

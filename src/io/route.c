@@ -49,6 +49,15 @@ struct answer {
 /* A power of two. Peers that are rekeyed at the same time should find room. */
 #define ANSWERS 256
 
+/* A device's MTU; few devices lead to all peers. */
+struct device {
+	uint64_t epoch; /* as above */
+	uint32_t ifindex;
+	uint32_t mtu;
+};
+
+#define DEVICES 16
+
 struct xf_route {
 	/* Constant after xf_route_new(). */
 	struct mnl_socket *monitor;
@@ -61,6 +70,7 @@ struct xf_route {
 	struct xf_rtnl rtnl;
 	uint64_t epoch; /* counts changes of anything that an answer could follow from */
 	struct answer answers[ANSWERS];
+	struct device devices[DEVICES];
 };
 
 static uint32_t hash_addr(const union xf_addr *addr)
@@ -338,12 +348,13 @@ static int route_attr(const struct nlattr *attr, void *arg)
 
 static int read_route(const struct nlmsghdr *msg, void *arg)
 {
-	if (msg->nlmsg_type == RTM_NEWROUTE)
-		mnl_attr_parse(msg, sizeof(struct rtmsg), route_attr, arg);
-	return MNL_CB_OK;
+	if (msg->nlmsg_type != RTM_NEWROUTE)
+		return MNL_CB_OK;
+	mnl_attr_parse(msg, sizeof(struct rtmsg), route_attr, arg);
+	return MNL_CB_STOP;
 }
 
-static uint32_t device_mtu(const struct xf_route *route, uint32_t ifindex)
+static uint32_t ask_device(const struct xf_route *route, uint32_t ifindex)
 {
 	struct ifreq ifr = { .ifr_ifindex = (int)ifindex };
 
@@ -351,6 +362,19 @@ static uint32_t device_mtu(const struct xf_route *route, uint32_t ifindex)
 	    ioctl(route->control, SIOCGIFMTU, &ifr) < 0)
 		return 0;
 	return (uint32_t)ifr.ifr_mtu;
+}
+
+static uint32_t device_mtu(struct xf_route *route, uint32_t ifindex)
+{
+	struct device *device = &route->devices[ifindex % DEVICES];
+
+	if (device->epoch != route->epoch || device->ifindex != ifindex || !device->mtu)
+		*device = (struct device){
+			.epoch = route->epoch,
+			.ifindex = ifindex,
+			.mtu = ask_device(route, ifindex),
+		};
+	return device->mtu;
 }
 
 static void put_addr(struct nlmsghdr *msg, uint16_t type, const union xf_addr *addr,
@@ -361,7 +385,7 @@ static void put_addr(struct nlmsghdr *msg, uint16_t type, const union xf_addr *a
 
 static uint32_t ask_mtu(struct xf_route *route, const struct answer *question)
 {
-	struct nlmsghdr *msg = xf_rtnl_start(&route->rtnl, RTM_GETROUTE, NLM_F_ACK);
+	struct nlmsghdr *msg = xf_rtnl_start(&route->rtnl, RTM_GETROUTE, 0);
 	struct rtmsg *rtm = mnl_nlmsg_put_extra_header(msg, sizeof(*rtm));
 	struct route_answer answer = { 0 };
 	uint16_t family = question->family;

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "io/nft_sets.h"
 #include "io/policies.h"
 #include "io/ruleset.h"
 
@@ -154,60 +155,100 @@ static void put_policies(FILE *f, const struct xf_policy_list *list, const char 
 	}
 }
 
-/* Does @sel select every destination of @family? */
-static bool is_everything(const struct xf_selector *sel, uint16_t family)
-{
-	return !sel->family || (sel->family == family && !sel->prefixlen_d);
-}
+/* Elements of the cells of one set, behind each other. */
+struct elements {
+	FILE *f;
+	bool six;
+	unsigned rung;
+	unsigned n;
+};
 
-static void put_element(FILE *f, const struct xf_selector *sel, const char *set)
+static void put_element(void *arg, struct xf_cell *cell)
 {
+	struct elements *elements = arg;
 	char text[XF_ADDR_STRLEN];
 
-	fprintf(f, "add element inet " XF_NFT_TABLE " %s { %s/%u }\n", set,
-		xf_addr_format(&sel->daddr, sel->family, text), sel->prefixlen_d);
+	if (cell->six != elements->six || cell->rung != elements->rung)
+		return;
+	xf_addr_format(&cell->addr, cell->six ? XF_AF_INET6 : XF_AF_INET, text);
+	fprintf(elements->f, "%s %s", elements->n++ ? "," : "{", text);
 }
 
-/* Destinations of one family: too much, never too little. */
-static void put_coarse(FILE *f, const struct xf_policy_list *list, uint16_t family,
-		       const char *verdict)
+static void put_elements(FILE *f, const struct xf_cover *cover, bool six, unsigned rung)
 {
-	bool v4 = family == XF_AF_INET;
-	const char *set = v4 ? "dst4" : "dst6";
-	bool all = false;
+	struct elements elements = { .f = f, .six = six, .rung = rung };
+	char name[XF_NFT_SET_NAME];
 
-	fprintf(f, "add set inet " XF_NFT_TABLE " %s { type %s; flags interval; auto-merge; }\n",
-		set, v4 ? "ipv4_addr" : "ipv6_addr");
-	fprintf(f, "flush set inet " XF_NFT_TABLE " %s\n", set);
-	for (size_t i = 0; i < list->n && !all; i++) {
-		const struct xf_policy_config *cfg = list->cfg[i];
-
-		all = xf_policy_is_strict(cfg) && is_everything(&cfg->sel, family);
-		if (xf_policy_is_strict(cfg) && cfg->sel.family == family && !all)
-			put_element(f, &cfg->sel, set);
-	}
-	if (all)
-		fprintf(f, "add rule inet " XF_NFT_TABLE " outbound meta nfproto %s %s\n",
-			v4 ? "ipv4" : "ipv6", verdict);
-	else
-		fprintf(f, "add rule inet " XF_NFT_TABLE " outbound %s daddr @%s %s\n",
-			v4 ? "ip" : "ip6", set, verdict);
+	xf_nft_set_name(name, six, rung);
+	fprintf(f, "add element inet " XF_NFT_TABLE " %s ", name);
+	xf_cover_each(cover, put_element, &elements);
+	fprintf(f, " }\n");
 }
 
-static void put_outbound(FILE *f, const struct xf_io_names *names,
+/* What every set has that could be there: nothing, until put_elements(). */
+static void put_empty_sets(FILE *f)
+{
+	for (unsigned i = 0; i < 2 * XF_COVER_LENS; i++) {
+		bool six = i >= XF_COVER_LENS;
+		char name[XF_NFT_SET_NAME];
+
+		xf_nft_set_name(name, six, i % XF_COVER_LENS);
+		fprintf(f, "add set inet " XF_NFT_TABLE " %s { type %s; }\n", name,
+			six ? "ipv6_addr" : "ipv4_addr");
+		fprintf(f, "flush set inet " XF_NFT_TABLE " %s\n", name);
+	}
+}
+
+static void put_lookup(FILE *f, bool six, unsigned rung)
+{
+	uint8_t bits = xf_cover_len(six, rung);
+	union xf_addr mask = { { 0 } };
+	char name[XF_NFT_SET_NAME];
+	char text[XF_ADDR_STRLEN];
+
+	if (!bits) {
+		fprintf(f, "meta nfproto %s ", six ? "ipv6" : "ipv4");
+		return;
+	}
+	for (unsigned i = 0; i < bits; i++)
+		mask.bytes[i / 8] |= (uint8_t)(0x80u >> i % 8);
+	xf_nft_set_name(name, six, rung);
+	fprintf(f, "%s daddr ", six ? "ip6" : "ip");
+	if (bits < (six ? 128 : 32))
+		fprintf(f, "& %s ", xf_addr_format(&mask, six ? XF_AF_INET6 : XF_AF_INET, text));
+	fprintf(f, "@%s ", name);
+}
+
+/* Destinations alone: too much, never too little. */
+static void put_cover(FILE *f, const struct xf_cover *cover, const char *verdict)
+{
+	for (unsigned i = 0; i < 2 * XF_COVER_LENS; i++) {
+		bool six = i >= XF_COVER_LENS;
+		unsigned rung = i % XF_COVER_LENS;
+
+		if (!(xf_cover_rungs(cover, six) >> rung & 1))
+			continue;
+		put_elements(f, cover, six, rung);
+		fprintf(f, "add rule inet " XF_NFT_TABLE " outbound ");
+		put_lookup(f, six, rung);
+		fprintf(f, "%s\n", verdict);
+	}
+}
+
+static void put_outbound(FILE *f, const struct xf_ruleset_plan *plan,
 			 const struct xf_policy_list *list)
 {
 	char verdict[96];
 
 	snprintf(verdict, sizeof(verdict),
 		 "meta mark set meta mark | 0x%x counter name captured return",
-		 names->mark_capture);
-	if (list->n <= XF_RULESET_EXACT_MAX) {
+		 plan->names->mark_capture);
+	if (!plan->sets_are_empty)
+		put_empty_sets(f);
+	if (plan->cover)
+		put_cover(f, plan->cover, verdict);
+	else
 		put_policies(f, list, "outbound", verdict);
-		return;
-	}
-	put_coarse(f, list, XF_AF_INET, verdict);
-	put_coarse(f, list, XF_AF_INET6, verdict);
 }
 
 /* Chains that do not depend on the policies. %1$s table, %2$s TUN, %3$x capture, %4$x bypass. */
@@ -246,30 +287,44 @@ static const char frame[] =
 	/* What the kernel itself says on the TUN (MLD) is for nobody. */
 	"add rule inet %1$s postrouting oifname \"%2$s\" meta mark & 0x%3$x == 0 drop\n";
 
-static int put_all(FILE *f, const struct xf_io_names *names, const struct xf_spd *spd)
+static int put_chain(FILE *f, const struct xf_ruleset_plan *plan, uint8_t dir)
 {
 	static const char drop[] = "counter name plaintext drop";
 	static const char *const chains[XF_DIR_MAX] = {
 		[XF_DIR_IN] = "inbound",
+		[XF_DIR_OUT] = "outbound",
 		[XF_DIR_FWD] = "forwarded",
 	};
+	struct xf_policy_list list = { .n = 0 };
 
-	fprintf(f, frame, XF_NFT_TABLE, names->tun, names->mark_capture, names->mark_bypass);
-	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
-		struct xf_policy_list list;
-
-		if (xf_policy_list_get(spd, dir, &list) < 0)
-			return -ENOMEM;
-		if (dir == XF_DIR_OUT)
-			put_outbound(f, names, &list);
-		else
-			put_policies(f, &list, chains[dir], drop);
-		xf_policy_list_free(&list);
-	}
+	/* With a million policies, listing them for nothing would take a while. */
+	if ((dir != XF_DIR_OUT || !plan->cover) && xf_policy_list_get(plan->spd, dir, &list) < 0)
+		return -ENOMEM;
+	fprintf(f, "flush chain inet " XF_NFT_TABLE " %s\n", chains[dir]);
+	if (dir == XF_DIR_OUT)
+		put_outbound(f, plan, &list);
+	else
+		put_policies(f, &list, chains[dir], drop);
+	xf_policy_list_free(&list);
 	return 0;
 }
 
-int xf_ruleset_build(const struct xf_io_names *names, const struct xf_spd *spd, char **out)
+static int put_all(FILE *f, const struct xf_ruleset_plan *plan)
+{
+	const struct xf_io_names *names = plan->names;
+	int err = 0;
+
+	if (plan->anew)
+		fprintf(f, frame, XF_NFT_TABLE, names->tun, names->mark_capture,
+			names->mark_bypass);
+	for (uint8_t dir = 0; dir < XF_DIR_MAX && !err; dir++) {
+		if (plan->anew || plan->dirs[dir])
+			err = put_chain(f, plan, dir);
+	}
+	return err;
+}
+
+int xf_ruleset_build(const struct xf_ruleset_plan *plan, char **out)
 {
 	char *text = NULL;
 	size_t size;
@@ -278,7 +333,7 @@ int xf_ruleset_build(const struct xf_io_names *names, const struct xf_spd *spd, 
 
 	if (!f)
 		return -ENOMEM;
-	err = put_all(f, names, spd);
+	err = put_all(f, plan);
 	if (fclose(f) != 0)
 		err = -ENOMEM;
 	if (err) {

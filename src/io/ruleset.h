@@ -8,19 +8,30 @@
 #ifndef XF_IO_RULESET_H
 #define XF_IO_RULESET_H
 
+#include "io/cover.h"
 #include "io/io.h"
 
 #define XF_NFT_TABLE "xfrmd"
 
-/* Above this many policies of one direction, out rules become one set of destinations for each
- * family: a linear list would cost every packet too much. */
+/* Above this many policies out, a linear list of rules would cost every packet too much: sets of
+ * destinations decide (xf_ruleset_plan.cover). */
 #define XF_RULESET_EXACT_MAX 512
 
+struct xf_ruleset_plan {
+	const struct xf_io_names *names;
+	const struct xf_spd *spd;
+	/* Out rules are those of its destinations; NULL: those of each policy. */
+	const struct xf_cover *cover;
+	bool anew; /* all of the table; else the chains of @dirs */
+	bool sets_are_empty; /* else they are emptied before anything */
+	bool dirs[XF_DIR_MAX];
+};
+
 /*
- * The whole table as a script for one transaction: chains are emptied and filled again, counters
- * keep their values. *@out is the caller's (free()). -ENOMEM.
+ * A script for one transaction: chains are emptied and filled again, counters keep their values.
+ * *@out is the caller's (free()). -ENOMEM.
  */
-int xf_ruleset_build(const struct xf_io_names *names, const struct xf_spd *spd, char **out);
+int xf_ruleset_build(const struct xf_ruleset_plan *plan, char **out);
 
 /* A script that takes the table away, there or not. */
 extern const char xf_ruleset_delete[];

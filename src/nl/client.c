@@ -73,6 +73,15 @@ void xf_nl_client_set_options(struct xf_nl_client *client, bool ext_ack, bool ca
 	client->cap_ack = cap_ack;
 }
 
+void xf_nl_settle(struct xf_nl_server *server)
+{
+	if (!server->spd_dirty)
+		return;
+	server->spd_dirty = false;
+	if (server->cfg.spd_changed)
+		server->cfg.spd_changed(server->cfg.arg);
+}
+
 /* An empty datagram: see nl.h. */
 static int send_overrun(struct xf_nl_client *client)
 {
@@ -83,6 +92,8 @@ int xf_nl_try_send(struct xf_nl_client *client, const void *data, size_t len)
 {
 	int err = 0;
 
+	if (!client->cfg.inside)
+		xf_nl_settle(client->server);
 	if (client->gone)
 		return -EPIPE;
 	if (client->overrun)
@@ -110,12 +121,19 @@ bool xf_nl_has_listeners(const struct xf_nl_server *server, unsigned group)
 	return false;
 }
 
-void xf_nl_multicast(struct xf_nl_server *server, const struct xf_nl_msg *msg, unsigned group)
+static void send_to_group(struct xf_nl_server *server, const struct xf_nl_msg *msg, unsigned group,
+			  bool inside)
 {
 	for (struct xf_nl_client *c = server->clients; c; c = c->next) {
-		if (c->groups & XF_NL_GROUP(group))
+		if (c->cfg.inside == inside && (c->groups & XF_NL_GROUP(group)))
 			xf_nl_send(c, msg->buf, msg->nlh->nlmsg_len);
 	}
+}
+
+void xf_nl_multicast(struct xf_nl_server *server, const struct xf_nl_msg *msg, unsigned group)
+{
+	send_to_group(server, msg, group, true);
+	send_to_group(server, msg, group, false);
 }
 
 void xf_nl_client_writable(struct xf_nl_client *client)

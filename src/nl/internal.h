@@ -24,6 +24,7 @@
 struct xf_nl_server {
 	struct xf_nl_server_config cfg;
 	struct xf_nl_client *clients;
+	bool spd_dirty; /* spd_changed() is to be called */
 	uint32_t cpus; /* SA_PCPU is below this */
 	/* XFRMA_SPD_IPV*_HTHRESH: accepted and shown; our classifier needs no hint. */
 	struct xfrmu_spdhthresh thresh4, thresh6;
@@ -84,7 +85,8 @@ static inline struct xf_nl_origin xf_nl_origin(const struct xf_nl_request *req)
 	return origin;
 }
 
-/* client.c: sending. */
+/* client.c: sending. Before anything leaves, what has changed is in force. */
+void xf_nl_settle(struct xf_nl_server *server);
 void xf_nl_send(struct xf_nl_client *client, const void *data, size_t len);
 int xf_nl_try_send(struct xf_nl_client *client, const void *data, size_t len);
 void xf_nl_multicast(struct xf_nl_server *server, const struct xf_nl_msg *msg, unsigned group);

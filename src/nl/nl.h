@@ -21,9 +21,10 @@ struct xf_nl_server_config {
 	struct xf_spd *spd;
 	/* Random bytes: IV seeds. */
 	void (*random)(void *arg, void *buf, size_t len);
-	/* The SPD has changed, or an SA has come (@sa) or been reconfigured: capture and path MTU
-	 * follow. Called before the request is acknowledged: protection is in force by then. */
+	/* The SPD has changed: capture follows. Called once for as many requests as nobody is told
+	 * of, and before anybody is: protection is in force by then. */
 	void (*spd_changed)(void *arg);
+	/* An SA has come (@sa) or been reconfigured: path MTU follows. */
 	void (*sa_changed)(void *arg, struct xf_sa *sa);
 	void *arg;
 };
@@ -39,6 +40,8 @@ void xf_nl_server_free(struct xf_nl_server *server); /* its clients first */
 struct xf_nl_client_config {
 	int (*send)(void *arg, const void *data, size_t len);
 	void *arg;
+	/* The daemon's own: it hears of a policy first, before spd_changed() is called. */
+	bool inside;
 };
 int xf_nl_client_new(struct xf_nl_server *server, const struct xf_nl_client_config *cfg,
 		     struct xf_nl_client **out);

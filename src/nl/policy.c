@@ -78,11 +78,10 @@ static void notify(struct xf_nl_request *req, const struct xf_policy *policy, bo
 	xf_nl_multicast(req->server, &msg, XFRMNLGRP_POLICY);
 }
 
-/* Before any answer or event: who hears of a policy may rely on its being in force. */
+/* Who hears of a policy may rely on its being in force: see xf_nl_settle(). */
 void xf_nl_policy_changed(const struct xf_nl_request *req)
 {
-	if (req->server->cfg.spd_changed)
-		req->server->cfg.spd_changed(req->server->cfg.arg);
+	req->server->spd_dirty = true;
 }
 
 int xf_nl_new_policy(struct xf_nl_request *req)

@@ -113,11 +113,12 @@ void xf_nl_client_request(struct xf_nl_client *client, const void *data, size_t 
 		size_t step = req.nlh->nlmsg_len;
 
 		if (step < NLMSG_HDRLEN || step > len)
-			return;
+			break;
 		one_message(&req);
 		step = NLMSG_ALIGN(step);
 		step = step < len ? step : len;
 		p += step;
 		len -= step;
 	}
+	xf_nl_settle(client->server);
 }

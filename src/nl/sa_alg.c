@@ -38,10 +38,7 @@ static bool load_alg(const struct xf_nl_request *req, int type, bool has_icv, st
 static void store_name(struct xf_alg_name *out, const struct xf_alg_desc *desc,
 		       const struct alg_attr *alg)
 {
-	memset(out, 0, sizeof(*out));
-	strncpy(out->name, desc->name, sizeof(out->name) - 1);
-	out->key_bits = alg->key_bits;
-	out->icv_bits = alg->icv_bits;
+	*out = (struct xf_alg_name){ desc->name, alg->key_bits, alg->icv_bits };
 }
 
 static int parse_aead(struct xf_nl_request *req, struct xf_nl_sa *sa)
@@ -84,7 +81,7 @@ static int parse_auth(struct xf_nl_request *req, struct xf_nl_sa *sa)
 	const struct xf_alg_desc *desc;
 	struct alg_attr alg;
 
-	if (sa->cfg.auth.name[0] || !load_alg(req, XFRMA_ALG_AUTH, false, &alg))
+	if (sa->cfg.auth.name || !load_alg(req, XFRMA_ALG_AUTH, false, &alg))
 		return 0;
 	desc = xf_alg_find(XF_ALG_AUTH, alg.name, 0);
 	if (!desc)
@@ -135,7 +132,7 @@ int xf_nl_parse_algs(struct xf_nl_request *req, struct xf_nl_sa *sa)
 
 static const struct xf_alg_desc *find(enum xf_alg_kind kind, const struct xf_alg_name *name)
 {
-	if (!name->name[0])
+	if (!name->name)
 		return NULL;
 	return xf_alg_find(kind, name->name, kind == XF_ALG_AEAD ? name->icv_bits : 0);
 }
@@ -147,9 +144,9 @@ int xf_nl_build_suite(struct xf_nl_request *req, struct xf_nl_sa *sa)
 		.aead = find(XF_ALG_AEAD, &cfg->aead),
 		.crypt = find(XF_ALG_CRYPT, &cfg->crypt),
 		.auth = find(XF_ALG_AUTH, &cfg->auth),
-		.cipher_key_bits = cfg->aead.name[0] ? cfg->aead.key_bits : cfg->crypt.key_bits,
+		.cipher_key_bits = cfg->aead.name ? cfg->aead.key_bits : cfg->crypt.key_bits,
 		.auth_key_bits = cfg->auth.key_bits,
-		.icv_bits = cfg->aead.name[0] ? cfg->aead.icv_bits : cfg->auth.icv_bits,
+		.icv_bits = cfg->aead.name ? cfg->aead.icv_bits : cfg->auth.icv_bits,
 	};
 	int err;
 

@@ -52,12 +52,12 @@ struct alg_view {
 /* The key has the length that was asked for; what the suite did not keep of it reads as zero. */
 static void put_alg(struct xf_nl_msg *msg, uint16_t type, const struct alg_view *alg, bool has_icv)
 {
-	size_t head = sizeof(alg->name->name) + sizeof(uint32_t) * (has_icv ? 2 : 1);
+	size_t head = XF_ALG_NAME_LEN + sizeof(uint32_t) * (has_icv ? 2 : 1);
 	size_t len = (alg->name->key_bits + 7) / 8;
 	uint8_t *p = xf_nl_msg_reserve(msg, type, head + len);
 
-	memcpy(p, alg->name->name, sizeof(alg->name->name));
-	p += sizeof(alg->name->name);
+	memcpy(p, alg->name->name, strlen(alg->name->name)); /* zeros are behind it */
+	p += XF_ALG_NAME_LEN;
 	memcpy(p, &alg->name->key_bits, sizeof(uint32_t));
 	p += sizeof(uint32_t);
 	if (has_icv) {
@@ -79,16 +79,16 @@ static void put_algs(struct xf_nl_msg *msg, const struct xf_sa *sa)
 
 	if (!key)
 		return;
-	if (cfg->aead.name[0]) {
+	if (cfg->aead.name) {
 		alg = (struct alg_view){ &cfg->aead, key->cipher_raw, key->cipher_raw_len };
 		put_alg(msg, XFRMA_ALG_AEAD, &alg, true);
 	}
-	if (cfg->auth.name[0]) {
+	if (cfg->auth.name) {
 		alg = (struct alg_view){ &cfg->auth, key->auth_raw, key->suite.auth_key_len };
 		put_alg(msg, XFRMA_ALG_AUTH, &alg, false);
 		put_alg(msg, XFRMA_ALG_AUTH_TRUNC, &alg, true);
 	}
-	if (cfg->crypt.name[0]) {
+	if (cfg->crypt.name) {
 		alg = (struct alg_view){ &cfg->crypt, key->cipher_raw, key->cipher_raw_len };
 		put_alg(msg, XFRMA_ALG_CRYPT, &alg, false);
 	}

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "path/worker.h"
+#include "sad/use.h"
 
 /* RFC 8200 s4.5 says 60 s; the kernel's ipfrag_time is 30 s, for IPv6 too by default 60. */
 #define FRAG_TIMEOUT_NS (30 * XF_NSEC_PER_SEC)
@@ -189,7 +190,7 @@ void xf_path_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop rea
 {
 	xf_count(&worker->count.drops[reason], 1);
 	if (sa)
-		atomic_fetch_add_explicit(&sa->drops[reason], 1, memory_order_relaxed);
+		xf_sa_count_drop(sa, reason);
 	xf_pkt_free(pkt);
 }
 

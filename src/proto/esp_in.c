@@ -172,7 +172,7 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsig
 
 void xf_esp_in_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
 {
-	xf_runs_each(ops, n, true, now_ns, xf_esp_in_prepare_run);
+	xf_runs_each(ops, n, false, now_ns, xf_esp_in_prepare_run);
 }
 
 enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
@@ -334,16 +334,18 @@ static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, const struct xf_sa
 	const uint8_t *trailer = seg->data + op->text_off + op->crypto.len - XF_ESP_TRAILER_LEN;
 	uint32_t cut = XF_ESP_TRAILER_LEN + trailer[0];
 	uint8_t next_hdr = trailer[1];
+	enum xf_drop drop;
 
 	if (XF_UNLIKELY(cut >= op->crypto.len || !is_tunnelled(next_hdr)))
 		return unwrap(op, form, bytes);
 	seg->data += op->text_off;
 	seg->len = pkt->len = op->crypto.len - cut;
 	*bytes += pkt->len;
-	pkt->mark = xf_form_mark(form, pkt->mark);
-	op->drop = show_inner(op, form, next_hdr);
+	if (XF_UNLIKELY(form->what & XF_FORM_MORE))
+		pkt->mark = xf_form_mark(form, pkt->mark);
+	drop = show_inner(op, form, next_hdr);
 	pkt->family = op->ip->family;
-	return op->drop;
+	return drop;
 }
 
 void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
@@ -364,7 +366,7 @@ void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now
 		accepted += bytes != before;
 	}
 	if (accepted)
-		xf_sa_count(sa, accepted, bytes, now_ns);
+		xf_sa_count(&sa->in, accepted, bytes, now_ns);
 }
 
 void xf_esp_in_finish_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)

@@ -279,10 +279,13 @@ static void number_and_write(const struct run *run, unsigned ready)
 		bytes += op->payload_len;
 	}
 	if (taken)
-		xf_sa_count(run->sa, taken, bytes, run->now_ns);
+		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
 }
 
-/* --- The usual: AES-GCM or ChaCha20 in a tunnel, packets in one piece with room around them --- */
+/*
+ * --- The usual: AES-GCM or ChaCha20 in a tunnel; packets in one piece with room around them, or
+ * whose first piece has room for all of it, as when they were cut from a larger one ---
+ */
 
 static inline bool is_usual_form(const struct xf_sa_form *form)
 {
@@ -291,14 +294,23 @@ static inline bool is_usual_form(const struct xf_sa_form *form)
 	return (form->what & (has | XF_FORM_MORE)) == has;
 }
 
+/* Is something of it, which is in several pieces, not ours alone? Else it stays where it is. */
+static bool is_lent(const struct xf_pkt *pkt)
+{
+	uint32_t first = pkt->segs[0].len;
+
+	return pkt->nsegs < XF_ESP_OP_SEGS && !xf_pkt_is_own(pkt, first, pkt->len - first);
+}
+
 static inline bool is_usual(const struct xf_esp_op *op, const struct xf_sa_form *form)
 {
 	uint32_t tail_max = form->align_mask + XF_ESP_TRAILER_LEN + form->icv_len;
 	const struct xf_pkt *pkt = op->pkt;
 
-	return pkt->nsegs == 1 && pkt->len == op->ip->total_len &&
+	return pkt->nsegs > 0 && pkt->len == op->ip->total_len &&
 	       pkt->len + form->gap_len + tail_max <= UINT16_MAX &&
-	       xf_pkt_first_has_room(pkt, form->gap_len, tail_max);
+	       xf_pkt_first_has_room(pkt, form->gap_len, pkt->len - pkt->segs[0].len + tail_max) &&
+	       (XF_LIKELY(pkt->nsegs == 1) || is_lent(pkt));
 }
 
 static bool are_usual(const struct run *run)
@@ -310,31 +322,52 @@ static bool are_usual(const struct run *run)
 	return all;
 }
 
+/* The cipher brings the pieces together behind the first one; the trailer is there already. */
+static void describe_lent(struct xf_esp_op *op, uint8_t *text, uint32_t text_len)
+{
+	const struct xf_pkt *pkt = op->pkt;
+	uint32_t n = pkt->nsegs;
+
+	memcpy(op->src, pkt->segs, n * sizeof(op->src[0]));
+	op->src[n] = (struct xf_seg){ text + pkt->len, text_len - pkt->len, pkt->segs[0].buf };
+	op->dst = (struct xf_seg){ text, text_len, pkt->segs[0].buf };
+	op->crypto.src = op->src;
+	op->crypto.nsrc = (uint16_t)(n + 1);
+	op->crypto.dst = &op->dst;
+	op->crypto.ndst = 1;
+}
+
 /* Steps 2 and 4 in one. */
 static inline void write_usual(const struct run *run, struct xf_esp_op *op)
 {
 	const struct xf_sa_form *form = run->form;
 	struct xf_pkt *pkt = op->pkt;
 	struct xf_seg *seg = &pkt->segs[0];
-	uint32_t bare = seg->len + XF_ESP_TRAILER_LEN;
+	uint32_t bare = pkt->len + XF_ESP_TRAILER_LEN;
 	uint32_t pad_len = -bare & form->align_mask;
 	uint32_t text_len = bare + pad_len;
 	uint8_t *text = seg->data;
 	uint8_t *gap = text - form->gap_len;
 	uint32_t len = form->gap_len + text_len + form->icv_len;
 
-	write_short_tail(text + seg->len, pad_len, xf_esp_tunnelled(op->ip));
-	op->src[0].data = text;
-	op->src[0].len = text_len;
-	op->src[0].buf = seg->buf;
-	op->crypto.src = op->crypto.dst = op->src;
-	op->crypto.nsrc = op->crypto.ndst = 1;
+	write_short_tail(text + pkt->len, pad_len, xf_esp_tunnelled(op->ip));
+	op->fold = pkt->nsegs > 1;
+	if (XF_LIKELY(!op->fold)) {
+		op->src[0].data = text;
+		op->src[0].len = text_len;
+		op->src[0].buf = seg->buf;
+		op->crypto.src = op->crypto.dst = op->src;
+		op->crypto.nsrc = op->crypto.ndst = 1;
+		seg->len = len;
+	} else {
+		describe_lent(op, text, text_len);
+		seg->len += form->gap_len;
+	}
+	seg->data = gap;
 	op->crypto.len = text_len;
 	op->crypto.icv = text + text_len;
-	seg->data = gap;
-	seg->len = pkt->len = len;
+	pkt->len = len;
 	op->dst_pkt = NULL;
-	op->fold = false;
 	op->udp_off = form->udp_len ? form->outer_len : 0;
 	write_headers(run, op, gap, len);
 	pkt->family = xf_form_family(form);
@@ -362,7 +395,7 @@ static void number_and_write_usual(const struct run *run)
 		run->ops[i]->drop = XF_DROP_OUT_STATE_SEQ;
 	}
 	if (taken)
-		xf_sa_count(run->sa, taken, bytes, run->now_ns);
+		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
 }
 
 static uint64_t bytes_of(const struct run *run)
@@ -381,7 +414,8 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 	struct run run = { sa, xf_sa_form(sa), ops, n, now_ns };
 	enum xf_drop drop;
 
-	if (n > 1 && !xf_sa_limits_are_far(sa, run.form, n, bytes_of(&run))) {
+	if (XF_UNLIKELY(run.form->what & XF_FORM_MORE) && n > 1 &&
+	    !xf_sa_limits_are_far(sa, run.form, n, bytes_of(&run))) {
 		for (unsigned i = 0; i < n; i++)
 			xf_esp_out_prepare_run(sa, &ops[i], 1, now_ns);
 		return;
@@ -404,7 +438,7 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 
 void xf_esp_out_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
 {
-	xf_runs_each(ops, n, false, now_ns, xf_esp_out_prepare_run);
+	xf_runs_each(ops, n, true, now_ns, xf_esp_out_prepare_run);
 }
 
 enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,

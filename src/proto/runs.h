@@ -24,15 +24,14 @@ static inline unsigned xf_runs_len(struct xf_esp_op *const *ops, unsigned n)
 	return len;
 }
 
-static inline void xf_runs_fetch(struct xf_esp_op *const *ops, unsigned at, unsigned n, bool window)
+static inline void xf_runs_fetch(struct xf_esp_op *const *ops, unsigned at, unsigned n, bool out)
 {
 	if (at + XF_RUNS_AHEAD < n)
-		xf_sa_fetch(ops[at + XF_RUNS_AHEAD]->sa, window);
+		xf_sa_fetch(ops[at + XF_RUNS_AHEAD]->sa, out);
 }
 
-/* @work for each run of @ops; @window: it looks at replay windows. */
-static inline void xf_runs_each(struct xf_esp_op *const *ops, unsigned n, bool window,
-				uint64_t now_ns,
+/* @work for each run of @ops; @out: the way. */
+static inline void xf_runs_each(struct xf_esp_op *const *ops, unsigned n, bool out, uint64_t now_ns,
 				void (*work)(struct xf_sa *sa, struct xf_esp_op *const *ops,
 					     unsigned n, uint64_t now_ns))
 {
@@ -44,9 +43,9 @@ static inline void xf_runs_each(struct xf_esp_op *const *ops, unsigned n, bool w
 		return;
 	}
 	for (unsigned i = 0; i < n && i < XF_RUNS_AHEAD; i++)
-		xf_sa_fetch(ops[i]->sa, window);
+		xf_sa_fetch(ops[i]->sa, out);
 	for (unsigned i = 0; i < n; i += len) {
-		xf_runs_fetch(ops, i, n, window);
+		xf_runs_fetch(ops, i, n, out);
 		len = xf_runs_len(ops + i, n - i);
 		work(ops[i]->sa, ops + i, len, now_ns);
 	}

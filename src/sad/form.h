@@ -58,20 +58,25 @@ _Static_assert(offsetof(struct xf_sa_form, soft_bytes) == XF_CACHE_LINE &&
 		       sizeof(struct xf_sa_form) == 2 * XF_CACHE_LINE,
 	       "a form is two cache lines");
 
-/* A published configuration, with its form. */
-struct xf_sa_config_box {
+/* A published configuration, with its form: an SA's first one, which stands in it, ... */
+struct xf_sa_own_config {
 	struct xf_sa_form form;
 	struct xf_sa_config cfg;
+};
+
+/* ... and one that took its place. */
+struct xf_sa_config_box {
+	struct xf_sa_own_config own;
 	struct xf_rcu_head rcu; /* until its readers have left it */
 };
 
-_Static_assert(offsetof(struct xf_sa_config_box, cfg) % XF_CACHE_LINE == 0 &&
+_Static_assert(offsetof(struct xf_sa_own_config, cfg) % XF_CACHE_LINE == 0 &&
 		       offsetof(struct xf_sa_config, sel) <= XF_CACHE_LINE,
 	       "what policies ask of an SA is one cache line");
 
 static inline const struct xf_sa_form *xf_form_of(const struct xf_sa_config *cfg)
 {
-	return &XF_CONTAINER_OF(cfg, struct xf_sa_config_box, cfg)->form;
+	return &XF_CONTAINER_OF(cfg, struct xf_sa_own_config, cfg)->form;
 }
 
 static inline uint16_t xf_form_family(const struct xf_sa_form *form)

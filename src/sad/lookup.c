@@ -184,7 +184,7 @@ static void pass_gates(struct batch *b)
 
 		b->out[i] = find_at_gate(b->gates[j], &b->ids[i], b->marks[i]);
 		if (b->out[i]) {
-			xf_sa_fetch(b->out[i], true);
+			xf_sa_fetch(b->out[i], false);
 			continue;
 		}
 		start_way(b->sad, XF_SA_BY_SPI, xf_sad_hash_spi(&b->sad->secrets, &b->ids[i]),
@@ -204,7 +204,7 @@ static void take_seats(struct batch *b)
 		if (!b->out[i] && (way->seat || way->more))
 			b->out[i] = walk_table(b->sad, &b->ids[i], b->marks[i], way->hash);
 		if (b->out[i])
-			xf_sa_fetch(b->out[i], true);
+			xf_sa_fetch(b->out[i], false);
 	}
 }
 
@@ -465,7 +465,7 @@ static void find_some_out(const struct xf_sad *sad, struct xf_sad_query *const *
 			out[i] =
 				look_out(sad, queries[i], ways[i].hash, larval ? &larval[i] : NULL);
 		if (out[i])
-			xf_sa_fetch(out[i], false);
+			xf_sa_fetch(out[i], true);
 	}
 }
 

@@ -13,24 +13,21 @@
 
 struct slab;
 
-/* A free slot names the next one; whose it is stands behind the SA, used or not. */
-struct slot {
-	union {
-		struct slot *next;
-		struct xf_sa sa;
-	};
-	struct slab *slab;
+/* A free slot names the next one; whose it is stands in the SA's home, used or not. */
+union slot {
+	union slot *next;
+	struct xf_sa sa;
 };
 
-#define SLOTS (SLAB_BYTES / sizeof(struct slot))
+#define SLOTS (SLAB_BYTES / sizeof(union slot))
 
 struct slab {
 	struct slab *next; /* of those with free slots */
 	struct slab *prev;
-	struct slot *free; /* that were used before */
+	union slot *free; /* that were used before */
 	unsigned used;
 	unsigned fresh; /* slots from here on were never touched */
-	struct slot *slots;
+	union slot *slots;
 };
 
 static struct xf_spin lock;
@@ -83,10 +80,10 @@ static bool has_room(const struct slab *slab)
 }
 
 /* NULL: all slots are used. */
-static struct slot *take(void)
+static union slot *take(void)
 {
 	struct slab *slab = open_slabs;
-	struct slot *slot;
+	union slot *slot;
 
 	if (!slab)
 		return NULL;
@@ -95,7 +92,7 @@ static struct slot *take(void)
 		slab->free = slot->next;
 	else
 		slot = &slab->slots[slab->fresh++];
-	slot->slab = slab;
+	slot->sa.home = slab;
 	slab->used++;
 	if (!has_room(slab))
 		unlink_slab(slab);
@@ -105,7 +102,7 @@ static struct slot *take(void)
 struct xf_sa *xf_sa_mem_get(void)
 {
 	struct slab *slab;
-	struct slot *slot;
+	union slot *slot;
 
 	xf_spin_lock(&lock);
 	slot = take();
@@ -125,11 +122,11 @@ struct xf_sa *xf_sa_mem_get(void)
 
 void xf_sa_mem_put(struct xf_sa *sa)
 {
-	struct slot *slot = XF_CONTAINER_OF(sa, struct slot, sa);
-	struct slab *slab = slot->slab;
+	union slot *slot = XF_CONTAINER_OF(sa, union slot, sa);
+	struct slab *slab = sa->home;
 	struct slab *empty = NULL;
 
-	xf_wipe(sa, sizeof(*sa));
+	xf_wipe(sa, offsetof(struct xf_sa, home));
 	xf_spin_lock(&lock);
 	if (!has_room(slab))
 		push(slab);

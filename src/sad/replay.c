@@ -39,9 +39,9 @@ size_t xf_replay_size(uint32_t window)
 void xf_replay_init(struct xf_replay *replay, uint32_t window, bool esn)
 {
 	memset(replay, 0, xf_replay_size(window));
-	replay->window = window;
+	replay->window = window & 0x7fff;
 	replay->reach = reach_of(window);
-	replay->words = ring_words(window);
+	replay->words = (uint16_t)ring_words(window);
 	replay->esn = esn;
 }
 

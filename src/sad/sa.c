@@ -17,7 +17,7 @@
 #define FAR_S 4000000000ll
 
 /* The kernel cleans the mark when it inserts: bits that the mask hides could never match. */
-static void config_set(struct xf_sa_config_box *box, const struct xf_sa_config *cfg)
+static void config_set(struct xf_sa_own_config *box, const struct xf_sa_config *cfg)
 {
 	box->cfg = *cfg;
 	box->cfg.mark.v &= box->cfg.mark.m;
@@ -26,7 +26,7 @@ static void config_set(struct xf_sa_config_box *box, const struct xf_sa_config *
 
 static struct xf_sa_config_box *config_box(const struct xf_sa_config *cfg)
 {
-	return XF_CONTAINER_OF(cfg, struct xf_sa_config_box, cfg);
+	return XF_CONTAINER_OF(cfg, struct xf_sa_config_box, own.cfg);
 }
 
 static void config_free(struct xf_rcu_head *head)
@@ -165,8 +165,8 @@ int xf_sa_reconfigure(struct xf_sa *sa, const struct xf_sa_config *cfg)
 
 	if (!new)
 		return -ENOMEM;
-	config_set(new, cfg);
-	atomic_store_explicit(&sa->cfg, &new->cfg, memory_order_release);
+	config_set(&new->own, cfg);
+	atomic_store_explicit(&sa->cfg, &new->own.cfg, memory_order_release);
 	if (old != &sa->first_cfg.cfg)
 		xf_rcu_defer(&config_box(old)->rcu, config_free);
 	return 0;
@@ -182,15 +182,21 @@ static void put(_Atomic uint64_t *value, uint64_t new)
 	atomic_store_explicit(value, new, memory_order_relaxed);
 }
 
+/* In no SAD it is not known. */
+static uint64_t real_offset_s(const struct xf_sa *sa)
+{
+	return sa->stack ? sa->stack->real_offset_s : 0;
+}
+
 static uint64_t wall_s(const struct xf_sa *sa, uint64_t ns)
 {
-	return sa->real_offset_s + ns / XF_NSEC_PER_SEC;
+	return real_offset_s(sa) + ns / XF_NSEC_PER_SEC;
 }
 
 /* May lie before this machine was started: below zero. */
 static int64_t mono_ns(const struct xf_sa *sa, uint64_t s)
 {
-	int64_t since_boot = (int64_t)(s - sa->real_offset_s);
+	int64_t since_boot = (int64_t)(s - real_offset_s(sa));
 
 	if (since_boot > FAR_S)
 		since_boot = FAR_S;
@@ -219,8 +225,8 @@ void xf_sa_lifetime_now(const struct xf_sa *sa, struct xf_lifetime_now *out)
 {
 	uint64_t first_use = get(&sa->use_ns);
 
-	out->bytes = get(&sa->bytes);
-	out->packets = get(&sa->packets);
+	out->bytes = get(&sa->in.bytes) + get(&sa->out.bytes);
+	out->packets = get(&sa->in.packets) + get(&sa->out.packets);
 	out->add_s = get(&sa->add_s);
 	if (out->add_s == XF_SA_UNSET)
 		out->add_s = wall_s(sa, sa->add_ns);
@@ -232,8 +238,10 @@ void xf_sa_lifetime_now(const struct xf_sa *sa, struct xf_lifetime_now *out)
 /* A use time of 0 is "not yet": the next packet is the first. */
 void xf_sa_set_lifetime_now(struct xf_sa *sa, const struct xf_lifetime_now *now)
 {
-	put(&sa->bytes, now->bytes);
-	put(&sa->packets, now->packets);
+	put(&sa->in.bytes, 0);
+	put(&sa->in.packets, 0);
+	put(&sa->out.bytes, now->bytes);
+	put(&sa->out.packets, now->packets);
 	put(&sa->add_s, now->add_s);
 	put(&sa->use_ns, 0);
 	put(&sa->use_s, now->use_s ? now->use_s : XF_SA_UNSET);
@@ -241,7 +249,9 @@ void xf_sa_set_lifetime_now(struct xf_sa *sa, const struct xf_lifetime_now *now)
 
 uint64_t xf_sa_last_used_s(const struct xf_sa *sa)
 {
-	uint64_t last = get(&sa->last_ns);
+	uint64_t in = get(&sa->in.last_ns);
+	uint64_t out = get(&sa->out.last_ns);
+	uint64_t last = in > out ? in : out;
 
 	return last ? wall_s(sa, last) : 0;
 }
@@ -251,8 +261,13 @@ void xf_sa_get_stats(const struct xf_sa *sa, struct xf_sa_stats *out)
 	out->replay_window = atomic_load_explicit(&sa->stat_replay_window, memory_order_relaxed);
 	out->replay = atomic_load_explicit(&sa->stat_replay, memory_order_relaxed);
 	out->integrity_failed = atomic_load_explicit(&sa->stat_integrity, memory_order_relaxed);
-	for (unsigned i = 0; i < XF_DROP_MAX; i++)
-		out->drops[i] = get(&sa->drops[i]);
+	out->other_drops = get(&sa->other_drops);
+	memset(out->drops, 0, sizeof(out->drops));
+	for (unsigned i = 0; i < XF_SA_TALLIES; i++) {
+		uint64_t tally = get(&sa->tallies[i]);
+
+		out->drops[tally >> XF_SA_TALLY_SHIFT] = tally & XF_SA_TALLY_MASK;
+	}
 }
 
 static uint32_t mtu_floor(const struct xf_sa *sa, uint32_t mtu)

@@ -43,15 +43,27 @@ struct xf_sa_links {
 /* SAs that want the control thread's attention: a stack that any thread pushes to. */
 struct xf_sa_stack {
 	_Atomic(struct xf_sa *) top;
+	uint64_t real_offset_s; /* constant; of the SAD whose stack it is */
 };
+
+/* A tally: a reason for drops, and how many there were. Few SAs drop for more than one or two. */
+#define XF_SA_TALLIES 4
+#define XF_SA_TALLY_SHIFT 56
+#define XF_SA_TALLY_MASK ((1ull << XF_SA_TALLY_SHIFT) - 1)
 
 /* A window so short stands in its SA: of up to 64 packets. */
 #define XF_SA_OWN_WINDOW (sizeof(struct xf_replay) + 2 * sizeof(uint64_t))
 
+/* What one way has counted; atomic. */
+struct xf_sa_use {
+	_Atomic uint64_t bytes;
+	_Atomic uint64_t packets;
+	_Atomic uint64_t last_ns; /* 0 = never */
+};
+
 /*
- * The first four lines are what a packet needs: what is read in the first, what is written for each
- * one in the second, which moves between the caches of workers that share the SA, then the form,
- * unless the configuration was replaced. Inbound ones need their window and what policies ask too.
+ * What a packet needs comes first: what is read, what its way writes, then the form, unless the
+ * configuration was replaced, and for inbound ones what policies ask.
  */
 struct xf_sa {
 	/* Published by RCU: written by the control thread only. */
@@ -70,38 +82,36 @@ struct xf_sa {
 	uint32_t salt; /* the first bytes of nonces, as they lie in memory */
 	struct xf_ivgen ivgen;
 
-	/* Atomic. Outbound packets that were begun: never set back, so it numbers IVs and turns. */
+	/* Outbound, and what inbound packets write, in a line each: workers that share the SA pass
+	 * it on once for a batch. Atomic, but for what has a lock. */
+	/* Packets that were begun: never set back, so it numbers IVs and turns. */
 	_Alignas(XF_CACHE_LINE) _Atomic uint64_t begun;
 	_Atomic uint64_t seq_offset; /* from begun to the last sequence number; netlink sets it */
-	_Atomic uint64_t bytes;
-	_Atomic uint64_t packets;
-	_Atomic uint64_t last_ns;
+	struct xf_sa_use out;
+	struct xf_turn turn; /* whose packets may leave (several workers only); has its lock */
+
+	_Alignas(XF_CACHE_LINE) struct xf_sa_use in;
 	struct xf_spin replay_lock;
-	_Atomic uint32_t refs;
-	_Atomic uint32_t attention;
-
-	/* What cfg points to first. */
-	_Alignas(XF_CACHE_LINE) struct xf_sa_config_box first_cfg;
-
-	/* What replay points to when that is enough. */
-	_Alignas(XF_CACHE_LINE) uint8_t own_window[XF_SA_OWN_WINDOW]
+	uint8_t own_window[XF_SA_OWN_WINDOW] /* what replay points to when that is enough */
 		__attribute__((aligned(_Alignof(struct xf_replay))));
 
-	/* Whose packets may leave (several workers only). It has a lock of its own. */
-	_Alignas(XF_CACHE_LINE) struct xf_turn turn;
+	/* What cfg points to first. */
+	_Alignas(XF_CACHE_LINE) struct xf_sa_own_config first_cfg;
 
 	/* Atomic, for times and people. */
-	_Atomic uint64_t add_s; /* as netlink set it, XF_SA_UNSET: from add_ns */
-	_Atomic uint64_t use_s; /* likewise, from use_ns */
-	_Atomic uint64_t learned_expires_ns;
+	_Atomic uint32_t refs;
+	_Atomic uint32_t attention;
 	_Atomic uint32_t stat_replay_window;
 	_Atomic uint32_t stat_replay;
 	_Atomic uint32_t stat_integrity;
-	_Atomic uint64_t drops[XF_DROP_MAX];
+	_Atomic uint64_t add_s; /* as netlink set it, XF_SA_UNSET: from add_ns */
+	_Atomic uint64_t use_s; /* likewise, from use_ns */
+	_Atomic uint64_t learned_expires_ns;
+	_Atomic uint64_t tallies[XF_SA_TALLIES]; /* reason << XF_SA_TALLY_SHIFT | count; 0: free */
+	_Atomic uint64_t other_drops; /* for which there was no tally */
 
 	/* Constant. */
 	uint64_t add_ns;
-	uint64_t real_offset_s; /* once in a SAD */
 	struct xf_sa_stack *stack; /* once in a SAD; NULL: in none */
 
 	/* Control thread. */
@@ -110,13 +120,18 @@ struct xf_sa {
 	/* Whoever holds the SA in the stack, and after the last reference. */
 	struct xf_sa *stack_next;
 	struct xf_rcu_head rcu;
+
+	/* Constant: of whoever gave the memory (mem.h). */
+	void *home;
 };
 
 #define XF_SA_UNSET UINT64_MAX
 
+_Static_assert(sizeof(struct xf_sa) <= 13 * XF_CACHE_LINE, "there may be a million of them");
 _Static_assert(offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
-		       offsetof(struct xf_sa, first_cfg) == 2 * XF_CACHE_LINE,
-	       "what a packet needs of an SA is four cache lines");
+		       offsetof(struct xf_sa, in) == 2 * XF_CACHE_LINE &&
+		       offsetof(struct xf_sa, first_cfg) == 3 * XF_CACHE_LINE,
+	       "what a packet needs of an SA is three cache lines out, four in");
 
 /* Of an SA that has a key. */
 static inline const struct xf_crypto_provider *xf_sa_provider(const struct xf_sa *sa)

@@ -29,6 +29,7 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 	if (!sad)
 		return NULL;
 	sad->cfg = *cfg;
+	sad->stack.real_offset_s = cfg->real_offset_s;
 	sad->shown_buckets = BUCKETS_MIN;
 	xf_sad_secrets_init(&sad->secrets, cfg->seed);
 	xf_gates_init(&sad->gates, cfg->seed);
@@ -106,6 +107,7 @@ void xf_sad_trim(struct xf_sad *sad)
 	size_t max = sad->slots_max / 2;
 	struct xf_sad_slot *slots;
 
+	xf_heap_trim(&sad->due, sad->count);
 	if (max < SLOTS_MIN || sad->count > max / 2)
 		return;
 	pack_slots(sad);
@@ -142,7 +144,6 @@ int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
 	if (err)
 		return err;
 	/* Before the first table: a reader may push the SA on the stack at once. */
-	sa->real_offset_s = sad->cfg.real_offset_s;
 	sa->stack = &sad->stack;
 	links->id = sad->last_id + 1;
 	if (!xf_sad_seat(sad, sa)) {

@@ -48,15 +48,22 @@ static void want_attention(struct xf_sa *sa, enum xf_sa_attention why)
 		&sa->stack->top, &top, sa, memory_order_release, memory_order_relaxed));
 }
 
+static uint64_t sum(const _Atomic uint64_t *in, const _Atomic uint64_t *out)
+{
+	return atomic_load_explicit(in, memory_order_relaxed) +
+	       atomic_load_explicit(out, memory_order_relaxed);
+}
+
 /* Whoever makes the step from valid to expired, or to dying, is the one that tells. */
 bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form)
 {
-	uint64_t bytes = atomic_load_explicit(&sa->bytes, memory_order_relaxed);
-	uint64_t packets = atomic_load_explicit(&sa->packets, memory_order_relaxed);
+	uint64_t bytes, packets;
 	uint8_t valid = XF_SA_VALID;
 
 	if (!(form->what & XF_FORM_MORE))
 		return true;
+	bytes = sum(&sa->in.bytes, &sa->out.bytes);
+	packets = sum(&sa->in.packets, &sa->out.packets);
 	if (bytes >= form->hard_bytes || packets >= form->hard_packets) {
 		if (atomic_compare_exchange_strong(&sa->state, &valid, XF_SA_EXPIRED))
 			want_attention(sa, XF_SA_HARD_HIT);
@@ -104,15 +111,34 @@ enum xf_drop xf_sa_check_closer(struct xf_sa *sa, const struct xf_sa_form *form,
 bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
 			  uint64_t bytes)
 {
-	uint64_t now_bytes = atomic_load_explicit(&sa->bytes, memory_order_relaxed) + bytes;
-	uint64_t now_packets = atomic_load_explicit(&sa->packets, memory_order_relaxed) + n;
+	uint64_t now_bytes = sum(&sa->in.bytes, &sa->out.bytes) + bytes;
+	uint64_t now_packets = sum(&sa->in.packets, &sa->out.packets) + n;
 
-	if (!(form->what & XF_FORM_MORE))
-		return true;
 	if (now_bytes >= form->hard_bytes || now_packets >= form->hard_packets)
 		return false;
 	return atomic_load_explicit(&sa->dying, memory_order_relaxed) ||
 	       (now_bytes < form->soft_bytes && now_packets < form->soft_packets);
+}
+
+/* A reason has the first tally that it finds free, whoever asks: so none has two. */
+void xf_sa_count_drop(struct xf_sa *sa, enum xf_drop reason)
+{
+	const uint64_t first = (uint64_t)reason << XF_SA_TALLY_SHIFT;
+
+	for (unsigned i = 0; i < XF_SA_TALLIES; i++) {
+		_Atomic uint64_t *tally = &sa->tallies[i];
+		uint64_t seen = atomic_load_explicit(tally, memory_order_relaxed);
+
+		if (seen == 0 && atomic_compare_exchange_strong_explicit(tally, &seen, first + 1,
+									 memory_order_relaxed,
+									 memory_order_relaxed))
+			return;
+		if (seen >> XF_SA_TALLY_SHIFT != reason)
+			continue;
+		atomic_fetch_add_explicit(tally, 1, memory_order_relaxed);
+		return;
+	}
+	atomic_fetch_add_explicit(&sa->other_drops, 1, memory_order_relaxed);
 }
 
 /* A zero is neither late nor seen. */
@@ -141,7 +167,7 @@ void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out)
 	xf_spin_lock(&sa->replay_lock);
 	out->seq_in = sa->replay->top;
 	if (cfg->replay_esn_attr) {
-		out->nwords = (sa->replay->window + 31) / 32;
+		out->nwords = (sa->replay->window + 31u) / 32;
 		xf_replay_store(sa->replay, out->bmp, out->nwords);
 	} else {
 		out->bitmap = xf_replay_store32(sa->replay);

@@ -12,14 +12,12 @@
 
 /* Before a packet is worked on, so that the misses of several SAs overlap: what is known to be
  * wanted of it, and once that is there, what it points to. */
-static inline void xf_sa_fetch(const struct xf_sa *sa, bool window)
+static inline void xf_sa_fetch(const struct xf_sa *sa, bool out)
 {
 	__builtin_prefetch(sa);
-	if (window)
-		__builtin_prefetch(sa->own_window, 1);
+	__builtin_prefetch(out ? (const void *)&sa->begun : &sa->in, 1);
 	__builtin_prefetch(&sa->first_cfg.form);
-	__builtin_prefetch(&sa->begun, 1);
-	if (window)
+	if (!out)
 		__builtin_prefetch(&sa->first_cfg.cfg);
 }
 
@@ -122,16 +120,21 @@ static inline enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_form
 	return xf_sa_check_closer(sa, form, out, now_ns);
 }
 
-/* Can @n more packets of @bytes in all reach no limit that has not been told yet? */
+/* Of an SA that may have limits: can @n more packets of @bytes in all reach none that has not been
+ * told yet? */
 bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
 			  uint64_t bytes);
 
+/* Count a packet that was dropped. */
+void xf_sa_count_drop(struct xf_sa *sa, enum xf_drop reason);
+
 /* Count packets that were protected or accepted. */
-static inline void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t now_ns)
+static inline void xf_sa_count(struct xf_sa_use *use, unsigned packets, uint64_t bytes,
+			       uint64_t now_ns)
 {
-	xf_shared_add(&sa->bytes, bytes);
-	xf_shared_add(&sa->packets, packets);
-	atomic_store_explicit(&sa->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
+	xf_shared_add(&use->bytes, bytes);
+	xf_shared_add(&use->packets, packets);
+	atomic_store_explicit(&use->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
 }
 
 #endif

@@ -506,7 +506,7 @@ static void lookup_chunk(struct lookup *l, enum xf_policy_dir dir, unsigned n,
 	for (unsigned i = 0; i < n; i++) {
 		out[i] = again >> i & 1 ? out[i - 1] : best_of(&l->found[i]);
 		if (out[i])
-			policy_fetch(out[i]);
+			policy_prefetch(out[i]);
 	}
 }
 

@@ -8,6 +8,8 @@
 
 #include "spd/spd_priv.h"
 
+#define PLACES_MIN 64
+
 static void squeeze(struct xf_spd *spd)
 {
 	size_t n = 0;
@@ -16,28 +18,24 @@ static void squeeze(struct xf_spd *spd)
 		if (spd->places[i].policy)
 			spd->places[n++] = spd->places[i];
 	spd->nplaces = n;
-	if (n < spd->max_places / 8) {
-		size_t max = spd->max_places / 4;
-		struct place *places = realloc(spd->places, max * sizeof(struct place));
-
-		spd->places = places ? places : spd->places;
-		spd->max_places = places ? max : spd->max_places;
-	}
 }
 
-int order_reserve(struct xf_spd *spd)
+static int resize(struct xf_spd *spd, size_t max)
 {
-	size_t max = spd->max_places ? spd->max_places * 2 : 64;
-	struct place *places;
+	struct place *places = realloc(spd->places, max * sizeof(struct place));
 
-	if (spd->nplaces < spd->max_places)
-		return 0;
-	places = realloc(spd->places, max * sizeof(struct place));
 	if (!places)
 		return -ENOMEM;
 	spd->places = places;
 	spd->max_places = max;
 	return 0;
+}
+
+int order_reserve(struct xf_spd *spd)
+{
+	if (spd->nplaces < spd->max_places)
+		return 0;
+	return resize(spd, spd->max_places ? spd->max_places * 2 : PLACES_MIN);
 }
 
 void order_add(struct xf_spd *spd, struct xf_policy *policy)
@@ -67,6 +65,8 @@ void order_del(struct xf_spd *spd, const struct xf_policy *policy)
 	spd->places[count_below(spd, policy->pos)].policy = NULL;
 	if (spd->nplaces >= 2 * spd->by_index.count)
 		squeeze(spd);
+	if (spd->max_places > PLACES_MIN && spd->nplaces < spd->max_places / 4)
+		resize(spd, spd->max_places / 2);
 }
 
 struct xf_policy *order_older(const struct xf_spd *spd, uint64_t pos)

@@ -14,14 +14,14 @@ static struct xf_slabs slabs[KINDS + 1] = {
 };
 _Static_assert(KINDS == 4, "a slab for each number of members");
 
-const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy)
-{
-	return &policy->cfg;
-}
-
 size_t xf_policy_bytes(const struct xf_policy *policy)
 {
 	return SIZE(policy->nmembers);
+}
+
+const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy)
+{
+	return &policy->cfg;
 }
 
 struct xf_policy *xf_policy_get(struct xf_policy *policy)
@@ -43,23 +43,31 @@ static uint64_t wall_s(const struct xf_policy *policy, uint64_t now_ns)
 	return now_ns / XF_NSEC_PER_SEC + policy->real_offset_s;
 }
 
+/* When it was used last, on the wall clock; 0 = never. */
+static uint64_t use_s(const struct xf_policy *policy)
+{
+	uint32_t used_s = atomic_load_explicit(&policy->used_s, memory_order_relaxed);
+
+	return used_s ? used_s - 1 + policy->real_offset_s : 0;
+}
+
 void xf_policy_lifetime_now(const struct xf_policy *policy, struct xf_lifetime_now *out)
 {
 	out->bytes = atomic_load_explicit(&policy->bytes, memory_order_relaxed);
 	out->packets = atomic_load_explicit(&policy->packets, memory_order_relaxed);
 	out->add_s = policy->add_s;
-	out->use_s = atomic_load_explicit(&policy->use_s, memory_order_relaxed);
+	out->use_s = use_s(policy);
 }
 
 void xf_policy_count(struct xf_policy *policy, unsigned packets, uint64_t bytes, uint64_t now_ns)
 {
-	uint64_t now_s = wall_s(policy, now_ns);
+	uint32_t used_s = (uint32_t)(now_ns / XF_NSEC_PER_SEC) + 1;
 
 	xf_shared_add(&policy->bytes, bytes);
 	xf_shared_add(&policy->packets, packets);
 	/* Mostly the same second: then the line is not written once more. */
-	if (atomic_load_explicit(&policy->use_s, memory_order_relaxed) != now_s)
-		atomic_store_explicit(&policy->use_s, now_s, memory_order_relaxed);
+	if (atomic_load_explicit(&policy->used_s, memory_order_relaxed) != used_s)
+		atomic_store_explicit(&policy->used_s, used_s, memory_order_relaxed);
 }
 
 static bool any_side(const union xf_addr *addr, uint8_t prefix_bits, uint16_t family)
@@ -253,21 +261,21 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static uint64_t hard_s(const struct xf_policy *policy)
 {
 	const struct xf_lifetime *life = &policy->cfg.life;
-	uint64_t use_s = atomic_load_explicit(&policy->use_s, memory_order_relaxed);
+	uint64_t used_s = use_s(policy);
 
 	return earlier(deadline_s(life->hard_add_s, policy->add_s),
-		       deadline_s(life->hard_use_s, use_s ? use_s : policy->add_s));
+		       deadline_s(life->hard_use_s, used_s ? used_s : policy->add_s));
 }
 
 static uint64_t soft_s(const struct xf_policy *policy)
 {
 	const struct xf_lifetime *life = &policy->cfg.life;
-	uint64_t use_s = atomic_load_explicit(&policy->use_s, memory_order_relaxed);
+	uint64_t used_s = use_s(policy);
 
 	if (policy->soft_told)
 		return UINT64_MAX;
 	return earlier(deadline_s(life->soft_add_s, policy->add_s),
-		       deadline_s(life->soft_use_s, use_s ? use_s : policy->add_s));
+		       deadline_s(life->soft_use_s, used_s ? used_s : policy->add_s));
 }
 
 uint64_t policy_due_ns(const struct xf_policy *policy)

@@ -197,6 +197,12 @@ static void rearm(struct xf_spd *spd, struct xf_policy *policy)
 		xf_heap_set(&spd->due, &policy->due, due_ns);
 }
 
+static void tell_watcher(const struct xf_spd *spd, const struct xf_policy *policy)
+{
+	if (spd->cfg.watch)
+		spd->cfg.watch(spd->cfg.watch_arg, &policy->cfg, policy->linked);
+}
+
 /* Enter @policy, which readers see already, into the control thread's own tables. */
 static void link_policy(struct xf_spd *spd, struct xf_policy *policy, uint64_t id_hash)
 {
@@ -209,6 +215,7 @@ static void link_policy(struct xf_spd *spd, struct xf_policy *policy, uint64_t i
 	table_add(&spd->by_identity, &policy->by_identity, id_hash);
 	table_add(&spd->by_index, &policy->by_index, index_hash(spd, cfg->index));
 	rearm(spd, policy);
+	tell_watcher(spd, policy);
 }
 
 /* The reverse; the caller has seen to it that readers do not find @policy any more. */
@@ -223,6 +230,8 @@ static void unlink_policy(struct xf_spd *spd, struct xf_policy *policy)
 	table_del(&spd->by_index, &policy->by_index);
 	order_del(spd, policy);
 	xf_heap_del(&spd->due, &policy->due);
+	xf_heap_trim(&spd->due, spd->by_index.count);
+	tell_watcher(spd, policy);
 	policy_put_later(policy);
 }
 

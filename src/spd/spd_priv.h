@@ -36,19 +36,18 @@ struct part {
 
 /* The first two cache lines are what a packet needs. */
 struct xf_policy {
-	/* Atomics. */
-	_Alignas(XF_CACHE_LINE) _Atomic uint64_t bytes;
+	/* Atomics: a line that each packet writes, with what it reads of the rest. */
+	_Atomic uint64_t bytes;
 	_Atomic uint64_t packets;
-	_Atomic uint64_t use_s; /* last use, wall clock; 0 = never */
+	_Atomic uint32_t used_s; /* last use, 1 + seconds of the engine's clock; 0 = never */
+	_Atomic uint32_t refs;
 
 	/* Constant from the moment it is published. */
-	uint64_t real_offset_s;
-	struct xf_policy_config cfg;
-	uint64_t add_s;
 	uint64_t pos; /* the kernel's pos: younger ones have larger ones */
+	struct xf_policy_config cfg;
+	uint64_t real_offset_s;
+	uint64_t add_s;
 	uint64_t rank; /* place among equal priorities of its class */
-
-	_Atomic uint32_t refs;
 
 	/* Control thread. */
 	bool linked;
@@ -62,15 +61,15 @@ struct xf_policy {
 	struct table_link by_index;
 	struct member members[];
 };
+_Static_assert(offsetof(struct xf_policy, cfg.tmpl) == XF_CACHE_LINE &&
+		       sizeof(struct xf_tmpl) <= XF_CACHE_LINE,
+	       "a packet touches two lines");
 
-_Static_assert(offsetof(struct xf_policy, cfg.tmpl[1]) <= 2 * XF_CACHE_LINE,
-	       "what a packet needs of a policy is two cache lines");
-
-/* Before packets are worked on, so that the misses of several policies overlap. */
-static inline void policy_fetch(struct xf_policy *policy)
+/* Soon, a packet is counted for @policy and goes by its first template. */
+static inline void policy_prefetch(const struct xf_policy *policy)
 {
 	__builtin_prefetch(policy, 1);
-	__builtin_prefetch((const uint8_t *)policy + XF_CACHE_LINE);
+	__builtin_prefetch((const char *)policy + XF_CACHE_LINE);
 }
 
 struct part_slots {

@@ -77,7 +77,7 @@ static int receive(void *arg, const void *data, size_t len)
 
 static void add_client(struct world *w, struct end *end, uint32_t portid)
 {
-	struct xf_nl_client_config cfg = { receive, end };
+	struct xf_nl_client_config cfg = { .send = receive, .arg = end };
 
 	require(xf_nl_client_new(w->server, &cfg, &end->client) == 0);
 	xf_nl_client_set_portid(end->client, portid);

@@ -41,6 +41,7 @@ static int receive(void *arg, const void *data, size_t len)
 	in->data[in->n] = malloc(len);
 	memcpy(in->data[in->n], data, len);
 	in->len[in->n++] = len;
+	in->spd_changes = in->of->spd_changes;
 	return 0;
 }
 
@@ -60,8 +61,9 @@ struct nl_fixture *nl_setup(void)
 	cfg.spd = f->spd = xf_spd_new(&spd);
 	f->server = xf_nl_server_new(&cfg);
 	for (unsigned i = 0; i < NL_CLIENTS; i++) {
-		struct xf_nl_client_config client = { receive, &f->in[i] };
+		struct xf_nl_client_config client = { .send = receive, .arg = &f->in[i] };
 
+		f->in[i].of = f;
 		f->in[i].room = -1;
 		f->in[i].err = -EAGAIN;
 		assert_int_equal(xf_nl_client_new(f->server, &client, &f->in[i].client), 0);

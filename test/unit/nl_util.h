@@ -28,6 +28,8 @@ struct nl_inbox {
 	unsigned n;
 	size_t len[NL_DATAGRAMS];
 	uint8_t *data[NL_DATAGRAMS];
+	const struct nl_fixture *of;
+	unsigned spd_changes; /* that were told of before the last one */
 };
 
 struct nl_fixture {

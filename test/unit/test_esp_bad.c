@@ -372,7 +372,7 @@ static enum xf_drop seal_refused(struct xf_sa *sa, struct xf_pool *from, enum sh
 {
 	struct xf_pkt *pkt = packets_new(from, shape, clear, len);
 	uint64_t begun = atomic_load(&sa->begun);
-	uint64_t packets = atomic_load(&sa->packets);
+	uint64_t packets = atomic_load(&sa->out.packets);
 	enum xf_drop drop;
 
 	pkt->mark = 0x1234;
@@ -383,7 +383,7 @@ static enum xf_drop seal_refused(struct xf_sa *sa, struct xf_pool *from, enum sh
 		assert_int_equal(pkt->mark, 0x1234);
 		assert_int_equal(pkt->family, XF_AF_UNSPEC);
 		assert_int_equal(atomic_load(&sa->begun), begun);
-		assert_int_equal(atomic_load(&sa->packets), packets);
+		assert_int_equal(atomic_load(&sa->out.packets), packets);
 	}
 	xf_pkt_free(pkt);
 	packets_unshare();

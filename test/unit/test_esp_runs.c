@@ -6,7 +6,7 @@
 #include "esp_util.h"
 
 #define RUN 6
-#define ROOM 2048
+#define ROOM 4096
 
 static struct xf_pool *pool;
 
@@ -37,6 +37,7 @@ struct run {
 
 static struct xf_esp_op ops[RUN];
 static struct xf_ip_info ips[RUN];
+static uint8_t large[ROOM];
 
 static void take_up(const struct run *run, unsigned i)
 {
@@ -48,8 +49,22 @@ static void take_up(const struct run *run, unsigned i)
 		ops[i].udp_len = XF_UDP_HDR_LEN;
 }
 
+/* Buffers of a pool lie side by side: what runs over the end of one would not be seen otherwise. */
+static void check_room(const struct xf_pkt *pkt)
+{
+	for (uint32_t i = 0; i < pkt->nsegs; i++) {
+		const struct xf_seg *seg = &pkt->segs[i];
+
+		if (!seg->buf->home)
+			continue;
+		assert_true(seg->data >= seg->buf->mem);
+		assert_true(seg->data + seg->len <= seg->buf->mem + seg->buf->size);
+	}
+}
+
 static void lay_down(struct run *run, unsigned i)
 {
+	check_room(ops[i].pkt);
 	run->drop[i] = ops[i].drop;
 	run->len[i] = ops[i].pkt->len;
 	assert_true(run->len[i] <= ROOM);
@@ -60,7 +75,7 @@ static void lay_down(struct run *run, unsigned i)
 /* Operations [@from, @from + @n) as one run of @sa. */
 static void seal(struct xf_sa *sa, unsigned from, unsigned n)
 {
-	struct xf_esp_op *run[RUN];
+	struct xf_esp_op *run[RUN] = { NULL };
 
 	for (unsigned i = 0; i < n; i++)
 		run[i] = &ops[from + i];
@@ -75,7 +90,7 @@ static void seal(struct xf_sa *sa, unsigned from, unsigned n)
 
 static void open(struct xf_sa *sa, unsigned from, unsigned n)
 {
-	struct xf_esp_op *run[RUN];
+	struct xf_esp_op *run[RUN] = { NULL };
 	unsigned ready = 0;
 
 	for (unsigned i = 0; i < n; i++)
@@ -128,7 +143,8 @@ static void check_same_counts(const struct xf_sa *a, const struct xf_sa *b)
 static void fill_run(struct run *run, uint16_t family, enum shape shape)
 {
 	for (unsigned i = 0; i < RUN; i++) {
-		uint32_t payload = 1 + packets_below(400);
+		uint32_t payload =
+			packets_below(6) ? 1 + packets_below(400) : 2500 + packets_below(999);
 		struct test_ip ip = { .family = family,
 				      .proto = 253,
 				      .ttl = 61,
@@ -238,19 +254,20 @@ static void one_cell(const struct xf_sa_config *cfg, uint16_t inner, enum shape 
 static void as_one_by_one(void **state)
 {
 	static const uint16_t families[] = { XF_AF_INET, XF_AF_INET6 };
+	static const enum shape shapes[] = { SHAPE_OWN, SHAPE_LENT, SHAPE_MIXED };
 	const struct xf_suite *suites[] = { &suite_gcm, &suite_cbc, &suite_ctr, &suite_gmac };
 	unsigned cells = 0;
 
 	(void)state;
-	for (unsigned k = 0; k < XF_ARRAY_SIZE(suites) * 32; k++) {
+	for (unsigned k = 0; k < XF_ARRAY_SIZE(suites) * 48; k++) {
 		uint16_t outer = families[k & 1];
 		uint8_t mode = k & 2 ? XF_MODE_TUNNEL : XF_MODE_TRANSPORT;
 		uint16_t inner = mode == XF_MODE_TUNNEL ? families[k >> 2 & 1] : outer;
-		struct xf_sa_config cfg = esp_config(outer, mode, suites[k >> 5]);
+		struct xf_sa_config cfg = esp_config(outer, mode, suites[k / 48]);
 
 		if (k & 8)
 			cfg.encap = (struct xf_encap){ .type = 2, .sport = 4500, .dport = 4500 };
-		one_cell(&cfg, inner, k & 16 ? SHAPE_OWN : SHAPE_MIXED);
+		one_cell(&cfg, inner, shapes[k / 16 % 3]);
 		cells++;
 	}
 	print_message("# %u cells\n", cells);
@@ -280,11 +297,36 @@ static void to_the_last_number(void **state)
 	xf_sa_put(sa);
 }
 
+/* A first piece of ours in a buffer that is too small for the whole. */
+static void no_room_behind_the_first(void **state)
+{
+	struct xf_sa_config cfg = esp_config(XF_AF_INET, XF_MODE_TUNNEL, &suite_gcm);
+	struct test_ip ip = { .family = XF_AF_INET, .proto = 253, .ttl = 61 };
+	struct xf_sa *out = esp_sa(&cfg), *in = esp_sa(&cfg);
+	uint32_t len = packets_ip(large, &ip, 3000) + 3000;
+	struct xf_pkt *pkt = xf_pkt_new(pool, 40);
+
+	(void)state;
+	packets_fill(large + XF_IPV4_HDR_LEN, 3000);
+	memcpy(xf_pkt_append(pkt, 40), large, 40);
+	assert_int_equal(xf_pkt_join(pkt, packets_new(pool, SHAPE_FOREIGN, large + 40, len - 40)),
+			 0);
+	assert_int_equal(esp_seal(out, pkt, &ops[0]), XF_PASS);
+	check_room(pkt);
+	packets_unshare();
+	assert_int_equal(esp_open(in, pkt, &ops[0]), XF_PASS);
+	packets_check(pkt, large, len);
+	xf_pkt_free(pkt);
+	xf_sa_put(out);
+	xf_sa_put(in);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(as_one_by_one, setup, teardown),
 		cmocka_unit_test_setup_teardown(to_the_last_number, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_room_behind_the_first, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

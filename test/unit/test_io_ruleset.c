@@ -61,12 +61,24 @@ static void insert(struct fixture *f, const struct xf_policy_config *cfg)
 	assert_int_equal(xf_spd_insert(f->spd, cfg, true, 1, &policy), 0);
 }
 
-static const char *build(struct fixture *f)
+static const char *build_by(struct fixture *f, const struct xf_cover *cover)
 {
+	const struct xf_ruleset_plan plan = {
+		.names = &xf_io_names_default,
+		.spd = f->spd,
+		.cover = cover,
+		.anew = true,
+	};
+
 	free(f->text);
 	f->text = NULL;
-	assert_int_equal(xf_ruleset_build(&xf_io_names_default, f->spd, &f->text), 0);
+	assert_int_equal(xf_ruleset_build(&plan, &f->text), 0);
 	return f->text;
+}
+
+static const char *build(struct fixture *f)
+{
+	return build_by(f, NULL);
 }
 
 /* Where a rule with all of @match and then @verdict starts; fails when there is none. */
@@ -193,20 +205,36 @@ static void test_if_id(void **state)
 	assert_null(strstr(build(f), "10.1.0.0"));
 }
 
-static void test_many(void **state)
+/* Destinations alone: a set for each length, with what is longer cut to it. */
+static void test_cover(void **state)
 {
 	struct fixture *f = *state;
+	struct xf_policy_config cfg = make(XF_DIR_OUT, "10.1.0.0", "10.2.0.0", 32);
+	struct xf_policy_config in = make(XF_DIR_IN, "10.3.0.0", "10.4.0.0", 16);
+	struct xf_policy_config six = make(XF_DIR_OUT, "fd01::", "fd02::", 66);
+	struct xf_cover cover = { .failed = false };
 
-	for (unsigned i = 0; i <= XF_RULESET_EXACT_MAX; i++) {
-		struct xf_policy_config cfg = make(XF_DIR_OUT, "10.1.0.0", "10.2.0.0", 32);
-
-		xf_put_be32(cfg.sel.daddr.bytes, 0x0a020000 + i);
-		insert(f, &cfg);
-	}
-	build(f);
+	insert(f, &cfg);
+	insert(f, &in);
+	xf_cover_change(&cover, &cfg.sel, true);
+	xf_cover_change(&cover, &six.sel, true);
+	cfg.sel.prefixlen_d = 30;
+	xf_put_be32(cfg.sel.daddr.bytes, 0x0a0202fc);
+	xf_cover_change(&cover, &cfg.sel, true);
+	build_by(f, &cover);
 	assert_null(strstr(f->text, "ip saddr 10.1.0.0"));
-	assert_non_null(strstr(f->text, "add element inet xfrmd dst4 { 10.2.2.0/32 }"));
-	find_rule(f->text, "outbound", "ip daddr @dst4", CAPTURE);
+	assert_non_null(strstr(f->text, "add element inet xfrmd dst4_32 { 10.2.0.0 }"));
+	assert_non_null(strstr(f->text, "add element inet xfrmd dst4_28 { 10.2.2.240 }"));
+	assert_non_null(strstr(f->text, "add element inet xfrmd dst6_64 { fd02:: }"));
+	assert_null(strstr(f->text, "@dst4_24"));
+	find_rule(f->text, "outbound", "ip daddr @dst4_32", CAPTURE);
+	find_rule(f->text, "outbound", "ip daddr & 255.255.255.240 @dst4_28", CAPTURE);
+	find_rule(f->text, "outbound", "ip6 daddr & ffff:ffff:ffff:ffff:: @dst6_64", CAPTURE);
+	find_rule(f->text, "inbound", "meta nfproto ipv4 ip saddr 10.3.0.0/16", "");
+	cfg.sel.prefixlen_d = 3;
+	xf_cover_change(&cover, &cfg.sel, true);
+	find_rule(build_by(f, &cover), "outbound", "meta nfproto ipv4", CAPTURE);
+	xf_cover_fini(&cover);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -215,7 +243,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_directions), TEST(test_order), TEST(test_inexact), TEST(test_ports),
-		TEST(test_optional),   TEST(test_if_id), TEST(test_many),
+		TEST(test_optional),   TEST(test_if_id), TEST(test_cover),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

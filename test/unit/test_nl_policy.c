@@ -344,6 +344,52 @@ static void test_migrate(void **state)
 	nl_teardown(f);
 }
 
+static void put_policy(struct nl_req *r, uint16_t flags, uint8_t third_byte, size_t *len)
+{
+	struct xfrm_userpolicy_info info;
+	struct nl_req one;
+
+	nl_policy_info(&info, XF_DIR_OUT, third_byte);
+	nl_begin(&one, XFRM_MSG_NEWPOLICY, flags, &info, sizeof(info));
+	memcpy(r->buf + *len, one.buf, one.nlh->nlmsg_len);
+	*len += NLMSG_ALIGN(one.nlh->nlmsg_len);
+}
+
+/* Of many requests the SPD's watcher hears once, but before anybody is told of the first. */
+static void test_many_at_once(void **state)
+{
+	struct nl_fixture *f = nl_setup();
+	struct nl_req r;
+	size_t len = 0;
+
+	(void)state;
+	for (uint8_t i = 0; i < 20; i++)
+		put_policy(&r, i == 19 ? NLM_F_ACK : 0, i, &len);
+	xf_nl_client_request(f->in[0].client, r.buf, len, NL_NOW);
+	assert_int_equal(f->in[0].n, 1);
+	assert_int_equal(f->in[0].spd_changes, 1);
+	assert_int_equal(f->spd_changes, 1);
+	/* The same again fails, each by itself, and changes nothing. */
+	xf_nl_client_request(f->in[0].client, r.buf, len, NL_NOW);
+	assert_int_equal(f->in[0].n, 21);
+	assert_int_equal(f->spd_changes, 1);
+	/* Nobody asks to be told: in force it is all the same. */
+	len = 0;
+	put_policy(&r, 0, 20, &len);
+	put_policy(&r, 0, 21, &len);
+	xf_nl_client_request(f->in[0].client, r.buf, len, NL_NOW);
+	assert_int_equal(f->spd_changes, 2);
+	/* A listener is told of each. */
+	xf_nl_client_set_groups(f->in[1].client, 1u << (XFRMNLGRP_POLICY - 1));
+	len = 0;
+	put_policy(&r, 0, 22, &len);
+	put_policy(&r, 0, 23, &len);
+	xf_nl_client_request(f->in[0].client, r.buf, len, NL_NOW);
+	assert_int_equal(f->in[1].n, 2);
+	assert_int_equal(f->in[1].spd_changes, 4);
+	nl_teardown(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -351,6 +397,7 @@ int main(void)
 		cmocka_unit_test(test_template_chain), cmocka_unit_test(test_names),
 		cmocka_unit_test(test_new_and_update), cmocka_unit_test(test_events),
 		cmocka_unit_test(test_polexpire),      cmocka_unit_test(test_migrate),
+		cmocka_unit_test(test_many_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -202,7 +202,7 @@ static void limits_of_packets(void **state)
 		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 5), XF_PASS);
 		assert_int_equal(atomic_load(&sa->attention), i < 2 ? 0 : XF_SA_SOFT_HIT);
 		assert_int_equal(atomic_load(&sa->dying), i >= 2);
-		xf_sa_count(sa, 1, 1000, 5);
+		xf_sa_count(&sa->out, 1, 1000, 5);
 	}
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 5), XF_DROP_OUT_STATE_EXPIRED);
 	assert_int_equal(atomic_load(&sa->attention), XF_SA_SOFT_HIT | XF_SA_HARD_HIT);
@@ -220,16 +220,16 @@ static void limits_of_bytes(void **state)
 	cfg.life.soft_bytes = 1001;
 	cfg.life.hard_bytes = 2000;
 	sa = sa_of(&cfg);
-	xf_sa_count(sa, 1, 1000, 5);
+	xf_sa_count(&sa->out, 1, 1000, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 5), XF_PASS);
 	assert_int_equal(atomic_load(&sa->attention), 0);
-	xf_sa_count(sa, 1, 1, 5);
+	xf_sa_count(&sa->out, 1, 1, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 5), XF_PASS);
 	assert_int_equal(atomic_exchange(&sa->attention, 0), XF_SA_SOFT_HIT);
-	xf_sa_count(sa, 1, 998, 5);
+	xf_sa_count(&sa->out, 1, 998, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 5), XF_PASS);
 	assert_int_equal(atomic_load(&sa->attention), 0);
-	xf_sa_count(sa, 1, 1, 5);
+	xf_sa_count(&sa->out, 1, 1, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 5), XF_DROP_IN_STATE_EXPIRED);
 	drop_sa(sa);
 }
@@ -249,7 +249,7 @@ static void times_of_use(void **state)
 	assert_int_equal(xf_sa_last_used_s(sa), 0);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 12 * S), XF_PASS);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 15 * S), XF_PASS);
-	xf_sa_count(sa, 1, 77, 15 * S);
+	xf_sa_count(&sa->out, 1, 77, 15 * S);
 	xf_sa_lifetime_now(sa, &now);
 	assert_int_equal(now.use_s, SAS_REAL_OFFSET_S + 12);
 	assert_int_equal(now.bytes, 77);
@@ -304,6 +304,46 @@ static void replay_statistics(void **state)
 	xf_sa_get_stats(sa, &stats);
 	assert_int_equal(stats.replay_window, 2);
 	assert_int_equal(stats.replay, 1);
+	drop_sa(sa);
+}
+
+static void *drop_many(void *arg)
+{
+	struct xf_sa *sa = arg;
+
+	for (unsigned i = 0; i < 30000; i++)
+		xf_sa_count_drop(sa, (enum xf_drop)(XF_DROP_IN_ERROR + i % 3));
+	return NULL;
+}
+
+/* However many workers see a reason first, all of its drops are counted under it. */
+static void drops_are_counted_by_reason(void **state)
+{
+	const struct xf_sa_config cfg = sas_config(1, 2, 100);
+	struct xf_sa *sa = sa_of(&cfg);
+	struct xf_sa_stats stats;
+	pthread_t threads[4];
+
+	(void)state;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, drop_many, sa), 0);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(threads); i++)
+		pthread_join(threads[i], NULL);
+	xf_sa_count_drop(sa, XF_DROP_ICMP_IGNORED);
+	xf_sa_get_stats(sa, &stats);
+	for (unsigned i = 0; i < XF_DROP_MAX; i++) {
+		bool many = i >= XF_DROP_IN_ERROR && i < XF_DROP_IN_ERROR + 3;
+
+		assert_int_equal(stats.drops[i], many ? 40000 : i == XF_DROP_ICMP_IGNORED);
+	}
+	assert_int_equal(stats.other_drops, 0);
+	/* There is room for four reasons. */
+	xf_sa_count_drop(sa, XF_DROP_OUT_ERROR);
+	xf_sa_count_drop(sa, XF_DROP_OUT_ERROR);
+	xf_sa_count_drop(sa, XF_DROP_ICMP_IGNORED);
+	xf_sa_get_stats(sa, &stats);
+	assert_int_equal(stats.drops[XF_DROP_ICMP_IGNORED], 2);
+	assert_int_equal(stats.other_drops, 2);
 	drop_sa(sa);
 }
 
@@ -459,6 +499,7 @@ int main(void)
 		cmocka_unit_test(times_of_use),
 		cmocka_unit_test(times_set_by_netlink),
 		cmocka_unit_test(replay_statistics),
+		cmocka_unit_test(drops_are_counted_by_reason),
 		cmocka_unit_test(window_without_the_attribute_is_32),
 		cmocka_unit_test(replay_state_of_both_forms),
 		cmocka_unit_test(path_mtu_has_a_floor_and_an_end),

@@ -62,8 +62,8 @@ static void fill_and_empty(struct xf_sa **sas)
 		sas[i] = xf_sa_mem_get();
 		assert_non_null(sas[i]);
 		assert_int_equal((uintptr_t)sas[i] % XF_CACHE_LINE, 0);
-		assert_true(is_zero(sas[i], sizeof(*sas[i])));
-		memset(sas[i], 0xa5, sizeof(*sas[i]));
+		assert_true(is_zero(sas[i], offsetof(struct xf_sa, home)));
+		memset(sas[i], 0xa5, offsetof(struct xf_sa, home));
 	}
 	shuffle(sas);
 	for (unsigned i = 0; i < COUNT; i++)

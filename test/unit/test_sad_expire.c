@@ -125,7 +125,7 @@ static void expire_by_traffic(void **state)
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 11 * S), XF_PASS);
 		assert_int_equal(xf_sad_pending(events.sad), i == 1);
-		xf_sa_count(sa, 1, 1, 11 * S);
+		xf_sa_count(&sa->out, 1, 1, 11 * S);
 		if (i)
 			assert_int_equal(at(&events, 11 * S, &next), i == 1 ? SOFT : 0);
 	}
@@ -135,7 +135,7 @@ static void expire_by_traffic(void **state)
 	assert_int_equal(sas_update(events.sad, &cfg, &now), 0);
 	assert_int_equal(at(&events, 11 * S, &next), SOFT);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 11 * S), XF_PASS);
-	xf_sa_count(sa, 1, 1, 11 * S);
+	xf_sa_count(&sa->out, 1, 1, 11 * S);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 11 * S), XF_DROP_OUT_STATE_EXPIRED);
 	assert_true(xf_sad_pending(events.sad));
 	assert_int_equal(at(&events, 11 * S, &next), HARD);

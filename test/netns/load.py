@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+"""Many policies and SAs at once: they come, are dumped and go in any order, and so does memory."""
+import json
+import os
+import re
+import socket
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import xfrmd
+from xfrmd import BUILD, EXEC, equal, holds, wait_for
+
+MANY = 20000
+# What stays of 20,000 policies and SAs, but for locked memory: nothing near their 35 MB.
+LEFT_BYTES = 6 << 20
+PEER = "192.0.2.2"
+
+
+def memory(net):
+    """Resident bytes that are not locked: those are the keys' own business."""
+    with open(f"/proc/{net.daemon.pid}/smaps_rollup") as f:
+        kb = int(re.search(r"^Rss: +(\d+) kB", f.read(), re.M)[1])
+    return kb * 1024 - net.ask("status")["locked_bytes"]
+
+
+def loads_and_forgets(netns):
+    for name in "host-pairs", "subnets":
+        net = netns()
+        net.start()
+        before = memory(net)
+        done = net.run(f"{BUILD}/bench/bench_load", "--sas", str(MANY), "--policies", str(MANY),
+                       "--set", name, "--pid", str(net.daemon.pid), timeout=240)
+        equal(done.stderr, "")
+        equal(done.returncode, 0)
+        took = {row["temp"]: row["value"] for row in map(json.loads, done.stdout.splitlines())
+                if row["metric"] == "seconds"}
+        equal(sorted(took), ["add SAs", "add policies", "delete SAs", "delete policies",
+                             "dump SAs", "dump policies"])
+        left = memory(net) - before
+        if left > LEFT_BYTES:
+            raise AssertionError(f"{left} bytes stay")
+
+
+def rules(net, what="outbound"):
+    done = net.run("nft", "list", "chain", "inet", "xfrmd", what, check=True)
+    return [line.strip() for line in done.stdout.splitlines() if "counter" in line]
+
+
+def elements(net, name):
+    done = net.run("nft", "-j", "list", "set", "inet", "xfrmd", name, check=True)
+    sets = [item["set"] for item in json.loads(done.stdout)["nftables"] if "set" in item]
+    return len(sets[0].get("elem", ()))
+
+
+def captured(net):
+    done = net.run("nft", "-j", "list", "counter", "inet", "xfrmd", "captured", check=True)
+    return [item["counter"]["packets"] for item in json.loads(done.stdout)["nftables"]
+            if "counter" in item][0]
+
+
+def destination(index):
+    return f"198.51.{100 + index // 256}.{index % 256}"
+
+
+def batch(net, verb, numbers, tail=""):
+    text = "".join(f"xfrm policy {verb} src 192.0.2.1 dst {destination(i)}/32 dir out{tail}\n"
+                   for i in numbers)
+    done = net.run(EXEC, "ip", "-batch", "-", input=text)
+    equal(done.stderr, "")
+
+
+def add(net, numbers):
+    batch(net, "add", numbers, f" tmpl src 192.0.2.1 dst {PEER} proto esp mode tunnel")
+
+
+def is_caught(net, there, addr):
+    """Nothing is sent in clear to @addr, not even now; @there would see it."""
+    before = captured(net)
+    sock = xfrmd.in_netns(net, socket.AF_INET, socket.SOCK_DGRAM)
+    sock.sendto(b"secret", (addr, 4000))
+    equal(captured(net), before + 1)
+    there.settimeout(0.1)
+    try:
+        there.recv(64)
+    except TimeoutError:
+        return
+    raise AssertionError(f"{addr} was sent to in clear")
+
+
+def passes(net, there, addr):
+    sock = xfrmd.in_netns(net, socket.AF_INET, socket.SOCK_DGRAM)
+    sock.sendto(b"public", (addr, 4000))
+    there.settimeout(5)
+    equal(there.recv(64), b"public")
+
+
+def receiver(net):
+    net.run("ip", "route", "add", "local", "198.51.0.0/16", "dev", "lo", check=True)
+    sock = xfrmd.in_netns(net, socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("0.0.0.0", 4000))
+    return sock
+
+
+def rules_follow_while_policies_come(netns):
+    near, far = xfrmd.wire(netns)
+    near.run("ip", "route", "add", "198.51.0.0/16", "via", PEER, check=True)
+    near.start()
+    there = receiver(far)
+    # A few have a rule each, at once; more have one set of destinations, while they come ...
+    add(near, range(40))
+    equal(len(rules(near)), 40)
+    add(near, range(40, 400))
+    is_caught(near, there, destination(399))
+    is_caught(near, there, destination(0))
+
+    def exact():
+        return len(rules(near)) == 400
+
+    # ... and rules again when they are there.
+    wait_for(exact)
+    is_caught(near, there, destination(399))
+    passes(near, there, destination(400))
+    add(near, range(400, 900))
+    equal(len(rules(near)), 1)
+    equal(elements(near, "dst4_32"), 900)
+    is_caught(near, there, destination(899))
+    passes(near, there, destination(900))
+    batch(near, "delete", [i for i in range(900) if i % 3])
+    passes(near, there, destination(898))
+    is_caught(near, there, destination(897))
+
+    def fewer():
+        return len(rules(near)) == 300
+
+    wait_for(fewer)
+    is_caught(near, there, destination(897))
+    equal(elements(near, "dst4_32"), 0)
+
+
+def a_table_that_was_taken_away_comes_back(netns):
+    near, far = xfrmd.wire(netns)
+    near.run("ip", "route", "add", "198.51.0.0/16", "via", PEER, check=True)
+    near.start()
+    there = receiver(far)
+    add(near, range(600))
+    near.run("nft", "flush", "ruleset", check=True)
+    add(near, [600])
+    equal(elements(near, "dst4_32"), 601)
+    is_caught(near, there, destination(5))
+    is_caught(near, there, destination(600))
+    holds(near.run("nft", "list", "table", "inet", "xfrmd").stdout, "hook prerouting")
+
+
+def many_survive_a_restart(netns):
+    near, far = xfrmd.wire(netns)
+    near.run("ip", "route", "add", "198.51.0.0/16", "via", PEER, check=True)
+    near.start()
+    there = receiver(far)
+    add(near, range(700))
+    near.stop(9)
+    is_caught(near, there, destination(699))
+    near.start()
+    equal(near.ask("status")["policies"]["out"], 700)
+    is_caught(near, there, destination(699))
+    passes(near, there, destination(700))
+
+
+if __name__ == "__main__":
+    xfrmd.main([
+        loads_and_forgets,
+        rules_follow_while_policies_come,
+        a_table_that_was_taken_away_comes_back,
+        many_survive_a_restart,
+    ])
