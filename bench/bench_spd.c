@@ -179,7 +179,7 @@ static void load(struct bench *bench)
 	}
 	print_one(bench, "ns_per_insert_from_empty", (double)(now_ns() - start) / bench->set.count);
 	for (uint32_t i = 0; i < bench->set.count; i++)
-		policies += malloc_usable_size(bench->policies[i]) + sizeof(size_t);
+		policies += xf_policy_bytes(bench->policies[i]);
 	print_one(bench, "bytes_per_policy",
 		  ((double)resident() - (double)before - (double)policies) / bench->set.count);
 }

@@ -58,6 +58,9 @@ const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy);
 struct xf_policy *xf_policy_get(struct xf_policy *policy);
 void xf_policy_put(struct xf_policy *policy);
 
+/* How much memory it takes by itself. */
+size_t xf_policy_bytes(const struct xf_policy *policy);
+
 /*
  * use_s is the last use, as the kernel has it for policies. Bytes and packets are ours: the kernel
  * counts none, and its dumps say 0.

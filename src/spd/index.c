@@ -113,7 +113,7 @@ static void prune_deleted(struct root *root, const struct rule *rule)
 
 	if (!prune)
 		return;
-	if (root->node->count < prune->made_for / 8)
+	if (root->node->count < prune->made_for / 4)
 		make_prune(root, root->node->count);
 	else
 		prune_del(prune, rule);
@@ -249,6 +249,19 @@ void index_del(struct index *index, struct space *space, uint32_t id)
 	prune_deleted(root, arena_rule(&space->arena, id));
 	if (root->node->count <= SCAN_AGAIN)
 		shrink(index, root);
+}
+
+void index_prefetch(const struct index *index, const struct space *space, uint32_t id)
+{
+	struct set *set = own_set(index);
+	struct prune *prune;
+
+	if (!set || set->is_scan)
+		return;
+	node_prefetch(root_of(set)->node, id);
+	prune = atomic_load_explicit(&root_of(set)->prune, memory_order_relaxed);
+	if (prune)
+		prune_prefetch_rule(prune, arena_rule(&space->arena, id));
 }
 
 void index_fini(struct index *index)

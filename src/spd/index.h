@@ -32,6 +32,9 @@ int index_add(struct index *index, struct space *space, uint16_t family, uint32_
 void index_replace(struct index *index, struct space *space, uint32_t id, uint32_t by);
 void index_del(struct index *index, struct space *space, uint32_t id);
 
+/* Soon, rule @id is added or deleted: so that its misses overlap with others. */
+void index_prefetch(const struct index *index, const struct space *space, uint32_t id);
+
 /* No reader is left. */
 void index_fini(struct index *index);
 

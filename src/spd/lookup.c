@@ -505,7 +505,8 @@ static void lookup_chunk(struct lookup *l, enum xf_policy_dir dir, unsigned n,
 	search_settled(l, dir, KIND_MAIN, &some);
 	for (unsigned i = 0; i < n; i++) {
 		out[i] = again >> i & 1 ? out[i - 1] : best_of(&l->found[i]);
-		policy_prefetch(out[i]);
+		if (out[i])
+			policy_prefetch(out[i]);
 	}
 }
 

@@ -297,8 +297,8 @@ static void table_del(struct node *node, struct table_of *table, uint64_t hash, 
 
 	cells_del(own_cells(table), hash, id);
 	table->count--;
-	if (bits >= 3 && cells_bits_for(table->count) < bits - 2)
-		table_resize(node->space, table, bits - 2);
+	if (bits >= 2 && cells_bits_for(table->count) < bits - 1)
+		table_resize(node->space, table, bits - 1);
 	table_put(node, table);
 }
 
@@ -539,6 +539,22 @@ static int add(struct node *node, uint32_t id)
 	else
 		node->count++;
 	return err;
+}
+
+void node_prefetch(const struct node *root, uint32_t id)
+{
+	union flow_words value, mask;
+	const struct rule *rule = words_of(root->space, id, &value, &mask);
+	const struct table_of *table =
+		own_table(own_list(root), node_root_table(root->family, rule));
+	cells_word cells;
+
+	if (!table)
+		return;
+	cells = own_cells(table);
+	__builtin_prefetch(
+		&cells_buckets(cells)[cells_home(cells, node_hash(root->space, table, value.w))],
+		1);
 }
 
 int node_add(struct node *root, uint32_t id)

@@ -81,6 +81,9 @@ struct node *node_new_root(struct space *space, uint16_t family);
 void node_free(struct node *node);
 void node_free_later(struct node *node);
 
+/* Soon, rule @id is added or deleted. */
+void node_prefetch(const struct node *root, uint32_t id);
+
 /* Add rule @id: 0 or -ENOMEM. */
 int node_add(struct node *root, uint32_t id);
 

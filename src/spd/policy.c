@@ -2,7 +2,22 @@
 #include <stdlib.h>
 
 #include "base/alone.h"
+#include "base/slab.h"
 #include "spd/spd_priv.h"
+
+#define SIZE(n) (offsetof(struct xf_policy, members) + (n) * sizeof(struct member))
+
+/* By how many members they have; policies outlive their SPD as long as somebody has one. */
+static struct xf_slabs slabs[KINDS + 1] = {
+	{ .object_bytes = SIZE(0) }, { .object_bytes = SIZE(1) }, { .object_bytes = SIZE(2) },
+	{ .object_bytes = SIZE(3) }, { .object_bytes = SIZE(4) },
+};
+_Static_assert(KINDS == 4, "a slab for each number of members");
+
+size_t xf_policy_bytes(const struct xf_policy *policy)
+{
+	return SIZE(policy->nmembers);
+}
 
 const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy)
 {
@@ -19,7 +34,7 @@ struct xf_policy *xf_policy_get(struct xf_policy *policy)
 void xf_policy_put(struct xf_policy *policy)
 {
 	if (atomic_fetch_sub_explicit(&policy->refs, 1, memory_order_acq_rel) == 1)
-		free(policy);
+		xf_slab_put(&slabs[policy->nmembers], policy);
 }
 
 /* The kernel counts policy lifetimes in whole seconds of the wall clock. */
@@ -104,13 +119,10 @@ struct xf_policy *policy_new(struct xf_spd *spd, const struct xf_policy_config *
 			     uint64_t now_ns)
 {
 	uint32_t kinds = kinds_of(cfg);
-	size_t members = (size_t)__builtin_popcount(kinds) * sizeof(struct member);
-	size_t size = xf_align_up((uint32_t)(sizeof(struct xf_policy) + members), XF_CACHE_LINE);
-	struct xf_policy *policy = aligned_alloc(XF_CACHE_LINE, size);
+	struct xf_policy *policy = xf_slab_get(&slabs[__builtin_popcount(kinds)]);
 
 	if (!policy)
 		return NULL;
-	memset(policy, 0, size);
 	policy->spd = spd;
 	policy->cfg = *cfg;
 	policy->real_offset_s = spd->cfg.real_offset_s;
@@ -167,18 +179,25 @@ static void leave_all(struct xf_policy *policy)
 			twins_leave(policy->spd, &policy->members[i]);
 }
 
+int policy_prepare(struct xf_policy *policy)
+{
+	for (unsigned i = 0; i < policy->nmembers; i++) {
+		if (make_rule(policy, &policy->members[i]) < 0)
+			return -ENOMEM;
+		twins_prepare(policy->spd, &policy->members[i]);
+	}
+	return 0;
+}
+
 /* What can fail comes first: to join where @old is not. */
 static int join_new(struct xf_policy *policy, struct xf_policy *old)
 {
 	for (unsigned i = 0; i < policy->nmembers; i++) {
 		struct member *member = &policy->members[i];
-		int err = make_rule(policy, member);
 
-		if (!err && !member_of(old, member->kind))
-			err = twins_join(policy->spd, member);
-		if (err) {
+		if (!member_of(old, member->kind) && twins_join(policy->spd, member) < 0) {
 			leave_all(policy);
-			return err;
+			return -ENOMEM;
 		}
 	}
 	return 0;

@@ -174,6 +174,19 @@ static struct side side_of(struct prune *prune, const struct rule *rule, unsigne
 	return out;
 }
 
+void prune_prefetch_rule(struct prune *prune, const struct rule *rule)
+{
+	const struct prune_count_map *counts = &prune->counts;
+
+	for (unsigned side = 0; side < PRUNE_SIDES; side++) {
+		struct side of = side_of(prune, rule, side);
+
+		__builtin_prefetch(of.word, 1);
+		if (counts->slots && !of.always_count)
+			__builtin_prefetch(&counts->slots[counts_home(counts, of.key)], 1);
+	}
+}
+
 static bool add_side(struct prune *prune, const struct rule *rule, unsigned side)
 {
 	struct side of = side_of(prune, rule, side);

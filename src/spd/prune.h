@@ -46,6 +46,9 @@ struct prune *prune_new(const struct space *space, uint16_t family, uint32_t cou
 void prune_free(struct prune *prune);
 void prune_free_later(struct prune *prune);
 
+/* Soon, @rule is added or deleted. */
+void prune_prefetch_rule(struct prune *prune, const struct rule *rule);
+
 /* False without memory: then @prune is of no use any more. */
 bool prune_add(struct prune *prune, const struct rule *rule);
 void prune_del(struct prune *prune, const struct rule *rule);

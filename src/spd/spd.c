@@ -85,9 +85,10 @@ static bool same_but_selector(const struct xf_policy_config *cfg, const struct x
 	       cfg->mark.v == id->mark.v && cfg->mark.m == id->mark.m;
 }
 
-static struct xf_policy *find_identity(const struct xf_spd *spd, const struct xf_policy_id *id)
+static struct xf_policy *find_identity(const struct xf_spd *spd, const struct xf_policy_id *id,
+				       uint64_t hash)
 {
-	struct table_link *link = table_first(&spd->by_identity, identity_hash(spd, id));
+	struct table_link *link = table_first(&spd->by_identity, hash);
 
 	for (; link; link = table_next(link)) {
 		struct xf_policy *policy = XF_CONTAINER_OF(link, struct xf_policy, by_identity);
@@ -117,7 +118,7 @@ struct xf_policy *xf_spd_find(const struct xf_spd *spd, const struct xf_policy_i
 	struct xf_policy *policy;
 
 	if (!id->index)
-		return find_identity(spd, id);
+		return find_identity(spd, id, identity_hash(spd, id));
 	policy = find_index(spd, id->index);
 	return policy && same_but_selector(&policy->cfg, id) ? policy : NULL;
 }
@@ -234,6 +235,16 @@ static void unlink_policy(struct xf_spd *spd, struct xf_policy *policy)
 	policy_put_later(policy);
 }
 
+/* Misses that an insertion will have, of which two are known before the first. */
+static void prefetch_for(const struct xf_spd *spd, const struct xf_policy_config *cfg,
+			 uint64_t id_hash)
+{
+	uint32_t index = cfg->index ? cfg->index : spd->index_generator | cfg->dir;
+
+	table_prefetch(&spd->by_identity, id_hash);
+	table_prefetch(&spd->by_index, index_hash(spd, index));
+}
+
 int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool exclusive,
 		  uint64_t now_ns, struct xf_policy **out)
 {
@@ -246,10 +257,13 @@ int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool e
 	struct xf_policy *old;
 	struct part *part;
 	int err = check(cfg);
+	uint64_t hash;
 
 	if (err)
 		return err;
-	old = find_identity(spd, &id);
+	hash = identity_hash(spd, &id);
+	prefetch_for(spd, cfg, hash);
+	old = find_identity(spd, &id, hash);
 	if (old && exclusive)
 		return -EEXIST;
 	if (!old && spd->cfg.max_policies && spd->by_index.count >= spd->cfg.max_policies)
@@ -264,10 +278,12 @@ int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool e
 	if (old && old->cfg.priority == cfg->priority)
 		policy->rank = old->rank;
 	policy->part = part;
+	if (policy_prepare(policy) < 0)
+		goto put_policy;
 	policy->cfg.index = old ? old->cfg.index : gen_index(spd, cfg->dir, cfg->index);
 	if (policy_publish(policy, old) < 0)
 		goto put_policy;
-	link_policy(spd, policy, identity_hash(spd, &id));
+	link_policy(spd, policy, hash);
 	if (old)
 		unlink_policy(spd, old);
 	else
@@ -289,6 +305,10 @@ void xf_spd_del(struct xf_spd *spd, struct xf_policy *policy)
 
 	if (!policy->linked)
 		return;
+	table_prefetch(&spd->by_identity, policy->by_identity.hash);
+	table_prefetch(&spd->by_index, policy->by_index.hash);
+	for (unsigned i = 0; i < policy->nmembers; i++)
+		twins_prefetch(spd, &policy->members[i]);
 	policy_hide(policy);
 	unlink_policy(spd, policy);
 	part_put(spd, cfg, policy->part);

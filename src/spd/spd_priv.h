@@ -50,15 +50,15 @@ struct xf_policy {
 	uint64_t rank; /* place among equal priorities of its class */
 
 	/* Control thread. */
-	struct xf_spd *spd;
-	struct part *part;
-	struct table_link by_identity;
-	struct table_link by_index;
-	struct xf_heap_node due;
 	bool linked;
 	bool soft_told;
-	uint8_t nmembers;
+	uint8_t nmembers; /* constant */
+	struct xf_spd *spd;
+	struct part *part;
 	struct xf_rcu_head rcu;
+	struct xf_heap_node due;
+	struct table_link by_identity;
+	struct table_link by_index;
 	struct member members[];
 };
 _Static_assert(offsetof(struct xf_policy, cfg.tmpl) == XF_CACHE_LINE &&
@@ -139,8 +139,11 @@ enum rule_class policy_class(const struct xf_selector *sel);
 struct xf_policy *policy_new(struct xf_spd *spd, const struct xf_policy_config *cfg,
 			     uint64_t now_ns);
 
+/* Make the rules of @policy, whose part, pos and rank are known: 0 or -ENOMEM. */
+int policy_prepare(struct xf_policy *policy);
+
 /*
- * Put @policy, whose part, pos and rank are known, where readers find it, and @old (may be NULL),
+ * Put @policy, which is prepared, where readers find it, and @old (may be NULL),
  * which has the same identity, away: they find one or the other. 0 or -ENOMEM.
  */
 int policy_publish(struct xf_policy *policy, struct xf_policy *old);

@@ -1,39 +1,58 @@
 #include <errno.h>
-#include <stdlib.h>
+
+#include <xf/huge.h>
 
 #include "spd/table.h"
 
-#define SIZE_MIN 16
+#define MIN_SIZE 64
+
+static void free_buckets(struct table *table)
+{
+	if (table->buckets)
+		xf_huge_free(table->buckets, (table->mask + 1) * sizeof(table->buckets[0]));
+}
 
 void table_fini(struct table *table)
 {
-	free(table->buckets);
+	free_buckets(table);
 	memset(table, 0, sizeof(*table));
 }
 
-static void push(struct table_link **buckets, size_t mask, struct table_link *link)
-{
-	struct table_link **bucket = &buckets[link->hash & mask];
+#define FILTER_BITS ((uintptr_t)15)
 
-	link->next = *bucket;
-	*bucket = link;
+static struct table_link *first_in(uintptr_t bucket)
+{
+	return (struct table_link *)(bucket & ~FILTER_BITS);
+}
+
+static uintptr_t filter_bit(uint64_t hash)
+{
+	return (uintptr_t)1 << (hash >> 62);
+}
+
+static void push(uintptr_t *buckets, size_t mask, struct table_link *link)
+{
+	uintptr_t *bucket = &buckets[link->hash & mask];
+
+	link->next = first_in(*bucket);
+	*bucket = (uintptr_t)link | (*bucket & FILTER_BITS) | filter_bit(link->hash);
 }
 
 static int resize(struct table *table, size_t size)
 {
-	struct table_link **buckets = calloc(size, sizeof(struct table_link *));
+	uintptr_t *buckets = xf_huge_alloc(size * sizeof(*buckets));
 
 	if (!buckets)
 		return -ENOMEM;
 	for (size_t i = 0; table->buckets && i <= table->mask; i++) {
 		struct table_link *next;
 
-		for (struct table_link *link = table->buckets[i]; link; link = next) {
+		for (struct table_link *link = first_in(table->buckets[i]); link; link = next) {
 			next = link->next;
 			push(buckets, size - 1, link);
 		}
 	}
-	free(table->buckets);
+	free_buckets(table);
 	table->buckets = buckets;
 	table->mask = size - 1;
 	return 0;
@@ -41,13 +60,19 @@ static int resize(struct table *table, size_t size)
 
 int table_reserve(struct table *table, size_t count)
 {
-	size_t size = table->buckets ? table->mask + 1 : SIZE_MIN;
+	size_t size = table->buckets ? table->mask + 1 : MIN_SIZE;
 
 	if (table->buckets && count <= size)
 		return 0;
 	while (size < count)
 		size *= 2;
 	return resize(table, size);
+}
+
+void table_prefetch(const struct table *table, uint64_t hash)
+{
+	if (table->buckets)
+		__builtin_prefetch(&table->buckets[hash & table->mask]);
 }
 
 void table_add(struct table *table, struct table_link *link, uint64_t hash)
@@ -57,17 +82,31 @@ void table_add(struct table *table, struct table_link *link, uint64_t hash)
 	table->count++;
 }
 
+/*
+ * The chain of @bucket without @link. What its filter says of the others is not looked up: it may
+ * say too much until the chain is empty.
+ */
+static uintptr_t without(uintptr_t bucket, const struct table_link *link)
+{
+	struct table_link *l = first_in(bucket);
+
+	if (l == link)
+		return link->next ? (uintptr_t)link->next | (bucket & FILTER_BITS) : 0;
+	while (l->next != link)
+		l = l->next;
+	l->next = link->next;
+	return bucket;
+}
+
 void table_del(struct table *table, struct table_link *link)
 {
-	struct table_link **p = &table->buckets[link->hash & table->mask];
+	uintptr_t *bucket = &table->buckets[link->hash & table->mask];
 
-	while (*p != link)
-		p = &(*p)->next;
-	*p = link->next;
+	*bucket = without(*bucket, link);
 	table->count--;
-	/* Where there is no memory for a smaller one, the large one does. */
-	if (table->mask >= SIZE_MIN && table->count < table->mask / 8)
-		resize(table, (table->mask + 1) / 2);
+	/* Late, so that tables do not grow and shrink in turn; without memory it stays. */
+	if (table->mask >= MIN_SIZE && table->count < table->mask / 8)
+		resize(table, (table->mask + 1) / 4);
 }
 
 static struct table_link *skip(struct table_link *link, uint64_t hash)
@@ -79,7 +118,9 @@ static struct table_link *skip(struct table_link *link, uint64_t hash)
 
 struct table_link *table_first(const struct table *table, uint64_t hash)
 {
-	return table->buckets ? skip(table->buckets[hash & table->mask], hash) : NULL;
+	uintptr_t bucket = table->buckets ? table->buckets[hash & table->mask] : 0;
+
+	return bucket & filter_bit(hash) ? skip(first_in(bucket), hash) : NULL;
 }
 
 struct table_link *table_next(const struct table_link *link)

@@ -1,7 +1,9 @@
 /*
  * table.h - chained hash table with links inside its entries, for the control thread alone.
  *
- * Only table_reserve() allocates, so that adding what was reserved cannot fail.
+ * A bucket is a pointer whose low bits say what hashes its chain has, so that what is not there is
+ * mostly not looked for in entries, each of which would be a cache miss. Only table_reserve()
+ * allocates, so that adding what was reserved cannot fail.
  */
 #ifndef XF_SPD_TABLE_H
 #define XF_SPD_TABLE_H
@@ -9,13 +11,13 @@
 #include <xf/base.h>
 
 struct table_link {
-	struct table_link *next;
+	_Alignas(16) struct table_link *next;
 	uint64_t hash;
 };
 
 /* All zero is an empty table. */
 struct table {
-	struct table_link **buckets;
+	uintptr_t *buckets;
 	size_t mask; /* buckets - 1, when there are any */
 	size_t count;
 };
@@ -24,6 +26,9 @@ void table_fini(struct table *table);
 
 /* Make room for @count entries at good speed: 0 or -ENOMEM. */
 int table_reserve(struct table *table, size_t count);
+
+/* Soon, @hash will be looked for. */
+void table_prefetch(const struct table *table, uint64_t hash);
 
 /* There is room for @link, whose key has @hash. */
 void table_add(struct table *table, struct table_link *link, uint64_t hash);

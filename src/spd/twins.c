@@ -88,17 +88,28 @@ static struct member *merge_children(struct member *top)
 
 /* --- tops --- */
 
-static uint64_t hash(const struct xf_spd *spd, const struct member *member)
+void twins_prepare(const struct xf_spd *spd, struct member *member)
 {
 	const void *home = index_of(member);
 
-	return rule_match_hash(rule_of(spd, member), spd->cfg.seed) ^ (uintptr_t)home;
+	member->by_match.hash =
+		rule_match_hash(rule_of(spd, member), spd->cfg.seed) ^ (uintptr_t)home;
+	table_prefetch(&spd->by_match, member->by_match.hash);
+	index_prefetch(index_of(member), &spd->space, member->rule);
+}
+
+void twins_prefetch(const struct xf_spd *spd, const struct member *member)
+{
+	if (!member->top)
+		return;
+	table_prefetch(&spd->by_match, member->by_match.hash);
+	index_prefetch(index_of(member), &spd->space, member->rule);
 }
 
 static struct member *find_top(const struct xf_spd *spd, const struct member *member)
 {
 	const struct rule *rule = rule_of(spd, member);
-	struct table_link *link = table_first(&spd->by_match, hash(spd, member));
+	struct table_link *link = table_first(&spd->by_match, member->by_match.hash);
 
 	for (; link; link = table_next(link)) {
 		struct member *top = XF_CONTAINER_OF(link, struct member, by_match);
@@ -126,15 +137,13 @@ static void hand_over(struct xf_spd *spd, struct member *from, struct member *to
 /* Let @to be the top where @from was it. */
 static void set_top(struct xf_spd *spd, struct member *from, struct member *to)
 {
-	uint64_t match = from->by_match.hash;
-
 	if (from == to)
 		return;
 	from->top = false;
 	to->top = true;
 	table_del(&spd->by_match, &from->by_match);
 	hand_over(spd, from, to);
-	table_add(&spd->by_match, &to->by_match, match);
+	table_add(&spd->by_match, &to->by_match, to->by_match.hash);
 }
 
 int twins_join(struct xf_spd *spd, struct member *member)
@@ -148,7 +157,7 @@ int twins_join(struct xf_spd *spd, struct member *member)
 
 		if (err)
 			return err;
-		table_add(&spd->by_match, &member->by_match, hash(spd, member));
+		table_add(&spd->by_match, &member->by_match, member->by_match.hash);
 		member->top = true;
 	} else {
 		set_top(spd, top, merge(top, member));

@@ -36,6 +36,12 @@ struct member {
 	bool top;
 };
 
+/* Before the first of the others: @member has its rule now. */
+void twins_prepare(const struct xf_spd *spd, struct member *member);
+
+/* Soon, @member leaves. */
+void twins_prefetch(const struct xf_spd *spd, const struct member *member);
+
 /* Enter @member's rule, which is its own so far: 0 or -ENOMEM. */
 int twins_join(struct xf_spd *spd, struct member *member);
 

@@ -1,0 +1,28 @@
+/*
+ * slab.h - objects of one size side by side on large pages.
+ *
+ * With thousands of them in turn, each on a small page of its own costs a TLB miss beside each
+ * cache miss. Slabs double up to 2 MB, so a few objects take little, and are given back when
+ * nothing of them is used any more, but for the last. Under sanitizers each object is on the heap
+ * by itself (slab_heap.c), so that they see who uses one that is gone.
+ *
+ * Threads: any; a lock is held for a few instructions, but for taking and giving back slabs.
+ */
+#ifndef XF_BASE_SLAB_H
+#define XF_BASE_SLAB_H
+
+#include <xf/spin.h>
+
+/* All zero but for the size: no objects yet. */
+struct xf_slabs {
+	uint32_t object_bytes; /* constant */
+	struct xf_spin lock;
+	struct xf_slab *open; /* those with free slots, the one last given something first */
+	uint32_t count;
+};
+
+/* Zero and aligned to a cache line, or NULL. */
+void *xf_slab_get(struct xf_slabs *slabs);
+void xf_slab_put(struct xf_slabs *slabs, void *object);
+
+#endif

@@ -1,0 +1,94 @@
+/*
+ * Slabs of objects: aligned, zero, nobody's twice, and given back with the last of theirs.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <xf/huge.h>
+
+#include "base/slab.h"
+
+#define COUNT 20000
+
+static size_t taken; /* bytes that are not given back */
+
+static void *count_alloc(void *arg, size_t size)
+{
+	void *mem = aligned_alloc(XF_CACHE_LINE, size);
+
+	(void)arg;
+	taken += mem ? size : 0;
+	return mem ? memset(mem, 0, size) : NULL;
+}
+
+static void count_free(void *arg, void *mem, size_t size)
+{
+	(void)arg;
+	taken -= size;
+	free(mem);
+}
+
+static const struct xf_huge_ops counting = { .alloc = count_alloc, .free = count_free };
+
+static void *get(struct xf_slabs *slabs, unsigned i)
+{
+	uint8_t *object = xf_slab_get(slabs);
+
+	assert_non_null(object);
+	assert_int_equal((uintptr_t)object % XF_CACHE_LINE, 0);
+	for (uint32_t k = 0; k < slabs->object_bytes; k++)
+		assert_int_equal(object[k], 0);
+	memset(object, 0xff, slabs->object_bytes);
+	memcpy(object, &i, sizeof(i));
+	return object;
+}
+
+static void put(struct xf_slabs *slabs, void *object, unsigned i)
+{
+	assert_memory_equal(object, &i, sizeof(i));
+	assert_int_equal(((uint8_t *)object)[slabs->object_bytes - 1], 0xff);
+	xf_slab_put(slabs, object);
+}
+
+static void objects_come_and_go(void **state)
+{
+	static const uint32_t sizes[] = { 24, 56, 57, 752 };
+	static void *objects[COUNT];
+
+	(void)state;
+	srand(1);
+	xf_huge_set_ops(&counting);
+	for (unsigned s = 0; s < XF_ARRAY_SIZE(sizes); s++) {
+		struct xf_slabs slabs = { .object_bytes = sizes[s] };
+		size_t first;
+
+		objects[0] = get(&slabs, 0);
+		first = taken;
+		for (unsigned i = 1; i < COUNT; i++)
+			objects[i] = get(&slabs, i);
+		for (unsigned n = 0; n < 4 * COUNT; n++) {
+			unsigned i = (unsigned)rand() % COUNT;
+
+			put(&slabs, objects[i], i);
+			objects[i] = get(&slabs, i);
+		}
+		assert_true(taken < COUNT * (sizes[s] + 72) + (2u << 20));
+		for (unsigned i = 0; i < COUNT; i++)
+			put(&slabs, objects[i], i);
+		/* At most a whole slab is kept for those to come. */
+		assert_true(taken <= (2u << 20));
+		assert_true(first <= 64u << 10);
+		taken = 0;
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(objects_come_and_go) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
