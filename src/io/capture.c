@@ -30,6 +30,7 @@ struct xf_capture {
 	struct xf_nft_sets *sets; /* with nft */
 	struct xf_backstop *backstop; /* NULL: none */
 	struct xf_cover cover; /* of those policies out that want something */
+	struct xf_sieve sieve[XF_DIR_MAX]; /* in and fwd */
 	uint32_t out; /* policies out, all that count */
 	uint32_t rungs[2]; /* of the cover, that the rules in force look at */
 	bool anew; /* the table is not what it was, or not known */
@@ -177,14 +178,18 @@ static int del_routing(const struct xf_io_names *names, struct xf_io_error *erro
 
 /* --- following the SPD --- */
 
-void xf_capture_policy(struct xf_capture *capture, const struct xf_policy_config *cfg, bool there)
+void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *policy, bool there)
 {
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+
 	/* Those with an if_id see only what an xfrm interface sends. */
 	if (cfg->if_id)
 		return;
 	capture->dirty[cfg->dir] = true;
-	if (cfg->dir != XF_DIR_OUT)
+	if (cfg->dir != XF_DIR_OUT) {
+		xf_sieve_change(&capture->sieve[cfg->dir], policy, there);
 		return;
+	}
 	capture->out += there ? 1u : -1u;
 	if (xf_policy_is_strict(cfg))
 		xf_cover_change(&capture->cover, &cfg->sel, there);
@@ -221,11 +226,109 @@ static void note_rules(struct xf_capture *capture, const struct xf_ruleset_plan 
 {
 	if (!plan->anew && !plan->dirs[XF_DIR_OUT])
 		return;
-	xf_cover_lost(&capture->cover, XF_CELL_IN_SETS);
+	xf_cells_lost(&capture->cover.cells, XF_CELL_IN_SETS);
 	if (plan->cover)
-		xf_cover_each(&capture->cover, note_in_sets, NULL);
+		xf_cells_each(&capture->cover.cells, note_in_sets, NULL);
 	for (unsigned six = 0; six < 2; six++)
 		capture->rungs[six] = plan->cover ? xf_cover_rungs(plan->cover, six) : 0;
+}
+
+/* --- in and fwd: sets before the rules that look into them, and what goes behind them --- */
+
+static bool tell_sieve(void *arg, struct xf_policy *policy)
+{
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+	struct xf_sieve *sieve = arg;
+
+	if (cfg->dir == sieve->dir && !cfg->if_id && xf_sieve_is_simple(cfg))
+		xf_sieve_change(sieve, policy, true);
+	return true;
+}
+
+/* Rules or sets? What had memory for neither set nor kind has rules. */
+static void choose_form(struct xf_capture *capture, struct xf_sieve *sieve)
+{
+	uint64_t cursor = 0;
+	bool by_sets;
+
+	if (sieve->restart || sieve->failed) {
+		xf_sieve_restart(sieve);
+		xf_spd_walk(capture->cfg.spd, &cursor, tell_sieve, sieve);
+	}
+	by_sets =
+		!sieve->failed && !sieve->lost && sieve->simple > (sieve->by_sets ? FEW / 2 : FEW);
+	if (by_sets == sieve->by_sets && !capture->anew)
+		return;
+	sieve->by_sets = by_sets;
+	sieve->rules_dirty = true;
+	xf_cells_lost(&sieve->cells, XF_CELL_IN_SETS);
+}
+
+static int make_sets(struct xf_capture *capture, struct xf_sieve *sieve)
+{
+	char *script;
+	int err = xf_ruleset_make_sets(sieve, &script);
+
+	if (err)
+		return err;
+	if (nft_run_cmd_from_buffer(capture->nft, script) != 0)
+		err = -EIO;
+	free(script);
+	for (unsigned i = 0; i < sieve->nkinds && !err; i++)
+		sieve->kinds[i].made = sieve->kinds[i].made || sieve->kinds[i].cells;
+	return err;
+}
+
+/* *@rules: the chain is to be made anew. */
+static int before_rules(struct xf_capture *capture, struct xf_sieve *sieve, bool *rules)
+{
+	int err = 0;
+
+	*rules = false;
+	if (!capture->anew && !capture->dirty[sieve->dir])
+		return 0;
+	choose_form(capture, sieve);
+	*rules = sieve->rules_dirty || !sieve->by_sets;
+	if (!sieve->by_sets)
+		return 0;
+	if (*rules)
+		err = make_sets(capture, sieve);
+	return err ? err : xf_nft_sets_sift(capture->sets, sieve, true);
+}
+
+/* A set that was taken away has taken its elements along. */
+static void note_unmade(struct xf_sieve *sieve)
+{
+	for (struct xf_cell *cell = sieve->cells.pending; cell; cell = cell->next_pending) {
+		if (!sieve->kinds[cell->set].made)
+			cell->at = (uint8_t)(cell->at & ~XF_CELL_IN_SETS);
+	}
+}
+
+static int after_rules(struct xf_capture *capture, struct xf_sieve *sieve, bool rules)
+{
+	for (unsigned i = 0; i < sieve->nkinds && rules; i++) {
+		struct xf_sieve_kind *kind = &sieve->kinds[i];
+
+		kind->ruled = kind->made && sieve->by_sets && kind->cells;
+		kind->made = kind->ruled;
+	}
+	note_unmade(sieve);
+	if (rules)
+		sieve->rules_dirty = false;
+	return sieve->by_sets ? xf_nft_sets_sift(capture->sets, sieve, false) : 0;
+}
+
+/*
+ * The kernel has nothing of it, or nobody knows: sets with other names are filled anew, so that no
+ * element is left over in them.
+ */
+static void forget_sets(struct xf_sieve *sieve)
+{
+	sieve->round++;
+	for (unsigned i = 0; i < sieve->nkinds; i++)
+		sieve->kinds[i].made = sieve->kinds[i].ruled = false;
+	xf_cells_lost(&sieve->cells, XF_CELL_IN_SETS);
 }
 
 static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *plan,
@@ -254,11 +357,45 @@ static bool looks_everywhere(const struct xf_capture *capture)
 	return true;
 }
 
-/*
- * The least that is to be done; all of it where that fails, because somebody may have taken our
- * table away.
- */
-static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
+static const uint8_t sieved[] = { XF_DIR_IN, XF_DIR_FWD };
+
+static bool is_ours(const struct xf_capture *capture, const char *name)
+{
+	const char *last = strrchr(name, '_');
+
+	if (strncmp(name, "dst", 3) == 0)
+		return true;
+	return last && strtoul(last + 1, NULL, 16) == capture->sieve[XF_DIR_IN].round;
+}
+
+/* Sets of an earlier daemon, or of an earlier round, that no rule looks into any more. */
+static void delete_strangers(struct xf_capture *capture)
+{
+	const json_t *item;
+	json_t *root;
+	size_t i;
+	int err;
+
+	nft_ctx_output_set_flags(capture->nft, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_TERSE);
+	err = nft_run_cmd_from_buffer(capture->nft, "list sets table inet " XF_NFT_TABLE);
+	nft_ctx_output_set_flags(capture->nft, 0);
+	root = err ? NULL : json_loads(nft_ctx_get_output_buffer(capture->nft), 0, NULL);
+	json_array_foreach(json_object_get(root, "nftables"), i, item)
+	{
+		const json_t *set = json_object_get(item, "set");
+		const char *name = json_string_value(json_object_get(set, "name"));
+		char script[128];
+
+		if (!name || is_ours(capture, name))
+			continue;
+		snprintf(script, sizeof(script), "delete set inet " XF_NFT_TABLE " %.64s", name);
+		nft_run_cmd_from_buffer(capture->nft, script);
+	}
+	json_decref(root);
+}
+
+/* The least that is to be done; with capture->anew, everything. */
+static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
 {
 	struct xf_ruleset_plan plan = {
 		.names = &capture->cfg.names,
@@ -266,24 +403,43 @@ static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *
 		.cover = exact ? NULL : &capture->cover,
 		.anew = capture->anew,
 		.sets_are_empty = exact && capture->exact && !capture->anew,
+		.dirs[XF_DIR_OUT] = capture->dirty[XF_DIR_OUT],
 	};
-	bool by_elements = !capture->anew && !exact && !capture->exact && looks_everywhere(capture);
 	int err = 0;
 
-	memcpy(plan.dirs, capture->dirty, sizeof(plan.dirs));
-	if (by_elements) {
+	if (!capture->anew && !exact && !capture->exact && looks_everywhere(capture)) {
 		plan.dirs[XF_DIR_OUT] = false;
 		err = xf_nft_sets_follow(capture->sets, &capture->cover);
 	}
-	if (!err &&
-	    (plan.anew || plan.dirs[XF_DIR_IN] || plan.dirs[XF_DIR_OUT] || plan.dirs[XF_DIR_FWD]))
-		err = run_script(capture, &plan, error);
-	if (err && !plan.anew) {
-		plan.anew = true;
-		plan.sets_are_empty = false;
-		err = run_script(capture, &plan, error);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved) && !err; i++) {
+		plan.sieve[sieved[i]] = &capture->sieve[sieved[i]];
+		err = before_rules(capture, &capture->sieve[sieved[i]], &plan.dirs[sieved[i]]);
 	}
-	capture->anew = err != 0;
+	if (err)
+		return xf_io_fail(error, err, "cannot fill sets of nftables");
+	if (plan.anew || plan.dirs[XF_DIR_IN] || plan.dirs[XF_DIR_OUT] || plan.dirs[XF_DIR_FWD])
+		err = run_script(capture, &plan, error);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved) && !err; i++) {
+		uint8_t dir = sieved[i];
+
+		err = after_rules(capture, &capture->sieve[dir], plan.anew || plan.dirs[dir]);
+	}
+	return err;
+}
+
+/* What fails is done anew from the start: somebody may have taken our table away. */
+static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
+{
+	int err = capture->anew ? -EAGAIN : try_nft(capture, exact, error);
+
+	if (!err)
+		return 0;
+	capture->anew = true;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
+		forget_sets(&capture->sieve[sieved[i]]);
+	err = try_nft(capture, exact, error);
+	if (!err)
+		delete_strangers(capture);
 	return err;
 }
 
@@ -322,7 +478,9 @@ static int sync_all(struct xf_capture *capture, bool exact, struct xf_io_error *
 		err = xf_io_fail(error, -ENOMEM, "cannot make capture rules");
 	if (err)
 		return err;
-	xf_cover_settled(&capture->cover);
+	xf_cells_settled(&capture->cover.cells);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
+		xf_cells_settled(&capture->sieve[sieved[i]].cells);
 	memset(capture->dirty, 0, sizeof(capture->dirty));
 	capture->exact = exact;
 	capture->anew = false;
@@ -392,7 +550,7 @@ static int open_parts(struct xf_capture *capture, struct xf_io_error *error)
 
 static bool tell_policy(void *arg, struct xf_policy *policy)
 {
-	xf_capture_policy(arg, xf_policy_cfg(policy), true);
+	xf_capture_policy(arg, policy, true);
 	return true;
 }
 
@@ -421,6 +579,10 @@ int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 	if (!capture)
 		return xf_io_fail(error, -ENOMEM, "cannot capture");
 	capture->cfg = *cfg;
+	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
+		capture->sieve[dir].dir = dir;
+		capture->sieve[dir].round = (uint16_t)cfg->now_ns;
+	}
 	err = start(capture, error);
 	if (err) {
 		xf_capture_free(capture);
@@ -439,6 +601,8 @@ void xf_capture_free(struct xf_capture *capture)
 	xf_nft_sets_free(capture->sets);
 	xf_backstop_free(capture->backstop);
 	xf_cover_fini(&capture->cover);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
+		xf_sieve_fini(&capture->sieve[sieved[i]]);
 	free(capture);
 }
 
