@@ -3,7 +3,7 @@
  * in random order. A native client: many messages a datagram, NLM_F_ACK on the last of each, so
  * errors are seen of each and success once.
  *
- *     bench_load --sas N --policies N [--set host-pairs] [--family 4] [--pid DAEMON]
+ *     bench_load --sas N --policies N [--set host-pairs] [--family 4] [--dir out] [--pid DAEMON]
  *
  * Run it in the daemon's network namespace. One JSON row a figure on stdout. With --pid, memory of
  * the daemon too: resident bytes, before, loaded, and after all is gone.
@@ -37,6 +37,7 @@ struct options {
 	uint32_t sas;
 	uint32_t policies;
 	uint16_t family;
+	uint8_t dir; /* of policies; XF_DIR_MAX: each in turn */
 	long pid;
 };
 
@@ -170,6 +171,11 @@ static void put_selector(struct xfrm_selector *to, const struct xf_selector *sel
 	to->user = sel->user;
 }
 
+static uint8_t dir_of(const struct load *load, uint32_t i)
+{
+	return load->options.dir < XF_DIR_MAX ? load->options.dir : (uint8_t)(i % XF_DIR_MAX);
+}
+
 static struct nlmsghdr *put_policy(const struct load *load, void *to, uint32_t i)
 {
 	const struct xf_policy_config *cfg = &load->set.cfgs[i];
@@ -188,7 +194,7 @@ static struct nlmsghdr *put_policy(const struct load *load, void *to, uint32_t i
 
 	put_selector(&info->sel, &cfg->sel);
 	info->priority = cfg->priority;
-	info->dir = XFRM_POLICY_OUT;
+	info->dir = dir_of(load, i);
 	no_limits(&info->lft);
 	mnl_attr_put(nlh, XFRMA_TMPL, sizeof(tmpl), &tmpl);
 	return nlh;
@@ -200,7 +206,7 @@ static struct nlmsghdr *put_policy_id(const struct load *load, void *to, uint32_
 	struct xfrm_userpolicy_id *id = mnl_nlmsg_put_extra_header(nlh, sizeof(*id));
 
 	put_selector(&id->sel, &load->set.cfgs[load->order[i]].sel);
-	id->dir = XFRM_POLICY_OUT;
+	id->dir = dir_of(load, load->order[i]);
 	return nlh;
 }
 
@@ -381,12 +387,23 @@ static void run(struct load *load)
 	memory_row(load, "after", 0, 0);
 }
 
+static uint8_t dir_by_name(const char *name)
+{
+	static const char *const names[] = { "in", "out", "fwd" };
+	uint8_t dir = 0;
+
+	while (dir < XF_DIR_MAX && strcmp(names[dir], name) != 0)
+		dir++;
+	return dir;
+}
+
 static bool parse(int argc, char **argv, struct options *o)
 {
 	static const struct option known[] = { { "set", required_argument, NULL, 's' },
 					       { "family", required_argument, NULL, 'f' },
 					       { "policies", required_argument, NULL, 'p' },
 					       { "sas", required_argument, NULL, 'a' },
+					       { "dir", required_argument, NULL, 'r' },
 					       { "pid", required_argument, NULL, 'd' },
 					       { 0 } };
 	const char *name = set_kinds[0].name;
@@ -401,6 +418,8 @@ static bool parse(int argc, char **argv, struct options *o)
 			o->policies = (uint32_t)strtoul(optarg, NULL, 10);
 		else if (c == 'a')
 			o->sas = (uint32_t)strtoul(optarg, NULL, 10);
+		else if (c == 'r')
+			o->dir = dir_by_name(optarg);
 		else if (c == 'd')
 			o->pid = strtol(optarg, NULL, 10);
 		else
@@ -419,10 +438,15 @@ int main(int argc, char **argv)
 
 	if (!load)
 		return 1;
-	load->options = (struct options){ .sas = 1000, .policies = 1000, .family = AF_INET };
+	load->options = (struct options){
+		.sas = 1000,
+		.policies = 1000,
+		.family = AF_INET,
+		.dir = XF_DIR_OUT,
+	};
 	if (!parse(argc, argv, &load->options)) {
 		fprintf(stderr, "bench_load --sas N --policies N --set NAME --family 4|6 "
-				"--pid DAEMON\n");
+				"--dir in|out|fwd|all --pid DAEMON\n");
 		return 2;
 	}
 	most = load->options.sas > load->options.policies ? load->options.sas
