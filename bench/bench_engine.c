@@ -17,6 +17,7 @@
 #include "daemon/huge.h"
 #include "daemon/secret.h"
 #include "raw.h"
+#include "spd_sets.h"
 #include "world.h"
 
 #define BATCH 32
@@ -25,6 +26,7 @@
 #define BATCHES 12 /* in one slice */
 #define COLD_BYTES (256u << 20)
 #define OTHER_KEYS 2048 /* more than L2 has room for */
+#define SUBNET_FLOWS (1u << 18) /* over all policies */
 #define SUPER_PACKETS 40 /* what one super-packet of the GSO rows stands for */
 
 static const uint32_t sizes[] = { 68, 132, 260, 516, 1028, 1404, 9004, 0 /* IMIX */ };
@@ -71,8 +73,12 @@ struct bench {
 	const char *suite;
 	uint32_t sas;
 	uint32_t policies;
+	bool subnets;
+	struct policy_set set; /* with subnets */
+	struct xf_flow *flows;
 	bool cold;
 	bool avx2;
+	bool transport;
 	uint32_t text; /* of the present rows; 0 = IMIX */
 	uint32_t packets; /* that go round */
 	struct xf_pktq inner;
@@ -119,6 +125,8 @@ static struct xf_pkt *next_inner(struct bench *bench)
 
 	bench_must(pkt != NULL, "a packet");
 	world_renew(pkt);
+	if (bench->subnets)
+		world_aim_flow(pkt, &bench->flows[rnd(bench, SUBNET_FLOWS)]);
 	if (bench->sas > 1 && !bench->cold)
 		world_aim(pkt, rnd(bench, bench->sas));
 	return pkt;
@@ -455,13 +463,18 @@ static void print_row(const struct bench *bench, enum what what)
 
 	printf("{\"bench\":\"engine\",\"case\":\"%s\",\"dir\":\"%s\",\"suite\":\"%s\","
 	       "\"plaintext\":%u,\"sas\":%u,\"flows\":%u,\"policies\":%u,\"temp\":\"%s\","
-	       "\"family\":4,\"traffic\":\"%s\",\"cpu\":\"%s\",\"metric\":\"ns_per_packet\","
+	       "\"family\":4,\"mode\":\"%s\",\"traffic\":\"%s\",\"cpu\":\"%s\",\"metric\":\"ns_per_"
+	       "packet\","
 	       "\"better\":\"lower\",",
 	       names[what].name, names[what].out ? "out" : "in", bench->suite,
 	       bench->text ? world_text(&bench->world, world_inner(&bench->world, bench->text))
 			   : IMIX_MEAN,
-	       bench->sas, bench->sas, bench->policies, bench->cold ? "cold" : "hot",
-	       bench->text ? "one size" : "imix", bench->avx2 ? "avx2" : "best");
+	       bench->sas, bench->subnets ? SUBNET_FLOWS : bench->sas, bench->world.npolicies,
+	       bench->cold ? "cold" : "hot", bench->transport ? "transport" : "tunnel",
+	       bench->subnets ? "subnets"
+	       : bench->text  ? "one size"
+			      : "imix",
+	       bench->avx2 ? "avx2" : "best");
 	printf("\"value\":%.2f,\"q1\":%.2f,\"q3\":%.2f,\"base\":\"raw\",\"base_value\":%.2f,"
 	       "\"base_q1\":%.2f,\"base_q3\":%.2f,\"ratio\":%.3f,\"pairs\":%d}\n",
 	       value[SLICES / 2], value[SLICES / 4], value[SLICES * 3 / 4], base[SLICES / 2],
@@ -485,6 +498,29 @@ static void report(struct bench *bench)
 	}
 }
 
+/* --- Random flows over random subnets --- */
+
+/* A host can have this address, and packets with it are nobody's special case. */
+static bool is_unicast(const union xf_addr *addr)
+{
+	return addr->bytes[0] > 0 && addr->bytes[0] < 224 && addr->bytes[0] != 127;
+}
+
+static void draw_flows(struct bench *bench)
+{
+	set_seed(bench->policies);
+	set_init(&bench->set, set_find("subnets"), XF_AF_INET, bench->policies);
+	bench->flows = malloc(SUBNET_FLOWS * sizeof(*bench->flows));
+	bench_must(bench->set.cfgs && bench->flows, "memory for policies");
+	for (uint32_t i = 0; i < SUBNET_FLOWS; i++) {
+		struct xf_flow *flow = &bench->flows[i];
+
+		do
+			set_flow(&bench->set.cfgs[set_random(bench->policies)], flow);
+		while (!is_unicast(&flow->saddr) || !is_unicast(&flow->daddr));
+	}
+}
+
 /* --- One size of packets --- */
 
 static bool setup(struct bench *bench)
@@ -498,6 +534,8 @@ static bool setup(struct bench *bench)
 		.provider = bench->avx2 ? &xf_provider_ipsec_mb : NULL,
 		.sas = bench->sas,
 		.policies = bench->policies,
+		.set = bench->set.cfgs,
+		.transport = bench->transport,
 		.pool = { .packets = ring + 1024,
 			  .small_bufs = (large ? 0 : ring) + 1024,
 			  .large_bufs = (large ? ring : 0) + 32 },
@@ -549,7 +587,8 @@ static bool measure(struct bench *bench, uint32_t text)
 static int usage(void)
 {
 	fputs("usage: bench_engine [--suite NAME] [--sas N] [--policies N] [--cold] [--avx2]\n"
-	      "                    [--text BYTES]\n",
+	      "                    [--text BYTES] [--transport] [--subnets: random policies and "
+	      "flows]\n",
 	      stderr);
 	return 2;
 }
@@ -563,6 +602,8 @@ static bool parse_options(struct bench *bench, int argc, char **argv, uint32_t *
 		{ "cold", no_argument, NULL, 'c' },
 		{ "avx2", no_argument, NULL, 'a' },
 		{ "text", required_argument, NULL, 't' },
+		{ "transport", no_argument, NULL, 'm' },
+		{ "subnets", no_argument, NULL, 'r' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -578,11 +619,18 @@ static bool parse_options(struct bench *bench, int argc, char **argv, uint32_t *
 			bench->cold = true;
 		else if (c == 'a')
 			bench->avx2 = true;
+		else if (c == 'm')
+			bench->transport = true;
+		else if (c == 'r')
+			bench->subnets = true;
 		else if (c == 't')
 			*only = (uint32_t)strtoul(optarg, NULL, 10);
 		else
 			return false;
 	}
+	/* Where an address chooses the SA, and where packets are cold, it cannot be random. */
+	if (bench->subnets && (bench->sas > 1 || bench->cold))
+		return false;
 	return optind == argc && bench->sas > 0 && bench->policies > 0;
 }
 
@@ -603,8 +651,10 @@ int main(int argc, char **argv)
 	if (xf_secret_memory_init() < 0)
 		fputs("bench_engine: keys cannot be locked here, and stand on small pages\n",
 		      stderr);
-	xf_sa_set_alone(true);
+	xf_set_alone(true);
 	xf_read_register();
+	if (bench.subnets)
+		draw_flows(&bench);
 	bench.raw = raw_new(bench.suite);
 	for (unsigned i = 0; bench.raw && i < XF_ARRAY_SIZE(sizes); i++) {
 		if (only != UINT32_MAX && only != sizes[i])
@@ -617,5 +667,7 @@ int main(int argc, char **argv)
 		return 77;
 	}
 	raw_free(bench.raw);
+	free(bench.set.cfgs);
+	free(bench.flows);
 	return 0;
 }

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include <daemon/huge.h>
-#include <sad/sa.h>
+#include <sad/use.h>
 #include <xf/rcu.h>
 
 #include "world.h"

@@ -19,6 +19,7 @@
 #include <xf/rcu.h>
 
 #include "daemon/huge.h"
+#include "kernel_spd.h"
 #include "spd_sets.h"
 
 #define BATCH 32
@@ -39,6 +40,7 @@ struct bench {
 	void **chain;
 	double value[PAIRS];
 	double base[PAIRS];
+	bool quiet; /* what loading costs is printed by other runs */
 };
 
 static void must(bool fine, const char *what)
@@ -107,6 +109,7 @@ struct row {
 	const char *metric;
 	uint32_t flows;
 	unsigned n; /* values */
+	const char *base; /* NULL: a dependent load */
 };
 
 static void print_row(struct bench *bench, const struct row *row)
@@ -122,9 +125,10 @@ static void print_row(struct bench *bench, const struct row *row)
 	       bench->set.kind->name, bench->set.count, bench->set.family == XF_AF_INET ? 4 : 6,
 	       row->flows, row->temp, row->metric, v[n / 2], v[n / 4], v[n * 3 / 4]);
 	if (b[n / 2] > 0)
-		printf(",\"base\":\"dependent load\",\"base_value\":%.2f,\"base_q1\":%.2f,"
-		       "\"base_q3\":%.2f,\"ratio\":%.4f,\"pairs\":%u",
-		       b[n / 2], b[n / 4], b[n * 3 / 4], v[n / 2] / b[n / 2], n);
+		printf(",\"base\":\"%s\",\"base_value\":%.2f,\"base_q1\":%.2f,"
+		       "\"base_q3\":%.2f,\"ratio\":%.3g,\"pairs\":%u",
+		       row->base ? row->base : "dependent load", b[n / 2], b[n / 4], b[n * 3 / 4],
+		       v[n / 2] / b[n / 2], n);
 	printf("}\n");
 	fflush(stdout);
 }
@@ -133,6 +137,8 @@ static void print_one(struct bench *bench, const char *metric, double value)
 {
 	const struct row row = { .temp = "", .metric = metric, .n = 1 };
 
+	if (bench->quiet)
+		return;
 	bench->value[0] = value;
 	bench->base[0] = 0;
 	print_row(bench, &row);
@@ -539,12 +545,90 @@ static void measure_churn(struct bench *bench)
 	churn(bench, true);
 }
 
+/* --- beside the host's kernel --- */
+
+#define KERNEL_PAIRS 15
+#define KERNEL_FLOWS 65536
+#define KERNEL_SLICE_NS (XF_NSEC_PER_SEC / 8)
+#define ABSENT 77
+
+/* Near misses are in the policies' networks, with ports that are nobody's. */
+static void draw_kernel_flow(struct bench *bench, struct xf_flow *flow, bool near)
+{
+	if (near || set_random(100) < 90)
+		hit(bench, flow);
+	else
+		set_stray(XF_AF_INET, flow);
+	flow->proto = XF_IPPROTO_UDP;
+	if (near)
+		flow->dport = (uint16_t)(1 + set_random(9999));
+}
+
+/* Only such as a socket can send, so that both see the same. */
+static void make_kernel_flows(struct bench *bench, bool near)
+{
+	for (uint32_t i = 0; i < KERNEL_FLOWS; i++) {
+		struct xf_flow *flow = &bench->flows[i];
+
+		do
+			draw_kernel_flow(bench, flow, near);
+		while (!kernel_spd_can_send(flow));
+	}
+	bench->nflows = KERNEL_FLOWS;
+}
+
+/* ns for each packet: as many as fit into a slice. */
+static double send_slice(struct bench *bench, int fd, uint32_t *at)
+{
+	uint64_t start = now_ns(), end = start;
+	unsigned sent = 0;
+
+	for (; end < start + KERNEL_SLICE_NS; sent++) {
+		must(kernel_spd_send(fd, &bench->flows[*at]) == 0, "sendmsg");
+		*at = (*at + 1) % KERNEL_FLOWS;
+		if (sent % 16 == 15)
+			end = now_ns();
+	}
+	return (double)(end - start) / sent;
+}
+
+static void measure_beside_kernel(struct bench *bench, const struct kernel_spd *kernel, bool near)
+{
+	const struct row row = { .temp = near ? "near-misses" : "random",
+				 .metric = "ns_per_lookup",
+				 .flows = KERNEL_FLOWS,
+				 .n = KERNEL_PAIRS,
+				 .base = "kernel" };
+	uint32_t with = 0, without = 0;
+
+	make_kernel_flows(bench, near);
+	send_slice(bench, kernel->without, &without);
+	bench->at = 0;
+	for (unsigned i = 0; i < KERNEL_PAIRS; i++) {
+		bench->base[i] = send_slice(bench, kernel->with, &with) -
+				 send_slice(bench, kernel->without, &without);
+		lookup_slice(bench, BATCH);
+		bench->value[i] = lookup_slice(bench, BATCH);
+	}
+	print_row(bench, &row);
+}
+
+static void measure_kernel(struct bench *bench, struct kernel_spd *kernel)
+{
+	must(kernel_spd_add(kernel, bench->set.cfgs, bench->set.count) == 0,
+	     "adding policies to the kernel");
+	measure_beside_kernel(bench, kernel, false);
+	/* Of sets by port. */
+	if (bench->set.cfgs[0].sel.dport_mask)
+		measure_beside_kernel(bench, kernel, true);
+}
+
 /* --- */
 
 static int usage(void)
 {
 	fputs("usage: bench_spd [--set NAME] [--family 4|6] [--policies N]\n"
-	      "                 [--what lookups,adversary,updates,churn]\nsets:",
+	      "                 [--what lookups,adversary,updates,churn | --what kernel]\nsets:",
 	      stderr);
 	for (const struct set_kind *kind = set_kinds; kind->name; kind++)
 		fprintf(stderr, " %s", kind->name);
@@ -559,14 +643,6 @@ struct options {
 	const char *what;
 };
 
-static const struct set_kind *find_kind(const char *name)
-{
-	for (const struct set_kind *kind = set_kinds; kind->name; kind++)
-		if (strcmp(kind->name, name) == 0)
-			return kind;
-	return NULL;
-}
-
 static bool parse(int argc, char **argv, struct options *options)
 {
 	static const struct option known[] = { { "set", required_argument, NULL, 's' },
@@ -578,7 +654,7 @@ static bool parse(int argc, char **argv, struct options *options)
 
 	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		if (c == 's')
-			options->kind = find_kind(optarg);
+			options->kind = set_find(optarg);
 		else if (c == 'f')
 			options->family = strcmp(optarg, "6") == 0 ? XF_AF_INET6 : XF_AF_INET;
 		else if (c == 'p')
@@ -603,9 +679,15 @@ int main(int argc, char **argv)
 				   .policies = 1000,
 				   .what = "lookups,adversary,updates,churn" };
 	struct bench bench = { .nflows = MANY_FLOWS };
+	struct kernel_spd kernel = { 0 };
 
 	if (!parse(argc, argv, &options))
 		return usage();
+	bench.quiet = wants(&options, "kernel");
+	if (bench.quiet && kernel_spd_open(&kernel) < 0) {
+		fputs("skip: no network namespace with policies (needs root)\n", stderr);
+		return ABSENT;
+	}
 	xf_huge_memory_init();
 	xf_read_register();
 	set_seed(options.policies);
@@ -618,6 +700,8 @@ int main(int argc, char **argv)
 	memset(bench.flows, 1, (size_t)bench.nflows * sizeof(struct xf_flow));
 	memset(bench.policies, 1, options.policies * sizeof(struct xf_policy *));
 	load(&bench);
+	if (wants(&options, "kernel"))
+		measure_kernel(&bench, &kernel);
 	if (wants(&options, "lookups"))
 		measure_lookups(&bench);
 	if (wants(&options, "adversary"))

@@ -14,9 +14,13 @@ def cases():
         yield ["--suite", suite, "--cold"]
         for sas in "1000", "10000":
             yield ["--suite", suite, "--sas", sas]
+    for sas in "1", "10000":
+        yield ["--suite", "gcm128", "--transport", "--sas", sas]
     yield ["--suite", "gcm128", "--cold", "--sas", "10000"]
     for suite in SUITES:
         yield ["--suite", suite, "--avx2"]
+    for policies in "1000", "100000":
+        yield ["--policies", policies, "--subnets", "--text", "68"]
 
 
 def run(build, say):

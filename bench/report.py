@@ -1,9 +1,10 @@
 """report.md of the rows in report.json: tables, and plots as SVG files beside it."""
+import math
 import os
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 360, 60, 40
+WIDTH, HEIGHT, LEFT, BOTTOM, LEGEND = 720, 360, 60, 40, 230
 BAR_LEFT, BAR_STEP = 150, 22
-COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e377c2", "#17becf")
 # A row whose middle half is spread over more than this part of its median says little.
 NOISY = 0.25
 
@@ -44,14 +45,17 @@ def text(key):
 
 
 UNITS = {"ns_per_packet": "ns per packet", "gbps": "Gb/s", "slowest_gbps": "Gb/s, slowest stream",
-         "cpu_s_per_gb": "CPU s per Gb", "ping_us": "µs", "ping_p99_us": "µs, p99", "mb": "MB",
+         "cpu_s_per_gb": "CPU s per Gb", "ns_per_lookup": "ns",
+         "ns_per_lookup_alone": "ns, one by one",
+         "ping_us": "µs", "ping_p99_us": "µs, p99", "mb": "MB",
          "percent": "% of a core", "count": "", "us_per_rekey": "µs CPU per rekey",
          "rekeys_per_s": "rekeys/s"}
 COLUMNS = (("case", text("case")), ("dir", text("dir")), ("suite", text("suite")),
-           ("plaintext", text("plaintext")), ("SAs", text("sas")), ("flows", text("flows")),
-           ("temp", text("temp")), ("traffic", text("traffic")), ("cpu", text("cpu")),
+           ("plaintext", text("plaintext")), ("SAs", text("sas")),
+           ("policies", text("policies")), ("flows", text("flows")), ("temp", text("temp")),
+           ("traffic", text("traffic")), ("cpu", text("cpu")), ("family", text("family")),
            ("value", value_of), ("quartiles", quartiles_of), ("base", base_of),
-           ("ratio", lambda row: f"{row['ratio']:.2f}" if row.get("ratio") else "–"))
+           ("ratio", lambda row: f"{row['ratio']:.3g}" if row.get("ratio") else "–"))
 ALWAYS = ("case", "value", "ratio")
 
 
@@ -114,31 +118,41 @@ def svg_write(path, lines):
         file.write("\n".join(lines + ["</svg>"]) + "\n")
 
 
-def lines_svg(path, title, unit, series):
-    """Lines over packet size, sizes in equal steps."""
+def ticks(top, powers):
+    """Where lines across are, and how far up (0 to 1) a value is."""
+    if not powers:
+        top *= 1.1
+        return [top * part / 4 for part in range(5)], lambda y: y / top
+    most = math.ceil(math.log10(top))
+    return [10 ** n for n in range(most + 1)], lambda y: math.log10(max(y, 1)) / most
+
+
+def lines_svg(path, title, unit, series, powers=False):
+    """Lines over x in equal steps; upwards in equal steps or by powers of ten."""
     steps = sorted({x for points in series.values() for x, _ in points})
-    top = max(y for points in series.values() for _, y in points) * 1.1
+    across = (WIDTH - LEFT - LEGEND) / max(len(steps) - 1, 1)
+    levels, up = ticks(max(y for points in series.values() for _, y in points), powers)
 
     def place(x, y):
-        across = (WIDTH - LEFT - 150) / max(len(steps) - 1, 1)
-        return LEFT + steps.index(x) * across, HEIGHT - BOTTOM - y / top * (HEIGHT - 2 * BOTTOM)
+        return LEFT + steps.index(x) * across, HEIGHT - BOTTOM - up(y) * (HEIGHT - 2 * BOTTOM)
 
     out = svg_head(title, HEIGHT)
-    for part in range(5):
-        y = top * part / 4
+    for y in levels:
         _, at = place(steps[0], y)
-        out.append(f'<line x1="{LEFT}" x2="{WIDTH - 150}" y1="{at:.1f}" y2="{at:.1f}" '
+        out.append(f'<line x1="{LEFT}" x2="{WIDTH - LEGEND}" y1="{at:.1f}" y2="{at:.1f}" '
                    'stroke="#ddd"/>')
         out.append(f'<text x="{LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{number(y)}</text>')
     for x in steps:
         at, _ = place(x, 0)
-        out.append(f'<text x="{at:.1f}" y="{HEIGHT - 22}" text-anchor="middle">{x}</text>')
-    out.append(f'<text x="{LEFT}" y="{HEIGHT - 6}">plaintext, bytes; {unit}</text>')
+        out.append(f'<text x="{at:.1f}" y="{HEIGHT - 22}" text-anchor="middle">'
+                   f'{number(x)}</text>')
+    out.append(f'<text x="{LEFT}" y="{HEIGHT - 6}">{unit}</text>')
     for index, (name, points) in enumerate(sorted(series.items())):
         colour = COLOURS[index % len(COLOURS)]
         line = " ".join("%.1f,%.1f" % place(*point) for point in points)
         out.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        out.append(f'<text x="{WIDTH - 140}" y="{50 + 16 * index}" fill="{colour}">{name}</text>')
+        out.append(f'<text x="{WIDTH - LEGEND + 10}" y="{50 + 16 * index}" '
+                   f'fill="{colour}">{name}</text>')
     svg_write(path, out)
 
 
@@ -205,13 +219,32 @@ def size_plots(folder, rows):
     if not times:
         return []
     speeds = {name: [(x, x * 8 / y) for x, y in points] for name, points in times.items()}
-    lines_svg(os.path.join(folder, "ns.svg"), "AES-128-GCM, one core, hot", "ns per packet", times)
+    lines_svg(os.path.join(folder, "ns.svg"), "AES-128-GCM, one core, hot",
+              "plaintext, bytes; ns per packet",
+              times)
     lines_svg(os.path.join(folder, "gbps.svg"), "AES-128-GCM, one core, hot",
-              "Gb/s of plaintext", speeds)
+              "plaintext, bytes; Gb/s of plaintext", speeds)
     return ["ns.svg", "gbps.svg"]
 
 
-PLOTS = {"engine": ("ns.svg", "gbps.svg"), "cores": ("cores.svg",), "e2e": ("tcp.svg", "ping.svg"),
+def lookup_plots(folder, rows):
+    """Each set of policies, ours and the kernel's, where both were measured."""
+    found = {}
+    for row in rows:
+        if row["bench"] != "lookup" or row.get("base") != "kernel":
+            continue
+        name = row["traffic"] + ("" if row["temp"] == "random" else ", " + row["temp"])
+        for whose, key in ("ours", "value"), ("kernel", "base_value"):
+            found.setdefault(f"{name}, {whose}", []).append((row["policies"], max(row[key], 1)))
+    if not found:
+        return []
+    lines_svg(os.path.join(folder, "lookup.svg"), "A policy lookup, random flows, IPv4",
+              "policies; ns per lookup", {name: sorted(found[name]) for name in found}, powers=True)
+    return ["lookup.svg"]
+
+
+PLOTS = {"engine": ("ns.svg", "gbps.svg"), "lookup": ("lookup.svg",), "cores": ("cores.svg",),
+         "e2e": ("tcp.svg", "ping.svg"),
          "peers": ("peers.svg",)}
 
 
@@ -220,9 +253,10 @@ def left(rows):
     found = {}
     for row in rows:
         if row["bench"] == "engine" and row["case"] in ("esp+crypto", "path"):
-            key = tuple(row[k] for k in ("dir", "suite", "plaintext", "sas", "temp", "cpu"))
+            key = tuple(row[k] for k in ("dir", "suite", "plaintext", "sas", "policies", "temp",
+                                         "cpu"))
             found.setdefault(key, {})[row["case"]] = row["value"]
-    head = ("dir", "suite", "plaintext", "SAs", "temp", "cpu", "ESP + crypto", "path",
+    head = ("dir", "suite", "plaintext", "SAs", "policies", "temp", "cpu", "ESP + crypto", "path",
             "path above it")
     lines = []
     for key, value in found.items():
@@ -238,7 +272,7 @@ def write(folder, machine, rows, skipped):
              "and base are medians and quartiles of the slices; ratio is the median of the "
              f"slices' own. Rows marked noisy have quartiles more than {NOISY:.0%} of the median "
              "apart: do not believe them.", ""]
-    plots = size_plots(folder, rows) + bar_plots(folder, rows)
+    plots = size_plots(folder, rows) + lookup_plots(folder, rows) + bar_plots(folder, rows)
     for group in dict.fromkeys(row["bench"] for row in rows):
         lines += [f"## {group}", ""]
         for name in PLOTS[group]:

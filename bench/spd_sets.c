@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 
 #include "spd_sets.h"
 
@@ -214,6 +215,14 @@ const struct set_kind set_kinds[] = {
 	{ "one-prefix-marks", draw_mark, false },
 	{ 0 },
 };
+
+const struct set_kind *set_find(const char *name)
+{
+	for (const struct set_kind *kind = set_kinds; kind->name; kind++)
+		if (strcmp(kind->name, name) == 0)
+			return kind;
+	return NULL;
+}
 
 /* 8 to 32 bits become 32 to 128, in steps of four. */
 static void widen(union xf_addr *addr, uint8_t *prefix)

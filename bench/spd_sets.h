@@ -18,6 +18,9 @@ struct set_kind {
 /* Ends with one without a name. */
 extern const struct set_kind set_kinds[];
 
+/* Or NULL. */
+const struct set_kind *set_find(const char *name);
+
 struct policy_set {
 	const struct set_kind *kind;
 	uint16_t family;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include <xf/ip.h>
+#include <xf/rcu.h>
 
 #define INNER_NET 0x0a000000u /* 10.0.0.0/8 */
 #define FIRST_SPI 0x1000u
@@ -79,6 +80,12 @@ static uint32_t inner_addr(uint32_t index)
 	return INNER_NET + 0x10000 + index;
 }
 
+/* Templates of tunnels choose by it, as their addresses are all the same. */
+static uint32_t reqid_of(const struct world *world, uint32_t index)
+{
+	return world->mode == XF_MODE_TUNNEL ? index + 1 : 1;
+}
+
 static bool build_suite(const struct suite *suite, struct xf_suite *out)
 {
 	struct xf_suite_request req = { .cipher_key_bits = suite->key_bits };
@@ -103,7 +110,7 @@ static bool add_sa(struct world *world, const struct xf_suite *suite,
 		.life = no_limit,
 		.suite = *suite,
 		.replay_window = 64,
-		.reqid = 1,
+		.reqid = reqid_of(world, index),
 		.mode = world->mode,
 		.pcpu = UINT32_MAX,
 	};
@@ -128,21 +135,13 @@ static bool add_sa(struct world *world, const struct xf_suite *suite,
 	return true;
 }
 
-/* Policies that nothing matches stand before the one that all do. */
-static void add_policy(struct world *world, uint8_t dir, uint32_t index, bool last)
+/* Both ways, for SAs of @reqid. */
+static void add_policy(struct world *world, struct xf_policy_config *cfg, uint32_t reqid)
 {
-	struct xf_policy_config cfg = {
-		.sel = { .family = XF_AF_INET, .prefixlen_s = 8, .prefixlen_d = last ? 8 : 24 },
-		.life = no_limit,
-		.dir = dir,
-		.priority = index,
-		.ntmpl = 1,
-	};
-	struct xf_tmpl *tmpl = &cfg.tmpl[0];
-	struct xf_policy *policy;
+	struct xf_tmpl *tmpl = &cfg->tmpl[0];
 
-	set_ipv4(&cfg.sel.saddr, INNER_NET);
-	set_ipv4(&cfg.sel.daddr, last ? INNER_NET : 0xac100000u + index * 256);
+	cfg->life = no_limit;
+	cfg->ntmpl = 1;
 	if (world->mode == XF_MODE_TUNNEL) {
 		xf_addr_parse("192.0.2.1", &tmpl->saddr);
 		xf_addr_parse("192.0.2.2", &tmpl->id.daddr);
@@ -150,11 +149,53 @@ static void add_policy(struct world *world, uint8_t dir, uint32_t index, bool la
 	tmpl->id.family = XF_AF_INET;
 	tmpl->id.proto = XF_IPPROTO_ESP;
 	tmpl->mode = world->mode;
-	tmpl->reqid = 1;
+	tmpl->reqid = reqid;
 	tmpl->aalgos = tmpl->ealgos = tmpl->calgos = UINT32_MAX;
-	bench_must(xf_spd_insert(xf_engine_spd(world->engine), &cfg, true, bench_now_ns(),
-				 &policy) == 0,
-		   "xf_spd_insert");
+	for (cfg->dir = XF_DIR_IN; cfg->dir <= XF_DIR_OUT; cfg->dir++) {
+		struct xf_policy *policy;
+
+		bench_must(xf_spd_insert(xf_engine_spd(world->engine), cfg, true, bench_now_ns(),
+					 &policy) == 0,
+			   "xf_spd_insert");
+	}
+	if (++world->npolicies % 256 == 0)
+		xf_rcu_drain();
+}
+
+static void add_policy_to(struct world *world, uint32_t daddr, uint8_t prefixlen, uint32_t reqid)
+{
+	struct xf_policy_config cfg = {
+		.sel = { .family = XF_AF_INET, .prefixlen_s = 8, .prefixlen_d = prefixlen },
+		.priority = world->npolicies,
+	};
+
+	set_ipv4(&cfg.sel.saddr, INNER_NET);
+	set_ipv4(&cfg.sel.daddr, daddr);
+	add_policy(world, &cfg, reqid);
+}
+
+/* Those that nothing matches stand before what SAs serve. */
+static void draw_policies(struct world *world, uint32_t count)
+{
+	for (uint32_t i = 1; i < count; i++)
+		add_policy_to(world, 0xac100000u + i * 256, 24, 1);
+	if (world->mode != XF_MODE_TUNNEL || world->nsas == 1) {
+		add_policy_to(world, INNER_NET, 8, 1);
+		return;
+	}
+	for (uint32_t i = 0; i < world->nsas; i++)
+		add_policy_to(world, inner_addr(i), 32, reqid_of(world, i));
+}
+
+static void add_policies(struct world *world, const struct world_config *cfg)
+{
+	if (!cfg->set)
+		draw_policies(world, cfg->policies);
+	for (uint32_t i = 0; cfg->set && i < cfg->policies; i++) {
+		struct xf_policy_config policy = cfg->set[i];
+
+		add_policy(world, &policy, 1);
+	}
 }
 
 static const struct suite *find_suite(const char *name)
@@ -180,7 +221,7 @@ bool world_init(struct world *world, const struct world_config *cfg)
 	memset(world, 0, sizeof(*world));
 	world->block = named->block;
 	world->nsas = cfg->sas;
-	world->mode = cfg->sas == 1 ? XF_MODE_TUNNEL : XF_MODE_TRANSPORT;
+	world->mode = cfg->transport ? XF_MODE_TRANSPORT : XF_MODE_TUNNEL;
 	world->engine = xf_engine_new(&engine);
 	bench_must(world->engine != NULL, "xf_engine_new");
 	world->worker = xf_worker_new(world->engine, &worker);
@@ -189,10 +230,7 @@ bool world_init(struct world *world, const struct world_config *cfg)
 	bench_must(world->sas != NULL, "calloc");
 	for (uint32_t i = 0; i < cfg->sas; i++)
 		bench_must(add_sa(world, &suite, cfg->provider, i), "xf_key_new");
-	for (uint32_t i = 0; i < cfg->policies; i++) {
-		add_policy(world, XF_DIR_OUT, i, i + 1 == cfg->policies);
-		add_policy(world, XF_DIR_IN, i, i + 1 == cfg->policies);
-	}
+	add_policies(world, cfg);
 	return true;
 }
 
@@ -277,6 +315,16 @@ struct xf_pkt *world_super(struct world *world, unsigned count, uint32_t size)
 void world_aim(struct xf_pkt *pkt, uint32_t index)
 {
 	finish_header(pkt, pkt->segs[0].data, index);
+}
+
+void world_aim_flow(struct xf_pkt *pkt, const struct xf_flow *flow)
+{
+	uint8_t *data = pkt->segs[0].data;
+
+	memcpy(data + 12, flow->saddr.bytes, 4);
+	memcpy(data + 16, flow->daddr.bytes, 4);
+	xf_put_be16(data + 10, 0);
+	xf_ipv4_set_csum(data, XF_IPV4_HDR_LEN);
 }
 
 void world_renew(struct xf_pkt *pkt)

@@ -1,9 +1,9 @@
 /*
  * world.h - an engine with SAs, policies and packets, for benchmarks of the engine.
  *
- * Each SA is its own peer: what goes out through it comes in through it. One SA is in tunnel mode;
- * of more than one, each is in transport mode and serves one inner address, so that a packet's
- * address chooses it, by the templates of one policy. Threads: each thread has a worker's world;
+ * Each SA is its own peer: what goes out through it comes in through it. In tunnel mode each serves
+ * a policy of its own, for one inner address unless it is the only one; in transport mode all serve
+ * one policy, and a packet's address chooses the SA. Threads: each thread has a worker's world;
  * worlds of one engine share its SAs. Lengths are bytes.
  */
 #ifndef BENCH_WORLD_H
@@ -15,7 +15,9 @@ struct world_config {
 	const char *suite;
 	const struct xf_crypto_provider *provider; /* NULL: the best for the suite */
 	uint32_t sas;
-	uint32_t policies; /* each way; the packets' own is the last that is asked */
+	uint32_t policies; /* each way; without a set, one or one for each SA is the last of them */
+	const struct xf_policy_config *set; /* NULL, or the selectors and priorities of these */
+	bool transport;
 	struct xf_pool_config pool;
 	bool ordered; /* its worker is one of several */
 };
@@ -25,6 +27,7 @@ struct world {
 	struct xf_worker *worker;
 	struct xf_sa **sas;
 	uint32_t nsas;
+	uint32_t npolicies; /* each way; also the next priority */
 	uint32_t block; /* the text's length is a multiple of it */
 	uint8_t mode;
 };
@@ -52,6 +55,9 @@ struct xf_pkt *world_super(struct world *world, unsigned count, uint32_t size);
 
 /* Address @pkt, a plain inner packet, to SA @index. */
 void world_aim(struct xf_pkt *pkt, uint32_t index);
+
+/* Give @pkt, a plain inner packet, the addresses of @flow. */
+void world_aim_flow(struct xf_pkt *pkt, const struct xf_flow *flow);
 
 /* Make an inner packet that has been out and in fit to go out again. */
 void world_renew(struct xf_pkt *pkt);

@@ -34,15 +34,15 @@ void xf_secret_free(void *mem, size_t size); /* wipes first */
 
 struct xf_crypto_provider;
 
-/* An SA's keys: the raw bytes as given, and the provider's expanded form behind them. */
+/* An SA's keys: the raw bytes as given, and the provider's expanded form between them. */
 struct xf_key {
 	const struct xf_crypto_provider *provider;
 	struct xf_suite suite;
 	uint8_t salt[XF_SALT_MAX];
-	size_t alloc_len; /* of the whole object */
+	uint32_t alloc_len; /* of the whole object */
+	const uint8_t *auth_raw; /* suite.auth_key_len bytes, in it */
 	uint16_t cipher_raw_len; /* salt included, as netlink had it */
 	uint8_t cipher_raw[XF_CIPHER_KEY_MAX + XF_SALT_MAX];
-	uint8_t auth_raw[XF_AUTH_KEY_MAX];
 	uint8_t expanded[] __attribute__((aligned(64)));
 };
 
@@ -167,6 +167,9 @@ int xf_crypto_register(const struct xf_crypto_provider *provider);
 
 /* All providers, ended by NULL; some may not be usable. */
 const struct xf_crypto_provider *const *xf_crypto_providers(void);
+
+/* The place of @provider in that table; XF_CRYPTO_PROVIDERS_MAX, where NULL is: it is not there. */
+unsigned xf_crypto_provider_index(const struct xf_crypto_provider *provider);
 
 /* The provider that xf_key_new() takes for @suite, or NULL. */
 const struct xf_crypto_provider *xf_crypto_best(const struct xf_suite *suite);

@@ -27,8 +27,8 @@ extern "C" {
 /* What the headers of a packet say. @total_len <= packet length always holds after a parse. */
 struct xf_ip_info {
 	uint16_t family;
-	uint8_t proto; /* of what stands at @l4_off; for fragments, of the whole datagram */
 	uint8_t ttl; /* or hop limit */
+	uint8_t proto; /* of what stands at @l4_off; for fragments, of the whole datagram */
 	uint8_t tos; /* or traffic class */
 	bool df; /* IPv4 DF; true for IPv6 */
 	bool is_frag; /* part of a datagram: offset or MF set (not an atomic IPv6 fragment) */

@@ -142,6 +142,33 @@ static inline enum xf_drop xf_replay_commit(struct xf_replay *replay, uint64_t s
 	return XF_PASS;
 }
 
+/* Mark the @n numbers from @first on, all of one word, which follow the newest one. */
+static inline void xf_replay_set_next(struct xf_replay *replay, uint64_t first, unsigned n)
+{
+	uint64_t *word = &replay->bits[xf_replay_word(replay, first)];
+	uint64_t bits = ~0ull >> (XF_REPLAY_WORD_BITS - n) << (first % XF_REPLAY_WORD_BITS);
+
+	if ((first ^ replay->top) / XF_REPLAY_WORD_BITS || first - replay->top >= replay->reach)
+		xf_replay_forget(replay, first);
+	__atomic_store_n(&replay->top, first + n - 1, __ATOMIC_RELEASE);
+	__atomic_store_n(word, *word | bits, __ATOMIC_RELAXED);
+}
+
+/*
+ * Commit the @n numbers from @first on at once, where they come behind the newest one. False:
+ * nothing was done, each must be committed by itself.
+ */
+static inline bool xf_replay_commit_next(struct xf_replay *replay, uint64_t first, unsigned n)
+{
+	if (first <= replay->top || replay->reach == 0)
+		return false;
+	for (unsigned part; n > 0; first += part, n -= part) {
+		part = xf_min_u32(n, XF_REPLAY_WORD_BITS - first % XF_REPLAY_WORD_BITS);
+		xf_replay_set_next(replay, first, part);
+	}
+	return true;
+}
+
 #ifdef __cplusplus
 }
 #endif

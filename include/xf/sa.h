@@ -89,9 +89,15 @@ struct xf_encap {
 	union xf_addr oa;
 };
 
+/* What policies ask of an SA comes first: it is in one cache line. */
 struct xf_sa_config {
 	struct xf_sa_id id;
 	union xf_addr saddr;
+	uint32_t reqid;
+	uint32_t if_id;
+	uint8_t mode;
+	uint8_t flags;
+	uint8_t dir;
 	struct xf_selector sel; /* family 0: matches all */
 	struct xf_mark mark;
 	struct xf_mark set_mark; /* on the outer packet: (mark & ~m) | (v & m) */
@@ -100,16 +106,11 @@ struct xf_sa_config {
 	union xf_addr coaddr;
 	struct xf_alg_name aead, crypt, auth; /* as given, for dumps */
 	struct xf_suite suite;
-	uint32_t if_id;
-	uint32_t reqid;
 	uint32_t seq; /* of the ACQUIRE that asked for it */
 	uint32_t replay_window;
 	uint32_t extra_flags;
 	uint32_t tfc_pad;
 	uint32_t pcpu; /* UINT32_MAX = any */
-	uint8_t mode;
-	uint8_t flags;
-	uint8_t dir;
 	bool has_coaddr;
 	bool has_extra_flags;
 	bool replay_esn_attr; /* configured by XFRMA_REPLAY_ESN_VAL, dumped the same way */
@@ -141,13 +142,6 @@ struct xf_sa;
  */
 int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_state state,
 	      const uint8_t *seed, uint64_t now_ns, struct xf_sa **out);
-
-/*
- * Is there one worker only that takes numbers of SAs and counts in them? Then it needs no locked
- * instructions. Set before the first one starts; false by default, which is always right. Counters
- * that the control thread sets while that worker counts may then keep the worker's value.
- */
-void xf_sa_set_alone(bool one_worker);
 
 /* References; any thread. The last put wipes and frees, after an RCU grace period. */
 struct xf_sa *xf_sa_get(struct xf_sa *sa);

@@ -47,13 +47,15 @@ void xf_secret_free(void *mem, size_t size)
 static void fill_raw(struct xf_key *key, const uint8_t *cipher_key, const uint8_t *auth_key)
 {
 	const struct xf_suite *suite = &key->suite;
+	uint8_t *auth_raw = (uint8_t *)key + key->alloc_len - suite->auth_key_len;
 
 	key->cipher_raw_len = (uint16_t)(suite->cipher_key_len + suite->salt_len);
 	if (key->cipher_raw_len)
 		memcpy(key->cipher_raw, cipher_key, key->cipher_raw_len);
 	memcpy(key->salt, key->cipher_raw + suite->cipher_key_len, suite->salt_len);
 	if (suite->auth_key_len)
-		memcpy(key->auth_raw, auth_key, suite->auth_key_len);
+		memcpy(auth_raw, auth_key, suite->auth_key_len);
+	key->auth_raw = auth_raw;
 }
 
 int xf_key_new(const struct xf_suite *suite, const struct xf_crypto_provider *provider,
@@ -67,13 +69,13 @@ int xf_key_new(const struct xf_suite *suite, const struct xf_crypto_provider *pr
 		provider = xf_crypto_best(suite);
 	if (!provider || !provider->has(suite))
 		return -EOPNOTSUPP;
-	size = sizeof(*key) + provider->expanded_size(suite);
+	size = sizeof(*key) + provider->expanded_size(suite) + suite->auth_key_len;
 	key = xf_secret_alloc(size);
 	if (!key)
 		return -ENOMEM;
 	key->provider = provider;
 	key->suite = *suite;
-	key->alloc_len = size;
+	key->alloc_len = (uint32_t)size;
 	fill_raw(key, cipher_key, auth_key);
 	err = provider->key_expand(key);
 	if (err) {

@@ -30,6 +30,15 @@ const struct xf_crypto_provider *const *xf_crypto_providers(void)
 	return providers;
 }
 
+unsigned xf_crypto_provider_index(const struct xf_crypto_provider *provider)
+{
+	unsigned i = 0;
+
+	while (i < XF_CRYPTO_PROVIDERS_MAX && providers[i] != provider)
+		i++;
+	return i;
+}
+
 const struct xf_crypto_provider *xf_crypto_best(const struct xf_suite *suite)
 {
 	const struct xf_crypto_provider *best = NULL;

@@ -96,52 +96,66 @@ static inline uint32_t vectors_of(uint32_t len)
 	return (len + VG_BLOCK - 1 + 2 * VG_BLOCK + VG_VECTOR - VG_BLOCK) / VG_VECTOR;
 }
 
-static inline bool is_one_piece(const struct xf_crypto_op *op)
+/* Are text and additional data of @op, of @len bytes, as those of short packets must be? */
+static inline bool is_simple(const struct xf_crypto_op *op, uint32_t len)
 {
-	return op->nsrc == 1 && op->ndst == 1 && op->src->len >= op->len && op->dst->len >= op->len;
+	return op->len == len && op->nsrc == 1 && op->ndst == 1 && op->aad_len <= VG_BLOCK &&
+	       op->src->len >= len && op->dst->len >= len;
 }
 
-/* What follows from key and length: mostly the same as for the operation before. */
+/* What follows from the length: mostly the same as for the operation before. */
 struct class
 {
-	const struct xf_key *key;
 	uint32_t len;
 	uint32_t vectors;
 	uint32_t group; /* this many go together */
-	struct waiting *waiting; /* NULL: too long */
+	struct waiting *waiting; /* by kind of key; NULL: too long */
 };
 
-static inline void classify(struct xf_crypto_ctx *ctx, const struct xf_crypto_op *op,
-			    struct class *class)
+static inline void classify(struct xf_crypto_ctx *ctx, uint32_t len, struct class *class)
 {
-	uint32_t vectors = vectors_of(op->len);
+	uint32_t vectors = vectors_of(len);
 
-	class->key = op->key;
-	class->len = op->len;
+	class->len = len;
 	class->vectors = vectors;
 	class->group = vg_group(vectors);
-	class->waiting = vectors <= VG_SHORT_VECTORS
-				 ? &ctx->waiting[vectors - 1][vg_key_of(op)->kind]
-				 : NULL;
+	class->waiting = vectors <= VG_SHORT_VECTORS ? ctx->waiting[vectors - 1] : NULL;
 }
 
 static inline void add(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op, struct class *class)
 {
 	struct waiting *waiting;
 
-	if (op->key != class->key || op->len != class->len)
-		classify(ctx, op, class);
-	waiting = class->waiting;
-	if (!waiting || op->aad_len > VG_BLOCK || !is_one_piece(op)) {
+	if (op->len != class->len)
+		classify(ctx, op->len, class);
+	if (!class->waiting || !is_simple(op, class->len)) {
 		xf_vaes_gcm_one(op);
 		return;
 	}
+	waiting = &class->waiting[vg_key_of(op)->kind];
 	waiting->ops[waiting->n++] = op;
 	if (waiting->n == class->group) {
 		waiting->n = 0;
 		xf_vaes_gcm_short(waiting->ops, class->vectors,
 				  &ctx->pending_short[class->vectors - 1]);
 	}
+}
+
+/* A group of @ops that are alike need not wait. How many that were; 0: add() each. */
+static inline unsigned add_group(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n,
+				 struct class *class)
+{
+	const struct vg_key *key = vg_key_of(ops[0]);
+
+	if (ops[0]->len != class->len)
+		classify(ctx, ops[0]->len, class);
+	if (!class->waiting || n < class->group)
+		return 0;
+	for (unsigned i = 0; i < class->group; i++)
+		if (!is_simple(ops[i], class->len) || vg_key_of(ops[i])->kind != key->kind)
+			return 0;
+	xf_vaes_gcm_short(ops, class->vectors, &ctx->pending_short[class->vectors - 1]);
+	return class->group;
 }
 
 /* What is too few for a group goes one by one. */
@@ -159,7 +173,7 @@ static void end(struct xf_crypto_ctx *ctx)
 }
 
 /* Keys of operations that come so much later are fetched: all at once would be too many. */
-#define FETCH_AHEAD 8
+#define FETCH_AHEAD 12
 #define LINE 64
 
 /* The lines of the key that @op reads: as many powers as it has vectors, and the round keys. */
@@ -185,19 +199,19 @@ static inline const struct xf_key *fetch_next(const struct xf_crypto_ctx *ctx,
 
 static void vaes_run(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops, unsigned n)
 {
-	unsigned first = xf_min_u32(n, FETCH_AHEAD);
 	const struct xf_key *fetched = NULL;
-	struct class class = { 0 };
-	unsigned i;
+	struct class class = { .len = UINT32_MAX };
+	unsigned ahead = 0;
 
-	for (i = 0; i < first; i++)
-		fetched = fetch_next(ctx, ops[i], fetched);
-	for (i = 0; i < n - first; i++) {
-		fetched = fetch_next(ctx, ops[i + first], fetched);
-		add(ctx, ops[i], &class);
+	for (unsigned i = 0, did; i < n; i += did) {
+		for (; ahead < n && ahead < i + FETCH_AHEAD; ahead++)
+			fetched = fetch_next(ctx, ops[ahead], fetched);
+		did = add_group(ctx, ops + i, n - i, &class);
+		if (did == 0) {
+			add(ctx, ops[i], &class);
+			did = 1;
+		}
 	}
-	for (; i < n; i++)
-		add(ctx, ops[i], &class);
 	if (n > 0)
 		ctx->rounds_size = (vg_rounds(ops[0]) + 1) * VG_BLOCK;
 	end(ctx);

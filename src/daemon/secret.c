@@ -5,31 +5,29 @@
 #include "secret.h"
 
 /*
- * Blocks of powers of two, cut from chunks that are never given back to the kernel: a chunk that is
- * unmapped and mapped again would have to be locked again, and that can fail. The first one is
- * small; the keys of thousands of SAs stand on large pages, or each would cost a TLB miss.
+ * Blocks are cut one behind the other from chunks that are never given back to the kernel: a chunk
+ * that is unmapped and mapped again would have to be locked again, and that can fail. The first one
+ * is small; the keys of thousands of SAs stand on large pages, or each would cost a TLB miss. They
+ * are as long as they must be, in cache lines: with powers of two the same lines of all keys would
+ * fall into a few sets of the caches.
  */
 #define CHUNK_BYTES ((size_t)256 * 1024)
 #define LARGE_BYTES ((size_t)2 * 1024 * 1024)
-#define MIN_SHIFT 6
-#define MAX_SHIFT 16
-#define ORDERS (MAX_SHIFT - MIN_SHIFT + 1)
+#define MAX_LINES 1024
 
 struct block {
 	struct block *next;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct block *free_blocks[ORDERS];
+static struct block *free_blocks[MAX_LINES + 1]; /* by their length in lines */
+static uint8_t *fresh; /* what was not cut yet of the last chunk */
+static size_t fresh_bytes;
 static size_t locked_bytes;
 
-static unsigned order_of(size_t size)
+static size_t lines_of(size_t size)
 {
-	unsigned order = 0;
-
-	while (((size_t)1 << (order + MIN_SHIFT)) < size)
-		order++;
-	return order;
+	return (size + XF_CACHE_LINE - 1) / XF_CACHE_LINE;
 }
 
 /* @bytes of fresh memory at a multiple of that, or NULL and errno. */
@@ -48,9 +46,16 @@ static uint8_t *map_aligned(size_t bytes)
 	return mem + before;
 }
 
-static int add_chunk_of(unsigned order, size_t bytes)
+static void put(void *mem, size_t lines)
 {
-	size_t step = (size_t)1 << (order + MIN_SHIFT);
+	struct block *b = mem;
+
+	b->next = free_blocks[lines];
+	free_blocks[lines] = b;
+}
+
+static int add_chunk_of(size_t bytes)
+{
 	uint8_t *mem = map_aligned(bytes);
 
 	if (!mem)
@@ -66,58 +71,67 @@ static int add_chunk_of(unsigned order, size_t bytes)
 		return err;
 	}
 	locked_bytes += bytes;
-	for (size_t off = 0; off < bytes; off += step) {
-		struct block *b = (struct block *)(void *)(mem + off);
-
-		b->next = free_blocks[order];
-		free_blocks[order] = b;
-	}
+	/* The rest of the one before: as many keys as it had room for would be too few. */
+	if (fresh_bytes)
+		put(fresh, lines_of(fresh_bytes));
+	fresh = mem;
+	fresh_bytes = bytes;
 	return 0;
 }
 
 /* The limit on locked memory may have room for a small one still. */
-static int add_chunk(unsigned order)
+static int add_chunk(void)
 {
-	if (locked_bytes > 0 && !add_chunk_of(order, LARGE_BYTES))
+	if (locked_bytes > 0 && !add_chunk_of(LARGE_BYTES))
 		return 0;
-	return add_chunk_of(order, CHUNK_BYTES);
+	return add_chunk_of(CHUNK_BYTES);
+}
+
+/* A block that was given back, of which the next one's place is the only trace, or a fresh one. */
+static void *take(size_t lines)
+{
+	struct block *b = free_blocks[lines];
+
+	if (b) {
+		free_blocks[lines] = b->next;
+		b->next = NULL;
+		return b;
+	}
+	if (fresh_bytes < lines * XF_CACHE_LINE && add_chunk())
+		return NULL;
+	b = (struct block *)(void *)fresh;
+	fresh += lines * XF_CACHE_LINE;
+	fresh_bytes -= lines * XF_CACHE_LINE;
+	return b;
 }
 
 static void *secret_alloc(void *arg, size_t size)
 {
-	unsigned order = order_of(size);
-	struct block *b = NULL;
+	size_t lines = lines_of(size);
+	void *mem;
 
 	(void)arg;
-	if (order >= ORDERS)
+	if (lines == 0 || lines > MAX_LINES)
 		return NULL;
 	pthread_mutex_lock(&lock);
-	if (free_blocks[order] || !add_chunk(order)) {
-		b = free_blocks[order];
-		free_blocks[order] = b->next;
-		b->next = NULL;
-	}
+	mem = take(lines);
 	pthread_mutex_unlock(&lock);
-	return b;
+	return mem;
 }
 
 static void secret_free(void *arg, void *mem, size_t size)
 {
-	unsigned order = order_of(size);
-	struct block *b = mem;
-
 	(void)arg;
 	xf_wipe(mem, size);
 	pthread_mutex_lock(&lock);
-	b->next = free_blocks[order];
-	free_blocks[order] = b;
+	put(mem, lines_of(size));
 	pthread_mutex_unlock(&lock);
 }
 
 int xf_secret_memory_init(void)
 {
 	static const struct xf_secret_ops ops = { .alloc = secret_alloc, .free = secret_free };
-	int err = add_chunk(order_of(4096));
+	int err = add_chunk();
 
 	if (!err)
 		xf_secret_set_ops(&ops);

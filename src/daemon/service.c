@@ -319,7 +319,7 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 
 	if (cfg->workers > 1)
 		xf_replay_set_slack(cfg->workers * XF_PATH_SLACK);
-	xf_sa_set_alone(cfg->workers == 1);
+	xf_set_alone(cfg->workers == 1);
 	random_bytes(NULL, engine.sad.seed, sizeof(engine.sad.seed));
 	random_bytes(NULL, engine.spd.seed, sizeof(engine.spd.seed));
 	service->engine = xf_engine_new(&engine);

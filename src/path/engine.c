@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "path/worker.h"
+#include "sad/use.h"
 
 /* RFC 8200 s4.5 says 60 s; the kernel's ipfrag_time is 30 s, for IPv6 too by default 60. */
 #define FRAG_TIMEOUT_NS (30 * XF_NSEC_PER_SEC)

@@ -61,16 +61,6 @@ struct xf_slot *xf_flight_add(struct xf_flight *f, struct xf_pkt *pkt)
 
 /* --- The cipher --- */
 
-static unsigned provider_index(const struct xf_crypto_provider *provider)
-{
-	const struct xf_crypto_provider *const *p = xf_crypto_providers();
-	unsigned i = 0;
-
-	while (p[i] != provider)
-		i++;
-	return i;
-}
-
 static struct xf_flight *flight_of(const struct xf_crypto_op *op)
 {
 	return ((struct xf_esp_op *)op->user)->user;
@@ -125,18 +115,19 @@ static unsigned submit(struct xf_worker *worker, unsigned index, struct xf_crypt
  */
 static bool do_at_once(struct xf_flight *f)
 {
-	const struct xf_crypto_provider *provider = f->round_ops[0]->crypto.key->provider;
+	unsigned index = f->round_ops[0]->sa->provider;
+	const struct xf_crypto_provider *provider = xf_crypto_providers()[index];
 	struct xf_crypto_op *ops[XF_BATCH];
 
 	if (provider->asynchronous)
 		return false;
 	for (unsigned i = 0; i < f->nops; i++) {
 		ops[i] = &f->round_ops[i]->crypto;
-		if (XF_UNLIKELY(ops[i]->key->provider != provider))
+		if (XF_UNLIKELY(f->round_ops[i]->sa->provider != index))
 			return false;
 	}
 	/* What it refuses keeps a status that says error. */
-	xf_crypto_run(provider, f->worker->crypto[provider_index(provider)], ops, f->nops);
+	xf_crypto_run(provider, f->worker->crypto[index], ops, f->nops);
 	return true;
 }
 
@@ -148,19 +139,19 @@ static void feed(struct xf_flight *f)
 	unsigned left = f->nwaiting;
 
 	while (left > kept) {
-		const struct xf_crypto_provider *provider = f->waiting[kept]->crypto.key->provider;
+		unsigned index = f->waiting[kept]->sa->provider;
 		struct xf_esp_op *others[XF_BATCH];
 		unsigned nothers = 0;
 		unsigned n = 0;
 		unsigned taken;
 
 		for (unsigned i = kept; i < left; i++) {
-			if (f->waiting[i]->crypto.key->provider == provider)
+			if (f->waiting[i]->sa->provider == index)
 				mine[n++] = &f->waiting[i]->crypto;
 			else
 				others[nothers++] = f->waiting[i];
 		}
-		taken = submit(f->worker, provider_index(provider), mine, n);
+		taken = submit(f->worker, index, mine, n);
 		for (unsigned i = taken; i < n; i++)
 			f->waiting[kept++] = mine[i]->user;
 		memcpy(&f->waiting[kept], others, nothers * sizeof(*others));

@@ -332,8 +332,8 @@ static enum xf_drop verdict(const struct xf_asked *asked, unsigned i)
  * the SAs have no selectors. */
 static bool as_before(const struct xf_asked *asked, unsigned i)
 {
-	return i > 0 && asked->policies[i] == asked->policies[i - 1] &&
-	       same_path(asked->slots[i]->pkt, asked->slots[i - 1]->pkt);
+	return i > 0 && same_path(asked->slots[i]->pkt, asked->slots[i - 1]->pkt) &&
+	       xf_path_same_wants(asked->policies[i], asked->policies[i - 1]);
 }
 
 /* Where what is delivered of @f goes: with its batch, when that has a turn. */

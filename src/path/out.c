@@ -154,8 +154,8 @@ static void take_bundle(struct out *o, struct xf_slot *s, const struct xf_policy
 		s->mtu = xf_path_bundle_mtu(s, o->now_ns);
 }
 
-/* Does the packet behind @before, which meets the same policy, find what that one finds, but for
- * selectors of SAs? Between a tunnel's own ends nothing else depends on the packet. */
+/* Does @s, whose policy wants what that of the packet before it wants, find what that one finds,
+ * but for selectors of SAs? Between a tunnel's own ends nothing else depends on the packet. */
 static bool follows(const struct xf_slot *s, const struct xf_policy_config *cfg)
 {
 	return has_own_ends(&cfg->tmpl[0]) && s->ip.family == (s - 1)->ip.family;
@@ -178,8 +178,8 @@ static void find_bundles(struct out *o, struct xf_flight *f, struct xf_policy *c
 	for (unsigned i = 0; i < f->n; i++) {
 		struct xf_slot *s = &f->slots[i];
 
-		if (i > 0 && policies[i] == policies[i - 1] && wants_bundle(policies[i]) &&
-		    follows(s, xf_policy_cfg(policies[i]))) {
+		if (i > 0 && xf_path_same_wants(policies[i], policies[i - 1]) &&
+		    wants_bundle(policies[i]) && follows(s, xf_policy_cfg(policies[i]))) {
 			s->lead = (s - 1)->lead;
 			continue;
 		}
@@ -483,7 +483,7 @@ static void add_packets(struct out *o, struct xf_slot *s)
 		xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, s->bundle[0]);
 		return;
 	}
-	cut.lend = s->cut != CUT_INNER && xf_sa_key(s->bundle[0])->provider->chains;
+	cut.lend = s->cut != CUT_INNER && xf_sa_provider(s->bundle[0])->chains;
 	while ((pkt = xf_gso_next(&cut))) {
 		ip.total_len = pkt->len;
 		add_packet(o, s, pkt, &ip);

@@ -88,6 +88,19 @@ enum xf_drop xf_path_check_policy(const struct xf_pkt *pkt, const struct xf_poli
 	return check_tmpls(cfg, pkt);
 }
 
+bool xf_path_equal_wants(const struct xf_policy *a, const struct xf_policy *b)
+{
+	const struct xf_policy_config *x, *y;
+
+	if (!a || !b)
+		return a == b;
+	x = xf_policy_cfg(a);
+	y = xf_policy_cfg(b);
+	return x->action == y->action && x->ntmpl == y->ntmpl && x->if_id == y->if_id &&
+	       x->mark.v == y->mark.v && x->mark.m == y->mark.m &&
+	       memcmp(x->tmpl, y->tmpl, x->ntmpl * sizeof(x->tmpl[0])) == 0;
+}
+
 void xf_path_count_policies(struct xf_policy *const *policies, const uint32_t *lens, unsigned n,
 			    uint64_t now_ns)
 {

@@ -251,7 +251,16 @@ uint32_t xf_path_outer_mtu(struct xf_sa *sa, uint64_t now_ns);
 /* The largest packet that @s's bundle brings to its peer in one piece (pmtu.c). */
 uint32_t xf_path_bundle_mtu(const struct xf_slot *s, uint64_t now_ns);
 
-/* policy.c: of what came in, do the SAs that @pkt came through want @flow ... */
+/* policy.c: do these two, of which either may be NULL, want the same of SAs? */
+bool xf_path_equal_wants(const struct xf_policy *a, const struct xf_policy *b);
+
+/* The same policy does, and subnets of one peer. */
+static inline bool xf_path_same_wants(const struct xf_policy *a, const struct xf_policy *b)
+{
+	return a == b || xf_path_equal_wants(a, b);
+}
+
+/* Of what came in, do the SAs that @pkt came through want @flow ... */
 enum xf_drop xf_path_check_selectors(const struct xf_pkt *pkt, const struct xf_flow *flow);
 
 /* ... and does @policy, in or fwd, want them? NULL: there is none. */

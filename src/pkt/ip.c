@@ -6,23 +6,34 @@
 
 #include <xf/ip.h>
 
-/* Does the sum of a header without options come out as all ones (RFC 1071)? */
-static bool csum_fits(const uint8_t *hdr)
-{
-	uint64_t first, second, sum;
+/* An IPv4 header without options, in the words in which it is read. */
+struct words {
+	uint64_t first;
+	uint64_t second;
 	uint32_t third;
+};
 
-	memcpy(&first, hdr, 8);
-	memcpy(&second, hdr + 8, 8);
-	memcpy(&third, hdr + 16, 4);
-	sum = (first >> 32) + (uint32_t)first + (second >> 32) + (uint32_t)second + third;
-	return xf_csum_fold(sum) == 0;
+static inline struct words words_of(const uint8_t *hdr)
+{
+	struct words w;
+
+	memcpy(&w.first, hdr, 8);
+	memcpy(&w.second, hdr + 8, 8);
+	memcpy(&w.third, hdr + 16, 4);
+	return w;
+}
+
+/* Does the sum of it come out as all ones (RFC 1071)? */
+static inline bool csum_fits(const struct words *w)
+{
+	return xf_csum_fold((w->first >> 32) + (uint32_t)w->first + (w->second >> 32) +
+			    (uint32_t)w->second + w->third) == 0;
 }
 
 /* Addresses are copied in one piece soon: from two stores that would have to wait. */
 typedef uint32_t words4 __attribute__((vector_size(16)));
 
-static void set_ipv4(union xf_addr *to, const uint8_t *wire)
+static inline void set_ipv4(union xf_addr *to, const uint8_t *wire)
 {
 	words4 whole = { 0 };
 	uint32_t addr;
@@ -52,6 +63,38 @@ static inline void read_ipv4(const uint8_t *hdr, uint32_t hdr_len, uint32_t tota
 	info->l4_off = hdr_len;
 	info->l4_nexthdr_field = 9;
 	info->ah_esp_off = hdr_len;
+	info->nexthdr_field = 9;
+	info->frag_hdr_off = 0;
+	info->total_len = total_len;
+	set_ipv4(&info->saddr, hdr + 12);
+	set_ipv4(&info->daddr, hdr + 16);
+}
+
+/* Of the first word: MF, and the offset. */
+#define WORD_IS_FRAG ((uint64_t)__builtin_bswap16(XF_IPV4_MF | XF_IPV4_OFFSET_MASK) << 48)
+#define WORD_DF_BIT 54
+
+/* What a header without options that is no fragment's says: the small fields in one word. */
+static inline void read_whole_ipv4(const uint8_t *hdr, const struct words *w, uint32_t total_len,
+				   struct xf_ip_info *info)
+{
+	uint64_t small = XF_AF_INET | (w->second & 0xffff) << 16 | (w->first >> 8 & 0xff) << 32 |
+			 (w->first >> WORD_DF_BIT & 1) << 40;
+
+	_Static_assert(offsetof(struct xf_ip_info, ttl) == 2 &&
+			       offsetof(struct xf_ip_info, proto) == 3 &&
+			       offsetof(struct xf_ip_info, tos) == 4 &&
+			       offsetof(struct xf_ip_info, df) == 5 &&
+			       offsetof(struct xf_ip_info, frag_off) == 8,
+		       "family, ttl, proto, tos, df, two that say it is a fragment");
+	memcpy(info, &small, sizeof(small));
+	info->frag_off = 0;
+	info->frag_id = xf_get_be16(hdr + 4);
+	info->flow_label = 0;
+	info->hdr_len = XF_IPV4_HDR_LEN;
+	info->l4_off = XF_IPV4_HDR_LEN;
+	info->l4_nexthdr_field = 9;
+	info->ah_esp_off = XF_IPV4_HDR_LEN;
 	info->nexthdr_field = 9;
 	info->frag_hdr_off = 0;
 	info->total_len = total_len;
@@ -211,20 +254,24 @@ static __attribute__((noinline)) int parse_any(const struct xf_pkt *pkt, bool ch
 	return -EINVAL;
 }
 
-/* Nearly all of IPv4 have no options and their header in one piece. */
+/* Nearly all of IPv4 have no options, their header in one piece, and are no fragments. */
 int xf_ip_parse(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info)
 {
 	const uint8_t *hdr;
 	uint32_t total_len;
+	struct words w;
 
 	if (XF_UNLIKELY(pkt->nsegs == 0 || pkt->segs[0].len < XF_IPV4_HDR_LEN ||
 			pkt->segs[0].data[0] != 0x45))
 		return parse_any(pkt, check_csum, info);
 	hdr = pkt->segs[0].data;
+	w = words_of(hdr);
 	total_len = xf_get_be16(hdr + 2);
-	if (total_len < XF_IPV4_HDR_LEN || total_len > pkt->len || (check_csum && !csum_fits(hdr)))
+	if (XF_UNLIKELY(w.first & WORD_IS_FRAG))
+		return parse_any(pkt, check_csum, info);
+	if (total_len < XF_IPV4_HDR_LEN || total_len > pkt->len || (check_csum && !csum_fits(&w)))
 		return -EINVAL;
-	read_ipv4(hdr, XF_IPV4_HDR_LEN, total_len, info);
+	read_whole_ipv4(hdr, &w, total_len, info);
 	return 0;
 }
 

@@ -11,9 +11,9 @@
 
 #include <xf/esp.h>
 
-#include "sad/sa.h"
+#include "sad/use.h"
 
-#define XF_RUNS_AHEAD 16
+#define XF_RUNS_AHEAD 8
 
 static inline unsigned xf_runs_len(struct xf_esp_op *const *ops, unsigned n)
 {
@@ -28,8 +28,6 @@ static inline void xf_runs_fetch(struct xf_esp_op *const *ops, unsigned at, unsi
 {
 	if (at + XF_RUNS_AHEAD < n)
 		xf_sa_fetch(ops[at + XF_RUNS_AHEAD]->sa, window);
-	if (at + XF_RUNS_AHEAD / 2 < n)
-		xf_sa_fetch_key(ops[at + XF_RUNS_AHEAD / 2]->sa);
 }
 
 /* @work for each run of @ops; @window: it looks at replay windows. */

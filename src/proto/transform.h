@@ -15,6 +15,12 @@
 /* Assumed of a path that nobody told us about. */
 #define XF_PATH_MTU_DEFAULT 1500
 
+/* What names the packet @ip describes in the trailer, when it is tunnelled. */
+static inline uint8_t xf_esp_tunnelled(const struct xf_ip_info *ip)
+{
+	return ip->family == XF_AF_INET ? XF_IPPROTO_IPIP : XF_IPPROTO_IPV6;
+}
+
 /* Zeros behind a tunnelled packet of @inner_len bytes that hide its length (RFC 4303 s2.7). */
 uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now_ns);
 
@@ -25,35 +31,36 @@ uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now
 void xf_esp_crypto_fill_odd(struct xf_esp_op *op, const uint8_t *iv);
 
 /*
- * The same for any, key and direction too; its text and ICV are the caller's. @esp: ESP header and
- * IV, in one piece in the packet. All of the nonce is written in words as wide as it is read later:
- * no store is waited for.
+ * The same where the form is plain, key and direction too; text and ICV are the caller's. @esp: ESP
+ * header and 8 bytes of IV, or what stands there, in one piece in the packet. All of the nonce is
+ * written in words as wide as it is read later: no store is waited for.
  */
-static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_form *form,
-				      const uint8_t *esp, bool encrypt)
+static inline void xf_esp_crypto_fill_plain(struct xf_esp_op *op, const uint8_t *esp, bool encrypt)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
-	const struct xf_key *key = op->sa->key;
 	uint64_t words[2];
-	uint32_t salt;
 	uint64_t iv;
 
-	crypto->key = key;
+	crypto->key = op->sa->key;
 	crypto->user = op;
 	crypto->aad = esp;
 	crypto->encrypt = encrypt;
 	crypto->status = XF_CRYPTO_ERROR; /* until a provider says better */
 	crypto->aad_len = XF_ESP_HDR_LEN;
 	crypto->tail_len = 0;
-	if (XF_UNLIKELY(!(form->what & XF_FORM_PLAIN))) {
-		xf_esp_crypto_fill_odd(op, esp + XF_ESP_HDR_LEN);
-		return;
-	}
-	memcpy(&salt, key->salt, sizeof(salt));
 	memcpy(&iv, esp + XF_ESP_HDR_LEN, sizeof(iv));
-	words[0] = salt | iv << 32;
+	words[0] = op->sa->salt | iv << 32;
 	words[1] = iv >> 32;
 	memcpy(crypto->nonce, words, sizeof(words));
+}
+
+/* For any form. */
+static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_form *form,
+				      const uint8_t *esp, bool encrypt)
+{
+	xf_esp_crypto_fill_plain(op, esp, encrypt);
+	if (XF_UNLIKELY(!(form->what & XF_FORM_PLAIN)))
+		xf_esp_crypto_fill_odd(op, esp + XF_ESP_HDR_LEN);
 }
 
 /*
@@ -99,6 +106,8 @@ static inline uint8_t xf_tunnel_decap_tos(const struct xf_sa_form *form, uint8_t
 {
 	uint8_t tos = inner;
 
+	if (XF_LIKELY(!(form->what & XF_FORM_DECAP_DSCP) && (outer & XF_ECN_MASK) != XF_ECN_CE))
+		return inner;
 	if (form->what & XF_FORM_DECAP_DSCP)
 		tos = (outer & (uint8_t)~XF_ECN_MASK) | (inner & XF_ECN_MASK);
 	if (!(form->what & XF_FORM_NOECN) && (outer & XF_ECN_MASK) == XF_ECN_CE &&

@@ -70,6 +70,10 @@ struct xf_sa_config_box {
 	struct xf_rcu_head rcu; /* until its readers have left it */
 };
 
+_Static_assert(offsetof(struct xf_sa_own_config, cfg) % XF_CACHE_LINE == 0 &&
+		       offsetof(struct xf_sa_config, sel) <= XF_CACHE_LINE,
+	       "what policies ask of an SA is one cache line");
+
 static inline const struct xf_sa_form *xf_form_of(const struct xf_sa_config *cfg)
 {
 	return &XF_CONTAINER_OF(cfg, struct xf_sa_own_config, cfg)->form;

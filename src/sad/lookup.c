@@ -10,6 +10,7 @@
  * a little, and nothing else.
  */
 #include "db.h"
+#include "use.h"
 
 #define BATCH 64
 
@@ -182,8 +183,10 @@ static void pass_gates(struct batch *b)
 		unsigned i = b->first[j];
 
 		b->out[i] = find_at_gate(b->gates[j], &b->ids[i], b->marks[i]);
-		if (b->out[i])
+		if (b->out[i]) {
+			xf_sa_fetch(b->out[i], true);
 			continue;
+		}
 		start_way(b->sad, XF_SA_BY_SPI, xf_sad_hash_spi(&b->sad->secrets, &b->ids[i]),
 			  &b->ways[b->ntable]);
 		b->at_table[b->ntable++] = (uint8_t)i;
@@ -200,6 +203,8 @@ static void take_seats(struct batch *b)
 		b->out[i] = number ? take_in(b->sad, number, &b->ids[i], b->marks[i]) : NULL;
 		if (!b->out[i] && (way->seat || way->more))
 			b->out[i] = walk_table(b->sad, &b->ids[i], b->marks[i], way->hash);
+		if (b->out[i])
+			xf_sa_fetch(b->out[i], true);
 	}
 }
 
@@ -459,6 +464,8 @@ static void find_some_out(const struct xf_sad *sad, struct xf_sad_query *const *
 		if (!out[i])
 			out[i] =
 				look_out(sad, queries[i], ways[i].hash, larval ? &larval[i] : NULL);
+		if (out[i])
+			xf_sa_fetch(out[i], false);
 	}
 }
 

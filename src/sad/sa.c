@@ -81,6 +81,13 @@ static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg, const uint8_t *see
 	return sa;
 }
 
+static void key_set(struct xf_sa *sa, struct xf_key *key)
+{
+	sa->key = key;
+	sa->provider = (uint8_t)xf_crypto_provider_index(key->provider);
+	memcpy(&sa->salt, key->salt, sizeof(sa->salt));
+}
+
 int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_state state,
 	      const uint8_t *seed, uint64_t now_ns, struct xf_sa **out)
 {
@@ -88,9 +95,10 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
 
 	if (!sa)
 		return -ENOMEM;
-	sa->key = key;
+	if (key)
+		key_set(sa, key);
 	sa->add_ns = now_ns;
-	atomic_init(&sa->state, (int)state);
+	atomic_init(&sa->state, (uint8_t)state);
 	atomic_init(&sa->refs, 1);
 	atomic_init(&sa->add_s, XF_SA_UNSET);
 	atomic_init(&sa->use_s, XF_SA_UNSET);

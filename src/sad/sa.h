@@ -57,7 +57,7 @@ struct xf_sa_stack {
 /*
  * The first four lines are what a packet needs: what is read in the first, what is written for each
  * one in the second, which moves between the caches of workers that share the SA, then the form,
- * unless the configuration was replaced.
+ * unless the configuration was replaced. Inbound ones need their window and what policies ask too.
  */
 struct xf_sa {
 	/* Published by RCU: written by the control thread only. */
@@ -67,11 +67,13 @@ struct xf_sa {
 	struct xf_replay *replay; /* what it points to: under replay_lock */
 	/* Atomic, and seldom written. */
 	_Atomic uint64_t use_ns; /* first use, 0 = none */
-	_Atomic int state; /* enum xf_sa_state */
 	_Atomic uint32_t route_mtu; /* of the way to the peer by our own routes; 0 = not known */
 	_Atomic uint32_t learned_mtu; /* what a router said; 0 = nothing */
+	_Atomic uint8_t state; /* enum xf_sa_state */
 	_Atomic bool dying; /* the soft limit was told */
-	/* Constant. */
+	/* Constant. What each packet asks of the key stands here too: one line less to wait for. */
+	uint8_t provider; /* its number in xf_crypto_providers() */
+	uint32_t salt; /* the first bytes of nonces, as they lie in memory */
 	struct xf_ivgen ivgen;
 
 	/* Atomic. Outbound packets that were begun: never set back, so it numbers IVs and turns. */
@@ -125,20 +127,10 @@ _Static_assert(offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
 		       offsetof(struct xf_sa, first_cfg) == 2 * XF_CACHE_LINE,
 	       "what a packet needs of an SA is four cache lines");
 
-/* Before a packet is worked on, so that the misses of several SAs overlap: what is known to be
- * wanted of it, and once that is there, what it points to. */
-static inline void xf_sa_fetch(const struct xf_sa *sa, bool window)
+/* Of an SA that has a key. */
+static inline const struct xf_crypto_provider *xf_sa_provider(const struct xf_sa *sa)
 {
-	__builtin_prefetch(sa);
-	__builtin_prefetch(&sa->begun, 1);
-	__builtin_prefetch(&sa->first_cfg.form);
-	if (window)
-		__builtin_prefetch(sa->own_window, 1);
-}
-
-static inline void xf_sa_fetch_key(const struct xf_sa *sa)
-{
-	__builtin_prefetch(sa->key);
+	return xf_crypto_providers()[sa->provider];
 }
 
 /* Read side, as xf_sa_cfg(): what each packet asks of the configuration in force. */
@@ -146,81 +138,6 @@ static inline const struct xf_sa_form *xf_sa_form(const struct xf_sa *sa)
 {
 	return xf_form_of(atomic_load_explicit(&sa->cfg, memory_order_acquire));
 }
-
-/* Numbers of outbound packets that follow each other. */
-struct xf_sa_numbers {
-	uint64_t first; /* of the SA's packets, from 0: never given again, whatever netlink sets */
-	uint64_t seq; /* sequence number of that one, in 64 bits */
-};
-
-/*
- * Take up to @n of them. Returns how many: fewer when the last sequence number is reached (2^32 -
- * 1, or 2^64 - 1 with ESN; OSEQ_MAY_WRAP: none without ESN). A number above it is never handed
- * out, however many threads ask.
- */
-unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
-			    struct xf_sa_numbers *out);
-
-/* The number of the wire, in 64 bits with ESN, for one that was taken. */
-static inline uint64_t xf_sa_seq(const struct xf_sa_form *form, uint64_t taken)
-{
-	return form->what & XF_FORM_ESN ? taken : (uint32_t)taken;
-}
-
-/* @seq was refused: count it as struct xfrm_stats has it. Returns why. */
-enum xf_drop xf_sa_refuse(struct xf_sa *sa, uint64_t seq);
-
-/*
- * Replay check and commit on 64-bit numbers, with the SA's statistics. The check goes before the
- * cipher, without the lock; the commit, under it, has the last word (RFC 4303 s3.4.3).
- */
-static inline uint64_t xf_sa_infer_seq(const struct xf_sa *sa, uint32_t seq_low)
-{
-	return xf_replay_infer(sa->replay, seq_low);
-}
-
-static inline enum xf_drop xf_sa_replay_check(struct xf_sa *sa, uint64_t seq)
-{
-	enum xf_drop drop = xf_replay_check(sa->replay, seq);
-
-	return XF_LIKELY(drop == XF_PASS) ? drop : xf_sa_refuse(sa, seq);
-}
-
-static inline void xf_sa_window_lock(struct xf_sa *sa)
-{
-	xf_spin_lock(&sa->replay_lock);
-}
-
-static inline enum xf_drop xf_sa_replay_commit(struct xf_sa *sa, uint64_t seq)
-{
-	enum xf_drop drop = xf_replay_commit(sa->replay, seq);
-
-	return XF_LIKELY(drop == XF_PASS) ? drop : xf_sa_refuse(sa, seq);
-}
-
-static inline void xf_sa_window_unlock(struct xf_sa *sa)
-{
-	xf_spin_unlock(&sa->replay_lock);
-}
-
-/*
- * Is the SA valid and of this direction, and are its limits not reached (the kernel's
- * xfrm_state_check_expire())? Notes the first use and sets attention bits where a limit is hit.
- * XF_PASS, or the _DIR, _INVALID or _EXPIRED reason of the way (ACQUIRE_ERROR for a larval SA
- * inbound).
- */
-enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_form *form, bool out,
-			 uint64_t now_ns);
-
-/* Can @n more packets of @bytes in all reach no limit that has not been told yet? */
-bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
-			  uint64_t bytes);
-
-/* Count a packet that was dropped. */
-void xf_sa_count_drop(struct xf_sa *sa, enum xf_drop reason);
-
-/* Count packets that were protected or accepted. */
-void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t now_ns);
 
 /* For the SAD: limits of bytes and packets alone. False: a hard one is reached. */
 bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form);

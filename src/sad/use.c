@@ -4,43 +4,14 @@
  * Several workers use one SA at once. Counters are relaxed atomics: a limit may be passed by the
  * packets that are under way when it is reached, never missed. Only the window has a lock.
  */
-#include "sa.h"
-
-/* Constant while SAs are used. */
-static bool alone;
-
-void xf_sa_set_alone(bool one_worker)
-{
-	alone = one_worker;
-}
-
-/* A locked add waits for everything that was stored before it: alone a worker needs none. */
-static void add(_Atomic uint64_t *counter, uint64_t n)
-{
-	if (alone)
-		atomic_store_explicit(counter,
-				      atomic_load_explicit(counter, memory_order_relaxed) + n,
-				      memory_order_relaxed);
-	else
-		atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
-}
-
-/* Was sa->begun still @begun, and is it now @next? */
-static bool move_begun(struct xf_sa *sa, uint64_t *begun, uint64_t next)
-{
-	if (!alone)
-		return atomic_compare_exchange_weak_explicit(
-			&sa->begun, begun, next, memory_order_relaxed, memory_order_relaxed);
-	atomic_store_explicit(&sa->begun, next, memory_order_relaxed);
-	return true;
-}
+#include "sad/use.h"
 
 /*
  * RFC 4303 s3.3.3. A plain add could pass the limit before anyone notices, and numbers would then
  * start again from the beginning.
  */
-unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
-			    struct xf_sa_numbers *out)
+unsigned xf_sa_take_shared(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
+			   struct xf_sa_numbers *out)
 {
 	uint64_t begun = atomic_load_explicit(&sa->begun, memory_order_relaxed);
 	uint64_t offset = atomic_load_explicit(&sa->seq_offset, memory_order_relaxed);
@@ -55,7 +26,8 @@ unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_form *form, uns
 			take = n;
 		if (take == 0)
 			return 0;
-	} while (!move_begun(sa, &begun, begun + take));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&sa->begun, &begun, begun + take, memory_order_relaxed, memory_order_relaxed));
 	out->first = begun;
 	out->seq = begun + offset + 1;
 	return (unsigned)take;
@@ -81,7 +53,7 @@ bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form)
 {
 	uint64_t bytes = atomic_load_explicit(&sa->bytes, memory_order_relaxed);
 	uint64_t packets = atomic_load_explicit(&sa->packets, memory_order_relaxed);
-	int valid = XF_SA_VALID;
+	uint8_t valid = XF_SA_VALID;
 
 	if (!(form->what & XF_FORM_MORE))
 		return true;
@@ -114,7 +86,8 @@ static enum xf_drop not_valid(enum xf_sa_state state, bool out)
 	return state == XF_SA_ACQ ? XF_DROP_ACQUIRE_ERROR : XF_DROP_IN_STATE_INVALID;
 }
 
-enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_form *form, bool out, uint64_t now_ns)
+enum xf_drop xf_sa_check_closer(struct xf_sa *sa, const struct xf_sa_form *form, bool out,
+				uint64_t now_ns)
 {
 	enum xf_sa_state state = xf_sa_get_state(sa);
 
@@ -140,13 +113,6 @@ bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsig
 		return false;
 	return atomic_load_explicit(&sa->dying, memory_order_relaxed) ||
 	       (now_bytes < form->soft_bytes && now_packets < form->soft_packets);
-}
-
-void xf_sa_count(struct xf_sa *sa, unsigned packets, uint64_t bytes, uint64_t now_ns)
-{
-	add(&sa->bytes, bytes);
-	add(&sa->packets, packets);
-	atomic_store_explicit(&sa->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
 }
 
 /* A reason has the first tally that it finds free, whoever asks: so none has two. */

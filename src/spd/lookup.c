@@ -34,6 +34,7 @@ struct lookup {
 	unsigned nprobes;
 	unsigned nhits;
 	unsigned looked; /* buckets and rules so far */
+	bool apart; /* a part's rules are in two indexes */
 	struct found found[CHUNK];
 	struct probe probes[PROBES];
 	struct hit hits[HITS];
@@ -83,14 +84,20 @@ static inline struct xf_policy *best_of(const struct found *found)
 
 /* --- few rules --- */
 
-/* A rule that was put in another's place is found before the mark that the order is wrong. */
-static inline void take_matches(struct found *found, const struct scan *scan, uint64_t matches)
+/*
+ * A rule that was put in another's place is found before the mark that the order is wrong. The
+ * first match is the best of its class alone, and not even that while the other index may have
+ * an updated one before it: then the second class here has a say.
+ */
+static inline void take_matches(struct found *found, const struct scan *scan, uint64_t matches,
+				bool apart)
 {
 	while (matches) {
 		unsigned i = (unsigned)__builtin_ctzll(matches);
 
 		consider(found, atomic_load_explicit(&scan->rules[i], memory_order_acquire));
-		if (!scan->mixed && !atomic_load_explicit(&scan->dirty, memory_order_relaxed))
+		if (!apart && !scan->mixed &&
+		    !atomic_load_explicit(&scan->dirty, memory_order_relaxed))
 			return;
 		matches &= matches - 1;
 	}
@@ -102,7 +109,7 @@ static void search_scan(struct lookup *l, const struct scan *scan, const struct 
 
 	l->spd->scan(scan, l->flows, some->at, some->n, matches);
 	for (unsigned i = 0; i < some->n; i++)
-		take_matches(&l->found[some->at[i]], scan, matches[i]);
+		take_matches(&l->found[some->at[i]], scan, matches[i], l->apart);
 }
 
 /* --- tables --- */
@@ -333,8 +340,9 @@ static void search_part(struct lookup *l, const struct part *part, unsigned kind
 	const struct index *no_if = &part->index[kind | KIND_NO_IF];
 	struct some unknown = { 0 };
 
+	l->apart = index_set(no_if);
 	search_index(l, &part->index[kind], some);
-	if (!index_set(no_if))
+	if (!l->apart)
 		return;
 	for (unsigned i = 0; i < some->n; i++)
 		if (!l->flows[some->at[i]].oif)
@@ -495,8 +503,10 @@ static void lookup_chunk(struct lookup *l, enum xf_policy_dir dir, unsigned n,
 			l->found[i].classes = 0;
 	}
 	search_settled(l, dir, KIND_MAIN, &some);
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
 		out[i] = again >> i & 1 ? out[i - 1] : best_of(&l->found[i]);
+		policy_prefetch(out[i]);
+	}
 }
 
 static void lookup_init(struct lookup *l, const struct xf_spd *spd)

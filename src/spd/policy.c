@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/alone.h"
 #include "spd/spd_priv.h"
 
 const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy)
@@ -32,23 +33,31 @@ static uint64_t wall_s(const struct xf_policy *policy, uint64_t now_ns)
 	return now_ns / XF_NSEC_PER_SEC + policy->real_offset_s;
 }
 
+/* When it was used last, on the wall clock; 0 = never. */
+static uint64_t use_s(const struct xf_policy *policy)
+{
+	uint32_t used_s = atomic_load_explicit(&policy->used_s, memory_order_relaxed);
+
+	return used_s ? used_s - 1 + policy->real_offset_s : 0;
+}
+
 void xf_policy_lifetime_now(const struct xf_policy *policy, struct xf_lifetime_now *out)
 {
 	out->bytes = atomic_load_explicit(&policy->bytes, memory_order_relaxed);
 	out->packets = atomic_load_explicit(&policy->packets, memory_order_relaxed);
 	out->add_s = policy->add_s;
-	out->use_s = atomic_load_explicit(&policy->use_s, memory_order_relaxed);
+	out->use_s = use_s(policy);
 }
 
 void xf_policy_count(struct xf_policy *policy, unsigned packets, uint64_t bytes, uint64_t now_ns)
 {
-	uint64_t now_s = wall_s(policy, now_ns);
+	uint32_t used_s = (uint32_t)(now_ns / XF_NSEC_PER_SEC) + 1;
 
-	atomic_fetch_add_explicit(&policy->bytes, bytes, memory_order_relaxed);
-	atomic_fetch_add_explicit(&policy->packets, packets, memory_order_relaxed);
+	xf_shared_add(&policy->bytes, bytes);
+	xf_shared_add(&policy->packets, packets);
 	/* Mostly the same second: then the line is not written once more. */
-	if (atomic_load_explicit(&policy->use_s, memory_order_relaxed) != now_s)
-		atomic_store_explicit(&policy->use_s, now_s, memory_order_relaxed);
+	if (atomic_load_explicit(&policy->used_s, memory_order_relaxed) != used_s)
+		atomic_store_explicit(&policy->used_s, used_s, memory_order_relaxed);
 }
 
 static bool any_side(const union xf_addr *addr, uint8_t prefix_bits, uint16_t family)
@@ -101,10 +110,12 @@ struct xf_policy *policy_new(struct xf_spd *spd, const struct xf_policy_config *
 {
 	uint32_t kinds = kinds_of(cfg);
 	size_t members = (size_t)__builtin_popcount(kinds) * sizeof(struct member);
-	struct xf_policy *policy = calloc(1, sizeof(*policy) + members);
+	size_t size = xf_align_up((uint32_t)(sizeof(struct xf_policy) + members), XF_CACHE_LINE);
+	struct xf_policy *policy = aligned_alloc(XF_CACHE_LINE, size);
 
 	if (!policy)
 		return NULL;
+	memset(policy, 0, size);
 	policy->spd = spd;
 	policy->cfg = *cfg;
 	policy->real_offset_s = spd->cfg.real_offset_s;
@@ -236,21 +247,21 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static uint64_t hard_s(const struct xf_policy *policy)
 {
 	const struct xf_lifetime *life = &policy->cfg.life;
-	uint64_t use_s = atomic_load_explicit(&policy->use_s, memory_order_relaxed);
+	uint64_t used_s = use_s(policy);
 
 	return earlier(deadline_s(life->hard_add_s, policy->add_s),
-		       deadline_s(life->hard_use_s, use_s ? use_s : policy->add_s));
+		       deadline_s(life->hard_use_s, used_s ? used_s : policy->add_s));
 }
 
 static uint64_t soft_s(const struct xf_policy *policy)
 {
 	const struct xf_lifetime *life = &policy->cfg.life;
-	uint64_t use_s = atomic_load_explicit(&policy->use_s, memory_order_relaxed);
+	uint64_t used_s = use_s(policy);
 
 	if (policy->soft_told)
 		return UINT64_MAX;
 	return earlier(deadline_s(life->soft_add_s, policy->add_s),
-		       deadline_s(life->soft_use_s, use_s ? use_s : policy->add_s));
+		       deadline_s(life->soft_use_s, used_s ? used_s : policy->add_s));
 }
 
 uint64_t policy_due_ns(const struct xf_policy *policy)

@@ -34,19 +34,20 @@ struct part {
 	struct index index[KINDS];
 };
 
+/* The first two cache lines are what a packet needs. */
 struct xf_policy {
+	/* Atomics: a line that each packet writes, with what it reads of the rest. */
+	_Atomic uint64_t bytes;
+	_Atomic uint64_t packets;
+	_Atomic uint32_t used_s; /* last use, 1 + seconds of the engine's clock; 0 = never */
+	_Atomic uint32_t refs;
+
 	/* Constant from the moment it is published. */
+	uint64_t pos; /* the kernel's pos: younger ones have larger ones */
 	struct xf_policy_config cfg;
 	uint64_t real_offset_s;
 	uint64_t add_s;
-	uint64_t pos; /* the kernel's pos: younger ones have larger ones */
 	uint64_t rank; /* place among equal priorities of its class */
-
-	/* Atomics. */
-	_Atomic uint32_t refs;
-	_Atomic uint64_t bytes;
-	_Atomic uint64_t packets;
-	_Atomic uint64_t use_s; /* last use, wall clock; 0 = never */
 
 	/* Control thread. */
 	struct xf_spd *spd;
@@ -60,6 +61,16 @@ struct xf_policy {
 	struct xf_rcu_head rcu;
 	struct member members[];
 };
+_Static_assert(offsetof(struct xf_policy, cfg.tmpl) == XF_CACHE_LINE &&
+		       sizeof(struct xf_tmpl) <= XF_CACHE_LINE,
+	       "a packet touches two lines");
+
+/* Soon, a packet is counted for @policy and goes by its first template. */
+static inline void policy_prefetch(const struct xf_policy *policy)
+{
+	__builtin_prefetch(policy, 1);
+	__builtin_prefetch((const char *)policy + XF_CACHE_LINE);
+}
 
 struct part_slots {
 	struct xf_rcu_head rcu;

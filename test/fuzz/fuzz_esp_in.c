@@ -7,7 +7,7 @@
 
 #include <xf/esp.h>
 
-#include "sad/sa.h"
+#include "sad/use.h"
 
 #define ICV_LEN 12
 #define SPI 0x51525354u

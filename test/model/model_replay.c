@@ -165,6 +165,20 @@ static void one_packet(struct xf_replay *replay, struct model *model, uint64_t s
 	counts->refused += !takes;
 }
 
+/* Numbers in a row, at once: only where all are new. */
+static void one_run(struct xf_replay *replay, struct model *model, uint64_t first, uint64_t highest)
+{
+	uint64_t room = highest - first;
+	unsigned n = 1 + (unsigned)below(64);
+	bool takes = first > model->top;
+
+	if (n > room)
+		n = 1;
+	assert_int_equal(xf_replay_commit_next(replay, first, n), takes);
+	for (unsigned i = 0; takes && i < n; i++)
+		model_add(model, first + i);
+}
+
 static void one_window(uint32_t window, bool esn, unsigned packets)
 {
 	const uint64_t highest = esn ? UINT64_MAX : UINT32_MAX;
@@ -181,6 +195,8 @@ static void one_window(uint32_t window, bool esn, unsigned packets)
 			xf_replay_load(replay, model->top, none, XF_ARRAY_SIZE(none));
 		}
 		one_packet(replay, model, next_number(model, highest), &counts);
+		if (below(16) == 0)
+			one_run(replay, model, next_number(model, highest), highest);
 		if (below(100) == 0)
 			through_netlink(replay, model);
 	}

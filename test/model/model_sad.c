@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include <sad/sa.h>
+#include <sad/use.h>
 
 #include "../unit/sas.h"
 
@@ -685,11 +685,11 @@ static void step(struct world *w)
 	assert_int_equal(info.count, w->n);
 }
 
-static unsigned all_steps = 1000000 / MODEL_DIVISOR;
+static unsigned all_steps = 10000000 / MODEL_DIVISOR;
 
 static void agrees_with_a_list(void **state)
 {
-	const unsigned rounds = 200, steps = all_steps / rounds;
+	const unsigned rounds = 2000 / MODEL_DIVISOR, steps = all_steps / rounds;
 	unsigned done[16] = { 0 };
 
 	(void)state;

@@ -101,6 +101,51 @@ static void verdicts_out(void **state)
 	sim_fini(&sim);
 }
 
+/* The SPI of each packet of one batch to @ports, by policies that share their SA or do not. */
+static void neighbours_with_other_policies(void **state)
+{
+	static const uint16_t ports[] = { 1, 2, 3, 2, 4, 1, 5, 2, 3, 3, 1, 4, 4 };
+	static const uint32_t spis[] = { 1, 1, 2, 1, 1, 1, 2, 2, 1 };
+	struct sim_udp udp = plain;
+	struct xf_pktq queue = { 0 };
+	struct xf_path_result res = { 0 };
+	struct xf_pkt *pkt;
+	struct sim sim;
+
+	(void)state;
+	sim_init(&sim, 20);
+	for (uint16_t port = 1; port <= 5; port++)
+		sim_add_policy(&sim, &sim.a,
+			       &(struct sim_policy){ .src = "192.168.1.0/24",
+						     .dst = "192.168.2.0/24",
+						     .dir = XF_DIR_OUT,
+						     .proto = XF_IPPROTO_UDP,
+						     .dport = port,
+						     .reqid = port == 3 ? 2 : 1,
+						     .action = port == 4 ? XF_POLICY_BLOCK
+									 : XF_POLICY_ALLOW,
+						     .no_tmpl = port == 5 });
+	sim_add_sa(&sim, &sim.a, &(struct sim_sa){ .spi = 1, .reqid = 1 });
+	sim_add_sa(&sim, &sim.a, &(struct sim_sa){ .spi = 2, .reqid = 2 });
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(ports); i++) {
+		udp.dport = ports[i];
+		xf_pktq_push(&queue, sim_udp(&sim.a, &udp));
+	}
+	xf_path_out(sim.a.worker, &queue, sim.now_ns, &res);
+	assert_int_equal(res.clear.count, 1);
+	assert_int_equal(sim_drops(&sim.a, XF_DROP_OUT_POL_BLOCK), 3);
+	assert_int_equal(res.wire.count, XF_ARRAY_SIZE(spis));
+	for (unsigned i = 0; (pkt = xf_pktq_pop(&res.wire)) != NULL; i++) {
+		uint8_t spi[4];
+
+		xf_pkt_copy_out(pkt, 20, spi, sizeof(spi));
+		assert_int_equal(xf_get_be32(spi), spis[i]);
+		xf_pkt_free(pkt);
+	}
+	sim_drain(&res.clear);
+	sim_fini(&sim);
+}
+
 static void optional_template_without_sa_goes_clear(void **state)
 {
 	struct sim sim;
@@ -553,6 +598,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tunnel_both_families),
 		cmocka_unit_test(verdicts_out),
+		cmocka_unit_test(neighbours_with_other_policies),
 		cmocka_unit_test(optional_template_without_sa_goes_clear),
 		cmocka_unit_test(verdicts_in),
 		cmocka_unit_test(own_selector_of_the_sa),

@@ -9,7 +9,7 @@
 
 #include "sas.h"
 
-#include "sad/sa.h"
+#include "sad/use.h"
 
 union xf_addr sas_addr(uint8_t n)
 {

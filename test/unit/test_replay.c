@@ -156,6 +156,11 @@ static void bitmap_of_one_word(void **state)
 	assert_int_equal(xf_replay_store32(replay), 0xffd);
 	assert_true(accepted(replay, 16));
 	assert_int_equal(xf_replay_store32(replay), 1);
+	assert_true(xf_replay_commit_next(replay, 18, 2));
+	assert_int_equal(xf_replay_store32(replay), 0xb);
+	assert_true(xf_replay_commit_next(replay, 30, 3));
+	assert_int_equal(xf_replay_store32(replay), 7);
+	assert_false(xf_replay_commit_next(replay, 32, 3));
 
 	xf_replay_load32(replay, 1000, 0x8000000b);
 	assert_int_equal(replay->top, 1000);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include <sad/sa.h>
+#include <sad/use.h>
 
 #include "sas.h"
 

@@ -206,6 +206,32 @@ static void updates_and_ties(void **state)
 	xf_spd_free(spd);
 }
 
+/*
+ * The same where one index has the updated policy and another, for packets of unknown interface,
+ * has what hides behind its equals.
+ */
+static void ties_between_indexes(void **state)
+{
+	struct xf_spd *spd = new_spd(0);
+	struct xf_policy_config net = config(1);
+	struct xf_policy_config port = config(1);
+	struct xf_policy_config wide = config(1);
+	struct xf_flow flow = flow_to(1);
+	struct xf_policy *policy;
+
+	(void)state;
+	port.sel.proto = XF_IPPROTO_UDP;
+	port.sel.ifindex = 4;
+	wide.sel.prefixlen_d = 15;
+	wide.sel.ifindex = 4;
+	insert(spd, &net);
+	insert(spd, &port);
+	policy = insert(spd, &wide);
+	insert(spd, &net);
+	assert_ptr_equal(xf_spd_lookup(spd, XF_DIR_OUT, &flow), policy);
+	xf_spd_free(spd);
+}
+
 struct events {
 	uint32_t soft[4], hard[4];
 	unsigned nsoft, nhard;
@@ -353,7 +379,7 @@ int main(void)
 		cmocka_unit_test(lookups),	 cmocka_unit_test(updates_and_ties),
 		cmocka_unit_test(lifetimes),	 cmocka_unit_test(use_lifetimes),
 		cmocka_unit_test(references),	 cmocka_unit_test(info_grows_like_the_kernels),
-		cmocka_unit_test(many_policies),
+		cmocka_unit_test(many_policies), cmocka_unit_test(ties_between_indexes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
