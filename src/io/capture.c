@@ -8,9 +8,6 @@
  */
 #include <errno.h>
 #include <jansson.h>
-#include <linux/fib_rules.h>
-#include <linux/rtnetlink.h>
-#include <net/if.h>
 #include <nftables/libnftables.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,9 +16,9 @@
 #include "io/backend.h"
 #include "io/backstop.h"
 #include "io/capture.h"
+#include "io/capture_route.h"
 #include "io/nft_sets.h"
 #include "io/policies.h"
-#include "io/rtnl.h"
 #include "io/ruleset.h"
 
 struct xf_capture {
@@ -43,8 +40,6 @@ struct xf_capture {
 #define FEW 64
 #define QUIET_NS (200 * XF_NSEC_PER_SEC / 1000)
 
-static const uint8_t families[] = { AF_INET, AF_INET6 };
-
 /* The first line of what libnftables had to say. */
 static int nft_fail(struct nft_ctx *nft, struct xf_io_error *error, const char *what)
 {
@@ -65,115 +60,6 @@ static struct nft_ctx *nft_open(void)
 	nft_ctx_buffer_output(nft);
 	nft_ctx_buffer_error(nft);
 	return nft;
-}
-
-/*
- * "packets with the capture bit: table N", in front of main and behind local, so that what is for
- * this host stays here. There already is what is wanted.
- */
-static int change_rule(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
-		       bool add)
-{
-	struct nlmsghdr *msg =
-		xf_rtnl_start(rtnl, add ? RTM_NEWRULE : RTM_DELRULE,
-			      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0)));
-	struct fib_rule_hdr *rule = mnl_nlmsg_put_extra_header(msg, sizeof(*rule));
-	int err;
-
-	rule->family = family;
-	rule->action = FR_ACT_TO_TBL;
-	mnl_attr_put_u32(msg, FRA_TABLE, names->table);
-	mnl_attr_put_u32(msg, FRA_PRIORITY, names->rule_priority);
-	mnl_attr_put_u32(msg, FRA_FWMARK, names->mark_capture);
-	mnl_attr_put_u32(msg, FRA_FWMASK, names->mark_capture);
-	mnl_attr_put_u8(msg, FRA_PROTOCOL, RTPROT_STATIC);
-	err = xf_rtnl_talk(rtnl, msg, NULL, NULL);
-	return add && err == -EEXIST ? 0 : err;
-}
-
-/*
- * The default route of table N: the TUN, and behind it a black hole, so that a packet to be
- * captured goes nowhere else while the TUN is down or when its socket is bound to a device.
- */
-static int change_route(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
-			unsigned ifindex, bool add)
-{
-	struct nlmsghdr *msg =
-		xf_rtnl_start(rtnl, add ? RTM_NEWROUTE : RTM_DELROUTE,
-			      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_REPLACE : 0)));
-	struct rtmsg *route = mnl_nlmsg_put_extra_header(msg, sizeof(*route));
-
-	route->rtm_family = family;
-	route->rtm_protocol = RTPROT_STATIC;
-	route->rtm_scope = ifindex ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
-	route->rtm_type = ifindex ? RTN_UNICAST : RTN_BLACKHOLE;
-	mnl_attr_put_u32(msg, RTA_TABLE, names->table);
-	mnl_attr_put_u32(msg, RTA_PRIORITY, ifindex ? 1 : 0xffff);
-	if (ifindex)
-		mnl_attr_put_u32(msg, RTA_OIF, ifindex);
-	return xf_rtnl_talk(rtnl, msg, NULL, NULL);
-}
-
-static int route_family(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family)
-{
-	unsigned ifindex = if_nametoindex(names->tun);
-	int err;
-
-	if (!ifindex)
-		return -ENODEV;
-	err = change_route(rtnl, names, family, 0, true);
-	if (!err)
-		err = change_route(rtnl, names, family, ifindex, true);
-	return err ? err : change_rule(rtnl, names, family, true);
-}
-
-static bool has_ipv6(void)
-{
-	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return false;
-	close(fd);
-	return true;
-}
-
-static int add_routing(const struct xf_io_names *names, struct xf_io_error *error)
-{
-	struct xf_rtnl rtnl;
-	int err = xf_rtnl_open(&rtnl, error);
-
-	if (err)
-		return err;
-	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(families); i++) {
-		if (families[i] == AF_INET6 && !has_ipv6())
-			continue;
-		err = route_family(&rtnl, names, families[i]);
-		if (err)
-			xf_io_fail(error, err, "cannot route captured IPv%d packets to %s",
-				   families[i] == AF_INET ? 4 : 6, names->tun);
-	}
-	xf_rtnl_close(&rtnl);
-	return err;
-}
-
-/* Everything that is there goes; what is not there is no error. */
-static int del_routing(const struct xf_io_names *names, struct xf_io_error *error)
-{
-	unsigned ifindex = if_nametoindex(names->tun);
-	struct xf_rtnl rtnl;
-	int err = xf_rtnl_open(&rtnl, error);
-
-	if (err)
-		return err;
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(families); i++) {
-		while (change_rule(&rtnl, names, families[i], false) == 0)
-			;
-		if (ifindex)
-			change_route(&rtnl, names, families[i], ifindex, false);
-		change_route(&rtnl, names, families[i], 0, false);
-	}
-	xf_rtnl_close(&rtnl);
-	return 0;
 }
 
 /* --- following the SPD --- */
@@ -560,7 +446,7 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 	uint64_t cursor = 0;
 
 	if (!err)
-		err = add_routing(&capture->cfg.names, error);
+		err = xf_capture_route_add(&capture->cfg.names, error);
 	xf_spd_walk(capture->cfg.spd, &cursor, tell_policy, capture);
 	capture->anew = true;
 	if (!err)
@@ -619,7 +505,7 @@ int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *erro
 	if (!err)
 		err = xf_backstop_release(error);
 	if (!err)
-		err = del_routing(names, error);
+		err = xf_capture_route_del(names, error);
 	return err ? err : xf_tun_remove(names->tun, error);
 }
 
