@@ -15,6 +15,7 @@ MANY = 20000
 LEFT_BYTES = 6 << 20
 PEER = "192.0.2.2"
 UDP = "proto", "udp"
+IPV6_FREEBIND = 78
 
 
 def memory(net):
@@ -211,6 +212,46 @@ def plaintext_is_kept_out_by_sets(netns):
     equal(near.run("nft", "-t", "list", "sets", check=True).stdout.count("set in4"), 0)
 
 
+def ipv6_is_no_different(netns):
+    near, far = xfrmd.wire(netns)
+    for net, addr in (near, "2001:db8::1"), (far, "2001:db8::2"):
+        net.run("ip", "addr", "add", f"{addr}/64", "dev", "eth0", "nodad", check=True)
+    near.run("ip", "-6", "route", "add", "fd00::/16", "via", "2001:db8::2", check=True)
+    far.run("ip", "-6", "route", "add", "local", "fd00::/16", "dev", "lo", check=True)
+    near.start()
+    done = near.run(EXEC, "ip", "-batch", "-", input="".join(
+        f"xfrm policy add src fd00:{i:x}::/32 dst 2001:db8::1/128 dir in tmpl src 2001:db8::2 "
+        "dst 2001:db8::1 proto esp mode tunnel\n"
+        f"xfrm policy add src 2001:db8::1/128 dst fd00:{i:x}::/32 dir out tmpl src 2001:db8::1 "
+        "dst 2001:db8::2 proto esp mode tunnel\n"
+        for i in range(600)))
+    equal(done.stderr, "")
+    equal(len(rules(near, "inbound")) + len(rules(near)), 2)
+
+    def arrives(source, target, to, addr):
+        """Does what is sent from @addr at @source to @to get to @target?"""
+        listener = xfrmd.in_netns(target, socket.AF_INET6, socket.SOCK_DGRAM)
+        listener.bind(("::", 4002))
+        listener.settimeout(0.3)
+        sock = xfrmd.in_netns(source, socket.AF_INET6, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+        sock.bind((addr, 0))
+        sock.sendto(b"x", (to, 4002))
+        try:
+            return listener.recv(8) == b"x"
+        except TimeoutError:
+            return False
+
+    def neighbours_are_known():
+        return arrives(near, far, "fd00:7fff::1", "2001:db8::1")
+
+    wait_for(neighbours_are_known)
+    equal([arrives(far, near, "2001:db8::1", f"fd00:{i:x}::1") for i in (0, 599, 600)],
+          [False, False, True])
+    equal([arrives(near, far, f"fd00:{i:x}::1", "2001:db8::1") for i in (0, 599, 600)],
+          [False, False, True])
+
+
 def a_table_that_was_taken_away_comes_back(netns):
     near, far = xfrmd.wire(netns)
     near.run("ip", "route", "add", "198.51.0.0/16", "via", PEER, check=True)
@@ -244,6 +285,7 @@ if __name__ == "__main__":
         loads_and_forgets,
         rules_follow_while_policies_come,
         plaintext_is_kept_out_by_sets,
+        ipv6_is_no_different,
         a_table_that_was_taken_away_comes_back,
         many_survive_a_restart,
     ])
