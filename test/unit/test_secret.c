@@ -1,10 +1,12 @@
 /*
- * Memory of keys: zeroed, aligned, no two blocks in one place, used again once it is given back.
+ * Memory of keys: zeroed, aligned, no two blocks in one place, used again, or given back
+ * to the system.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 
@@ -76,6 +78,47 @@ static void no_more_than_needed(void **state)
 		xf_secret_free(blocks[i], 1984);
 }
 
+static size_t resident_bytes(void)
+{
+	FILE *f = fopen("/proc/self/statm", "r");
+	unsigned long total, resident;
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%lu %lu", &total, &resident), 2);
+	fclose(f);
+	return resident * 4096;
+}
+
+#define KEY 1000
+#define KEYS 5000 /* of two chunks and some */
+
+/* In any order; and what comes back of it is zero again, whatever its length. */
+static void pages_given_back(void **state)
+{
+	static uint8_t *keys[KEYS];
+	size_t before = resident_bytes(), locked;
+
+	(void)state;
+	for (size_t i = 0; i < KEYS; i++) {
+		keys[i] = xf_secret_alloc(KEY);
+		assert_non_null(keys[i]);
+		memset(keys[i], 0xa5, KEY);
+	}
+	assert_true(resident_bytes() - before > KEYS * (size_t)KEY * 3 / 4);
+	locked = xf_secret_memory_locked();
+	for (size_t i = 0; i < KEYS; i++)
+		xf_secret_free(keys[i * 7 % KEYS], KEY);
+	assert_in_range(resident_bytes() - before, 0, 3u << 20);
+	for (size_t i = 0; i < KEYS / 2; i++) {
+		keys[i] = xf_secret_alloc(KEY + 64);
+		assert_true(is_filled(keys[i], KEY + 64, 0));
+		memset(keys[i], 0xa5, KEY + 64);
+	}
+	assert_int_equal(xf_secret_memory_locked(), locked);
+	for (size_t i = 0; i < KEYS / 2; i++)
+		xf_secret_free(keys[i], KEY + 64);
+}
+
 static void bad_sizes(void **state)
 {
 	(void)state;
@@ -89,6 +132,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(apart_and_again),
 		cmocka_unit_test(no_more_than_needed),
+		cmocka_unit_test(pages_given_back),
 		cmocka_unit_test(bad_sizes),
 	};
 
