@@ -3,7 +3,7 @@
  * in random order. A native client: many messages a datagram, NLM_F_ACK on the last of each, so
  * errors are seen of each and success once.
  *
- *     bench_load --sas N --policies N [--set host-pairs] [--family 4] [--pid DAEMON]
+ *     bench_load --sas N --policies N [--set host-pairs] [--family 4] [--dir out] [--pid DAEMON]
  *
  * Run it in the daemon's network namespace. One JSON row a figure on stdout. With --pid, memory of
  * the daemon too: resident bytes, before, loaded, and after all is gone.
@@ -37,6 +37,7 @@ struct options {
 	uint32_t sas;
 	uint32_t policies;
 	uint16_t family;
+	uint8_t dir; /* of policies; XF_DIR_MAX: each in turn */
 	long pid;
 };
 
@@ -71,12 +72,15 @@ static double now_s(void)
 
 /* --- messages --- */
 
-static struct nlmsghdr *start(void *to, uint16_t type)
+/* Messages are aligned to 4 bytes, their structs to 8: those are copied. */
+static struct nlmsghdr *start(void *to, uint16_t type, const void *head, size_t len)
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(to);
 
 	nlh->nlmsg_type = type;
 	nlh->nlmsg_flags = NLM_F_REQUEST;
+	if (len)
+		memcpy(mnl_nlmsg_put_extra_header(nlh, len), head, len);
 	return nlh;
 }
 
@@ -125,34 +129,36 @@ static void put_key(struct nlmsghdr *nlh, uint32_t i)
 
 static struct nlmsghdr *put_sa(const struct load *load, void *to, uint32_t i)
 {
-	struct nlmsghdr *nlh = start(to, XFRM_MSG_NEWSA);
-	struct xfrm_usersa_info *info = mnl_nlmsg_put_extra_header(nlh, sizeof(*info));
+	struct xfrm_usersa_info info = {
+		.saddr = i & 1 ? peer(load, i) : us(load),
+		.id = { .daddr = i & 1 ? us(load) : peer(load, i),
+			.spi = spi_be(i),
+			.proto = IPPROTO_ESP },
+		.family = load->options.family,
+		.mode = XFRM_MODE_TUNNEL,
+		.reqid = 1 + i / 2,
+		.replay_window = 32,
+		.flags = XFRM_STATE_AF_UNSPEC,
+	};
+	struct nlmsghdr *nlh;
 
-	info->saddr = i & 1 ? peer(load, i) : us(load);
-	info->id.daddr = i & 1 ? us(load) : peer(load, i);
-	info->id.spi = spi_be(i);
-	info->id.proto = IPPROTO_ESP;
-	info->family = load->options.family;
-	info->mode = XFRM_MODE_TUNNEL;
-	info->reqid = 1 + i / 2;
-	info->replay_window = 32;
-	info->flags = XFRM_STATE_AF_UNSPEC;
-	no_limits(&info->lft);
+	no_limits(&info.lft);
+	nlh = start(to, XFRM_MSG_NEWSA, &info, sizeof(info));
 	put_key(nlh, i);
 	return nlh;
 }
 
 static struct nlmsghdr *put_sa_id(const struct load *load, void *to, uint32_t i)
 {
-	struct nlmsghdr *nlh = start(to, XFRM_MSG_DELSA);
-	struct xfrm_usersa_id *id = mnl_nlmsg_put_extra_header(nlh, sizeof(*id));
 	uint32_t number = load->order[i];
+	const struct xfrm_usersa_id id = {
+		.daddr = number & 1 ? us(load) : peer(load, number),
+		.spi = spi_be(number),
+		.proto = IPPROTO_ESP,
+		.family = load->options.family,
+	};
 
-	id->daddr = number & 1 ? us(load) : peer(load, number);
-	id->spi = spi_be(number);
-	id->proto = IPPROTO_ESP;
-	id->family = load->options.family;
-	return nlh;
+	return start(to, XFRM_MSG_DELSA, &id, sizeof(id));
 }
 
 static void put_selector(struct xfrm_selector *to, const struct xf_selector *sel)
@@ -170,11 +176,16 @@ static void put_selector(struct xfrm_selector *to, const struct xf_selector *sel
 	to->user = sel->user;
 }
 
+static uint8_t dir_of(const struct load *load, uint32_t i)
+{
+	return load->options.dir < XF_DIR_MAX ? load->options.dir : (uint8_t)(i % XF_DIR_MAX);
+}
+
 static struct nlmsghdr *put_policy(const struct load *load, void *to, uint32_t i)
 {
 	const struct xf_policy_config *cfg = &load->set.cfgs[i];
-	struct nlmsghdr *nlh = start(to, XFRM_MSG_NEWPOLICY);
-	struct xfrm_userpolicy_info *info = mnl_nlmsg_put_extra_header(nlh, sizeof(*info));
+	struct xfrm_userpolicy_info info = { .priority = cfg->priority, .dir = dir_of(load, i) };
+	struct nlmsghdr *nlh;
 	struct xfrm_user_tmpl tmpl = {
 		.id = { .daddr = peer(load, i), .proto = IPPROTO_ESP },
 		.family = load->options.family,
@@ -186,22 +197,19 @@ static struct nlmsghdr *put_policy(const struct load *load, void *to, uint32_t i
 		.calgos = ~0u,
 	};
 
-	put_selector(&info->sel, &cfg->sel);
-	info->priority = cfg->priority;
-	info->dir = XFRM_POLICY_OUT;
-	no_limits(&info->lft);
+	put_selector(&info.sel, &cfg->sel);
+	no_limits(&info.lft);
+	nlh = start(to, XFRM_MSG_NEWPOLICY, &info, sizeof(info));
 	mnl_attr_put(nlh, XFRMA_TMPL, sizeof(tmpl), &tmpl);
 	return nlh;
 }
 
 static struct nlmsghdr *put_policy_id(const struct load *load, void *to, uint32_t i)
 {
-	struct nlmsghdr *nlh = start(to, XFRM_MSG_DELPOLICY);
-	struct xfrm_userpolicy_id *id = mnl_nlmsg_put_extra_header(nlh, sizeof(*id));
+	struct xfrm_userpolicy_id id = { .dir = dir_of(load, load->order[i]) };
 
-	put_selector(&id->sel, &load->set.cfgs[load->order[i]].sel);
-	id->dir = XFRM_POLICY_OUT;
-	return nlh;
+	put_selector(&id.sel, &load->set.cfgs[load->order[i]].sel);
+	return start(to, XFRM_MSG_DELPOLICY, &id, sizeof(id));
 }
 
 /* --- talking --- */
@@ -283,7 +291,7 @@ static bool take_dump(struct load *load, uint16_t kind, uint32_t *count)
 
 static double dump(struct load *load, uint16_t type, uint16_t kind, uint32_t want)
 {
-	struct nlmsghdr *nlh = start(load->batch, type);
+	struct nlmsghdr *nlh = start(load->batch, type, NULL, 0);
 	double since = now_s();
 	uint32_t count = 0;
 
@@ -381,12 +389,23 @@ static void run(struct load *load)
 	memory_row(load, "after", 0, 0);
 }
 
+static uint8_t dir_by_name(const char *name)
+{
+	static const char *const names[] = { "in", "out", "fwd" };
+	uint8_t dir = 0;
+
+	while (dir < XF_DIR_MAX && strcmp(names[dir], name) != 0)
+		dir++;
+	return dir;
+}
+
 static bool parse(int argc, char **argv, struct options *o)
 {
 	static const struct option known[] = { { "set", required_argument, NULL, 's' },
 					       { "family", required_argument, NULL, 'f' },
 					       { "policies", required_argument, NULL, 'p' },
 					       { "sas", required_argument, NULL, 'a' },
+					       { "dir", required_argument, NULL, 'r' },
 					       { "pid", required_argument, NULL, 'd' },
 					       { 0 } };
 	const char *name = set_kinds[0].name;
@@ -401,6 +420,8 @@ static bool parse(int argc, char **argv, struct options *o)
 			o->policies = (uint32_t)strtoul(optarg, NULL, 10);
 		else if (c == 'a')
 			o->sas = (uint32_t)strtoul(optarg, NULL, 10);
+		else if (c == 'r')
+			o->dir = dir_by_name(optarg);
 		else if (c == 'd')
 			o->pid = strtol(optarg, NULL, 10);
 		else
@@ -419,10 +440,15 @@ int main(int argc, char **argv)
 
 	if (!load)
 		return 1;
-	load->options = (struct options){ .sas = 1000, .policies = 1000, .family = AF_INET };
+	load->options = (struct options){
+		.sas = 1000,
+		.policies = 1000,
+		.family = AF_INET,
+		.dir = XF_DIR_OUT,
+	};
 	if (!parse(argc, argv, &load->options)) {
 		fprintf(stderr, "bench_load --sas N --policies N --set NAME --family 4|6 "
-				"--pid DAEMON\n");
+				"--dir in|out|fwd|all --pid DAEMON\n");
 		return 2;
 	}
 	most = load->options.sas > load->options.policies ? load->options.sas

@@ -47,7 +47,7 @@ struct xf_spd_config {
 	uint64_t real_offset_s;
 	/* A policy has come (@there) or gone, for what is kept beside the table; an update is a
 	 * new one that comes and then the old one that goes. NULL is allowed. */
-	void (*watch)(void *arg, const struct xf_policy_config *cfg, bool there);
+	void (*watch)(void *arg, const struct xf_policy *policy, bool there);
 	void *watch_arg;
 };
 
@@ -55,6 +55,8 @@ struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg);
 void xf_spd_free(struct xf_spd *spd);
 
 const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy);
+/* Of equal priority, the lower one is asked first: it is the older, or has taken its place. */
+uint64_t xf_policy_rank(const struct xf_policy *policy);
 struct xf_policy *xf_policy_get(struct xf_policy *policy);
 void xf_policy_put(struct xf_policy *policy);
 

@@ -69,12 +69,12 @@ static void sync_capture(struct xf_service *service)
 }
 
 /* Of the SPD. */
-static void policy_changed(void *arg, const struct xf_policy_config *cfg, bool there)
+static void policy_changed(void *arg, const struct xf_policy *policy, bool there)
 {
 	const struct xf_service *service = arg;
 
 	if (service->capture)
-		xf_capture_policy(service->capture, cfg, there);
+		xf_capture_policy(service->capture, policy, there);
 }
 
 /* Ports on which SAs want ESP in UDP, collected. */

@@ -116,14 +116,16 @@ int xf_backstop_follow(struct xf_backstop *backstop, const struct xf_cover *cove
 	const uint8_t value = 1;
 	int err = 0;
 
-	for (struct xf_cell *cell = cover->pending; cell && !err; cell = cell->next_pending) {
-		struct xf_egress_prefix key = { .bits = 32u + xf_cover_len(cell->six, cell->rung) };
+	for (struct xf_cell *cell = cover->cells.pending; cell && !err; cell = cell->next_pending) {
+		bool six = xf_cover_six(cell);
+		uint8_t bits = xf_cover_len(six, xf_cover_rung(cell));
+		struct xf_egress_prefix key = { .bits = 32u + bits };
 		bool there = cell->at & XF_CELL_IN_TRIE;
 
 		if (there == (cell->count != 0))
 			continue;
-		xf_put_be32(&key.family_be, cell->six ? 6 : 4);
-		memcpy(key.addr_be, &cell->addr, sizeof(key.addr_be));
+		xf_put_be32(&key.family_be, six ? 6 : 4);
+		memcpy(key.addr_be, &cell->addr[0], sizeof(key.addr_be));
 		if (there)
 			err = bpf_map__delete_elem(map, &key, sizeof(key), 0);
 		else
@@ -145,7 +147,7 @@ static int put_rules(struct xf_backstop *backstop, const struct xf_policy_list *
 		struct xf_egress_rule rule;
 		uint32_t key = table * XF_EGRESS_RULES_MAX + count;
 
-		if (!make_rule(list->cfg[i], &rule))
+		if (!make_rule(xf_policy_cfg(list->policy[i]), &rule))
 			continue;
 		if (count < XF_EGRESS_RULES_MAX)
 			err = bpf_map__update_elem(backstop->tc->maps.rules, &key, sizeof(key),
@@ -169,7 +171,7 @@ static int put_config(struct xf_backstop *backstop)
 int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_spd *spd)
 {
 	struct xf_policy_list list;
-	int err = xf_policy_list_get(spd, XF_DIR_OUT, &list);
+	int err = xf_policy_list_get(spd, XF_DIR_OUT, NULL, &list);
 
 	if (err)
 		return err;

@@ -8,9 +8,6 @@
  */
 #include <errno.h>
 #include <jansson.h>
-#include <linux/fib_rules.h>
-#include <linux/rtnetlink.h>
-#include <net/if.h>
 #include <nftables/libnftables.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,9 +16,9 @@
 #include "io/backend.h"
 #include "io/backstop.h"
 #include "io/capture.h"
+#include "io/capture_route.h"
 #include "io/nft_sets.h"
 #include "io/policies.h"
-#include "io/rtnl.h"
 #include "io/ruleset.h"
 
 struct xf_capture {
@@ -30,6 +27,7 @@ struct xf_capture {
 	struct xf_nft_sets *sets; /* with nft */
 	struct xf_backstop *backstop; /* NULL: none */
 	struct xf_cover cover; /* of those policies out that want something */
+	struct xf_sieve sieve[XF_DIR_MAX]; /* in and fwd */
 	uint32_t out; /* policies out, all that count */
 	uint32_t rungs[2]; /* of the cover, that the rules in force look at */
 	bool anew; /* the table is not what it was, or not known */
@@ -41,8 +39,6 @@ struct xf_capture {
 /* So few policies have rules of their own at once, more when nothing changes for a while. */
 #define FEW 64
 #define QUIET_NS (200 * XF_NSEC_PER_SEC / 1000)
-
-static const uint8_t families[] = { AF_INET, AF_INET6 };
 
 /* The first line of what libnftables had to say. */
 static int nft_fail(struct nft_ctx *nft, struct xf_io_error *error, const char *what)
@@ -66,125 +62,20 @@ static struct nft_ctx *nft_open(void)
 	return nft;
 }
 
-/*
- * "packets with the capture bit: table N", in front of main and behind local, so that what is for
- * this host stays here. There already is what is wanted.
- */
-static int change_rule(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
-		       bool add)
-{
-	struct nlmsghdr *msg =
-		xf_rtnl_start(rtnl, add ? RTM_NEWRULE : RTM_DELRULE,
-			      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0)));
-	struct fib_rule_hdr *rule = mnl_nlmsg_put_extra_header(msg, sizeof(*rule));
-	int err;
-
-	rule->family = family;
-	rule->action = FR_ACT_TO_TBL;
-	mnl_attr_put_u32(msg, FRA_TABLE, names->table);
-	mnl_attr_put_u32(msg, FRA_PRIORITY, names->rule_priority);
-	mnl_attr_put_u32(msg, FRA_FWMARK, names->mark_capture);
-	mnl_attr_put_u32(msg, FRA_FWMASK, names->mark_capture);
-	mnl_attr_put_u8(msg, FRA_PROTOCOL, RTPROT_STATIC);
-	err = xf_rtnl_talk(rtnl, msg, NULL, NULL);
-	return add && err == -EEXIST ? 0 : err;
-}
-
-/*
- * The default route of table N: the TUN, and behind it a black hole, so that a packet to be
- * captured goes nowhere else while the TUN is down or when its socket is bound to a device.
- */
-static int change_route(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
-			unsigned ifindex, bool add)
-{
-	struct nlmsghdr *msg =
-		xf_rtnl_start(rtnl, add ? RTM_NEWROUTE : RTM_DELROUTE,
-			      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_REPLACE : 0)));
-	struct rtmsg *route = mnl_nlmsg_put_extra_header(msg, sizeof(*route));
-
-	route->rtm_family = family;
-	route->rtm_protocol = RTPROT_STATIC;
-	route->rtm_scope = ifindex ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
-	route->rtm_type = ifindex ? RTN_UNICAST : RTN_BLACKHOLE;
-	mnl_attr_put_u32(msg, RTA_TABLE, names->table);
-	mnl_attr_put_u32(msg, RTA_PRIORITY, ifindex ? 1 : 0xffff);
-	if (ifindex)
-		mnl_attr_put_u32(msg, RTA_OIF, ifindex);
-	return xf_rtnl_talk(rtnl, msg, NULL, NULL);
-}
-
-static int route_family(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family)
-{
-	unsigned ifindex = if_nametoindex(names->tun);
-	int err;
-
-	if (!ifindex)
-		return -ENODEV;
-	err = change_route(rtnl, names, family, 0, true);
-	if (!err)
-		err = change_route(rtnl, names, family, ifindex, true);
-	return err ? err : change_rule(rtnl, names, family, true);
-}
-
-static bool has_ipv6(void)
-{
-	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return false;
-	close(fd);
-	return true;
-}
-
-static int add_routing(const struct xf_io_names *names, struct xf_io_error *error)
-{
-	struct xf_rtnl rtnl;
-	int err = xf_rtnl_open(&rtnl, error);
-
-	if (err)
-		return err;
-	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(families); i++) {
-		if (families[i] == AF_INET6 && !has_ipv6())
-			continue;
-		err = route_family(&rtnl, names, families[i]);
-		if (err)
-			xf_io_fail(error, err, "cannot route captured IPv%d packets to %s",
-				   families[i] == AF_INET ? 4 : 6, names->tun);
-	}
-	xf_rtnl_close(&rtnl);
-	return err;
-}
-
-/* Everything that is there goes; what is not there is no error. */
-static int del_routing(const struct xf_io_names *names, struct xf_io_error *error)
-{
-	unsigned ifindex = if_nametoindex(names->tun);
-	struct xf_rtnl rtnl;
-	int err = xf_rtnl_open(&rtnl, error);
-
-	if (err)
-		return err;
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(families); i++) {
-		while (change_rule(&rtnl, names, families[i], false) == 0)
-			;
-		if (ifindex)
-			change_route(&rtnl, names, families[i], ifindex, false);
-		change_route(&rtnl, names, families[i], 0, false);
-	}
-	xf_rtnl_close(&rtnl);
-	return 0;
-}
-
 /* --- following the SPD --- */
 
-void xf_capture_policy(struct xf_capture *capture, const struct xf_policy_config *cfg, bool there)
+void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *policy, bool there)
 {
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+
 	/* Those with an if_id see only what an xfrm interface sends. */
 	if (cfg->if_id)
 		return;
 	capture->dirty[cfg->dir] = true;
-	if (cfg->dir != XF_DIR_OUT)
+	if (cfg->dir != XF_DIR_OUT) {
+		xf_sieve_change(&capture->sieve[cfg->dir], policy, there);
 		return;
+	}
 	capture->out += there ? 1u : -1u;
 	if (xf_policy_is_strict(cfg))
 		xf_cover_change(&capture->cover, &cfg->sel, there);
@@ -221,11 +112,109 @@ static void note_rules(struct xf_capture *capture, const struct xf_ruleset_plan 
 {
 	if (!plan->anew && !plan->dirs[XF_DIR_OUT])
 		return;
-	xf_cover_lost(&capture->cover, XF_CELL_IN_SETS);
+	xf_cells_lost(&capture->cover.cells, XF_CELL_IN_SETS);
 	if (plan->cover)
-		xf_cover_each(&capture->cover, note_in_sets, NULL);
+		xf_cells_each(&capture->cover.cells, note_in_sets, NULL);
 	for (unsigned six = 0; six < 2; six++)
 		capture->rungs[six] = plan->cover ? xf_cover_rungs(plan->cover, six) : 0;
+}
+
+/* --- in and fwd: sets before the rules that look into them, and what goes behind them --- */
+
+static bool tell_sieve(void *arg, struct xf_policy *policy)
+{
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+	struct xf_sieve *sieve = arg;
+
+	if (cfg->dir == sieve->dir && !cfg->if_id && xf_sieve_is_simple(cfg))
+		xf_sieve_change(sieve, policy, true);
+	return true;
+}
+
+/* Rules or sets? What had memory for neither set nor kind has rules. */
+static void choose_form(struct xf_capture *capture, struct xf_sieve *sieve)
+{
+	uint64_t cursor = 0;
+	bool by_sets;
+
+	if (sieve->restart || sieve->failed) {
+		xf_sieve_restart(sieve);
+		xf_spd_walk(capture->cfg.spd, &cursor, tell_sieve, sieve);
+	}
+	by_sets =
+		!sieve->failed && !sieve->lost && sieve->simple > (sieve->by_sets ? FEW / 2 : FEW);
+	if (by_sets == sieve->by_sets && !capture->anew)
+		return;
+	sieve->by_sets = by_sets;
+	sieve->rules_dirty = true;
+	xf_cells_lost(&sieve->cells, XF_CELL_IN_SETS);
+}
+
+static int make_sets(struct xf_capture *capture, struct xf_sieve *sieve)
+{
+	char *script;
+	int err = xf_ruleset_make_sets(sieve, &script);
+
+	if (err)
+		return err;
+	if (nft_run_cmd_from_buffer(capture->nft, script) != 0)
+		err = -EIO;
+	free(script);
+	for (unsigned i = 0; i < sieve->nkinds && !err; i++)
+		sieve->kinds[i].made = sieve->kinds[i].made || sieve->kinds[i].cells;
+	return err;
+}
+
+/* *@rules: the chain is to be made anew. */
+static int before_rules(struct xf_capture *capture, struct xf_sieve *sieve, bool *rules)
+{
+	int err = 0;
+
+	*rules = false;
+	if (!capture->anew && !capture->dirty[sieve->dir])
+		return 0;
+	choose_form(capture, sieve);
+	*rules = sieve->rules_dirty || !sieve->by_sets;
+	if (!sieve->by_sets)
+		return 0;
+	if (*rules)
+		err = make_sets(capture, sieve);
+	return err ? err : xf_nft_sets_sift(capture->sets, sieve, true);
+}
+
+/* A set that was taken away has taken its elements along. */
+static void note_unmade(struct xf_sieve *sieve)
+{
+	for (struct xf_cell *cell = sieve->cells.pending; cell; cell = cell->next_pending) {
+		if (!sieve->kinds[cell->set].made)
+			cell->at = (uint8_t)(cell->at & ~XF_CELL_IN_SETS);
+	}
+}
+
+static int after_rules(struct xf_capture *capture, struct xf_sieve *sieve, bool rules)
+{
+	for (unsigned i = 0; i < sieve->nkinds && rules; i++) {
+		struct xf_sieve_kind *kind = &sieve->kinds[i];
+
+		kind->ruled = kind->made && sieve->by_sets && kind->cells;
+		kind->made = kind->ruled;
+	}
+	note_unmade(sieve);
+	if (rules)
+		sieve->rules_dirty = false;
+	return sieve->by_sets ? xf_nft_sets_sift(capture->sets, sieve, false) : 0;
+}
+
+/*
+ * The kernel has nothing of it, or nobody knows: sets with other names are filled anew, so that no
+ * element is left over in them.
+ */
+static void forget_sets(struct xf_sieve *sieve)
+{
+	sieve->round++;
+	for (unsigned i = 0; i < sieve->nkinds; i++)
+		sieve->kinds[i].made = sieve->kinds[i].ruled = false;
+	xf_cells_lost(&sieve->cells, XF_CELL_IN_SETS);
 }
 
 static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *plan,
@@ -254,11 +243,45 @@ static bool looks_everywhere(const struct xf_capture *capture)
 	return true;
 }
 
-/*
- * The least that is to be done; all of it where that fails, because somebody may have taken our
- * table away.
- */
-static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
+static const uint8_t sieved[] = { XF_DIR_IN, XF_DIR_FWD };
+
+static bool is_ours(const struct xf_capture *capture, const char *name)
+{
+	const char *last = strrchr(name, '_');
+
+	if (strncmp(name, "dst", 3) == 0)
+		return true;
+	return last && strtoul(last + 1, NULL, 16) == capture->sieve[XF_DIR_IN].round;
+}
+
+/* Sets of an earlier daemon, or of an earlier round, that no rule looks into any more. */
+static void delete_strangers(struct xf_capture *capture)
+{
+	const json_t *item;
+	json_t *root;
+	size_t i;
+	int err;
+
+	nft_ctx_output_set_flags(capture->nft, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_TERSE);
+	err = nft_run_cmd_from_buffer(capture->nft, "list sets table inet " XF_NFT_TABLE);
+	nft_ctx_output_set_flags(capture->nft, 0);
+	root = err ? NULL : json_loads(nft_ctx_get_output_buffer(capture->nft), 0, NULL);
+	json_array_foreach(json_object_get(root, "nftables"), i, item)
+	{
+		const json_t *set = json_object_get(item, "set");
+		const char *name = json_string_value(json_object_get(set, "name"));
+		char script[128];
+
+		if (!name || is_ours(capture, name))
+			continue;
+		snprintf(script, sizeof(script), "delete set inet " XF_NFT_TABLE " %.64s", name);
+		nft_run_cmd_from_buffer(capture->nft, script);
+	}
+	json_decref(root);
+}
+
+/* The least that is to be done; with capture->anew, everything. */
+static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
 {
 	struct xf_ruleset_plan plan = {
 		.names = &capture->cfg.names,
@@ -266,24 +289,43 @@ static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *
 		.cover = exact ? NULL : &capture->cover,
 		.anew = capture->anew,
 		.sets_are_empty = exact && capture->exact && !capture->anew,
+		.dirs[XF_DIR_OUT] = capture->dirty[XF_DIR_OUT],
 	};
-	bool by_elements = !capture->anew && !exact && !capture->exact && looks_everywhere(capture);
 	int err = 0;
 
-	memcpy(plan.dirs, capture->dirty, sizeof(plan.dirs));
-	if (by_elements) {
+	if (!capture->anew && !exact && !capture->exact && looks_everywhere(capture)) {
 		plan.dirs[XF_DIR_OUT] = false;
 		err = xf_nft_sets_follow(capture->sets, &capture->cover);
 	}
-	if (!err &&
-	    (plan.anew || plan.dirs[XF_DIR_IN] || plan.dirs[XF_DIR_OUT] || plan.dirs[XF_DIR_FWD]))
-		err = run_script(capture, &plan, error);
-	if (err && !plan.anew) {
-		plan.anew = true;
-		plan.sets_are_empty = false;
-		err = run_script(capture, &plan, error);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved) && !err; i++) {
+		plan.sieve[sieved[i]] = &capture->sieve[sieved[i]];
+		err = before_rules(capture, &capture->sieve[sieved[i]], &plan.dirs[sieved[i]]);
 	}
-	capture->anew = err != 0;
+	if (err)
+		return xf_io_fail(error, err, "cannot fill sets of nftables");
+	if (plan.anew || plan.dirs[XF_DIR_IN] || plan.dirs[XF_DIR_OUT] || plan.dirs[XF_DIR_FWD])
+		err = run_script(capture, &plan, error);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved) && !err; i++) {
+		uint8_t dir = sieved[i];
+
+		err = after_rules(capture, &capture->sieve[dir], plan.anew || plan.dirs[dir]);
+	}
+	return err;
+}
+
+/* What fails is done anew from the start: somebody may have taken our table away. */
+static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
+{
+	int err = capture->anew ? -EAGAIN : try_nft(capture, exact, error);
+
+	if (!err)
+		return 0;
+	capture->anew = true;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
+		forget_sets(&capture->sieve[sieved[i]]);
+	err = try_nft(capture, exact, error);
+	if (!err)
+		delete_strangers(capture);
 	return err;
 }
 
@@ -322,7 +364,9 @@ static int sync_all(struct xf_capture *capture, bool exact, struct xf_io_error *
 		err = xf_io_fail(error, -ENOMEM, "cannot make capture rules");
 	if (err)
 		return err;
-	xf_cover_settled(&capture->cover);
+	xf_cells_settled(&capture->cover.cells);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
+		xf_cells_settled(&capture->sieve[sieved[i]].cells);
 	memset(capture->dirty, 0, sizeof(capture->dirty));
 	capture->exact = exact;
 	capture->anew = false;
@@ -392,7 +436,7 @@ static int open_parts(struct xf_capture *capture, struct xf_io_error *error)
 
 static bool tell_policy(void *arg, struct xf_policy *policy)
 {
-	xf_capture_policy(arg, xf_policy_cfg(policy), true);
+	xf_capture_policy(arg, policy, true);
 	return true;
 }
 
@@ -402,7 +446,7 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 	uint64_t cursor = 0;
 
 	if (!err)
-		err = add_routing(&capture->cfg.names, error);
+		err = xf_capture_route_add(&capture->cfg.names, error);
 	xf_spd_walk(capture->cfg.spd, &cursor, tell_policy, capture);
 	capture->anew = true;
 	if (!err)
@@ -421,6 +465,10 @@ int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 	if (!capture)
 		return xf_io_fail(error, -ENOMEM, "cannot capture");
 	capture->cfg = *cfg;
+	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
+		capture->sieve[dir].dir = dir;
+		capture->sieve[dir].round = (uint16_t)cfg->now_ns;
+	}
 	err = start(capture, error);
 	if (err) {
 		xf_capture_free(capture);
@@ -439,6 +487,8 @@ void xf_capture_free(struct xf_capture *capture)
 	xf_nft_sets_free(capture->sets);
 	xf_backstop_free(capture->backstop);
 	xf_cover_fini(&capture->cover);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
+		xf_sieve_fini(&capture->sieve[sieved[i]]);
 	free(capture);
 }
 
@@ -455,7 +505,7 @@ int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *erro
 	if (!err)
 		err = xf_backstop_release(error);
 	if (!err)
-		err = del_routing(names, error);
+		err = xf_capture_route_del(names, error);
 	return err ? err : xf_tun_remove(names->tun, error);
 }
 

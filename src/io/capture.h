@@ -41,7 +41,7 @@ int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 		   struct xf_io_error *error);
 
 /* A policy has come or gone; from struct xf_spd_config.watch. */
-void xf_capture_policy(struct xf_capture *capture, const struct xf_policy_config *cfg, bool there);
+void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *policy, bool there);
 
 /*
  * Make the kernel's rules follow what xf_capture_policy() told: when this returns 0, protection is

@@ -200,17 +200,43 @@ int xf_firewall_fd(const struct xf_firewall *firewall)
 	return mnl_socket_get_fd(firewall->monitor);
 }
 
+static int table_attr(const struct nlattr *attr, void *arg)
+{
+	const char **table = arg;
+
+	if (mnl_attr_get_type(attr) == NFTA_TABLE_NAME &&
+	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
+		*table = mnl_attr_get_str(attr);
+	return MNL_CB_OK;
+}
+
+/* But for the message that closes a transaction, whatever it is about names its table first. */
+static int see_event(const struct nlmsghdr *msg, void *arg)
+{
+	const struct nfgenmsg *gen = mnl_nlmsg_get_payload(msg);
+	const char *table = "";
+	bool *others = arg;
+
+	if ((msg->nlmsg_type & 0xff) == NFT_MSG_NEWGEN)
+		return MNL_CB_OK;
+	mnl_attr_parse(msg, sizeof(*gen), table_attr, &table);
+	if (gen->nfgen_family != NFPROTO_INET || strcmp(table, XF_NFT_TABLE) != 0)
+		*others = true;
+	return MNL_CB_OK;
+}
+
 bool xf_firewall_dispatch(struct xf_firewall *firewall)
 {
 	bool changed = false;
 
 	for (;;) {
-		uint8_t buf[XF_RTNL_BUF];
+		uint8_t buf[XF_RTNL_BUF] __attribute__((aligned(8)));
 		ssize_t len = mnl_socket_recvfrom(firewall->monitor, buf, sizeof(buf));
 
 		/* What did not fit was an event, too. */
 		if (len < 0 && errno != ENOBUFS && errno != ENOSPC && errno != EINTR)
 			return changed;
-		changed = true;
+		if (len < 0 || mnl_cb_run(buf, (size_t)len, 0, 0, see_event, &changed) < 0)
+			changed = true;
 	}
 }

@@ -24,7 +24,7 @@ void xf_firewall_free(struct xf_firewall *firewall); /* NULL is allowed */
 /* A descriptor that is readable when nftables' rules have changed. */
 int xf_firewall_fd(const struct xf_firewall *firewall);
 
-/* Forget what it told. True: something has changed. */
+/* Forget what it told. True: something has changed that is not the daemon's own. */
 bool xf_firewall_dispatch(struct xf_firewall *firewall);
 
 /* What stands in the way, or that the rules cannot be read; "": nothing does. */

@@ -13,7 +13,7 @@
 
 /* One transaction: less than a socket's send buffer. */
 #define BATCH_BYTES (64u * 1024)
-#define MESSAGE_MAX 160
+#define MESSAGE_MAX 192
 /* An answer that got lost must not stop the daemon. */
 #define WAIT_S 5
 
@@ -55,9 +55,30 @@ void xf_nft_sets_free(struct xf_nft_sets *sets)
 	free(sets);
 }
 
-void xf_nft_set_name(char name[XF_NFT_SET_NAME], bool six, unsigned rung)
+void xf_nft_set_of_cover(struct xf_nft_set *out, bool six, unsigned rung)
 {
-	snprintf(name, XF_NFT_SET_NAME, "dst%c_%u", six ? '6' : '4', xf_cover_len(six, rung));
+	uint8_t bits = xf_cover_len(six, rung);
+
+	*out = (struct xf_nft_set){ .six = six, .n = 1, .side = { "daddr" }, .bits = { bits } };
+	snprintf(out->name, sizeof(out->name), "dst%c_%u", six ? '6' : '4', bits);
+}
+
+void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, unsigned kind)
+{
+	static const char *const sides[] = { "saddr", "daddr" };
+	const struct xf_sieve_kind *of = &sieve->kinds[kind];
+
+	*out = (struct xf_nft_set){ .six = of->six };
+	for (uint8_t i = 0; i < 2; i++) {
+		if (!of->bits[i])
+			continue;
+		out->side[out->n] = sides[i];
+		out->bits[out->n] = of->bits[i];
+		out->from[out->n++] = i;
+	}
+	snprintf(out->name, sizeof(out->name), "%s%c_%u_%u_%u_%x",
+		 sieve->dir == XF_DIR_IN ? "in" : "fwd", of->six ? '6' : '4', of->bits[0],
+		 of->bits[1], of->segment, sieve->round);
 }
 
 static struct nlmsghdr *put_header(struct xf_nft_sets *sets, uint16_t type, uint8_t family,
@@ -84,23 +105,26 @@ static void begin(struct xf_nft_sets *sets)
 	sets->first = sets->seq;
 }
 
-static void put_cell(struct xf_nft_sets *sets, const struct xf_cell *cell)
+static void put_cell(struct xf_nft_sets *sets, const struct xf_nft_set *set,
+		     const struct xf_cell *cell)
 {
 	int kind = cell->count ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM;
 	struct nlmsghdr *msg =
 		put_header(sets, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | kind), NFPROTO_INET, 0);
+	size_t len = set->six ? 16 : 4;
 	struct nlattr *list, *elem, *key;
-	char name[XF_NFT_SET_NAME];
+	uint8_t value[32];
 
+	for (unsigned i = 0; i < set->n; i++)
+		memcpy(value + i * len, cell->addr[set->from[i]].bytes, len);
 	if (cell->count)
 		msg->nlmsg_flags |= NLM_F_CREATE;
-	xf_nft_set_name(name, cell->six, cell->rung);
 	mnl_attr_put_strz(msg, NFTA_SET_ELEM_LIST_TABLE, XF_NFT_TABLE);
-	mnl_attr_put_strz(msg, NFTA_SET_ELEM_LIST_SET, name);
+	mnl_attr_put_strz(msg, NFTA_SET_ELEM_LIST_SET, set->name);
 	list = mnl_attr_nest_start(msg, NFTA_SET_ELEM_LIST_ELEMENTS);
 	elem = mnl_attr_nest_start(msg, NFTA_LIST_ELEM);
 	key = mnl_attr_nest_start(msg, NFTA_SET_ELEM_KEY);
-	mnl_attr_put(msg, NFTA_DATA_VALUE, cell->six ? 16 : 4, cell->addr.bytes);
+	mnl_attr_put(msg, NFTA_DATA_VALUE, set->n * len, value);
 	mnl_attr_nest_end(msg, key);
 	mnl_attr_nest_end(msg, elem);
 	mnl_attr_nest_end(msg, list);
@@ -144,22 +168,55 @@ static int commit(struct xf_nft_sets *sets)
 	return wait_for_answer(sets, last);
 }
 
+/* A change of @cell; a batch that is full goes. */
+static int change(struct xf_nft_sets *sets, const struct xf_nft_set *set, struct xf_cell *cell)
+{
+	int err;
+
+	put_cell(sets, set, cell);
+	cell->at ^= XF_CELL_IN_SETS;
+	if (sets->len + 2 * MESSAGE_MAX <= sizeof(sets->batch))
+		return 0;
+	err = commit(sets);
+	begin(sets);
+	return err;
+}
+
+static bool differs(const struct xf_cell *cell)
+{
+	bool there = cell->at & XF_CELL_IN_SETS;
+
+	return there != (cell->count != 0);
+}
+
 int xf_nft_sets_follow(struct xf_nft_sets *sets, const struct xf_cover *cover)
 {
 	int err = 0;
 
 	begin(sets);
-	for (struct xf_cell *cell = cover->pending; cell && !err; cell = cell->next_pending) {
-		bool there = cell->at & XF_CELL_IN_SETS;
+	for (struct xf_cell *cell = cover->cells.pending; cell && !err; cell = cell->next_pending) {
+		struct xf_nft_set set;
 
-		if (there == (cell->count != 0))
+		if (!differs(cell))
 			continue;
-		put_cell(sets, cell);
-		cell->at ^= XF_CELL_IN_SETS;
-		if (sets->len + 2 * MESSAGE_MAX <= sizeof(sets->batch))
+		xf_nft_set_of_cover(&set, xf_cover_six(cell), xf_cover_rung(cell));
+		err = change(sets, &set, cell);
+	}
+	return err ? err : commit(sets);
+}
+
+int xf_nft_sets_sift(struct xf_nft_sets *sets, const struct xf_sieve *sieve, bool there)
+{
+	int err = 0;
+
+	begin(sets);
+	for (struct xf_cell *cell = sieve->cells.pending; cell && !err; cell = cell->next_pending) {
+		struct xf_nft_set set;
+
+		if (!differs(cell) || there != (cell->count != 0))
 			continue;
-		err = commit(sets);
-		begin(sets);
+		xf_nft_set_of_sieve(&set, sieve, cell->set);
+		err = change(sets, &set, cell);
 	}
 	return err ? err : commit(sets);
 }

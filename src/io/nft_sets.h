@@ -9,21 +9,37 @@
 
 #include "io/cover.h"
 #include "io/rtnl.h"
+#include "io/sieve.h"
 
 struct xf_nft_sets;
 
 int xf_nft_sets_new(struct xf_nft_sets **out, struct xf_io_error *error);
 void xf_nft_sets_free(struct xf_nft_sets *sets); /* NULL is allowed */
 
-#define XF_NFT_SET_NAME 16
+#define XF_NFT_SET_NAME 48
 
-/* "dst4_24", for cells of IPv4 of 24 bits. */
-void xf_nft_set_name(char name[XF_NFT_SET_NAME], bool six, unsigned rung);
+/* A set: its elements are one address of a packet, or source and destination, cut to so many
+ * bits. */
+struct xf_nft_set {
+	char name[XF_NFT_SET_NAME];
+	bool six;
+	unsigned n; /* addresses */
+	const char *side[2]; /* "saddr", "daddr" */
+	uint8_t bits[2];
+	uint8_t from[2]; /* which of a cell's */
+};
+
+/* The set of a cover's cells of one length: "dst4_24". */
+void xf_nft_set_of_cover(struct xf_nft_set *out, bool six, unsigned rung);
+/* A set of a sieve: "in4_16_24_0_" and the sieve's round. */
+void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, unsigned kind);
 
 /*
- * Bring the pending cells of @cover into the sets, or out of them, and note it in their `at`. On an
- * error some may be in the kernel and not noted: make all sets anew.
+ * Bring pending cells into the sets, or out of them, and note it in their `at`. On an error some
+ * may be in the kernel and not noted: make all sets anew.
  */
 int xf_nft_sets_follow(struct xf_nft_sets *sets, const struct xf_cover *cover);
+/* Of a sieve, only what comes (@there) or only what goes. */
+int xf_nft_sets_sift(struct xf_nft_sets *sets, const struct xf_sieve *sieve, bool there);
 
 #endif

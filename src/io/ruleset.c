@@ -23,6 +23,7 @@
 #define CAPTURE_PRIORITY "-90"
 #define FILTER_PRIORITY "-10"
 #define GUARD_PRIORITY "-400"
+#define PLAINTEXT "counter name plaintext drop"
 
 const char xf_ruleset_delete[] = "add table inet " XF_NFT_TABLE "\n"
 				 "delete table inet " XF_NFT_TABLE "\n";
@@ -45,40 +46,31 @@ static void put_port(FILE *f, const char *side, uint16_t port, uint16_t mask)
 		fprintf(f, "th %s & 0x%x == 0x%x ", side, mask, port & mask);
 }
 
-/* Type and code of ICMP stand where ports would (xf/addr.h). False: not all of it was matched. */
-static bool put_icmp(FILE *f, const struct xf_selector *sel)
+/* Type and code of ICMP stand where ports would (xf/addr.h). */
+static void put_icmp(FILE *f, const struct xf_selector *sel)
 {
 	if (sel->sport_mask == 0xffff)
 		fprintf(f, "@th,0,8 %u ", sel->sport & 0xff);
 	if (sel->dport_mask == 0xffff)
 		fprintf(f, "@th,8,8 %u ", sel->dport & 0xff);
-	return (sel->sport_mask == 0xffff || !sel->sport_mask) &&
-	       (sel->dport_mask == 0xffff || !sel->dport_mask);
 }
 
-static bool put_l4(FILE *f, const struct xf_selector *sel)
+static void put_l4(FILE *f, const struct xf_selector *sel)
 {
-	bool ports = sel->sport_mask || sel->dport_mask;
-
 	if (sel->proto)
 		fprintf(f, "meta l4proto %u ", sel->proto);
-	if (!ports)
-		return true;
 	if (xf_policy_has_ports(sel->proto)) {
 		put_port(f, "sport", sel->sport, sel->sport_mask);
 		put_port(f, "dport", sel->dport, sel->dport_mask);
-		return true;
+	} else if (sel->proto == XF_IPPROTO_ICMP || sel->proto == XF_IPPROTO_ICMPV6) {
+		put_icmp(f, sel);
 	}
-	if (sel->proto == XF_IPPROTO_ICMP || sel->proto == XF_IPPROTO_ICMPV6)
-		return put_icmp(f, sel);
-	return false;
 }
 
-/* Match what @cfg selects. False: the match is wider than the selector. */
-static bool put_match(FILE *f, const struct xf_policy_config *cfg)
+/* Match what @cfg selects, or more: see xf_policy_allows(). */
+static void put_match(FILE *f, const struct xf_policy_config *cfg)
 {
 	const struct xf_selector *sel = &cfg->sel;
-	bool exact = !sel->ifindex && !sel->user;
 
 	if (sel->family != XF_AF_UNSPEC) {
 		fprintf(f, "meta nfproto %s ", sel->family == XF_AF_INET ? "ipv4" : "ipv6");
@@ -87,7 +79,7 @@ static bool put_match(FILE *f, const struct xf_policy_config *cfg)
 	}
 	if (cfg->mark.m)
 		fprintf(f, "meta mark & 0x%x == 0x%x ", cfg->mark.m, cfg->mark.v);
-	return put_l4(f, sel) && exact;
+	put_l4(f, sel);
 }
 
 /*
@@ -126,40 +118,33 @@ static void put_strict(FILE *f, const struct xf_policy_config *cfg, const char *
 	put_fragments(f, cfg, chain, verdict);
 }
 
-/* A rule for an allowing policy, when it can be exact. One of type sub decides nothing: main is
- * asked too. */
 static void put_allow(FILE *f, const struct xf_policy_config *cfg, const char *chain)
 {
-	char *text = NULL;
-	size_t size;
-	FILE *match = cfg->type == XF_POLICY_MAIN ? open_memstream(&text, &size) : NULL;
-	bool exact;
+	fprintf(f, "add rule inet " XF_NFT_TABLE " %s ", chain);
+	put_match(f, cfg);
+	fprintf(f, "return\n");
+}
 
-	if (!match)
-		return;
-	exact = put_match(match, cfg);
-	fclose(match);
-	if (exact)
-		fprintf(f, "add rule inet " XF_NFT_TABLE " %s %sreturn\n", chain, text);
-	free(text);
+static void put_policy(FILE *f, const struct xf_policy_config *cfg, const char *chain,
+		       const char *verdict)
+{
+	if (xf_policy_is_strict(cfg))
+		put_strict(f, cfg, chain, verdict);
+	else if (xf_policy_allows(cfg))
+		put_allow(f, cfg, chain);
 }
 
 static void put_policies(FILE *f, const struct xf_policy_list *list, const char *chain,
 			 const char *verdict)
 {
-	for (size_t i = 0; i < list->n; i++) {
-		if (xf_policy_is_strict(list->cfg[i]))
-			put_strict(f, list->cfg[i], chain, verdict);
-		else
-			put_allow(f, list->cfg[i], chain);
-	}
+	for (size_t i = 0; i < list->n; i++)
+		put_policy(f, xf_policy_cfg(list->policy[i]), chain, verdict);
 }
 
 /* Elements of the cells of one set, behind each other. */
 struct elements {
 	FILE *f;
-	bool six;
-	unsigned rung;
+	uint16_t set;
 	unsigned n;
 };
 
@@ -168,71 +153,122 @@ static void put_element(void *arg, struct xf_cell *cell)
 	struct elements *elements = arg;
 	char text[XF_ADDR_STRLEN];
 
-	if (cell->six != elements->six || cell->rung != elements->rung)
+	if (cell->set != elements->set)
 		return;
-	xf_addr_format(&cell->addr, cell->six ? XF_AF_INET6 : XF_AF_INET, text);
+	xf_addr_format(&cell->addr[0], xf_cover_six(cell) ? XF_AF_INET6 : XF_AF_INET, text);
 	fprintf(elements->f, "%s %s", elements->n++ ? "," : "{", text);
 }
 
-static void put_elements(FILE *f, const struct xf_cover *cover, bool six, unsigned rung)
+/* The set is made, if it is not there. */
+static void put_set(FILE *f, const struct xf_nft_set *set)
 {
-	struct elements elements = { .f = f, .six = six, .rung = rung };
-	char name[XF_NFT_SET_NAME];
+	const char *type = set->six ? "ipv6_addr" : "ipv4_addr";
 
-	xf_nft_set_name(name, six, rung);
-	fprintf(f, "add element inet " XF_NFT_TABLE " %s ", name);
-	xf_cover_each(cover, put_element, &elements);
-	fprintf(f, " }\n");
+	fprintf(f, "add set inet " XF_NFT_TABLE " %s { type %s", set->name, type);
+	if (set->n > 1)
+		fprintf(f, " . %s", type);
+	fprintf(f, "; }\n");
 }
 
-/* What every set has that could be there: nothing, until put_elements(). */
+/* What every set of a cover has that could be there: nothing. */
 static void put_empty_sets(FILE *f)
 {
 	for (unsigned i = 0; i < 2 * XF_COVER_LENS; i++) {
-		bool six = i >= XF_COVER_LENS;
-		char name[XF_NFT_SET_NAME];
+		struct xf_nft_set set;
 
-		xf_nft_set_name(name, six, i % XF_COVER_LENS);
-		fprintf(f, "add set inet " XF_NFT_TABLE " %s { type %s; }\n", name,
-			six ? "ipv6_addr" : "ipv4_addr");
-		fprintf(f, "flush set inet " XF_NFT_TABLE " %s\n", name);
+		xf_nft_set_of_cover(&set, i >= XF_COVER_LENS, i % XF_COVER_LENS);
+		put_set(f, &set);
+		fprintf(f, "flush set inet " XF_NFT_TABLE " %s\n", set.name);
 	}
 }
 
-static void put_lookup(FILE *f, bool six, unsigned rung)
+/* "ip saddr & 255.255.0.0 . ip daddr @in4_16_32_0" */
+static void put_lookup(FILE *f, const struct xf_nft_set *set)
 {
-	uint8_t bits = xf_cover_len(six, rung);
-	union xf_addr mask = { { 0 } };
-	char name[XF_NFT_SET_NAME];
-	char text[XF_ADDR_STRLEN];
+	for (unsigned i = 0; i < set->n; i++) {
+		union xf_addr mask;
+		char text[XF_ADDR_STRLEN];
 
-	if (!bits) {
-		fprintf(f, "meta nfproto %s ", six ? "ipv6" : "ipv4");
-		return;
+		memset(&mask, 0xff, sizeof(mask));
+		xf_cell_mask(&mask, set->bits[i]);
+		xf_addr_format(&mask, set->six ? XF_AF_INET6 : XF_AF_INET, text);
+		fprintf(f, "%s%s %s ", i ? ". " : "", set->six ? "ip6" : "ip", set->side[i]);
+		if (set->bits[i] < (set->six ? 128 : 32))
+			fprintf(f, "& %s ", text);
 	}
-	for (unsigned i = 0; i < bits; i++)
-		mask.bytes[i / 8] |= (uint8_t)(0x80u >> i % 8);
-	xf_nft_set_name(name, six, rung);
-	fprintf(f, "%s daddr ", six ? "ip6" : "ip");
-	if (bits < (six ? 128 : 32))
-		fprintf(f, "& %s ", xf_addr_format(&mask, six ? XF_AF_INET6 : XF_AF_INET, text));
-	fprintf(f, "@%s ", name);
+	fprintf(f, "@%s ", set->name);
 }
 
 /* Destinations alone: too much, never too little. */
 static void put_cover(FILE *f, const struct xf_cover *cover, const char *verdict)
 {
-	for (unsigned i = 0; i < 2 * XF_COVER_LENS; i++) {
+	for (uint16_t i = 0; i < 2 * XF_COVER_LENS; i++) {
+		struct elements elements = { .f = f, .set = i };
 		bool six = i >= XF_COVER_LENS;
 		unsigned rung = i % XF_COVER_LENS;
+		struct xf_nft_set set;
 
 		if (!(xf_cover_rungs(cover, six) >> rung & 1))
 			continue;
-		put_elements(f, cover, six, rung);
-		fprintf(f, "add rule inet " XF_NFT_TABLE " outbound ");
-		put_lookup(f, six, rung);
+		xf_nft_set_of_cover(&set, six, rung);
+		fprintf(f, "add element inet " XF_NFT_TABLE " %s ", set.name);
+		xf_cells_each(&cover->cells, put_element, &elements);
+		fprintf(f, " }\nadd rule inet " XF_NFT_TABLE " outbound ");
+		if (set.bits[0])
+			put_lookup(f, &set);
+		else
+			fprintf(f, "meta nfproto %s ", six ? "ipv6" : "ipv4");
 		fprintf(f, "%s\n", verdict);
 	}
+}
+
+/* --- a sieve --- */
+
+static void put_segment(FILE *f, const struct xf_sieve *sieve, uint32_t segment, const char *chain)
+{
+	for (unsigned i = 0; i < sieve->nkinds; i++) {
+		const struct xf_sieve_kind *kind = &sieve->kinds[i];
+		struct xf_nft_set set;
+
+		if (kind->segment != segment || !kind->cells)
+			continue;
+		xf_nft_set_of_sieve(&set, sieve, i);
+		fprintf(f, "add rule inet " XF_NFT_TABLE " %s ", chain);
+		put_lookup(f, &set);
+		fprintf(f, PLAINTEXT "\n");
+	}
+}
+
+/* @list: what is not simple, in order. Behind each that allows, the segment that it begins. */
+static void put_sieve(FILE *f, const struct xf_sieve *sieve, const struct xf_policy_list *list,
+		      const char *chain)
+{
+	put_segment(f, sieve, XF_SIEVE_FIRST, chain);
+	for (size_t i = 0; i < list->n; i++) {
+		const struct xf_policy_config *cfg = xf_policy_cfg(list->policy[i]);
+
+		put_policy(f, cfg, chain, PLAINTEXT);
+		if (xf_policy_allows(cfg))
+			put_segment(f, sieve, xf_sieve_segment(sieve, list->policy[i]), chain);
+	}
+}
+
+/* No rule looks into them any more. */
+static void put_unused_sets(FILE *f, const struct xf_sieve *sieve)
+{
+	for (unsigned i = 0; i < sieve->nkinds; i++) {
+		struct xf_nft_set set;
+
+		if (!sieve->kinds[i].made || (sieve->by_sets && sieve->kinds[i].cells))
+			continue;
+		xf_nft_set_of_sieve(&set, sieve, i);
+		fprintf(f, "delete set inet " XF_NFT_TABLE " %s\n", set.name);
+	}
+}
+
+static bool is_not_simple(const struct xf_policy_config *cfg)
+{
+	return !xf_sieve_is_simple(cfg);
 }
 
 static void put_outbound(FILE *f, const struct xf_ruleset_plan *plan,
@@ -289,22 +325,28 @@ static const char frame[] =
 
 static int put_chain(FILE *f, const struct xf_ruleset_plan *plan, uint8_t dir)
 {
-	static const char drop[] = "counter name plaintext drop";
 	static const char *const chains[XF_DIR_MAX] = {
 		[XF_DIR_IN] = "inbound",
 		[XF_DIR_OUT] = "outbound",
 		[XF_DIR_FWD] = "forwarded",
 	};
+	const struct xf_sieve *sieve = plan->sieve[dir];
+	bool by_sets = sieve && sieve->by_sets;
 	struct xf_policy_list list = { .n = 0 };
 
 	/* With a million policies, listing them for nothing would take a while. */
-	if ((dir != XF_DIR_OUT || !plan->cover) && xf_policy_list_get(plan->spd, dir, &list) < 0)
+	if ((dir != XF_DIR_OUT || !plan->cover) &&
+	    xf_policy_list_get(plan->spd, dir, by_sets ? is_not_simple : NULL, &list) < 0)
 		return -ENOMEM;
 	fprintf(f, "flush chain inet " XF_NFT_TABLE " %s\n", chains[dir]);
 	if (dir == XF_DIR_OUT)
 		put_outbound(f, plan, &list);
+	else if (by_sets)
+		put_sieve(f, sieve, &list, chains[dir]);
 	else
-		put_policies(f, &list, chains[dir], drop);
+		put_policies(f, &list, chains[dir], PLAINTEXT);
+	if (sieve)
+		put_unused_sets(f, sieve);
 	xf_policy_list_free(&list);
 	return 0;
 }
@@ -324,22 +366,45 @@ static int put_all(FILE *f, const struct xf_ruleset_plan *plan)
 	return err;
 }
 
+/* What @put has put into memory. */
+static int finish(FILE *f, char **text, int err, char **out)
+{
+	if (fclose(f) != 0)
+		err = -ENOMEM;
+	if (err)
+		free(*text);
+	else
+		*out = *text;
+	return err;
+}
+
 int xf_ruleset_build(const struct xf_ruleset_plan *plan, char **out)
 {
 	char *text = NULL;
 	size_t size;
 	FILE *f = open_memstream(&text, &size);
-	int err;
 
 	if (!f)
 		return -ENOMEM;
-	err = put_all(f, plan);
-	if (fclose(f) != 0)
-		err = -ENOMEM;
-	if (err) {
-		free(text);
-		return err;
+	return finish(f, &text, put_all(f, plan), out);
+}
+
+int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	if (!f)
+		return -ENOMEM;
+	fprintf(f, "add table inet " XF_NFT_TABLE "\n");
+	for (unsigned i = 0; i < sieve->nkinds; i++) {
+		struct xf_nft_set set;
+
+		if (sieve->kinds[i].made || !sieve->kinds[i].cells)
+			continue;
+		xf_nft_set_of_sieve(&set, sieve, i);
+		put_set(f, &set);
 	}
-	*out = text;
-	return 0;
+	return finish(f, &text, 0, out);
 }

@@ -10,6 +10,7 @@
 
 #include "io/cover.h"
 #include "io/io.h"
+#include "io/sieve.h"
 
 #define XF_NFT_TABLE "xfrmd"
 
@@ -22,6 +23,8 @@ struct xf_ruleset_plan {
 	const struct xf_spd *spd;
 	/* Out rules are those of its destinations; NULL: those of each policy. */
 	const struct xf_cover *cover;
+	/* In and fwd; where it is not by_sets, rules are those of each policy. */
+	const struct xf_sieve *sieve[XF_DIR_MAX];
 	bool anew; /* all of the table; else the chains of @dirs */
 	bool sets_are_empty; /* else they are emptied before anything */
 	bool dirs[XF_DIR_MAX];
@@ -32,6 +35,12 @@ struct xf_ruleset_plan {
  * *@out is the caller's (free()). -ENOMEM.
  */
 int xf_ruleset_build(const struct xf_ruleset_plan *plan, char **out);
+
+/*
+ * The sets that @sieve needs and has not; the table may be missing. They are empty, and no rule
+ * looks into them yet.
+ */
+int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out);
 
 /* A script that takes the table away, there or not. */
 extern const char xf_ruleset_delete[];

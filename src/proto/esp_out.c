@@ -328,7 +328,8 @@ static void describe_lent(struct xf_esp_op *op, uint8_t *text, uint32_t text_len
 	const struct xf_pkt *pkt = op->pkt;
 	uint32_t n = pkt->nsegs;
 
-	memcpy(op->src, pkt->segs, n * sizeof(op->src[0]));
+	for (uint32_t i = 0; i < n; i++)
+		op->src[i] = pkt->segs[i];
 	op->src[n] = (struct xf_seg){ text + pkt->len, text_len - pkt->len, pkt->segs[0].buf };
 	op->dst = (struct xf_seg){ text, text_len, pkt->segs[0].buf };
 	op->crypto.src = op->src;

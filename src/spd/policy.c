@@ -24,6 +24,11 @@ const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy)
 	return &policy->cfg;
 }
 
+uint64_t xf_policy_rank(const struct xf_policy *policy)
+{
+	return policy->rank;
+}
+
 struct xf_policy *xf_policy_get(struct xf_policy *policy)
 {
 	atomic_fetch_add_explicit(&policy->refs, 1, memory_order_relaxed);

@@ -200,7 +200,7 @@ static void rearm(struct xf_spd *spd, struct xf_policy *policy)
 static void tell_watcher(const struct xf_spd *spd, const struct xf_policy *policy)
 {
 	if (spd->cfg.watch)
-		spd->cfg.watch(spd->cfg.watch_arg, &policy->cfg, policy->linked);
+		spd->cfg.watch(spd->cfg.watch_arg, policy, policy->linked);
 }
 
 /* Enter @policy, which readers see already, into the control thread's own tables. */

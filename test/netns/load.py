@@ -14,6 +14,7 @@ MANY = 20000
 # What stays of 20,000 policies and SAs, but for locked memory: nothing near their 35 MB.
 LEFT_BYTES = 6 << 20
 PEER = "192.0.2.2"
+UDP = "proto", "udp"
 
 
 def memory(net):
@@ -21,6 +22,12 @@ def memory(net):
     with open(f"/proc/{net.daemon.pid}/smaps_rollup") as f:
         kb = int(re.search(r"^Rss: +(\d+) kB", f.read(), re.M)[1])
     return kb * 1024 - net.ask("status")["locked_bytes"]
+
+
+def is_sanitized(net):
+    """Address sanitizer keeps what is freed for a while."""
+    with open(f"/proc/{net.daemon.pid}/maps") as f:
+        return "libasan" in f.read()
 
 
 def loads_and_forgets(netns):
@@ -37,7 +44,7 @@ def loads_and_forgets(netns):
         equal(sorted(took), ["add SAs", "add policies", "delete SAs", "delete policies",
                              "dump SAs", "dump policies"])
         left = memory(net) - before
-        if left > LEFT_BYTES:
+        if left > LEFT_BYTES and not is_sanitized(net):
             raise AssertionError(f"{left} bytes stay")
 
 
@@ -137,6 +144,73 @@ def rules_follow_while_policies_come(netns):
     equal(elements(near, "dst4_32"), 0)
 
 
+def sieve_policy(net, verb, index, *more, proto=()):
+    done = net.xfrm("policy", verb, "src", f"{destination(index)}/32", "dst", "192.0.2.1/32",
+                    *proto, "dir", "in", *more)
+    equal(done.stderr, "")
+
+
+def gets_in(here, far, index):
+    """Does plaintext from there reach @here?"""
+    sock = xfrmd.in_netns(far, socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind((destination(index), 0))
+    sock.sendto(str(index).encode(), ("192.0.2.1", 4001))
+    here.settimeout(0.1)
+    try:
+        equal(here.recv(64), str(index).encode())
+        return True
+    except TimeoutError:
+        return False
+
+
+def plaintext_is_kept_out_by_sets(netns):
+    near, far = xfrmd.wire(netns)
+    near.run("ip", "route", "add", "198.51.0.0/16", "via", PEER, check=True)
+    near.start()
+    far.run("ip", "route", "add", "local", "198.51.0.0/16", "dev", "lo", check=True)
+    here = xfrmd.in_netns(near, socket.AF_INET, socket.SOCK_DGRAM)
+    here.bind(("0.0.0.0", 4001))
+    tmpl = " priority 10 tmpl src 192.0.2.2 dst 192.0.2.1 proto esp mode tunnel"
+    lines = [f"src {destination(i)}/32 dst 192.0.2.1/32 dir {direction}"
+             for direction in ("in", "fwd") for i in range(1000)]
+    done = near.run(EXEC, "ip", "-batch", "-",
+                    input="".join(f"xfrm policy add {line}{tmpl}\n" for line in lines))
+    equal(done.stderr, "")
+    # However many they are, a rule looks into a set of them.
+    equal(len(rules(near, "inbound")), 1)
+    equal(len(rules(near, "forwarded")), 1)
+    equal([gets_in(here, far, i) for i in (0, 999, 1000)], [False, False, True])
+    # One that allows counts by its rank: before the others, behind them, of the same one.
+    sieve_policy(near, "add", 0, "action", "block", "priority", "20", proto=UDP)
+    sieve_policy(near, "update", 999, "priority", "5")
+    sieve_policy(near, "update", 998, "priority", "15")
+    sieve_policy(near, "add", 1000, "priority", "10")
+    sieve_policy(near, "add", 997, "priority", "10", proto=UDP)
+    equal([gets_in(here, far, i) for i in (0, 996, 997, 998, 999, 1000)],
+          [False, False, False, True, True, True])
+    sieve_policy(near, "add", 998, "action", "block", "priority", "12", proto=UDP)
+    equal(gets_in(here, far, 998), False)
+    sieve_policy(near, "delete", 998, proto=UDP)
+    sieve_policy(near, "delete", 0)
+    equal([gets_in(here, far, i) for i in (0, 1, 998)], [False, False, True])
+    sieve_policy(near, "delete", 0, proto=UDP)
+    equal([gets_in(here, far, i) for i in (0, 1)], [True, False])
+    sieve_policy(near, "add", 1001, "action", "block", "priority", "30")
+    near.stop(9)
+    near.start()
+    equal([gets_in(here, far, i) for i in (0, 1, 996, 998, 999, 1000, 1001, 1002)],
+          [True, False, False, True, True, True, False, True])
+    sets = near.run("nft", "-t", "list", "sets", check=True).stdout
+    equal(len(re.findall("set in4_32_32_", sets)), 2)  # before and behind those that allow
+    done = near.run(EXEC, "ip", "-batch", "-",
+                    input="".join(f"xfrm policy delete {line}\n" for line in lines
+                                  if f"src {destination(0)}/32" not in line or "fwd" in line))
+    equal(done.stderr, "")
+    equal([gets_in(here, far, i) for i in (0, 1, 996, 998, 999, 1000)], [True] * 6)
+    equal(gets_in(here, far, 1001), False)
+    equal(near.run("nft", "-t", "list", "sets", check=True).stdout.count("set in4"), 0)
+
+
 def a_table_that_was_taken_away_comes_back(netns):
     near, far = xfrmd.wire(netns)
     near.run("ip", "route", "add", "198.51.0.0/16", "via", PEER, check=True)
@@ -169,6 +243,7 @@ if __name__ == "__main__":
     xfrmd.main([
         loads_and_forgets,
         rules_follow_while_policies_come,
+        plaintext_is_kept_out_by_sets,
         a_table_that_was_taken_away_comes_back,
         many_survive_a_restart,
     ])

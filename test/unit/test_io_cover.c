@@ -38,7 +38,7 @@ struct kernel {
 
 static void follow(struct xf_cover *cover, struct kernel *kernel)
 {
-	for (struct xf_cell *cell = cover->pending; cell; cell = cell->next_pending) {
+	for (struct xf_cell *cell = cover->cells.pending; cell; cell = cell->next_pending) {
 		bool there = cell->at & XF_CELL_IN_SETS;
 
 		if (there == (cell->count != 0))
@@ -46,7 +46,7 @@ static void follow(struct xf_cover *cover, struct kernel *kernel)
 		cell->at ^= XF_CELL_IN_SETS;
 		kernel->n += there ? -1u : 1u;
 	}
-	xf_cover_settled(cover);
+	xf_cells_settled(&cover->cells);
 }
 
 struct search {
@@ -63,8 +63,10 @@ static void look_at(void *arg, struct xf_cell *cell)
 
 	search->cells++;
 	assert_true(cell->at & XF_CELL_IN_SETS);
-	if (cell->six == search->six && xf_cover_len(cell->six, cell->rung) <= search->bits &&
-	    xf_addr_prefix_match(search->addr, &cell->addr, xf_cover_len(cell->six, cell->rung)))
+	uint8_t bits = xf_cover_len(xf_cover_six(cell), xf_cover_rung(cell));
+
+	if (xf_cover_six(cell) == search->six && bits <= search->bits &&
+	    xf_addr_prefix_match(search->addr, &cell->addr[0], bits))
 		search->found = true;
 }
 
@@ -79,7 +81,7 @@ static void assert_covered(const struct xf_cover *cover, const struct kernel *ke
 
 		if (!there[i])
 			continue;
-		xf_cover_each(cover, look_at, &search);
+		xf_cells_each(&cover->cells, look_at, &search);
 		assert_true(search.found);
 		assert_int_equal(search.cells, kernel->n);
 	}
@@ -113,7 +115,7 @@ static void test_model(void **unused)
 	}
 	follow(&cover, &kernel);
 	assert_int_equal(kernel.n, 0);
-	assert_int_equal(cover.count, 0);
+	assert_int_equal(cover.cells.count, 0);
 	xf_cover_fini(&cover);
 }
 
@@ -156,7 +158,7 @@ static void test_many(void **unused)
 	for (unsigned i = 0; i < 100; i++)
 		xf_cover_change(&cover, &sels[i], false);
 	follow(&cover, &kernel);
-	assert_int_equal(cover.count, 0);
+	assert_int_equal(cover.cells.count, 0);
 	xf_cover_fini(&cover);
 	free(sels);
 }
@@ -172,7 +174,7 @@ static void test_lost(void **unused)
 	follow(&cover, &kernel);
 	assert_int_equal(xf_cover_rungs(&cover, false), 4);
 	assert_int_equal(xf_cover_rungs(&cover, true), 0);
-	xf_cover_lost(&cover, XF_CELL_IN_SETS);
+	xf_cells_lost(&cover.cells, XF_CELL_IN_SETS);
 	kernel.n = 0;
 	follow(&cover, &kernel);
 	assert_int_equal(kernel.n, 1);

@@ -1,0 +1,119 @@
+#include <errno.h>
+#include <linux/fib_rules.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <unistd.h>
+
+#include "io/backend.h"
+#include "io/capture_route.h"
+#include "io/rtnl.h"
+
+static const uint8_t families[] = { AF_INET, AF_INET6 };
+
+/*
+ * "packets with the capture bit: table N", in front of main and behind local, so that what is for
+ * this host stays here. There already is what is wanted.
+ */
+static int change_rule(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
+		       bool add)
+{
+	struct nlmsghdr *msg =
+		xf_rtnl_start(rtnl, add ? RTM_NEWRULE : RTM_DELRULE,
+			      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0)));
+	struct fib_rule_hdr *rule = mnl_nlmsg_put_extra_header(msg, sizeof(*rule));
+	int err;
+
+	rule->family = family;
+	rule->action = FR_ACT_TO_TBL;
+	mnl_attr_put_u32(msg, FRA_TABLE, names->table);
+	mnl_attr_put_u32(msg, FRA_PRIORITY, names->rule_priority);
+	mnl_attr_put_u32(msg, FRA_FWMARK, names->mark_capture);
+	mnl_attr_put_u32(msg, FRA_FWMASK, names->mark_capture);
+	mnl_attr_put_u8(msg, FRA_PROTOCOL, RTPROT_STATIC);
+	err = xf_rtnl_talk(rtnl, msg, NULL, NULL);
+	return add && err == -EEXIST ? 0 : err;
+}
+
+/*
+ * The default route of table N: the TUN, and behind it a black hole, so that a packet to be
+ * captured goes nowhere else while the TUN is down or when its socket is bound to a device.
+ */
+static int change_route(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
+			unsigned ifindex, bool add)
+{
+	struct nlmsghdr *msg =
+		xf_rtnl_start(rtnl, add ? RTM_NEWROUTE : RTM_DELROUTE,
+			      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_REPLACE : 0)));
+	struct rtmsg *route = mnl_nlmsg_put_extra_header(msg, sizeof(*route));
+
+	route->rtm_family = family;
+	route->rtm_protocol = RTPROT_STATIC;
+	route->rtm_scope = ifindex ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
+	route->rtm_type = ifindex ? RTN_UNICAST : RTN_BLACKHOLE;
+	mnl_attr_put_u32(msg, RTA_TABLE, names->table);
+	mnl_attr_put_u32(msg, RTA_PRIORITY, ifindex ? 1 : 0xffff);
+	if (ifindex)
+		mnl_attr_put_u32(msg, RTA_OIF, ifindex);
+	return xf_rtnl_talk(rtnl, msg, NULL, NULL);
+}
+
+static int route_family(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family)
+{
+	unsigned ifindex = if_nametoindex(names->tun);
+	int err;
+
+	if (!ifindex)
+		return -ENODEV;
+	err = change_route(rtnl, names, family, 0, true);
+	if (!err)
+		err = change_route(rtnl, names, family, ifindex, true);
+	return err ? err : change_rule(rtnl, names, family, true);
+}
+
+static bool has_ipv6(void)
+{
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
+int xf_capture_route_add(const struct xf_io_names *names, struct xf_io_error *error)
+{
+	struct xf_rtnl rtnl;
+	int err = xf_rtnl_open(&rtnl, error);
+
+	if (err)
+		return err;
+	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(families); i++) {
+		if (families[i] == AF_INET6 && !has_ipv6())
+			continue;
+		err = route_family(&rtnl, names, families[i]);
+		if (err)
+			xf_io_fail(error, err, "cannot route captured IPv%d packets to %s",
+				   families[i] == AF_INET ? 4 : 6, names->tun);
+	}
+	xf_rtnl_close(&rtnl);
+	return err;
+}
+
+int xf_capture_route_del(const struct xf_io_names *names, struct xf_io_error *error)
+{
+	unsigned ifindex = if_nametoindex(names->tun);
+	struct xf_rtnl rtnl;
+	int err = xf_rtnl_open(&rtnl, error);
+
+	if (err)
+		return err;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(families); i++) {
+		while (change_rule(&rtnl, names, families[i], false) == 0)
+			;
+		if (ifindex)
+			change_route(&rtnl, names, families[i], ifindex, false);
+		change_route(&rtnl, names, families[i], 0, false);
+	}
+	xf_rtnl_close(&rtnl);
+	return 0;
+}

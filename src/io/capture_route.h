@@ -1,0 +1,17 @@
+/*
+ * capture_route.h - what has the capture bit goes into the TUN: an ip rule, and its table.
+ *
+ * Control thread. Functions return 0 or -errno with a sentence in @error.
+ */
+#ifndef XF_IO_CAPTURE_ROUTE_H
+#define XF_IO_CAPTURE_ROUTE_H
+
+#include "io/io.h"
+
+/* The TUN must be there. What stands already is no error. */
+int xf_capture_route_add(const struct xf_io_names *names, struct xf_io_error *error);
+
+/* Everything that is there goes; what is not there is no error. */
+int xf_capture_route_del(const struct xf_io_names *names, struct xf_io_error *error);
+
+#endif

@@ -1,0 +1,60 @@
+/*
+ * cells.h - what sets of the kernel hold, each element once, with a count of the policies that want
+ * it there: one more policy is mostly a count and nothing else.
+ *
+ * Where cells stand in the kernel is a bit each; a cell that came or went is pending until whoever
+ * keeps the kernel in step has dealt with it. Control thread.
+ */
+#ifndef XF_IO_CELLS_H
+#define XF_IO_CELLS_H
+
+#include <xf/addr.h>
+
+enum xf_cell_at { XF_CELL_IN_SETS = 1, XF_CELL_IN_TRIE = 2 };
+
+struct xf_cell {
+	union xf_addr addr[2]; /* with zeros where an address is shorter, or not asked for */
+	uint32_t count; /* policies; 0: it goes away */
+	uint16_t set; /* which; its owner knows */
+	uint8_t at; /* enum xf_cell_at */
+	bool pending;
+	struct xf_cell *next; /* of the hash table */
+	struct xf_cell *next_pending;
+};
+
+/* All zero is an empty one. */
+struct xf_cells {
+	struct xf_cell **buckets;
+	size_t size; /* of them, a power of two */
+	size_t count; /* cells, those that go away too */
+	struct xf_cell *pending;
+};
+
+void xf_cells_fini(struct xf_cells *cells);
+
+/* Room for one more. xf_cells_count() moves no cell, so that it may be called for each of them. */
+void xf_cells_grow(struct xf_cells *cells);
+
+/*
+ * @n policies more, or fewer, want the cell that is like @key (addr and set). 1: it is there now;
+ * -1: it is not any more; 0: neither is new. -ENOMEM.
+ */
+int xf_cells_count(struct xf_cells *cells, const struct xf_cell *key, uint32_t n, bool there);
+
+/* Nobody wants any cell any more. */
+void xf_cells_empty(struct xf_cells *cells);
+
+/* Visit all cells that somebody wants. */
+void xf_cells_each(const struct xf_cells *cells, void (*visit)(void *arg, struct xf_cell *cell),
+		   void *arg);
+
+/* The kernel has lost what stood @where: all cells are pending again. */
+void xf_cells_lost(struct xf_cells *cells, enum xf_cell_at where);
+
+/* All that is pending stands where its count says: forget cells that are nowhere. */
+void xf_cells_settled(struct xf_cells *cells);
+
+/* Bits of @addr behind the first @bits become zero, those behind an IPv4 address too. */
+void xf_cell_mask(union xf_addr *addr, uint8_t bits);
+
+#endif

@@ -1,0 +1,168 @@
+#include <errno.h>
+#include <stdlib.h>
+
+#include "io/policies.h"
+#include "io/sieve.h"
+
+void xf_sieve_fini(struct xf_sieve *sieve)
+{
+	xf_cells_fini(&sieve->cells);
+	free(sieve->kinds);
+	free(sieve->ranks);
+	*sieve = (struct xf_sieve){ .dir = sieve->dir };
+}
+
+/* How many that allow are asked before @policy. */
+static unsigned ranks_before(const struct xf_sieve *sieve, const struct xf_policy *policy)
+{
+	unsigned low = 0;
+	unsigned high = sieve->nranks;
+
+	while (low < high) {
+		unsigned mid = low + (high - low) / 2;
+
+		if (xf_policy_goes_before(sieve->ranks[mid].policy, policy))
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+uint32_t xf_sieve_segment(const struct xf_sieve *sieve, const struct xf_policy *policy)
+{
+	unsigned at = ranks_before(sieve, policy);
+
+	if (at < sieve->nranks && sieve->ranks[at].policy == policy)
+		at++;
+	return at ? sieve->ranks[at - 1].segment : XF_SIEVE_FIRST;
+}
+
+bool xf_sieve_is_simple(const struct xf_policy_config *cfg)
+{
+	const struct xf_selector *sel = &cfg->sel;
+
+	return sel->family && (sel->prefixlen_s || sel->prefixlen_d) && !sel->proto &&
+	       !sel->sport_mask && !sel->dport_mask && !cfg->mark.m && xf_policy_is_strict(cfg);
+}
+
+static void *grow(void *array, unsigned n, size_t size)
+{
+	/* A power of two is full. */
+	return n & (n - 1) ? array : realloc(array, (n ? 2 * n : 1) * size);
+}
+
+static int kind_of(struct xf_sieve *sieve, const struct xf_sieve_kind *like)
+{
+	struct xf_sieve_kind *kinds;
+	unsigned unused = sieve->nkinds;
+
+	for (unsigned i = 0; i < sieve->nkinds; i++) {
+		const struct xf_sieve_kind *kind = &sieve->kinds[i];
+
+		if (!kind->cells && !kind->made)
+			unused = i;
+		if (kind->segment == like->segment && kind->six == like->six &&
+		    kind->bits[0] == like->bits[0] && kind->bits[1] == like->bits[1])
+			return (int)i;
+	}
+	if (unused < sieve->nkinds) {
+		sieve->kinds[unused] = *like;
+		return (int)unused;
+	}
+	if (sieve->nkinds == UINT16_MAX)
+		return -ENOSPC;
+	kinds = grow(sieve->kinds, sieve->nkinds, sizeof(*kinds));
+	if (!kinds)
+		return -ENOMEM;
+	sieve->kinds = kinds;
+	kinds[sieve->nkinds] = *like;
+	return (int)sieve->nkinds++;
+}
+
+static void change_simple(struct xf_sieve *sieve, const struct xf_policy *policy, bool there)
+{
+	const struct xf_selector *sel = &xf_policy_cfg(policy)->sel;
+	const struct xf_sieve_kind like = {
+		.segment = xf_sieve_segment(sieve, policy),
+		.bits = { sel->prefixlen_s, sel->prefixlen_d },
+		.six = sel->family == XF_AF_INET6,
+	};
+	struct xf_cell key = { .addr = { sel->saddr, sel->daddr } };
+	int kind = kind_of(sieve, &like);
+	int change;
+
+	for (unsigned i = 0; i < 2; i++)
+		xf_cell_mask(&key.addr[i], like.bits[i]);
+	key.set = (uint16_t)kind;
+	if (there)
+		xf_cells_grow(&sieve->cells);
+	change = kind < 0 ? kind : xf_cells_count(&sieve->cells, &key, 1, there);
+	if (change < -1) {
+		sieve->failed = true;
+		return;
+	}
+	sieve->simple += there ? 1u : -1u;
+	sieve->kinds[kind].cells += (uint32_t)change;
+	if (sieve->kinds[kind].cells && !sieve->kinds[kind].ruled)
+		sieve->rules_dirty = true;
+}
+
+static void add_rank(struct xf_sieve *sieve, const struct xf_policy *policy)
+{
+	unsigned at = ranks_before(sieve, policy);
+	struct xf_sieve_rank *ranks = grow(sieve->ranks, sieve->nranks, sizeof(*ranks));
+
+	if (!ranks) {
+		sieve->lost = true;
+		return;
+	}
+	sieve->ranks = ranks;
+	memmove(ranks + at + 1, ranks + at, (sieve->nranks - at) * sizeof(*ranks));
+	ranks[at] = (struct xf_sieve_rank){ policy, ++sieve->last_segment };
+	sieve->nranks++;
+}
+
+static void del_rank(struct xf_sieve *sieve, const struct xf_policy *policy)
+{
+	unsigned at = ranks_before(sieve, policy);
+
+	/* While one takes the place of another, both have the same. */
+	while (at < sieve->nranks && sieve->ranks[at].policy != policy)
+		at++;
+	if (at == sieve->nranks)
+		return;
+	sieve->nranks--;
+	memmove(sieve->ranks + at, sieve->ranks + at + 1,
+		(sieve->nranks - at) * sizeof(*sieve->ranks));
+}
+
+void xf_sieve_change(struct xf_sieve *sieve, const struct xf_policy *policy, bool there)
+{
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+
+	if (xf_sieve_is_simple(cfg)) {
+		if (!sieve->restart)
+			change_simple(sieve, policy, there);
+		return;
+	}
+	if (xf_policy_allows(cfg)) {
+		if (there)
+			add_rank(sieve, policy);
+		else
+			del_rank(sieve, policy);
+		sieve->restart = true;
+	}
+	sieve->rules_dirty = true;
+}
+
+void xf_sieve_restart(struct xf_sieve *sieve)
+{
+	xf_cells_empty(&sieve->cells);
+	for (unsigned i = 0; i < sieve->nkinds; i++)
+		sieve->kinds[i].cells = 0;
+	sieve->simple = 0;
+	sieve->restart = false;
+	sieve->failed = false;
+	sieve->rules_dirty = true;
+}

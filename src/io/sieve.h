@@ -1,0 +1,70 @@
+/*
+ * sieve.h - plaintext that policies of one direction, in or fwd, do not let in: as hash sets of the
+ * kernel where that is exact, however many policies there are.
+ *
+ * Unlike what is captured, what is dropped must not be too much, so order counts: a policy that
+ * allows comes before those of lower rank. Policies that drop are all alike, so between two that
+ * allow (a segment) their order means nothing, and those that select by addresses alone (simple
+ * ones) are elements of sets, one for each segment and each two lengths of prefixes. All others
+ * have rules of their own.
+ *
+ * Control thread.
+ */
+#ifndef XF_IO_SIEVE_H
+#define XF_IO_SIEVE_H
+
+#include <xf/spd.h>
+
+#include "io/cells.h"
+
+/* A set of cells: (source, destination), or one of them where the other has no bits. */
+struct xf_sieve_kind {
+	uint32_t cells; /* with policies */
+	uint32_t segment;
+	uint8_t bits[2]; /* of source, destination */
+	bool six;
+	bool made; /* in the kernel */
+	bool ruled; /* the rules in force look into it */
+};
+
+/* A policy that allows, and the segment that it begins. */
+struct xf_sieve_rank {
+	const struct xf_policy *policy;
+	uint32_t segment;
+};
+
+/* The segment of those that no policy that allows comes before. */
+#define XF_SIEVE_FIRST 0
+
+struct xf_sieve {
+	uint8_t dir;
+	uint16_t round; /* in names of sets, which are not those of an earlier daemon */
+	bool by_sets; /* else all policies have rules of their own */
+	bool restart; /* segments are others now: tell of all policies again */
+	bool rules_dirty; /* the rules in force are not those that should be */
+	bool failed; /* for want of memory something is missing, until the next restart ... */
+	bool lost; /* ... or for good: then there are no sets */
+	uint32_t simple;
+	struct xf_cells cells; /* the set is the kind's number */
+	struct xf_sieve_kind *kinds;
+	unsigned nkinds;
+	struct xf_sieve_rank *ranks; /* sorted */
+	unsigned nranks;
+	uint32_t last_segment;
+};
+
+void xf_sieve_fini(struct xf_sieve *sieve);
+
+/* A policy of the sieve's direction came or went. */
+void xf_sieve_change(struct xf_sieve *sieve, const struct xf_policy *policy, bool there);
+
+/* Start anew: the caller tells of all policies that are simple again, by change(). */
+void xf_sieve_restart(struct xf_sieve *sieve);
+
+/* Is @cfg, where there are sets, in them? */
+bool xf_sieve_is_simple(const struct xf_policy_config *cfg);
+
+/* The segment that @policy is in, or begins. */
+uint32_t xf_sieve_segment(const struct xf_sieve *sieve, const struct xf_policy *policy);
+
+#endif
