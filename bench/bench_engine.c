@@ -336,8 +336,8 @@ static void stages_out(struct bench *bench, double ns[WHATS])
 	t[0] = bench_now_ns();
 	parse(&s, true);
 	t[1] = bench_now_ns();
-	xf_spd_lookup_batch(xf_engine_spd(bench->world.engine), XF_DIR_OUT, s.flows, BATCH,
-			    s.policies);
+	xf_spd_lookup_to_use(xf_engine_spd(bench->world.engine), XF_DIR_OUT, s.flows, BATCH,
+			     s.policies);
 	t[2] = bench_now_ns();
 	find_out(bench, &s);
 	t[3] = bench_now_ns();
@@ -367,8 +367,8 @@ static void stages_in(struct bench *bench, double ns[WHATS])
 	t[3] = bench_now_ns();
 	for (unsigned i = 0; i < BATCH; i++)
 		xf_ip_flow(s.pkts[i], &s.ip[i], false, &s.flows[i]);
-	xf_spd_lookup_batch(xf_engine_spd(bench->world.engine), XF_DIR_IN, s.flows, BATCH,
-			    s.policies);
+	xf_spd_lookup_to_use(xf_engine_spd(bench->world.engine), XF_DIR_IN, s.flows, BATCH,
+			     s.policies);
 	t[4] = bench_now_ns();
 	xf_read_end();
 	for (unsigned i = 0; i < 4; i++)

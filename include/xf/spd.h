@@ -109,6 +109,10 @@ unsigned xf_spd_flush(struct xf_spd *spd, uint8_t type);
 void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
 			 const struct xf_flow *flows, unsigned n, struct xf_policy **out);
 
+/* The same, for a caller that counts and goes by the policies at once: they are fetched, too. */
+void xf_spd_lookup_to_use(const struct xf_spd *spd, enum xf_policy_dir dir,
+			  const struct xf_flow *flows, unsigned n, struct xf_policy **out);
+
 static inline struct xf_policy *xf_spd_lookup(const struct xf_spd *spd, enum xf_policy_dir dir,
 					      const struct xf_flow *flow)
 {

@@ -528,7 +528,7 @@ static void out_batch(struct out *o, struct xf_flight *f)
 	struct xf_worker *w = o->worker;
 
 	parse_all(o, f);
-	xf_spd_lookup_batch(w->engine->spd, XF_DIR_OUT, w->flows, f->n, policies);
+	xf_spd_lookup_to_use(w->engine->spd, XF_DIR_OUT, w->flows, f->n, policies);
 	for (unsigned i = 0; i < f->n; i++)
 		lens[i] = f->slots[i].pkt->len;
 	xf_path_count_policies(policies, lens, f->n, o->now_ns);

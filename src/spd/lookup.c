@@ -35,6 +35,7 @@ struct lookup {
 	unsigned nhits;
 	unsigned looked; /* buckets and rules so far */
 	bool apart; /* a part's rules are in two indexes */
+	bool fetch; /* the policies that are found */
 	struct found found[CHUNK];
 	struct probe probes[PROBES];
 	struct hit hits[HITS];
@@ -505,7 +506,7 @@ static void lookup_chunk(struct lookup *l, enum xf_policy_dir dir, unsigned n,
 	search_settled(l, dir, KIND_MAIN, &some);
 	for (unsigned i = 0; i < n; i++) {
 		out[i] = again >> i & 1 ? out[i - 1] : best_of(&l->found[i]);
-		if (out[i])
+		if (l->fetch && out[i])
 			policy_prefetch(out[i]);
 	}
 }
@@ -516,6 +517,7 @@ static void lookup_init(struct lookup *l, const struct xf_spd *spd)
 	l->nprobes = 0;
 	l->nhits = 0;
 	l->looked = 0;
+	l->fetch = false;
 }
 
 /* --- the daily case: few policies, all in one order --- */
@@ -582,23 +584,41 @@ static bool lookup_scan(const struct xf_spd *spd, const struct scan *scan,
 	return !scan->mixed && !atomic_load_explicit(&scan->dirty, memory_order_relaxed);
 }
 
+static void lookup_batch(struct lookup *l, enum xf_policy_dir dir, const struct xf_flow *flows,
+			 unsigned n, struct xf_policy **out)
+{
+	const struct xf_spd *spd = l->spd;
+
+	for (unsigned at = 0; at < n; at += CHUNK) {
+		unsigned count = xf_min_u32(n - at, CHUNK);
+		const struct scan *scan = only_scan(spd, dir, flows + at, count);
+		bool same = same_flows(flows + at, count) == count;
+
+		l->flows = flows + at;
+		if (!scan || !lookup_scan(spd, scan, l->flows, same ? 1 : count, out + at))
+			lookup_chunk(l, dir, same ? 1 : count, out + at);
+		for (unsigned i = 1; same && i < count; i++)
+			out[at + i] = out[at];
+	}
+}
+
 void xf_spd_lookup_batch(const struct xf_spd *spd, enum xf_policy_dir dir,
 			 const struct xf_flow *flows, unsigned n, struct xf_policy **out)
 {
 	struct lookup l;
 
 	lookup_init(&l, spd);
-	for (unsigned at = 0; at < n; at += CHUNK) {
-		unsigned count = xf_min_u32(n - at, CHUNK);
-		const struct scan *scan = only_scan(spd, dir, flows + at, count);
-		bool same = same_flows(flows + at, count) == count;
+	lookup_batch(&l, dir, flows, n, out);
+}
 
-		l.flows = flows + at;
-		if (!scan || !lookup_scan(spd, scan, l.flows, same ? 1 : count, out + at))
-			lookup_chunk(&l, dir, same ? 1 : count, out + at);
-		for (unsigned i = 1; same && i < count; i++)
-			out[at + i] = out[at];
-	}
+void xf_spd_lookup_to_use(const struct xf_spd *spd, enum xf_policy_dir dir,
+			  const struct xf_flow *flows, unsigned n, struct xf_policy **out)
+{
+	struct lookup l;
+
+	lookup_init(&l, spd);
+	l.fetch = true;
+	lookup_batch(&l, dir, flows, n, out);
 }
 
 bool xf_spd_wants_whole(const struct xf_spd *spd, enum xf_policy_dir dir,
