@@ -110,13 +110,13 @@ static void pages_given_back(void **state)
 		xf_secret_free(keys[i * 7 % KEYS], KEY);
 	assert_in_range(resident_bytes() - before, 0, 3u << 20);
 	for (size_t i = 0; i < KEYS / 2; i++) {
-		keys[i] = xf_secret_alloc(KEY + 64);
-		assert_true(is_filled(keys[i], KEY + 64, 0));
-		memset(keys[i], 0xa5, KEY + 64);
+		keys[i] = xf_secret_alloc(KEY + 128);
+		assert_true(is_filled(keys[i], KEY + 128, 0));
+		memset(keys[i], 0xa5, KEY + 128);
 	}
 	assert_int_equal(xf_secret_memory_locked(), locked);
 	for (size_t i = 0; i < KEYS / 2; i++)
-		xf_secret_free(keys[i], KEY + 64);
+		xf_secret_free(keys[i], KEY + 128);
 }
 
 static void bad_sizes(void **state)
