@@ -274,9 +274,9 @@ static void find_out(struct bench *bench, struct stage *s)
 			.flow = &s->flows[i],
 		};
 	}
-	xf_sad_find_out_batch(xf_engine_sad(bench->world.engine), all, BATCH, s->sas, NULL);
+	xf_sad_find_out_to_use(xf_engine_sad(bench->world.engine), all, BATCH, s->sas);
 	for (unsigned i = 0; i < BATCH; i++)
-		bench_must(s->sas[i] != NULL, "xf_sad_find_out_batch");
+		bench_must(s->sas[i] != NULL, "xf_sad_find_out_to_use");
 }
 
 static void find_in(struct bench *bench, struct stage *s)
@@ -293,7 +293,7 @@ static void find_in(struct bench *bench, struct stage *s)
 					    .family = XF_AF_INET,
 					    .proto = XF_IPPROTO_ESP };
 	}
-	xf_sad_find_in_batch(xf_engine_sad(bench->world.engine), ids, marks, BATCH, s->sas);
+	xf_sad_find_in_to_use(xf_engine_sad(bench->world.engine), ids, marks, BATCH, s->sas);
 }
 
 static void crypt(struct bench *bench, struct stage *s)

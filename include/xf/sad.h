@@ -100,6 +100,10 @@ struct xf_sa *xf_sad_find_in(const struct xf_sad *sad, const struct xf_sa_id *id
 void xf_sad_find_in_batch(const struct xf_sad *sad, const struct xf_sa_id *ids,
 			  const uint32_t *marks, unsigned n, struct xf_sa **out);
 
+/* The same, for a caller that uses the SAs at once: they are fetched, too. */
+void xf_sad_find_in_to_use(const struct xf_sad *sad, const struct xf_sa_id *ids,
+			   const uint32_t *marks, unsigned n, struct xf_sa **out);
+
 /*
  * By addresses and protocol, for protocols without an SPI (xfrm_state_lookup_byaddr()). NULL for
  * those that have one: AH, ESP and IPComp.
@@ -135,6 +139,10 @@ struct xf_sa *xf_sad_find_out(const struct xf_sad *sad, const struct xf_sad_quer
  */
 void xf_sad_find_out_batch(const struct xf_sad *sad, struct xf_sad_query *const *queries,
 			   unsigned n, struct xf_sa **out, bool *larval);
+
+/* The same, for a caller that uses the SAs at once: they are fetched, too. */
+void xf_sad_find_out_to_use(const struct xf_sad *sad, struct xf_sad_query *const *queries,
+			    unsigned n, struct xf_sa **out);
 
 /*
  * Visit SAs, newest first as the kernel's dump does, starting behind the one that *@cursor stands

@@ -102,7 +102,7 @@ static void find_leads(struct in *in, struct xf_flight *f, const uint8_t *leads,
 					    .family = s->ip.family };
 		marks[i] = s->pkt->mark;
 	}
-	xf_sad_find_in_batch(in->worker->engine->sad, ids, marks, n, sas);
+	xf_sad_find_in_to_use(in->worker->engine->sad, ids, marks, n, sas);
 	for (unsigned i = 0; i < n; i++)
 		f->slots[leads[i]].bundle[0] = sas[i];
 }

@@ -195,7 +195,7 @@ static void find_bundles(struct out *o, struct xf_flight *f, struct xf_policy *c
 	}
 	if (n == 0)
 		return;
-	xf_sad_find_out_batch(o->worker->engine->sad, queries, n, sas, NULL);
+	xf_sad_find_out_to_use(o->worker->engine->sad, queries, n, sas);
 	for (unsigned i = 0; i < n; i++)
 		take_bundle(o, &f->slots[slots[i]], xf_policy_cfg(policies[slots[i]]), queries[i],
 			    sas[i]);

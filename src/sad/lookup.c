@@ -154,6 +154,7 @@ struct batch {
 	const struct xf_sa_id *ids;
 	const uint32_t *marks;
 	struct xf_sa **out;
+	bool fetch; /* the SAs' lines, for what comes next */
 	uint8_t first[BATCH]; /* of those that ask the same, by number in the batch */
 	uint8_t at_table[BATCH]; /* those whom no gate leads anywhere */
 	unsigned nfirst, ntable;
@@ -177,6 +178,13 @@ static void start_in(struct batch *b, unsigned n)
 	}
 }
 
+/* Each when it is known: of all in a row many would be lost. */
+static inline void fetch_found(const struct batch *b, unsigned i)
+{
+	if (b->fetch && b->out[i])
+		xf_sa_fetch(b->out[i], false);
+}
+
 static void pass_gates(struct batch *b)
 {
 	for (unsigned j = 0; j < b->nfirst; j++) {
@@ -184,7 +192,7 @@ static void pass_gates(struct batch *b)
 
 		b->out[i] = find_at_gate(b->gates[j], &b->ids[i], b->marks[i]);
 		if (b->out[i]) {
-			xf_sa_fetch(b->out[i], false);
+			fetch_found(b, i);
 			continue;
 		}
 		start_way(b->sad, XF_SA_BY_SPI, xf_sad_hash_spi(&b->sad->secrets, &b->ids[i]),
@@ -203,8 +211,7 @@ static void take_seats(struct batch *b)
 		b->out[i] = number ? take_in(b->sad, number, &b->ids[i], b->marks[i]) : NULL;
 		if (!b->out[i] && (way->seat || way->more))
 			b->out[i] = walk_table(b->sad, &b->ids[i], b->marks[i], way->hash);
-		if (b->out[i])
-			xf_sa_fetch(b->out[i], false);
+		fetch_found(b, i);
 	}
 }
 
@@ -229,18 +236,31 @@ static void find_some(struct batch *b, unsigned n)
 		repeat(b, n);
 }
 
-void xf_sad_find_in_batch(const struct xf_sad *sad, const struct xf_sa_id *ids,
-			  const uint32_t *marks, unsigned n, struct xf_sa **out)
+static void find_in(const struct xf_sad *sad, const struct xf_sa_id *ids, const uint32_t *marks,
+		    unsigned n, struct xf_sa **out, bool fetch)
 {
 	struct batch b;
 
 	b.sad = sad;
+	b.fetch = fetch;
 	for (unsigned i = 0; i < n; i += BATCH) {
 		b.ids = ids + i;
 		b.marks = marks + i;
 		b.out = out + i;
 		find_some(&b, xf_min_u32(n - i, BATCH));
 	}
+}
+
+void xf_sad_find_in_batch(const struct xf_sad *sad, const struct xf_sa_id *ids,
+			  const uint32_t *marks, unsigned n, struct xf_sa **out)
+{
+	find_in(sad, ids, marks, n, out, false);
+}
+
+void xf_sad_find_in_to_use(const struct xf_sad *sad, const struct xf_sa_id *ids,
+			   const uint32_t *marks, unsigned n, struct xf_sa **out)
+{
+	find_in(sad, ids, marks, n, out, true);
 }
 
 struct xf_sa *xf_sad_find_by_addr(const struct xf_sad *sad, const struct xf_sa_id *id,
@@ -448,8 +468,8 @@ static inline struct xf_sa *take_plain(const struct xf_sad *sad, const struct xf
 	return seat->sa;
 }
 
-static void find_some_out(const struct xf_sad *sad, struct xf_sad_query *const *queries, unsigned n,
-			  struct xf_sa **out, bool *larval)
+static inline void find_some_out(const struct xf_sad *sad, struct xf_sad_query *const *queries,
+				 unsigned n, struct xf_sa **out, bool *larval, bool fetch)
 {
 	/* What only a closer look can tell. */
 	bool closer =
@@ -464,7 +484,7 @@ static void find_some_out(const struct xf_sad *sad, struct xf_sad_query *const *
 		if (!out[i])
 			out[i] =
 				look_out(sad, queries[i], ways[i].hash, larval ? &larval[i] : NULL);
-		if (out[i])
+		if (fetch && out[i])
 			xf_sa_fetch(out[i], true);
 	}
 }
@@ -474,5 +494,12 @@ void xf_sad_find_out_batch(const struct xf_sad *sad, struct xf_sad_query *const 
 {
 	for (unsigned i = 0; i < n; i += BATCH)
 		find_some_out(sad, queries + i, xf_min_u32(n - i, BATCH), out + i,
-			      larval ? larval + i : NULL);
+			      larval ? larval + i : NULL, false);
+}
+
+void xf_sad_find_out_to_use(const struct xf_sad *sad, struct xf_sad_query *const *queries,
+			    unsigned n, struct xf_sa **out)
+{
+	for (unsigned i = 0; i < n; i += BATCH)
+		find_some_out(sad, queries + i, xf_min_u32(n - i, BATCH), out + i, NULL, true);
 }
