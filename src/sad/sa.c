@@ -8,13 +8,16 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "sad/mem.h"
+#include "base/slab.h"
+#include "sad/sa.h"
 
 /* The window of struct xfrm_replay_state has one word, whatever size was asked for. */
 #define LEGACY_WINDOW_MAX 32
 
 /* Times further off than this (126 years) are taken as never, or as long ago. */
 #define FAR_S 4000000000ll
+
+static struct xf_slabs slabs = { .object_bytes = XF_SA_BYTES };
 
 /* The kernel cleans the mark when it inserts: bits that the mask hides could never match. */
 static void config_set(struct xf_sa_own_config *box, const struct xf_sa_config *cfg)
@@ -61,13 +64,14 @@ static void release(struct xf_sa *sa)
 		free(config_box(xf_sa_cfg(sa)));
 	if ((uint8_t *)sa->replay != sa->own_window)
 		free(sa->replay);
-	xf_sa_mem_put(sa);
+	xf_wipe(sa, XF_SA_BYTES);
+	xf_slab_put(&slabs, sa);
 }
 
 /* Everything that can fail comes here, before the SA owns a key. @seed NULL: there is none. */
 static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg, const uint8_t *seed)
 {
-	struct xf_sa *sa = xf_sa_mem_get();
+	struct xf_sa *sa = xf_slab_get(&slabs);
 
 	if (!sa)
 		return NULL;

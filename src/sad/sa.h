@@ -120,14 +120,15 @@ struct xf_sa {
 	/* Whoever holds the SA in the stack, and after the last reference. */
 	struct xf_sa *stack_next;
 	struct xf_rcu_head rcu;
-
-	/* Constant: of whoever gave the memory (mem.h). */
-	void *home;
 };
+
+/* Without the padding at its end, where the slab notes whose it is. */
+#define XF_SA_BYTES (offsetof(struct xf_sa, rcu) + sizeof(struct xf_rcu_head))
 
 #define XF_SA_UNSET UINT64_MAX
 
-_Static_assert(sizeof(struct xf_sa) <= 13 * XF_CACHE_LINE, "there may be a million of them");
+_Static_assert(XF_SA_BYTES + sizeof(void *) <= 13 * XF_CACHE_LINE,
+	       "there may be a million of them");
 _Static_assert(offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
 		       offsetof(struct xf_sa, in) == 2 * XF_CACHE_LINE &&
 		       offsetof(struct xf_sa, first_cfg) == 3 * XF_CACHE_LINE,
