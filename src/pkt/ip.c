@@ -43,6 +43,23 @@ static inline void set_ipv4(union xf_addr *to, const uint8_t *wire)
 	memcpy(to, &whole, sizeof(whole));
 }
 
+/* All but the small fields and the place of a fragment. */
+static inline void read_rest(const uint8_t *hdr, uint32_t hdr_len, uint32_t total_len,
+			     struct xf_ip_info *info)
+{
+	info->frag_id = xf_get_be16(hdr + 4);
+	info->flow_label = 0;
+	info->hdr_len = hdr_len;
+	info->l4_off = hdr_len;
+	info->l4_nexthdr_field = 9;
+	info->ah_esp_off = hdr_len;
+	info->nexthdr_field = 9;
+	info->frag_hdr_off = 0;
+	info->total_len = total_len;
+	set_ipv4(&info->saddr, hdr + 12);
+	set_ipv4(&info->daddr, hdr + 16);
+}
+
 /* What the 20 bytes at @hdr say, with @hdr_len in all. Every field is written. */
 static inline void read_ipv4(const uint8_t *hdr, uint32_t hdr_len, uint32_t total_len,
 			     struct xf_ip_info *info)
@@ -57,17 +74,7 @@ static inline void read_ipv4(const uint8_t *hdr, uint32_t hdr_len, uint32_t tota
 	info->is_frag = frag & (XF_IPV4_MF | XF_IPV4_OFFSET_MASK);
 	info->more_frags = frag & XF_IPV4_MF;
 	info->frag_off = (frag & XF_IPV4_OFFSET_MASK) * 8u;
-	info->frag_id = xf_get_be16(hdr + 4);
-	info->flow_label = 0;
-	info->hdr_len = hdr_len;
-	info->l4_off = hdr_len;
-	info->l4_nexthdr_field = 9;
-	info->ah_esp_off = hdr_len;
-	info->nexthdr_field = 9;
-	info->frag_hdr_off = 0;
-	info->total_len = total_len;
-	set_ipv4(&info->saddr, hdr + 12);
-	set_ipv4(&info->daddr, hdr + 16);
+	read_rest(hdr, hdr_len, total_len, info);
 }
 
 /* Of the first word: MF, and the offset. */
@@ -89,17 +96,7 @@ static inline void read_whole_ipv4(const uint8_t *hdr, const struct words *w, ui
 		       "family, ttl, proto, tos, df, two that say it is a fragment");
 	memcpy(info, &small, sizeof(small));
 	info->frag_off = 0;
-	info->frag_id = xf_get_be16(hdr + 4);
-	info->flow_label = 0;
-	info->hdr_len = XF_IPV4_HDR_LEN;
-	info->l4_off = XF_IPV4_HDR_LEN;
-	info->l4_nexthdr_field = 9;
-	info->ah_esp_off = XF_IPV4_HDR_LEN;
-	info->nexthdr_field = 9;
-	info->frag_hdr_off = 0;
-	info->total_len = total_len;
-	set_ipv4(&info->saddr, hdr + 12);
-	set_ipv4(&info->daddr, hdr + 16);
+	read_rest(hdr, XF_IPV4_HDR_LEN, total_len, info);
 }
 
 /* With options, or in pieces (RFC 791 s3.1). */

@@ -78,7 +78,8 @@ static enum xf_drop describe(struct xf_esp_op *op, const struct xf_sa_form *form
 	int err = 0;
 
 	if (XF_LIKELY(xf_pkt_is_own_piece(pkt)))
-		xf_esp_in_place(op);
+		xf_esp_in_place(op, pkt->segs[0].data + op->text_off, crypto->len,
+				pkt->segs[0].buf);
 	else
 		err = xf_esp_target(op, 0);
 	if (err)
@@ -140,12 +141,7 @@ static inline bool prepare_usual(struct xf_sa *sa, const struct xf_sa_form *form
 	op->text_off = (uint32_t)(text - seg->data);
 	op->seq = xf_get_be32(esp + 4);
 	op->drop = xf_sa_replay_check(sa, op->seq);
-	op->src[0].data = text;
-	op->src[0].len = len;
-	op->src[0].buf = seg->buf;
-	op->crypto.src = op->crypto.dst = op->src;
-	op->crypto.nsrc = op->crypto.ndst = 1;
-	op->crypto.len = len;
+	xf_esp_in_place(op, text, len, seg->buf);
 	op->crypto.icv = text + len;
 	xf_esp_crypto_fill_plain(op, esp, false);
 	op->usual = true;

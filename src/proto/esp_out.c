@@ -80,31 +80,52 @@ static void close_room(struct xf_esp_op *op, const struct xf_sa_form *form)
  * room for all of it.
  *
  *   | gap | headers |          | and | payload |   becomes   | gap | headers, payload | tail |
+ *
+ * Before the gap is opened: the text begins at @off of the first piece.
  */
-static bool open_behind_first(struct xf_esp_op *op, const struct xf_sa_form *form)
+static void describe_lent(struct xf_esp_op *op, uint32_t off, uint32_t text_len)
 {
-	struct xf_pkt *pkt = op->pkt;
-	struct xf_seg *first = &pkt->segs[0];
-	uint32_t text_tail = op->tail_len - form->icv_len;
-	unsigned n = pkt->nsegs;
+	const struct xf_pkt *pkt = op->pkt;
+	const struct xf_seg *first = &pkt->segs[0];
+	uint8_t *end = first->data + pkt->len; /* of what will be brought together */
+	uint8_t *text = first->data + off;
+	uint32_t n = pkt->nsegs;
 
-	if (n < 2 || n >= XF_ESP_OP_SEGS || op->gap_off > first->len ||
-	    !xf_pkt_first_has_room(pkt, form->gap_len, pkt->len - first->len + op->tail_len) ||
-	    xf_pkt_is_own(pkt, first->len, pkt->len - first->len))
-		return false;
-	op->gap = xf_pkt_insert(pkt, op->gap_off, form->gap_len);
-	op->tail = first->data + pkt->len;
-	pkt->len += op->tail_len;
-	memcpy(op->src, pkt->segs, n * sizeof(op->src[0]));
-	op->src[0].data += op->text_off;
-	op->src[0].len -= op->text_off;
-	op->src[n] = (struct xf_seg){ op->tail, text_tail, first->buf };
-	op->dst = (struct xf_seg){ op->src[0].data, op->crypto.len, first->buf };
+	for (uint32_t i = 0; i < n; i++)
+		op->src[i] = pkt->segs[i];
+	op->src[0].data = text;
+	op->src[0].len -= off;
+	op->src[n] = (struct xf_seg){ end, (uint32_t)(text + text_len - end), first->buf };
+	op->dst = (struct xf_seg){ text, text_len, first->buf };
 	op->crypto.src = op->src;
 	op->crypto.nsrc = (uint16_t)(n + 1);
 	op->crypto.dst = &op->dst;
 	op->crypto.ndst = 1;
-	op->crypto.icv = op->tail + text_tail;
+	op->crypto.len = text_len;
+}
+
+/* Is something of it, which is in several pieces, not ours alone? Else it stays where it is. */
+static bool is_lent(const struct xf_pkt *pkt)
+{
+	uint32_t first = pkt->segs[0].len;
+
+	return pkt->nsegs < XF_ESP_OP_SEGS && !xf_pkt_is_own(pkt, first, pkt->len - first);
+}
+
+static bool open_behind_first(struct xf_esp_op *op, const struct xf_sa_form *form)
+{
+	struct xf_pkt *pkt = op->pkt;
+	struct xf_seg *first = &pkt->segs[0];
+
+	if (pkt->nsegs < 2 || op->gap_off > first->len ||
+	    !xf_pkt_first_has_room(pkt, form->gap_len, pkt->len - first->len + op->tail_len) ||
+	    !is_lent(pkt))
+		return false;
+	describe_lent(op, op->gap_off, op->crypto.len);
+	op->gap = xf_pkt_insert(pkt, op->gap_off, form->gap_len);
+	op->tail = first->data + pkt->len;
+	pkt->len += op->tail_len;
+	op->crypto.icv = op->dst.data + op->crypto.len;
 	op->fold = true;
 	return true;
 }
@@ -147,7 +168,7 @@ static enum xf_drop open_packet(const struct run *run, struct xf_esp_op *op)
 		xf_pkt_trim_back(op->pkt, op->pkt->len - op->ip->total_len);
 	if (XF_LIKELY(op->gap_off == 0 &&
 		      xf_pkt_widen(op->pkt, form->gap_len, op->tail_len, &op->gap, &op->tail))) {
-		xf_esp_in_place(op);
+		xf_esp_in_place(op, op->gap + op->text_off, op->crypto.len, op->pkt->segs[0].buf);
 		op->crypto.icv = op->tail + op->tail_len - form->icv_len;
 		return XF_PASS;
 	}
@@ -294,14 +315,6 @@ static inline bool is_usual_form(const struct xf_sa_form *form)
 	return (form->what & (has | XF_FORM_MORE)) == has;
 }
 
-/* Is something of it, which is in several pieces, not ours alone? Else it stays where it is. */
-static bool is_lent(const struct xf_pkt *pkt)
-{
-	uint32_t first = pkt->segs[0].len;
-
-	return pkt->nsegs < XF_ESP_OP_SEGS && !xf_pkt_is_own(pkt, first, pkt->len - first);
-}
-
 static inline bool is_usual(const struct xf_esp_op *op, const struct xf_sa_form *form)
 {
 	uint32_t tail_max = form->align_mask + XF_ESP_TRAILER_LEN + form->icv_len;
@@ -322,22 +335,6 @@ static bool are_usual(const struct run *run)
 	return all;
 }
 
-/* The cipher brings the pieces together behind the first one; the trailer is there already. */
-static void describe_lent(struct xf_esp_op *op, uint8_t *text, uint32_t text_len)
-{
-	const struct xf_pkt *pkt = op->pkt;
-	uint32_t n = pkt->nsegs;
-
-	for (uint32_t i = 0; i < n; i++)
-		op->src[i] = pkt->segs[i];
-	op->src[n] = (struct xf_seg){ text + pkt->len, text_len - pkt->len, pkt->segs[0].buf };
-	op->dst = (struct xf_seg){ text, text_len, pkt->segs[0].buf };
-	op->crypto.src = op->src;
-	op->crypto.nsrc = (uint16_t)(n + 1);
-	op->crypto.dst = &op->dst;
-	op->crypto.ndst = 1;
-}
-
 /* Steps 2 and 4 in one. */
 static inline void write_usual(const struct run *run, struct xf_esp_op *op)
 {
@@ -354,18 +351,13 @@ static inline void write_usual(const struct run *run, struct xf_esp_op *op)
 	write_short_tail(text + pkt->len, pad_len, xf_esp_tunnelled(op->ip));
 	op->fold = pkt->nsegs > 1;
 	if (XF_LIKELY(!op->fold)) {
-		op->src[0].data = text;
-		op->src[0].len = text_len;
-		op->src[0].buf = seg->buf;
-		op->crypto.src = op->crypto.dst = op->src;
-		op->crypto.nsrc = op->crypto.ndst = 1;
+		xf_esp_in_place(op, text, text_len, seg->buf);
 		seg->len = len;
 	} else {
-		describe_lent(op, text, text_len);
+		describe_lent(op, 0, text_len);
 		seg->len += form->gap_len;
 	}
 	seg->data = gap;
-	op->crypto.len = text_len;
 	op->crypto.icv = text + text_len;
 	pkt->len = len;
 	op->dst_pkt = NULL;

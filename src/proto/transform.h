@@ -70,16 +70,16 @@ static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_f
  */
 int xf_esp_target(struct xf_esp_op *op, uint32_t spare);
 
-/* The text is in one piece of a buffer that the packet has for itself: in place. */
-static inline void xf_esp_in_place(struct xf_esp_op *op)
+/* The @len bytes at @text are in one piece of @buf, which the packet has for itself: in place. */
+static inline void xf_esp_in_place(struct xf_esp_op *op, uint8_t *text, uint32_t len,
+				   struct xf_buf *buf)
 {
-	const struct xf_seg *seg = &op->pkt->segs[0];
-
-	op->src[0].data = seg->data + op->text_off;
-	op->src[0].len = op->crypto.len;
-	op->src[0].buf = seg->buf;
+	op->src[0].data = text;
+	op->src[0].len = len;
+	op->src[0].buf = buf;
 	op->crypto.src = op->crypto.dst = op->src;
 	op->crypto.nsrc = op->crypto.ndst = 1;
+	op->crypto.len = len;
 }
 
 /* Put what was written to fresh memory in the place of the old text. 0 or -ENOBUFS. */
