@@ -203,3 +203,22 @@ uint32_t esp_forge(struct xf_sa *sa, uint64_t seq, const uint8_t *text, uint32_t
 	memcpy(out + off + len, op.icv, suite->icv_len);
 	return off + len + suite->icv_len;
 }
+
+struct xf_pool *esp_pool;
+
+int esp_setup(void **state)
+{
+	(void)state;
+	esp_pool = packets_pool();
+	srand(4303);
+	return 0;
+}
+
+int esp_teardown(void **state)
+{
+	(void)state;
+	esp_crypto_done();
+	packets_pool_done(esp_pool);
+	xf_rcu_drain();
+	return 0;
+}

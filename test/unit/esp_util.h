@@ -15,6 +15,11 @@
 #define ESP_SPI 0x51525354u
 #define ESP_NOW (100 * XF_NSEC_PER_SEC)
 
+/* Around each test: the pool of its packets, and rand() from the beginning. */
+extern struct xf_pool *esp_pool;
+int esp_setup(void **state);
+int esp_teardown(void **state);
+
 /* An SA of @family in @mode with lifetimes unlimited, window 64; the rest is zero. */
 struct xf_sa_config esp_config(uint16_t family, uint8_t mode, const struct xf_suite *suite);
 

@@ -4,25 +4,7 @@
  */
 #include "esp_util.h"
 
-static struct xf_pool *pool;
 static struct xf_esp_op op;
-
-static int setup(void **state)
-{
-	(void)state;
-	pool = packets_pool();
-	srand(4303);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	esp_crypto_done();
-	packets_pool_done(pool);
-	xf_rcu_drain();
-	return 0;
-}
 
 static const struct combo {
 	uint16_t outer, inner;
@@ -119,7 +101,7 @@ static void there_and_back(struct pair *pair, enum shape shape, uint32_t payload
 {
 	static uint8_t clear[XF_PKT_MAX], wire[XF_PKT_MAX];
 	uint32_t len = clear_packet(pair->inner, payload_len, clear);
-	struct xf_pkt *pkt = packets_new(pool, shape, clear, len);
+	struct xf_pkt *pkt = packets_new(esp_pool, shape, clear, len);
 	uint32_t wire_len;
 
 	assert_int_equal(esp_seal(pair->out, pkt, &op), XF_PASS);
@@ -141,7 +123,7 @@ static void there_and_back(struct pair *pair, enum shape shape, uint32_t payload
 	packets_unshare();
 	check_wire(pair, wire, wire_len, clear, len, seq);
 
-	pkt = packets_new(pool, shape, wire, wire_len);
+	pkt = packets_new(esp_pool, shape, wire, wire_len);
 	assert_int_equal(esp_open(pair->in, pkt, &op), XF_PASS);
 	assert_int_equal(pkt->family, pair->inner);
 	packets_check(pkt, clear, len);
@@ -149,7 +131,7 @@ static void there_and_back(struct pair *pair, enum shape shape, uint32_t payload
 	assert_int_equal(op.ip->proto, 253);
 	xf_pkt_free(pkt);
 	packets_unshare();
-	packets_pool_check(pool);
+	packets_pool_check(esp_pool);
 }
 
 static void every_suite_and_mode(void **state)
@@ -232,7 +214,7 @@ static void esn_high_half_is_authentic(void **state)
 		struct pair pair = pair_of(&combos[0], suites[i], true, false);
 		uint8_t clear[200];
 		uint32_t len = clear_packet(XF_AF_INET, 100, clear);
-		struct xf_pkt *pkt = packets_new(pool, SHAPE_OWN, clear, len);
+		struct xf_pkt *pkt = packets_new(esp_pool, SHAPE_OWN, clear, len);
 		struct xf_sa_stats stats;
 
 		esp_set_seq(pair.out, 0x700000000ull, 0);
@@ -273,7 +255,7 @@ static void forged_by_the_rfcs(void **state)
 		text[len++] = pad;
 		text[len++] = tunnel ? (pair.inner == XF_AF_INET ? 4 : 41) : 253;
 		len = esp_forge(pair.in, seq, text, len, wire);
-		pkt = packets_new(pool, (enum shape)(i % SHAPE_MAX), wire, len);
+		pkt = packets_new(esp_pool, (enum shape)(i % SHAPE_MAX), wire, len);
 		assert_int_equal(esp_open(pair.in, pkt, &op), XF_PASS);
 		if (!tunnel)
 			xf_pkt_trim_front(pkt, pair.inner == XF_AF_INET ? 20 : 40);
@@ -297,7 +279,7 @@ static void ivs_do_not_repeat(void **state)
 		for (unsigned k = 0; k < 40; k++) {
 			uint8_t clear[100];
 			uint32_t len = clear_packet(XF_AF_INET, 50, clear);
-			struct xf_pkt *pkt = packets_new(pool, SHAPE_OWN, clear, len);
+			struct xf_pkt *pkt = packets_new(esp_pool, SHAPE_OWN, clear, len);
 
 			assert_int_equal(esp_seal(k & 1 ? pair.in : pair.out, pkt, &op), XF_PASS);
 			xf_pkt_copy_out(pkt, 28, seen[k], suites[i]->iv_len);
@@ -335,13 +317,14 @@ static void lifetimes_count_payload(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(every_suite_and_mode, setup, teardown),
-		cmocka_unit_test_setup_teardown(every_padding_length, setup, teardown),
-		cmocka_unit_test_setup_teardown(esn_boundary, setup, teardown),
-		cmocka_unit_test_setup_teardown(esn_high_half_is_authentic, setup, teardown),
-		cmocka_unit_test_setup_teardown(forged_by_the_rfcs, setup, teardown),
-		cmocka_unit_test_setup_teardown(ivs_do_not_repeat, setup, teardown),
-		cmocka_unit_test_setup_teardown(lifetimes_count_payload, setup, teardown),
+		cmocka_unit_test_setup_teardown(every_suite_and_mode, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(every_padding_length, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(esn_boundary, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(esn_high_half_is_authentic, esp_setup,
+						esp_teardown),
+		cmocka_unit_test_setup_teardown(forged_by_the_rfcs, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(ivs_do_not_repeat, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(lifetimes_count_payload, esp_setup, esp_teardown),
 	};
 	int failed;
 

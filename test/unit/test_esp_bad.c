@@ -4,25 +4,7 @@
  */
 #include "esp_util.h"
 
-static struct xf_pool *pool;
 static struct xf_esp_op op;
-
-static int setup(void **state)
-{
-	(void)state;
-	pool = packets_pool();
-	srand(4302);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	esp_crypto_done();
-	packets_pool_done(pool);
-	xf_rcu_drain();
-	return 0;
-}
 
 static uint32_t clear_packet(uint16_t family, uint32_t payload_len, uint8_t *out)
 {
@@ -36,7 +18,7 @@ static uint32_t clear_packet(uint16_t family, uint32_t payload_len, uint8_t *out
 /* Open @wire: the reason; a packet refused before the cipher ran must be as it was. */
 static enum xf_drop open_wire(struct xf_sa *sa, enum shape shape, const uint8_t *wire, uint32_t len)
 {
-	struct xf_pkt *pkt = packets_new(pool, shape, wire, len);
+	struct xf_pkt *pkt = packets_new(esp_pool, shape, wire, len);
 	enum xf_drop drop;
 
 	op.crypto.status = 0x77;
@@ -45,7 +27,7 @@ static enum xf_drop open_wire(struct xf_sa *sa, enum shape shape, const uint8_t 
 		packets_check(pkt, wire, len);
 	xf_pkt_free(pkt);
 	packets_unshare();
-	packets_pool_check(pool);
+	packets_pool_check(esp_pool);
 	return drop;
 }
 
@@ -53,7 +35,7 @@ static uint32_t seal_wire(struct xf_sa *sa, uint32_t payload_len, uint8_t *wire)
 {
 	uint8_t clear[2000];
 	uint32_t len = clear_packet(xf_sa_cfg(sa)->id.family, payload_len, clear);
-	struct xf_pkt *pkt = packets_new(pool, SHAPE_OWN, clear, len);
+	struct xf_pkt *pkt = packets_new(esp_pool, SHAPE_OWN, clear, len);
 
 	assert_int_equal(esp_seal(sa, pkt, &op), XF_PASS);
 	len = pkt->len;
@@ -279,7 +261,7 @@ static void replay_in_flight(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
-		pkts[i] = packets_new(pool, SHAPE_FOREIGN, wire, len);
+		pkts[i] = packets_new(esp_pool, SHAPE_FOREIGN, wire, len);
 		assert_int_equal(xf_ip_parse(pkts[i], true, &ip), 0);
 		assert_int_equal(xf_esp_in_prepare(sa, pkts[i], &ip, 0, ESP_NOW, &ops[i]), XF_PASS);
 		esp_crypto(&ops[i]);
@@ -436,8 +418,8 @@ static void sa_refuses_out(void **state)
 		sa = esp_sa(&cfg);
 		atomic_store(&sa->state, rows[i].state);
 		print_message("# row %u\n", i);
-		assert_int_equal(seal_refused(sa, pool, SHAPE_OWN, clear, len), rows[i].drop);
-		packets_pool_check(pool);
+		assert_int_equal(seal_refused(sa, esp_pool, SHAPE_OWN, clear, len), rows[i].drop);
+		packets_pool_check(esp_pool);
 		xf_sa_put(sa);
 	}
 }
@@ -459,9 +441,10 @@ static void sequence_runs_out(void **state)
 		}
 		sa = esp_sa(&cfg);
 		esp_set_seq(sa, i & 1 ? UINT64_MAX - 1 : UINT32_MAX - 1, 0);
-		assert_int_equal(seal_refused(sa, pool, shape, clear, len), XF_PASS);
-		assert_int_equal(seal_refused(sa, pool, shape, clear, len), XF_DROP_OUT_STATE_SEQ);
-		packets_pool_check(pool);
+		assert_int_equal(seal_refused(sa, esp_pool, shape, clear, len), XF_PASS);
+		assert_int_equal(seal_refused(sa, esp_pool, shape, clear, len),
+				 XF_DROP_OUT_STATE_SEQ);
+		packets_pool_check(esp_pool);
 		xf_sa_put(sa);
 	}
 }
@@ -480,8 +463,9 @@ static void hard_limit(void **state)
 	cfg.life.hard_packets = 1;
 	out = esp_sa(&cfg);
 	in = esp_sa(&cfg);
-	assert_int_equal(seal_refused(out, pool, SHAPE_OWN, clear, len), XF_PASS);
-	assert_int_equal(seal_refused(out, pool, SHAPE_OWN, clear, len), XF_DROP_OUT_STATE_EXPIRED);
+	assert_int_equal(seal_refused(out, esp_pool, SHAPE_OWN, clear, len), XF_PASS);
+	assert_int_equal(seal_refused(out, esp_pool, SHAPE_OWN, clear, len),
+			 XF_DROP_OUT_STATE_EXPIRED);
 	assert_int_equal(open_wire(in, SHAPE_OWN, wire[0], len + 56), XF_PASS);
 	assert_int_equal(open_wire(in, SHAPE_OWN, wire[1], len + 56), XF_DROP_IN_STATE_EXPIRED);
 	xf_sa_put(out);
@@ -549,17 +533,18 @@ static void many_segments(void **state)
 	(void)state;
 	for (unsigned k = 0; k < XF_ARRAY_SIZE(pieces); k++) {
 		uint32_t len = clear_packet(XF_AF_INET, 40 + pieces[k], clear);
-		struct xf_pkt *pkt = packets_new(pool, SHAPE_OWN, clear, len - pieces[k]);
+		struct xf_pkt *pkt = packets_new(esp_pool, SHAPE_OWN, clear, len - pieces[k]);
 
 		for (uint32_t i = len - pieces[k]; i < len; i++)
 			assert_int_equal(
-				xf_pkt_join(pkt, packets_new(pool, SHAPE_OWN, clear + i, 1)), 0);
+				xf_pkt_join(pkt, packets_new(esp_pool, SHAPE_OWN, clear + i, 1)),
+				0);
 		assert_int_equal(pkt->nsegs, 1 + pieces[k]);
 		assert_int_equal(esp_seal(sa, pkt, &op), XF_PASS);
 		assert_int_equal(esp_open(sa, pkt, &op), XF_PASS);
 		packets_check(pkt, clear, len);
 		xf_pkt_free(pkt);
-		packets_pool_check(pool);
+		packets_pool_check(esp_pool);
 	}
 	xf_sa_put(sa);
 }
@@ -575,7 +560,7 @@ static void provider_fails(void **state)
 
 	(void)state;
 	for (unsigned shape = 0; shape < SHAPE_MAX; shape++) {
-		struct xf_pkt *pkt = packets_new(pool, shape, clear, len);
+		struct xf_pkt *pkt = packets_new(esp_pool, shape, clear, len);
 		struct xf_sa_stats stats;
 		struct xf_ip_info ip;
 
@@ -584,13 +569,13 @@ static void provider_fails(void **state)
 		assert_int_equal(xf_esp_out_finish(&op), XF_DROP_OUT_STATE_PROTO);
 		xf_pkt_free(pkt);
 		packets_unshare();
-		pkt = packets_new(pool, shape, wire, wire_len);
+		pkt = packets_new(esp_pool, shape, wire, wire_len);
 		assert_int_equal(xf_ip_parse(pkt, true, &ip), 0);
 		assert_int_equal(xf_esp_in_prepare(sa, pkt, &ip, 0, ESP_NOW, &op), XF_PASS);
 		assert_int_equal(xf_esp_in_finish(&op, ESP_NOW), XF_DROP_IN_STATE_PROTO);
 		xf_pkt_free(pkt);
 		packets_unshare();
-		packets_pool_check(pool);
+		packets_pool_check(esp_pool);
 		xf_sa_get_stats(sa, &stats);
 		assert_int_equal(stats.integrity_failed, 0);
 	}
@@ -608,14 +593,14 @@ static void bytes_behind_the_end(void **state)
 
 	(void)state;
 	packets_fill(clear + len, 20);
-	pkt = packets_new(pool, SHAPE_CHAIN, clear, len + 20);
+	pkt = packets_new(esp_pool, SHAPE_CHAIN, clear, len + 20);
 	assert_int_equal(esp_seal(sa, pkt, &op), XF_PASS);
 	wire_len = pkt->len;
 	assert_int_equal(wire_len, 20 + 16 + 52 + 16);
 	xf_pkt_copy_out(pkt, 0, wire, wire_len);
 	xf_pkt_free(pkt);
 	packets_fill(wire + wire_len, 40);
-	pkt = packets_new(pool, SHAPE_CHAIN, wire, wire_len + 40);
+	pkt = packets_new(esp_pool, SHAPE_CHAIN, wire, wire_len + 40);
 	assert_int_equal(esp_open(sa, pkt, &op), XF_PASS);
 	packets_check(pkt, clear, len);
 	xf_pkt_free(pkt);
@@ -625,23 +610,23 @@ static void bytes_behind_the_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(trailers, setup, teardown),
-		cmocka_unit_test_setup_teardown(version_and_next_header_must_agree, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(cut_short, setup, teardown),
-		cmocka_unit_test_setup_teardown(too_little_text, setup, teardown),
-		cmocka_unit_test_setup_teardown(broken_blocks, setup, teardown),
-		cmocka_unit_test_setup_teardown(flipped_bits, setup, teardown),
-		cmocka_unit_test_setup_teardown(replay_in_flight, setup, teardown),
-		cmocka_unit_test_setup_teardown(sa_refuses_in, setup, teardown),
-		cmocka_unit_test_setup_teardown(udp_lengths, setup, teardown),
-		cmocka_unit_test_setup_teardown(sa_refuses_out, setup, teardown),
-		cmocka_unit_test_setup_teardown(sequence_runs_out, setup, teardown),
-		cmocka_unit_test_setup_teardown(hard_limit, setup, teardown),
-		cmocka_unit_test_setup_teardown(pool_runs_dry, setup, teardown),
-		cmocka_unit_test_setup_teardown(many_segments, setup, teardown),
-		cmocka_unit_test_setup_teardown(provider_fails, setup, teardown),
-		cmocka_unit_test_setup_teardown(bytes_behind_the_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(trailers, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(version_and_next_header_must_agree, esp_setup,
+						esp_teardown),
+		cmocka_unit_test_setup_teardown(cut_short, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(too_little_text, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(broken_blocks, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(flipped_bits, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(replay_in_flight, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(sa_refuses_in, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(udp_lengths, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(sa_refuses_out, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(sequence_runs_out, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(hard_limit, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(pool_runs_dry, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(many_segments, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(provider_fails, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(bytes_behind_the_end, esp_setup, esp_teardown),
 	};
 	int failed;
 

@@ -6,25 +6,7 @@
 
 #include "proto/transform.h"
 
-static struct xf_pool *pool;
 static struct xf_esp_op op;
-
-static int setup(void **state)
-{
-	(void)state;
-	pool = packets_pool();
-	srand(6040);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	esp_crypto_done();
-	packets_pool_done(pool);
-	xf_rcu_drain();
-	return 0;
-}
 
 /* Seal a packet with 100 bytes of payload; the outer one goes to @wire. Returns its length. */
 static uint32_t seal(struct xf_sa *sa, const struct test_ip *ip, uint32_t payload_len,
@@ -32,7 +14,7 @@ static uint32_t seal(struct xf_sa *sa, const struct test_ip *ip, uint32_t payloa
 {
 	static uint8_t clear[XF_PKT_MAX];
 	uint32_t len = packets_ip(clear, ip, payload_len) + payload_len;
-	struct xf_pkt *pkt = packets_new(pool, SHAPE_OWN, clear, len);
+	struct xf_pkt *pkt = packets_new(esp_pool, SHAPE_OWN, clear, len);
 
 	assert_int_equal(esp_seal(sa, pkt, &op), XF_PASS);
 	len = pkt->len;
@@ -43,7 +25,7 @@ static uint32_t seal(struct xf_sa *sa, const struct test_ip *ip, uint32_t payloa
 
 static void open_wire(struct xf_sa *sa, const uint8_t *wire, uint32_t len, struct xf_ip_info *info)
 {
-	struct xf_pkt *pkt = packets_new(pool, SHAPE_MIXED, wire, len);
+	struct xf_pkt *pkt = packets_new(esp_pool, SHAPE_MIXED, wire, len);
 
 	assert_int_equal(esp_open(sa, pkt, &op), XF_PASS);
 	assert_int_equal(xf_ip_parse(pkt, true, info), 0);
@@ -196,7 +178,7 @@ static void outer_fields(void **state)
 		struct xf_ip_info outer, inner;
 		uint8_t wire[300];
 		uint32_t len = seal(sa, &ip, 100, wire);
-		struct xf_pkt *pkt = packets_new(pool, SHAPE_OWN, wire, len);
+		struct xf_pkt *pkt = packets_new(esp_pool, SHAPE_OWN, wire, len);
 
 		assert_int_equal(xf_ip_parse(pkt, true, &outer), 0);
 		xf_pkt_free(pkt);
@@ -259,7 +241,7 @@ static void udp_checksum_is_never_zero(void **state)
 		uint8_t scratch[2];
 
 		packets_ip(data, &ip, 20);
-		pkt = packets_new(pool, SHAPE_FOREIGN, data, 60);
+		pkt = packets_new(esp_pool, SHAPE_FOREIGN, data, 60);
 		assert_int_equal(xf_udp_set_csum6(pkt, 40), 0);
 		csum[i] = xf_get_be16(xf_pkt_peek(pkt, 46, 2, scratch));
 		xf_pkt_free(pkt);
@@ -284,7 +266,7 @@ static void marks(void **state)
 	sa = esp_sa(&cfg);
 	memset(clear, 0, sizeof(clear));
 	packets_ip(clear, &ip, 100);
-	pkt = packets_new(pool, SHAPE_OWN, clear, 120);
+	pkt = packets_new(esp_pool, SHAPE_OWN, clear, 120);
 	pkt->mark = 0xabcdabcd;
 	assert_int_equal(esp_seal(sa, pkt, &op), XF_PASS);
 	assert_int_equal(pkt->mark, 0xabcd12c4);
@@ -340,7 +322,7 @@ static void transport_behind_extension_headers(void **state)
 		struct xf_sa_config cfg = esp_config(XF_AF_INET6, XF_MODE_TRANSPORT, &suite_null);
 		uint8_t clear[500], wire[700];
 		uint32_t len = chain6(clear, rows[i].exts, rows[i].n), wire_len;
-		struct xf_pkt *pkt = packets_new(pool, shape, clear, len);
+		struct xf_pkt *pkt = packets_new(esp_pool, shape, clear, len);
 		struct xf_sa *sa;
 		uint32_t off = rows[i].esp_off;
 
@@ -363,7 +345,7 @@ static void transport_behind_extension_headers(void **state)
 		wire[rows[i].field] = udp ? 17 : 50;
 		xf_put_be16(wire + 4, (uint16_t)(wire_len - 40));
 
-		pkt = packets_new(pool, shape, wire, wire_len);
+		pkt = packets_new(esp_pool, shape, wire, wire_len);
 		assert_int_equal(esp_open(sa, pkt, &op), XF_PASS);
 		packets_check(pkt, clear, len);
 		xf_pkt_free(pkt);
@@ -390,7 +372,7 @@ static void transport_behind_all_options(void **state)
 	memcpy(wire + 64, esp + 40, esp_len);
 	wire[48] = 50;
 	xf_put_be16(wire + 4, (uint16_t)(24 + esp_len));
-	pkt = packets_new(pool, SHAPE_CHAIN, wire, 64 + esp_len);
+	pkt = packets_new(esp_pool, SHAPE_CHAIN, wire, 64 + esp_len);
 	assert_int_equal(esp_open(sa, pkt, &op), XF_PASS);
 	packets_check(pkt, clear, len);
 	xf_pkt_free(pkt);
@@ -414,7 +396,7 @@ static void transport_behind_ipv4_options(void **state)
 		clear[0] = (uint8_t)(0x40 | hdr_len / 4);
 		packets_fill(clear + hdr_len, 33);
 		xf_ipv4_set_csum(clear, hdr_len);
-		pkt = packets_new(pool, SHAPE_MIXED, clear, hdr_len + 33);
+		pkt = packets_new(esp_pool, SHAPE_MIXED, clear, hdr_len + 33);
 		assert_int_equal(esp_seal(sa, pkt, &op), XF_PASS);
 		assert_int_equal(xf_ip_parse(pkt, true, &info), 0);
 		assert_int_equal(info.hdr_len, hdr_len);
@@ -449,7 +431,7 @@ static void tos_change_keeps_a_wrong_checksum_wrong(void **state)
 	memcpy(text + 40, tail, sizeof(tail));
 	len = esp_forge(sa, 1, text, sizeof(text), wire);
 	set_wire_tos(wire, 0xb8);
-	pkt = packets_new(pool, SHAPE_OWN, wire, len);
+	pkt = packets_new(esp_pool, SHAPE_OWN, wire, len);
 	assert_int_equal(esp_open(sa, pkt, &op), XF_DROP_IN_HDR);
 	xf_pkt_free(pkt);
 	xf_sa_put(sa);
@@ -458,19 +440,22 @@ static void tos_change_keeps_a_wrong_checksum_wrong(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(dscp_and_ecn_out, setup, teardown),
-		cmocka_unit_test_setup_teardown(dscp_and_ecn_in, setup, teardown),
-		cmocka_unit_test_setup_teardown(dont_fragment, setup, teardown),
-		cmocka_unit_test_setup_teardown(outer_fields, setup, teardown),
-		cmocka_unit_test_setup_teardown(udp_checksum, setup, teardown),
-		cmocka_unit_test_setup_teardown(udp_checksum_is_never_zero, setup, teardown),
-		cmocka_unit_test_setup_teardown(transport_behind_all_options, setup, teardown),
-		cmocka_unit_test_setup_teardown(marks, setup, teardown),
-		cmocka_unit_test_setup_teardown(transport_behind_extension_headers, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(transport_behind_ipv4_options, setup, teardown),
-		cmocka_unit_test_setup_teardown(tos_change_keeps_a_wrong_checksum_wrong, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(dscp_and_ecn_out, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(dscp_and_ecn_in, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(dont_fragment, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(outer_fields, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(udp_checksum, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(udp_checksum_is_never_zero, esp_setup,
+						esp_teardown),
+		cmocka_unit_test_setup_teardown(transport_behind_all_options, esp_setup,
+						esp_teardown),
+		cmocka_unit_test_setup_teardown(marks, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(transport_behind_extension_headers, esp_setup,
+						esp_teardown),
+		cmocka_unit_test_setup_teardown(transport_behind_ipv4_options, esp_setup,
+						esp_teardown),
+		cmocka_unit_test_setup_teardown(tos_change_keeps_a_wrong_checksum_wrong, esp_setup,
+						esp_teardown),
 	};
 	int failed;
 

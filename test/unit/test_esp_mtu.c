@@ -4,25 +4,7 @@
  */
 #include "esp_util.h"
 
-static struct xf_pool *pool;
 static struct xf_esp_op op;
-
-static int setup(void **state)
-{
-	(void)state;
-	pool = packets_pool();
-	srand(1191);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	esp_crypto_done();
-	packets_pool_done(pool);
-	xf_rcu_drain();
-	return 0;
-}
 
 /* Length of the outer packet for an inner one of @len bytes; it must come out again unchanged. */
 static uint32_t outer_len(struct xf_sa *sa, uint16_t family, uint32_t len)
@@ -34,7 +16,7 @@ static uint32_t outer_len(struct xf_sa *sa, uint16_t family, uint32_t len)
 	uint32_t outer;
 
 	packets_fill(clear + hdr_len, len - hdr_len);
-	pkt = packets_new(pool, (enum shape)packets_below(SHAPE_MAX), clear, len);
+	pkt = packets_new(esp_pool, (enum shape)packets_below(SHAPE_MAX), clear, len);
 	assert_int_equal(esp_seal(sa, pkt, &op), XF_PASS);
 	outer = pkt->len;
 	assert_int_equal(esp_open(sa, pkt, &op), XF_PASS);
@@ -160,7 +142,7 @@ static void tfc_bytes(void **state)
 	sa = esp_sa(&cfg);
 	memset(clear, 0xee, sizeof(clear));
 	packets_ip(clear, &ip, 40);
-	pkt = packets_new(pool, SHAPE_FOREIGN, clear, 60);
+	pkt = packets_new(esp_pool, SHAPE_FOREIGN, clear, 60);
 	assert_int_equal(esp_seal(sa, pkt, &op), XF_PASS);
 	assert_int_equal(pkt->len, 20 + 8 + 304 + 12);
 	xf_pkt_copy_out(pkt, 0, wire, pkt->len);
@@ -206,10 +188,10 @@ static void udp_kinds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(kernel_figures, setup, teardown),
-		cmocka_unit_test_setup_teardown(mtu_is_exact, setup, teardown),
-		cmocka_unit_test_setup_teardown(tfc, setup, teardown),
-		cmocka_unit_test_setup_teardown(tfc_bytes, setup, teardown),
+		cmocka_unit_test_setup_teardown(kernel_figures, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(mtu_is_exact, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(tfc, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(tfc_bytes, esp_setup, esp_teardown),
 		cmocka_unit_test(udp_kinds),
 	};
 	int failed;

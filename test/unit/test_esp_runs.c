@@ -8,25 +8,6 @@
 #define RUN 6
 #define ROOM 4096
 
-static struct xf_pool *pool;
-
-static int setup(void **state)
-{
-	(void)state;
-	pool = packets_pool();
-	srand(4304);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	esp_crypto_done();
-	packets_pool_done(pool);
-	xf_rcu_drain();
-	return 0;
-}
-
 /* The bytes of RUN packets, how they lie in memory, and what became of each. */
 struct run {
 	uint8_t bytes[RUN][ROOM];
@@ -41,7 +22,7 @@ static uint8_t large[ROOM];
 
 static void take_up(const struct run *run, unsigned i)
 {
-	ops[i].pkt = packets_new(pool, run->shape[i], run->bytes[i], run->len[i]);
+	ops[i].pkt = packets_new(esp_pool, run->shape[i], run->bytes[i], run->len[i]);
 	ops[i].ip = &ips[i];
 	ops[i].udp_len = 0;
 	assert_int_equal(xf_ip_parse(ops[i].pkt, true, &ips[i]), 0);
@@ -248,7 +229,7 @@ static void one_cell(const struct xf_sa_config *cfg, uint16_t inner, enum shape 
 		xf_sa_put(out[i]);
 		xf_sa_put(in[i]);
 	}
-	packets_pool_check(pool);
+	packets_pool_check(esp_pool);
 }
 
 static void as_one_by_one(void **state)
@@ -304,13 +285,13 @@ static void no_room_behind_the_first(void **state)
 	struct test_ip ip = { .family = XF_AF_INET, .proto = 253, .ttl = 61 };
 	struct xf_sa *out = esp_sa(&cfg), *in = esp_sa(&cfg);
 	uint32_t len = packets_ip(large, &ip, 3000) + 3000;
-	struct xf_pkt *pkt = xf_pkt_new(pool, 40);
+	struct xf_pkt *pkt = xf_pkt_new(esp_pool, 40);
 
 	(void)state;
 	packets_fill(large + XF_IPV4_HDR_LEN, 3000);
 	memcpy(xf_pkt_append(pkt, 40), large, 40);
-	assert_int_equal(xf_pkt_join(pkt, packets_new(pool, SHAPE_FOREIGN, large + 40, len - 40)),
-			 0);
+	assert_int_equal(
+		xf_pkt_join(pkt, packets_new(esp_pool, SHAPE_FOREIGN, large + 40, len - 40)), 0);
 	assert_int_equal(esp_seal(out, pkt, &ops[0]), XF_PASS);
 	check_room(pkt);
 	packets_unshare();
@@ -324,9 +305,9 @@ static void no_room_behind_the_first(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(as_one_by_one, setup, teardown),
-		cmocka_unit_test_setup_teardown(to_the_last_number, setup, teardown),
-		cmocka_unit_test_setup_teardown(no_room_behind_the_first, setup, teardown),
+		cmocka_unit_test_setup_teardown(as_one_by_one, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(to_the_last_number, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(no_room_behind_the_first, esp_setup, esp_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
