@@ -7,20 +7,39 @@ static uint32_t piece_rules(unsigned piece)
 	return 1u << (ARENA_FIRST_BITS + piece);
 }
 
-/* The number of a piece's first rule, and of all rules in the pieces before it. */
+/* The number of a piece's first rule: behind those of all pieces before it. */
 static uint32_t piece_first(unsigned piece)
 {
-	return piece_rules(piece) - piece_rules(0);
+	return piece_rules(piece);
 }
 
-static struct rule *own_piece(const struct arena *arena, unsigned piece)
+static unsigned piece_of(uint32_t id)
 {
-	return atomic_load_explicit(&arena->pieces[piece], memory_order_relaxed);
+	return arena_top(id) - ARENA_FIRST_BITS;
 }
 
 static size_t piece_bytes(unsigned piece)
 {
 	return (size_t)piece_rules(piece) * sizeof(struct rule);
+}
+
+static struct rule *own_piece(const struct arena *arena, unsigned piece)
+{
+	return arena_rule(arena, piece_first(piece));
+}
+
+static void set_base(struct arena *arena, unsigned top, uintptr_t base)
+{
+	atomic_store_explicit(&arena->bases[top], base, memory_order_release);
+}
+
+/* @rules are from now on piece @piece. */
+static void set_piece(struct arena *arena, unsigned piece, struct rule *rules)
+{
+	set_base(arena, ARENA_FIRST_BITS + piece, (uintptr_t)rules - piece_bytes(piece));
+	/* Numbers that are none come to memory that is there, and may be fetched. */
+	for (unsigned top = 0; piece == 0 && top < ARENA_FIRST_BITS; top++)
+		set_base(arena, top, (uintptr_t)rules);
 }
 
 void arena_init(struct arena *arena)
@@ -48,7 +67,7 @@ static bool add_piece(struct arena *arena)
 	arena->free[piece] = RULE_NONE;
 	arena->fresh[piece] = 0;
 	arena->used[piece] = 0;
-	atomic_store_explicit(&arena->pieces[piece], rules, memory_order_release);
+	set_piece(arena, piece, rules);
 	arena->npieces++;
 	return true;
 }
@@ -77,19 +96,18 @@ static void drop_pieces(struct arena *arena)
 {
 	while (arena->npieces > 1) {
 		unsigned piece = arena->npieces - 1;
-		uint32_t room = piece_first(piece);
+		uint32_t room = piece_rules(piece) - piece_rules(0); /* in those before it */
 
 		if (arena->used[piece] || arena->count > room - room / 4)
 			return;
 		xf_huge_free(own_piece(arena, piece), piece_bytes(piece));
-		atomic_store_explicit(&arena->pieces[piece], NULL, memory_order_relaxed);
 		arena->npieces--;
 	}
 }
 
 void arena_free(struct arena *arena, uint32_t id)
 {
-	unsigned piece = arena_piece(id);
+	unsigned piece = piece_of(id);
 
 	arena_rule(arena, id)->priority = arena->free[piece];
 	arena->free[piece] = id;
