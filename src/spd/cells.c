@@ -87,12 +87,10 @@ static void set_tag(struct bucket *bucket, unsigned slot, uint8_t tag)
 
 static unsigned free_slot(const struct bucket *bucket)
 {
-	uint64_t first = cells_equal(own_tags(bucket, 0), 0);
-	uint64_t second = cells_equal(own_tags(bucket, 1), 0) & UINT32_MAX;
+	uint32_t found =
+		cells_slots_with(own_tags(bucket, 0), own_tags(bucket, 1), 0) & CELL_SLOTS_MASK;
 
-	if (first)
-		return (unsigned)__builtin_ctzll(first) / 8;
-	return second ? 8 + (unsigned)__builtin_ctzll(second) / 8 : CELL_SLOTS;
+	return found ? (unsigned)__builtin_ctz(found) : CELL_SLOTS;
 }
 
 /* All buckets from @at up to @end are passed by one more, or one less. */

@@ -12,10 +12,14 @@
 #define XF_SPD_CELLS_H
 
 #include <stdatomic.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include <xf/base.h>
 
 #define CELL_SLOTS 12
+#define CELL_SLOTS_MASK ((1u << CELL_SLOTS) - 1)
 
 struct bucket {
 	/* Tags are bytes, 0 = free: eight, then four, above which passers-by are counted. */
@@ -59,22 +63,43 @@ static inline uint64_t cells_equal(uint64_t tags, uint8_t tag)
 	return ~(((x & low) + low) | x | low);
 }
 
-/* The slots of @bucket with @tag: bit 8 * i is slot i, bit 8 * i + 1 slot 8 + i. */
-static inline uint64_t cells_match(const struct bucket *bucket, uint8_t tag, bool *more)
+/* Those high bits side by side: bit i is byte i. */
+static inline uint32_t cells_gather(uint64_t equal)
+{
+	return (uint32_t)((equal >> 7) * 0x0102040810204080ull >> 56);
+}
+
+/* Which of the bytes of @low, then @high, are @tag: bit i is byte i. */
+static inline uint32_t cells_slots_portable(uint64_t low, uint64_t high, uint8_t tag)
+{
+	return cells_gather(cells_equal(low, tag)) | cells_gather(cells_equal(high, tag)) << 8;
+}
+
+#ifdef __SSE2__
+static inline uint32_t cells_slots_with(uint64_t low, uint64_t high, uint8_t tag)
+{
+	__m128i tags = _mm_set_epi64x((long long)high, (long long)low);
+
+	return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(tags, _mm_set1_epi8((char)tag)));
+}
+#else
+#define cells_slots_with cells_slots_portable
+#endif
+
+/* The slots of @bucket with @tag, as bits. */
+static inline uint32_t cells_match(const struct bucket *bucket, uint8_t tag, bool *more)
 {
 	uint64_t low = atomic_load_explicit(&bucket->tags[0], memory_order_acquire);
 	uint64_t high = atomic_load_explicit(&bucket->tags[1], memory_order_acquire);
 
 	*more = high >> CELL_PASSED_SHIFT;
-	return cells_equal(low, tag) >> 7 | (cells_equal(high, tag) & UINT32_MAX) >> 6;
+	return cells_slots_with(low, high, tag) & CELL_SLOTS_MASK;
 }
 
 /* The slot of the lowest bit of such a bitmap; any slot when there is none. */
-static inline unsigned cells_slot_of(uint64_t found)
+static inline unsigned cells_slot_of(uint32_t found)
 {
-	unsigned bit = (unsigned)__builtin_ctzll(found | UINT64_C(1) << 56);
-
-	return bit / 8 + bit % 8 * 8;
+	return (unsigned)__builtin_ctz(found | 1u << (CELL_SLOTS - 1));
 }
 
 /* Where a search is. Slots come one by one; at the end of a bucket the next one is looked at. */
@@ -83,7 +108,7 @@ struct cells_iter {
 	uint32_t at;
 	uint8_t tag;
 	bool more;
-	uint64_t found;
+	uint32_t found;
 	struct bucket *bucket;
 };
 

@@ -17,8 +17,8 @@ struct found {
 
 /* A bucket to look at, which is being fetched. */
 struct probe {
-	cells_word cells;
-	uint32_t home;
+	const struct bucket *bucket;
+	const struct table_of *table;
 	uint8_t tag;
 	uint8_t flow;
 };
@@ -34,6 +34,7 @@ struct lookup {
 	unsigned nprobes;
 	unsigned nhits;
 	unsigned looked; /* buckets and rules so far */
+	bool one_part; /* all flows are of one part and family */
 	bool apart; /* a part's rules are in two indexes */
 	bool fetch; /* the policies that are found */
 	struct found found[CHUNK];
@@ -122,18 +123,25 @@ static bool is_hopeless(const struct found *found, const struct node *node)
 	       atomic_load_explicit(&node->min_priority, memory_order_acquire) > found->priority;
 }
 
-/* The number of @list's table @i goes; false when there is none. */
+static inline uint64_t hash_in(const struct lookup *l, const struct table_of *table, uint8_t flow)
+{
+	return node_hash(&l->spd->space, table, flow_as_words(&l->flows[flow]));
+}
+
+/* Where flow number @flow is looked for in @list's table @i; false when there is none. */
 static inline bool table_probe(const struct lookup *l, const struct table_list *list, unsigned i,
 			       uint8_t flow, struct probe *probe)
 {
 	const struct table_of *table = atomic_load_explicit(&list->tables[i], memory_order_acquire);
+	cells_word cells;
 	uint64_t hash;
 
 	if (!table)
 		return false;
-	hash = node_hash(&l->spd->space, table, flow_as_words(&l->flows[flow]));
-	probe->cells = atomic_load_explicit(&table->cells, memory_order_acquire);
-	probe->home = cells_home(probe->cells, hash);
+	hash = hash_in(l, table, flow);
+	cells = atomic_load_explicit(&table->cells, memory_order_acquire);
+	probe->bucket = &cells_buckets(cells)[cells_home(cells, hash)];
+	probe->table = table;
 	probe->tag = cells_tag(hash);
 	probe->flow = flow;
 	return true;
@@ -149,28 +157,19 @@ static void take_rule(struct lookup *l, const struct rule *rule, uint8_t flow)
 		consider(&l->found[flow], rule);
 }
 
-static const struct rule *rule_in(const struct lookup *l, const struct bucket *bucket,
-				  uint64_t found)
+static inline const struct rule *rule_at(const struct lookup *l, const _Atomic uint32_t *slot)
 {
-	uint32_t id =
-		atomic_load_explicit(&bucket->ids[cells_slot_of(found)], memory_order_acquire);
-
-	return arena_rule(&l->spd->space.arena, id);
+	return arena_rule(&l->spd->space.arena, atomic_load_explicit(slot, memory_order_acquire));
 }
 
-static void probe_at_once(struct lookup *l, const struct probe *probe)
+static void probe_at_once(struct lookup *l, const struct table_of *table, uint8_t flow)
 {
-	uint32_t at = probe->home;
-	bool more;
+	struct cells_iter it = cells_begin(
+		atomic_load_explicit(&table->cells, memory_order_acquire), hash_in(l, table, flow));
+	const _Atomic uint32_t *slot;
 
-	do {
-		const struct bucket *bucket = &cells_buckets(probe->cells)[at];
-		uint64_t found = cells_match(bucket, probe->tag, &more);
-
-		for (; found; found &= found - 1)
-			take_rule(l, rule_in(l, bucket, found), probe->flow);
-		at = (at + 1) & cells_mask(probe->cells);
-	} while (more);
+	while ((slot = cells_next(&it)))
+		take_rule(l, rule_at(l, slot), flow);
 }
 
 /* When there is no room to let misses overlap: nodes are a few levels deep at most. */
@@ -181,26 +180,28 @@ static void search_at_once(struct lookup *l, const struct node *node, uint8_t fl
 	if (is_hopeless(&l->found[flow], node))
 		return;
 	for (unsigned i = 0; i < list->count; i++) {
-		struct probe probe;
+		const struct table_of *table =
+			atomic_load_explicit(&list->tables[i], memory_order_acquire);
 
-		if (table_probe(l, list, i, flow, &probe))
-			probe_at_once(l, &probe);
+		if (table)
+			probe_at_once(l, table, flow);
 	}
 }
 
+/* One more probe, which counts if @wanted. */
 static inline void push_probe(struct lookup *l, const struct table_list *list, unsigned i,
-			      uint8_t flow)
+			      uint8_t flow, bool wanted)
 {
 	struct probe *probe = &l->probes[l->nprobes];
 
 	if (!table_probe(l, list, i, flow, probe))
 		return;
 	if (XF_UNLIKELY(l->nprobes == PROBES - 1)) {
-		probe_at_once(l, probe);
+		probe_at_once(l, probe->table, flow);
 		return;
 	}
-	__builtin_prefetch(&cells_buckets(probe->cells)[probe->home]);
-	l->nprobes++;
+	__builtin_prefetch(probe->bucket);
+	l->nprobes += wanted;
 }
 
 static void push_node(struct lookup *l, const struct node *node, uint8_t flow)
@@ -210,7 +211,7 @@ static void push_node(struct lookup *l, const struct node *node, uint8_t flow)
 	if (is_hopeless(&l->found[flow], node))
 		return;
 	for (unsigned i = 0; i < list->count; i++)
-		push_probe(l, list, i, flow);
+		push_probe(l, list, i, flow, true);
 }
 
 static void push_rule(struct lookup *l, const struct rule *rule, uint8_t flow)
@@ -223,21 +224,16 @@ static void push_rule(struct lookup *l, const struct rule *rule, uint8_t flow)
 	l->hits[l->nhits++] = (struct hit){ .rule = rule, .flow = flow };
 }
 
-/* All but the first match of the first bucket: seldom. */
-static void look_further(struct lookup *l, const struct probe *probe, uint64_t found, bool more)
+/* Some rule found no room in its bucket. The table may be a larger one by now: all is looked at. */
+static void look_further(struct lookup *l, const struct probe *probe)
 {
-	uint32_t at = probe->home;
+	struct cells_iter it =
+		cells_begin(atomic_load_explicit(&probe->table->cells, memory_order_acquire),
+			    hash_in(l, probe->table, probe->flow));
+	const _Atomic uint32_t *slot;
 
-	for (;;) {
-		const struct bucket *bucket = &cells_buckets(probe->cells)[at];
-
-		for (; found; found &= found - 1)
-			push_rule(l, rule_in(l, bucket, found), probe->flow);
-		if (!more)
-			return;
-		at = (at + 1) & cells_mask(probe->cells);
-		found = cells_match(&cells_buckets(probe->cells)[at], probe->tag, &more);
-	}
+	while ((slot = cells_next(&it)))
+		push_rule(l, rule_at(l, slot), probe->flow);
 }
 
 /*
@@ -246,22 +242,24 @@ static void look_further(struct lookup *l, const struct probe *probe, uint64_t f
  */
 static inline void look_at(struct lookup *l, const struct probe *probe)
 {
-	const struct bucket *bucket = &cells_buckets(probe->cells)[probe->home];
+	const struct bucket *bucket = probe->bucket;
 	bool more;
-	uint64_t found = cells_match(bucket, probe->tag, &more);
-	const struct rule *rule;
+	uint32_t found = cells_match(bucket, probe->tag, &more);
 
-	if (XF_UNLIKELY(l->nhits == HITS)) {
-		look_further(l, probe, found, more);
+	if (XF_UNLIKELY(more)) {
+		look_further(l, probe);
 		return;
 	}
-	rule = rule_in(l, bucket, found);
-	l->hits[l->nhits] = (struct hit){ .rule = rule, .flow = probe->flow };
-	l->nhits += found != 0;
-	__builtin_prefetch(rule);
-	found &= found - 1;
-	if (XF_UNLIKELY(found || more))
-		look_further(l, probe, found, more);
+	if (XF_LIKELY(l->nhits < HITS)) {
+		const struct rule *rule = rule_at(l, &bucket->ids[cells_slot_of(found)]);
+
+		l->hits[l->nhits] = (struct hit){ .rule = rule, .flow = probe->flow };
+		l->nhits += found != 0;
+		__builtin_prefetch(rule);
+		found &= found - 1;
+	}
+	for (; XF_UNLIKELY(found); found &= found - 1)
+		push_rule(l, rule_at(l, &bucket->ids[cells_slot_of(found)]), probe->flow);
 }
 
 static inline void settle(struct lookup *l, const struct hit *hit)
@@ -290,34 +288,43 @@ static void run(struct lookup *l)
 }
 
 /* Bitmaps first, then the rest: so a wrong guess how many tables there are waits for nothing. */
-static void choose_tables(const struct lookup *l, const struct root *root, const struct some *some,
-			  uint32_t *tables)
+static void choose_tables(const struct lookup *l, const struct prune *prune, uint32_t present,
+			  const struct some *some, uint32_t *tables)
 {
-	const struct prune *prune = atomic_load_explicit(&root->prune, memory_order_acquire);
-	uint32_t present = atomic_load_explicit(&root->node->present, memory_order_acquire);
-
 	if (!prune) {
 		for (unsigned i = 0; i < some->n; i++)
 			tables[i] = present;
 		return;
 	}
-	for (unsigned i = 0; i < some->n; i++)
+	for (unsigned i = 0; !prune->is_small && i < some->n; i++)
 		prune_prefetch(prune, &l->flows[some->at[i]]);
 	for (unsigned i = 0; i < some->n; i++)
 		tables[i] = present & prune_tables(prune, &l->flows[some->at[i]]);
 }
 
-static void search_root(struct lookup *l, const struct root *root, const struct some *some)
+/*
+ * Whether a flow has any table is as hard to guess as whether a bucket has a match (look_at()): so
+ * one is looked at in any case.
+ */
+static void push_root(struct lookup *l, const struct root *root, const struct some *some)
 {
 	const struct table_list *list =
 		atomic_load_explicit(&root->node->list, memory_order_acquire);
+	uint32_t present = atomic_load_explicit(&root->node->present, memory_order_acquire);
 	uint32_t tables[CHUNK];
 
-	choose_tables(l, root, some, tables);
-	for (unsigned i = 0; i < some->n; i++)
-		for (uint32_t left = tables[i]; left; left &= left - 1)
-			push_probe(l, list, (unsigned)__builtin_ctz(left), some->at[i]);
-	run(l);
+	if (!present)
+		return;
+	choose_tables(l, atomic_load_explicit(&root->prune, memory_order_acquire), present, some,
+		      tables);
+	for (unsigned i = 0; i < some->n; i++) {
+		uint32_t left = tables[i];
+		unsigned any = (unsigned)__builtin_ctz(left ? left : present);
+
+		push_probe(l, list, any, some->at[i], left);
+		for (left &= left - 1; XF_UNLIKELY(left); left &= left - 1)
+			push_probe(l, list, (unsigned)__builtin_ctz(left), some->at[i], true);
+	}
 }
 
 static void search_index(struct lookup *l, const struct index *index, const struct some *some)
@@ -326,10 +333,12 @@ static void search_index(struct lookup *l, const struct index *index, const stru
 
 	if (!set || !some->n)
 		return;
-	if (set->is_scan)
+	if (set->is_scan) {
 		search_scan(l, XF_CONTAINER_OF(set, const struct scan, set), some);
-	else
-		search_root(l, XF_CONTAINER_OF(set, const struct root, set), some);
+	} else {
+		push_root(l, XF_CONTAINER_OF(set, const struct root, set), some);
+		run(l);
+	}
 }
 
 /* --- parts --- */
@@ -354,20 +363,6 @@ static void search_part(struct lookup *l, const struct part *part, unsigned kind
 static inline bool same_part(const struct xf_flow *a, const struct xf_flow *b)
 {
 	return a->family == b->family && a->if_id == b->if_id;
-}
-
-/* Mostly all flows of a batch are of one part. */
-static bool all_same_part(const struct lookup *l, const struct some *some)
-{
-	const struct xf_flow *first = &l->flows[some->at[0]];
-	uint32_t diff = 0;
-
-	for (unsigned i = 1; i < some->n; i++) {
-		const struct xf_flow *flow = &l->flows[some->at[i]];
-
-		diff |= (uint32_t)(flow->family ^ first->family) | (flow->if_id ^ first->if_id);
-	}
-	return !diff;
 }
 
 static bool has_family(const struct xf_flow *flow)
@@ -412,7 +407,7 @@ static void search_type(struct lookup *l, enum xf_policy_dir dir, uint8_t type, 
 
 	if (!all->n)
 		return;
-	if (XF_LIKELY(all_same_part(l, all))) {
+	if (XF_LIKELY(l->one_part)) {
 		search_one_part(l, dir, type, kind, all);
 		return;
 	}
@@ -487,28 +482,56 @@ static inline bool same_flow(const struct xf_flow *a, const struct xf_flow *b)
 	return !diff;
 }
 
+/* What there is to know of the flows of a chunk before any is looked up. */
+struct glance {
+	uint32_t again; /* bits: those that are the flow before them */
+	bool one_part;
+};
+
+static struct glance glance_at(const struct xf_flow *flows, unsigned n)
+{
+	struct glance glance = { 0 };
+	uint32_t diff = 0;
+
+	for (unsigned i = 1; i < n; i++) {
+		diff |= (uint32_t)(flows[i].family ^ flows[0].family) |
+			(flows[i].if_id ^ flows[0].if_id);
+		if (XF_UNLIKELY(same_flow(&flows[i], &flows[i - 1])))
+			glance.again |= 1u << i;
+	}
+	glance.one_part = !diff && has_family(&flows[0]);
+	return glance;
+}
+
+/* A packet of the same flow as the one before it meets the same policy: this batch long. */
+static void repeat(uint32_t again, struct xf_policy **out)
+{
+	for (; again; again &= again - 1) {
+		unsigned i = (unsigned)__builtin_ctz(again);
+
+		out[i] = out[i - 1];
+	}
+}
+
 static void lookup_chunk(struct lookup *l, enum xf_policy_dir dir, unsigned n,
-			 struct xf_policy **out)
+			 const struct glance *glance, struct xf_policy **out)
 {
 	struct some some;
-	uint32_t again = 0;
 
-	/* A packet of the same flow as the one before it meets the same policy: this batch long. */
+	l->one_part = glance->one_part;
 	some.n = 0;
 	for (unsigned i = 0; i < n; i++) {
-		if (i > 0 && same_flow(&l->flows[i], &l->flows[i - 1]))
-			again |= 1u << i;
-		else if (has_family(&l->flows[i]))
-			some.at[some.n++] = (uint8_t)i;
-		else
-			l->found[i].classes = 0;
+		l->found[i].classes = 0;
+		some.at[some.n] = (uint8_t)i;
+		some.n += (~glance->again >> i & 1) && (l->one_part || has_family(&l->flows[i]));
 	}
 	search_settled(l, dir, KIND_MAIN, &some);
 	for (unsigned i = 0; i < n; i++) {
-		out[i] = again >> i & 1 ? out[i - 1] : best_of(&l->found[i]);
+		out[i] = best_of(&l->found[i]);
 		if (l->fetch && out[i])
 			policy_prefetch(out[i]);
 	}
+	repeat(glance->again, out);
 }
 
 static void lookup_init(struct lookup *l, const struct xf_spd *spd)
@@ -517,49 +540,26 @@ static void lookup_init(struct lookup *l, const struct xf_spd *spd)
 	l->nprobes = 0;
 	l->nhits = 0;
 	l->looked = 0;
+	l->one_part = false;
 	l->fetch = false;
 }
 
 /* --- the daily case: few policies, all in one order --- */
 
-/* The scan that has all there is for these flows, or NULL. */
+/* The scan that has all there is for flows of @flow's part, or NULL. */
 static const struct scan *only_scan(const struct xf_spd *spd, enum xf_policy_dir dir,
-				    const struct xf_flow *flows, unsigned n)
+				    const struct xf_flow *flow)
 {
 	const struct part *part;
 	const struct set *set;
-	uint32_t diff = 0;
 
-	if (has_type(spd, dir, XF_POLICY_SUB) || !has_family(&flows[0]))
+	if (has_type(spd, dir, XF_POLICY_SUB))
 		return NULL;
-	for (unsigned i = 1; i < n; i++)
-		diff |= (uint32_t)(flows[i].family ^ flows[0].family) |
-			(flows[i].if_id ^ flows[0].if_id);
-	if (diff)
-		return NULL;
-	part = part_find(part_table_of(spd, (uint8_t)dir, XF_POLICY_MAIN, flows[0].family),
-			 flows[0].if_id);
+	part = part_find(part_table_of(spd, (uint8_t)dir, XF_POLICY_MAIN, flow->family),
+			 flow->if_id);
 	set = part && !index_set(&part->index[KIND_NO_IF]) ? index_set(&part->index[KIND_MAIN])
 							   : NULL;
 	return set && set->is_scan ? XF_CONTAINER_OF(set, const struct scan, set) : NULL;
-}
-
-/* How many flows, from the first on, are the same one: a batch is often one flow's. */
-static unsigned same_flows(const struct xf_flow *flows, unsigned n)
-{
-	const uint64_t *first = flow_as_words(&flows[0]);
-	unsigned i = 1;
-
-	for (; i < n; i++) {
-		const uint64_t *other = flow_as_words(&flows[i]);
-		uint64_t diff = 0;
-
-		for (unsigned k = 0; k < FLOW_WORDS; k++)
-			diff |= first[k] ^ other[k];
-		if (diff)
-			break;
-	}
-	return i;
 }
 
 /* False when the first match of @scan may not be the best. */
@@ -589,16 +589,17 @@ static void lookup_batch(struct lookup *l, enum xf_policy_dir dir, const struct 
 {
 	const struct xf_spd *spd = l->spd;
 
-	for (unsigned at = 0; at < n; at += CHUNK) {
+	for (unsigned at = 0; at < n; at += CHUNK, flows += CHUNK, out += CHUNK) {
 		unsigned count = xf_min_u32(n - at, CHUNK);
-		const struct scan *scan = only_scan(spd, dir, flows + at, count);
-		bool same = same_flows(flows + at, count) == count;
+		struct glance glance = glance_at(flows, count);
+		bool same = glance.again == (UINT32_MAX >> (CHUNK - count) & ~1u);
+		const struct scan *scan = glance.one_part ? only_scan(spd, dir, flows) : NULL;
 
-		l->flows = flows + at;
-		if (!scan || !lookup_scan(spd, scan, l->flows, same ? 1 : count, out + at))
-			lookup_chunk(l, dir, same ? 1 : count, out + at);
-		for (unsigned i = 1; same && i < count; i++)
-			out[at + i] = out[at];
+		l->flows = flows;
+		if (!scan || !lookup_scan(spd, scan, flows, same ? 1 : count, out))
+			lookup_chunk(l, dir, count, &glance, out);
+		else if (same)
+			repeat(glance.again, out);
 	}
 }
 
@@ -638,11 +639,12 @@ bool xf_spd_wants_whole(const struct xf_spd *spd, enum xf_policy_dir dir,
 unsigned xf_spd_lookup_cost(const struct xf_spd *spd, enum xf_policy_dir dir,
 			    const struct xf_flow *flow)
 {
+	const struct glance glance = glance_at(flow, 1);
 	struct xf_policy *policy;
 	struct lookup l;
 
 	lookup_init(&l, spd);
 	l.flows = flow;
-	lookup_chunk(&l, dir, 1, &policy);
+	lookup_chunk(&l, dir, 1, &glance, &policy);
 	return l.looked;
 }

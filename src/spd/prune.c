@@ -72,6 +72,9 @@ static void counts_close(struct prune_count_map *map, uint32_t at)
 
 /* --- maps --- */
 
+/* To fetch so little costs more than it gains. */
+#define SMALL_BYTES (256u << 10)
+
 static unsigned log2_up(uint32_t n)
 {
 	unsigned bits = 0;
@@ -113,6 +116,7 @@ struct prune *prune_new(const struct space *space, uint16_t family, uint32_t cou
 		bits[level] = set_level(prune, space, level);
 		prune->map_bytes += PRUNE_SIDES * (sizeof(*map) << bits[level]);
 	}
+	prune->is_small = prune->map_bytes <= SMALL_BYTES;
 	map = prune->memory = xf_huge_alloc(prune->map_bytes);
 	if (!map) {
 		free(prune);

@@ -31,6 +31,7 @@ struct prune {
 	_Atomic uint32_t *maps[PRUNE_SIDES][PRUNE_LEVELS];
 	_Atomic uint32_t always[PRUNE_SIDES]; /* tables with rules for any address */
 	uint16_t family;
+	bool is_small; /* the maps are in the first caches when they are used */
 	uint32_t made_for; /* how many rules */
 	size_t map_bytes;
 	void *memory; /* of all maps */

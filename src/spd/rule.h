@@ -82,21 +82,31 @@ static inline const uint64_t *flow_as_words(const struct xf_flow *flow)
 	return (const uint64_t *)(const void *)flow;
 }
 
-/* Does @rule, which has a policy, match @flow? */
+/* What IPv6 addresses have more. */
+static inline bool rule_match_long(const struct rule *rule, const struct xf_flow *flow)
+{
+	uint64_t s = prefix_masks[rule->prefixlen_s][1];
+	uint64_t d = prefix_masks[rule->prefixlen_d][1];
+
+	return !(((rule->saddr.quad[1] ^ flow->saddr.quad[1]) & s) |
+		 ((rule->daddr.quad[1] ^ flow->daddr.quad[1]) & d));
+}
+
+/* Does @rule, which has a policy, match @flow, which is of its family? */
 static inline bool rule_match(const struct rule *rule, const struct xf_flow *flow)
 {
-	const uint64_t *s = prefix_masks[rule->prefixlen_s];
-	const uint64_t *d = prefix_masks[rule->prefixlen_d];
-	uint64_t diff = ((rule->saddr.quad[0] ^ flow->saddr.quad[0]) & s[0]) |
-			((rule->saddr.quad[1] ^ flow->saddr.quad[1]) & s[1]) |
-			((rule->daddr.quad[0] ^ flow->daddr.quad[0]) & d[0]) |
-			((rule->daddr.quad[1] ^ flow->daddr.quad[1]) & d[1]);
+	uint64_t s = prefix_masks[rule->prefixlen_s][0];
+	uint64_t d = prefix_masks[rule->prefixlen_d][0];
+	uint64_t diff = ((rule->saddr.quad[0] ^ flow->saddr.quad[0]) & s) |
+			((rule->daddr.quad[0] ^ flow->daddr.quad[0]) & d);
 	uint32_t rest = (uint32_t)((rule->dport ^ flow->dport) & rule->dport_mask) |
 			(uint32_t)((rule->sport ^ flow->sport) & rule->sport_mask) |
 			(uint32_t)((rule->proto ^ flow->proto) & (rule->proto ? UINT8_MAX : 0));
 
 	/* One guess for all: what matches one field often does not match another. */
 	if (diff | rest)
+		return false;
+	if (flow->family != XF_AF_INET && !rule_match_long(rule, flow))
 		return false;
 	return !(rule->flags & (RULE_MARK | RULE_IFINDEX)) || rule_match_rare(rule, flow);
 }
