@@ -45,6 +45,25 @@ static void a_sum_of_ones_and_of_zeros(void **state)
 	assert_int_equal(xf_csum_fold(xf_csum_add(0, data, 100)), 0xffff);
 }
 
+/* Longer than the vector code adds at once, of bytes that take its lanes to either end. */
+static void long_sums_do_not_overflow(void **state)
+{
+	static const uint8_t fills[] = { 0x00, 0x7f, 0x80, 0xff };
+	const uint32_t len = 3 * 65536 + 5;
+	uint8_t *from = malloc(len), *to = malloc(len);
+
+	(void)state;
+	assert_true(from && to);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(fills); i++) {
+		memset(from, fills[i], len);
+		assert_int_equal(xf_csum_fold(xf_csum_add(0, from, len)), naive(from, len));
+		assert_int_equal(xf_csum_fold(xf_csum_copy(0, to, from, len)), naive(from, len));
+		assert_memory_equal(from, to, len);
+	}
+	free(from);
+	free(to);
+}
+
 static void sums_go_on(void **state)
 {
 	(void)state;
@@ -98,6 +117,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sums_of_every_length_and_offset),
 		cmocka_unit_test(a_sum_of_ones_and_of_zeros),
+		cmocka_unit_test(long_sums_do_not_overflow),
 		cmocka_unit_test(sums_go_on),
 		cmocka_unit_test(a_copy_is_summed_and_ends_where_it_should),
 		cmocka_unit_test(chains_are_summed_as_one),
