@@ -110,7 +110,6 @@ static unsigned complete(struct xf_crypto_ctx *ctx, struct xf_crypto_op **done, 
 static const struct xf_crypto_provider null_provider = {
 	.name = "null",
 	.preference = 1000,
-	.chains = true,
 	.usable = usable,
 	.has = has,
 	.expanded_size = expanded_size,

@@ -123,8 +123,6 @@ struct xf_crypto_provider {
 	int (*key_expand)(struct xf_key *key);
 	/* Release what key_expand() took outside of key->expanded. May be NULL. */
 	void (*key_release)(struct xf_key *key);
-	/* Does a source of a few pieces cost it hardly more than one in one piece? */
-	bool chains;
 	/* May operations complete later than complete() is called? Else every complete() returns
 	 * all that submit() has taken. */
 	bool asynchronous;

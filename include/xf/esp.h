@@ -53,7 +53,6 @@ struct xf_esp_op {
 	uint32_t tail_len;
 	struct xf_seg src[XF_ESP_OP_SEGS]; /* of the text, when it has no more */
 	struct xf_seg dst;
-	bool fold; /* outbound: the text goes where the packet's first segment ends */
 	bool usual; /* inbound: in one piece, decrypted in place */
 };
 

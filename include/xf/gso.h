@@ -9,8 +9,7 @@
  *
  * Each packet comes out in a pooled buffer of its own, with head and tail room: headers are
  * written from a template, the payload is copied and summed in one pass (counted as csum_copies
- * in struct xf_pool_stats: not one of lin_copies, not one of payload_bytes_copied). Or it is lent:
- * the packet is its headers, with room for all of it behind them, and the payload where it stands.
+ * in struct xf_pool_stats: not one of lin_copies, not one of payload_bytes_copied).
  *
  * Threads: a packet, its pool and its struct xf_gso_cut belong to one thread. Lengths are bytes.
  */
@@ -40,7 +39,6 @@ struct xf_gso_cut {
 	uint32_t seq; /* of the first packet */
 	uint8_t flags;
 	uint8_t hdr[256]; /* template, in one piece */
-	bool lend; /* see xf_gso_next(); false at first, the caller may set it */
 };
 
 /*
@@ -51,9 +49,9 @@ struct xf_gso_cut {
 int xf_gso_begin(struct xf_gso_cut *cut, const struct xf_pkt *pkt, const struct xf_ip_info *ip);
 
 /*
- * The next packet, its payload copied, or lent with cut->lend; metadata copied from the
- * super-packet (gso_type and csum_start 0), or NULL: the pool is empty (cut->left is not 0; it may
- * be tried again) or there are no more.
+ * The next packet, its payload copied, its metadata that of the super-packet (gso_type and
+ * csum_start 0), or NULL: the pool is empty (cut->left is not 0; it may be tried again) or there
+ * are no more.
  */
 struct xf_pkt *xf_gso_next(struct xf_gso_cut *cut);
 

@@ -119,9 +119,6 @@ void xf_pkt_copy_metadata(struct xf_pkt *to, const struct xf_pkt *from);
 /* Room for @more segments: a join of so many cannot fail. 0 or -ENOBUFS. */
 int xf_pkt_reserve(struct xf_pkt *pkt, uint32_t more);
 
-/* Append bytes [@off, @off + @len) of @from, shared: nobody writes them. 0 or -ENOBUFS. */
-int xf_pkt_share(struct xf_pkt *pkt, const struct xf_pkt *from, uint32_t off, uint32_t len);
-
 /* Move all segments of @tail behind those of @pkt and free @tail. */
 int xf_pkt_join(struct xf_pkt *pkt, struct xf_pkt *tail);
 

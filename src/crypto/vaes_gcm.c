@@ -233,7 +233,6 @@ static unsigned vaes_complete(struct xf_crypto_ctx *ctx, struct xf_crypto_op **d
 const struct xf_crypto_provider xf_provider_vaes = {
 	.name = "vaes",
 	.preference = 30,
-	.chains = true,
 	.usable = vaes_usable,
 	.has = vaes_has,
 	.expanded_size = vaes_expanded_size,

@@ -108,7 +108,6 @@ int xf_gso_begin(struct xf_gso_cut *cut, const struct xf_pkt *pkt, const struct 
 	cut->ip = *ip;
 	cut->hdr_len = hdr_len;
 	cut->off = hdr_len;
-	cut->lend = false;
 	cut->left = (ip->total_len - hdr_len + pkt->gso_size - 1) / pkt->gso_size;
 	cut->count = cut->left;
 	xf_pkt_copy_out(pkt, 0, cut->hdr, hdr_len);
@@ -187,19 +186,6 @@ static uint64_t copy_payload(const struct xf_gso_cut *cut, uint8_t *to, uint32_t
 	return sum;
 }
 
-/* @len bytes of payload at cut->off become the end of @pkt; their sum. False: no buffer. */
-static bool add_payload(const struct xf_gso_cut *cut, struct xf_pkt *pkt, uint32_t len,
-			uint64_t *sum)
-{
-	if (!cut->lend) {
-		*sum = copy_payload(cut, xf_pkt_append(pkt, len), len);
-		xf_pool_count_csum_copy(cut->pkt->pool);
-		return true;
-	}
-	*sum = xf_pkt_csum(cut->pkt, cut->off, len, 0);
-	return xf_pkt_share(pkt, cut->pkt, cut->off, len) == 0;
-}
-
 struct xf_pkt *xf_gso_next(struct xf_gso_cut *cut)
 {
 	uint32_t rest = cut->ip.total_len - cut->off;
@@ -218,10 +204,8 @@ struct xf_pkt *xf_gso_next(struct xf_gso_cut *cut)
 	pkt->csum_start = 0;
 	hdr = xf_pkt_append(pkt, cut->hdr_len);
 	memcpy(hdr, cut->hdr, cut->hdr_len);
-	if (!add_payload(cut, pkt, len, &sum)) {
-		xf_pkt_free(pkt);
-		return NULL;
-	}
+	sum = copy_payload(cut, xf_pkt_append(pkt, len), len);
+	xf_pool_count_csum_copy(cut->pkt->pool);
 	write_ip(cut, hdr, cut->hdr_len + len);
 	if (is_tcp(cut->pkt))
 		write_tcp(cut, hdr + cut->ip.l4_off, len, sum);

@@ -483,7 +483,6 @@ static void add_packets(struct out *o, struct xf_slot *s)
 		xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, s->bundle[0]);
 		return;
 	}
-	cut.lend = s->cut != CUT_INNER && xf_sa_provider(s->bundle[0])->chains;
 	while ((pkt = xf_gso_next(&cut))) {
 		ip.total_len = pkt->len;
 		add_packet(o, s, pkt, &ip);

@@ -1,7 +1,6 @@
 #include <errno.h>
 
 #include "pkt/pool.h"
-#include "pkt/widen.h"
 
 /* The longest run of header bytes that one call opens, copies or makes writable. */
 #define HDR_MAX 512
@@ -194,45 +193,26 @@ void xf_pkt_copy_metadata(struct xf_pkt *to, const struct xf_pkt *from)
 	to->sp_len = 0;
 }
 
-int xf_pkt_share(struct xf_pkt *pkt, const struct xf_pkt *from, uint32_t off, uint32_t len)
-{
-	int n = xf_pkt_segs(from, off, len, pkt->segs + pkt->nsegs, pkt->seg_cap - pkt->nsegs);
-
-	if (XF_UNLIKELY(n < 0)) {
-		if (xf_pkt_reserve(pkt, from->nsegs) < 0)
-			return -ENOBUFS;
-		n = xf_pkt_segs(from, off, len, pkt->segs + pkt->nsegs, from->nsegs);
-	}
-	if (n < 0)
-		return -ENOBUFS;
-	for (int i = 0; i < n; i++) {
-		struct xf_buf *buf = pkt->segs[pkt->nsegs++].buf;
-
-		buf->refs++;
-		buf->shared = true;
-	}
-	pkt->len += len;
-	return 0;
-}
-
-void xf_pkt_fold(struct xf_pkt *pkt)
-{
-	for (uint32_t i = 1; i < pkt->nsegs; i++)
-		xf_pool_put_buf(pkt->segs[i].buf);
-	pkt->nsegs = 1;
-	pkt->segs[0].len = pkt->len;
-}
-
 struct xf_pkt *xf_pkt_slice(const struct xf_pkt *pkt, uint32_t off, uint32_t len)
 {
 	struct xf_pkt *slice = xf_pool_get_pkt(pkt->pool);
+	int n;
 
 	if (!slice)
 		return NULL;
 	xf_pkt_copy_metadata(slice, pkt);
-	if (xf_pkt_share(slice, pkt, off, len) < 0) {
+	n = xf_pkt_reserve(slice, pkt->nsegs) < 0
+		    ? -ENOBUFS
+		    : xf_pkt_segs(pkt, off, len, slice->segs, slice->seg_cap);
+	if (n < 0) {
 		xf_pkt_free(slice);
 		return NULL;
+	}
+	slice->nsegs = (uint16_t)n;
+	slice->len = len;
+	for (int i = 0; i < n; i++) {
+		slice->segs[i].buf->refs++;
+		slice->segs[i].buf->shared = true;
 	}
 	return slice;
 }

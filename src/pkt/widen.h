@@ -14,19 +14,16 @@ static inline bool xf_pkt_is_own_piece(const struct xf_pkt *pkt)
 	return pkt->nsegs == 1 && buf->home && (buf->refs == 1 || !buf->shared);
 }
 
-/* Do @gap bytes fit in front of the first segment of @pkt and @behind bytes behind it, in a buffer
+/* Do @gap bytes fit in front of the only segment of @pkt and @tail bytes behind it, in a buffer
  * that it has for itself? */
-static inline bool xf_pkt_first_has_room(const struct xf_pkt *pkt, uint32_t gap, uint32_t behind)
+static inline bool xf_pkt_has_room(const struct xf_pkt *pkt, uint32_t gap, uint32_t tail)
 {
 	const struct xf_seg *seg = &pkt->segs[0];
 	const struct xf_buf *buf = seg->buf;
 
 	return buf->home && buf->refs == 1 && (size_t)(seg->data - buf->mem) >= gap &&
-	       (size_t)(buf->mem + buf->size - seg->data) >= (size_t)seg->len + behind;
+	       (size_t)(buf->mem + buf->size - seg->data) >= (size_t)seg->len + tail;
 }
-
-/* Behind its first segment stand all bytes of the packet now: the others are given back. */
-void xf_pkt_fold(struct xf_pkt *pkt);
 
 /*
  * Open @gap bytes in front and @tail bytes behind, where they fit around the only segment of @pkt
@@ -37,7 +34,7 @@ static inline bool xf_pkt_widen(struct xf_pkt *pkt, uint32_t gap, uint32_t tail,
 {
 	struct xf_seg *seg = pkt->segs;
 
-	if (pkt->nsegs != 1 || !xf_pkt_first_has_room(pkt, gap, tail))
+	if (pkt->nsegs != 1 || !xf_pkt_has_room(pkt, gap, tail))
 		return false;
 	*back = seg->data + seg->len;
 	seg->data -= gap;

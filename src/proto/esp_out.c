@@ -66,68 +66,10 @@ static void close_room(struct xf_esp_op *op, const struct xf_sa_form *form)
 {
 	xf_pkt_free(op->dst_pkt);
 	op->dst_pkt = NULL;
-	if (op->fold)
-		op->pkt->len -= op->tail_len;
-	else if (op->tail)
+	if (op->tail)
 		xf_pkt_trim_back(op->pkt, op->tail_len);
 	if (op->gap)
 		xf_pkt_remove(op->pkt, op->gap_off, form->gap_len);
-}
-
-/*
- * A packet in pieces that are not all ours alone, like one that was cut from a larger one and whose
- * payload still stands there: the cipher brings it together behind the first piece, when there is
- * room for all of it.
- *
- *   | gap | headers |          | and | payload |   becomes   | gap | headers, payload | tail |
- *
- * Before the gap is opened: the text begins at @off of the first piece.
- */
-static void describe_lent(struct xf_esp_op *op, uint32_t off, uint32_t text_len)
-{
-	const struct xf_pkt *pkt = op->pkt;
-	const struct xf_seg *first = &pkt->segs[0];
-	uint8_t *end = first->data + pkt->len; /* of what will be brought together */
-	uint8_t *text = first->data + off;
-	uint32_t n = pkt->nsegs;
-
-	for (uint32_t i = 0; i < n; i++)
-		op->src[i] = pkt->segs[i];
-	op->src[0].data = text;
-	op->src[0].len -= off;
-	op->src[n] = (struct xf_seg){ end, (uint32_t)(text + text_len - end), first->buf };
-	op->dst = (struct xf_seg){ text, text_len, first->buf };
-	op->crypto.src = op->src;
-	op->crypto.nsrc = (uint16_t)(n + 1);
-	op->crypto.dst = &op->dst;
-	op->crypto.ndst = 1;
-	op->crypto.len = text_len;
-}
-
-/* Is something of it, which is in several pieces, not ours alone? Else it stays where it is. */
-static bool is_lent(const struct xf_pkt *pkt)
-{
-	uint32_t first = pkt->segs[0].len;
-
-	return pkt->nsegs < XF_ESP_OP_SEGS && !xf_pkt_is_own(pkt, first, pkt->len - first);
-}
-
-static bool open_behind_first(struct xf_esp_op *op, const struct xf_sa_form *form)
-{
-	struct xf_pkt *pkt = op->pkt;
-	struct xf_seg *first = &pkt->segs[0];
-
-	if (pkt->nsegs < 2 || op->gap_off > first->len ||
-	    !xf_pkt_first_has_room(pkt, form->gap_len, pkt->len - first->len + op->tail_len) ||
-	    !is_lent(pkt))
-		return false;
-	describe_lent(op, op->gap_off, op->crypto.len);
-	op->gap = xf_pkt_insert(pkt, op->gap_off, form->gap_len);
-	op->tail = first->data + pkt->len;
-	pkt->len += op->tail_len;
-	op->crypto.icv = op->dst.data + op->crypto.len;
-	op->fold = true;
-	return true;
 }
 
 /* On an error, what was opened is for close_room(). */
@@ -158,7 +100,6 @@ static enum xf_drop open_packet(const struct run *run, struct xf_esp_op *op)
 	enum xf_drop drop;
 
 	op->dst_pkt = NULL;
-	op->fold = false;
 	if (!mode_takes(form, op->ip))
 		return XF_DROP_OUT_STATE_MODE;
 	plan(run, op);
@@ -172,8 +113,6 @@ static enum xf_drop open_packet(const struct run *run, struct xf_esp_op *op)
 		op->crypto.icv = op->tail + op->tail_len - form->icv_len;
 		return XF_PASS;
 	}
-	if (open_behind_first(op, form))
-		return XF_PASS;
 	drop = open_elsewhere(op, form);
 	if (drop != XF_PASS)
 		close_room(op, form);
@@ -304,8 +243,7 @@ static void number_and_write(const struct run *run, unsigned ready)
 }
 
 /*
- * --- The usual: AES-GCM or ChaCha20 in a tunnel; packets in one piece with room around them, or
- * whose first piece has room for all of it, as when they were cut from a larger one ---
+ * --- The usual: AES-GCM or ChaCha20 in a tunnel; packets in one piece with room around them ---
  */
 
 static inline bool is_usual_form(const struct xf_sa_form *form)
@@ -320,10 +258,9 @@ static inline bool is_usual(const struct xf_esp_op *op, const struct xf_sa_form 
 	uint32_t tail_max = form->align_mask + XF_ESP_TRAILER_LEN + form->icv_len;
 	const struct xf_pkt *pkt = op->pkt;
 
-	return pkt->nsegs > 0 && pkt->len == op->ip->total_len &&
+	return pkt->nsegs == 1 && pkt->len == op->ip->total_len &&
 	       pkt->len + form->gap_len + tail_max <= UINT16_MAX &&
-	       xf_pkt_first_has_room(pkt, form->gap_len, pkt->len - pkt->segs[0].len + tail_max) &&
-	       (XF_LIKELY(pkt->nsegs == 1) || is_lent(pkt));
+	       xf_pkt_has_room(pkt, form->gap_len, tail_max);
 }
 
 static bool are_usual(const struct run *run)
@@ -349,15 +286,9 @@ static inline void write_usual(const struct run *run, struct xf_esp_op *op)
 	uint32_t len = form->gap_len + text_len + form->icv_len;
 
 	write_short_tail(text + pkt->len, pad_len, xf_esp_tunnelled(op->ip));
-	op->fold = pkt->nsegs > 1;
-	if (XF_LIKELY(!op->fold)) {
-		xf_esp_in_place(op, text, text_len, seg->buf);
-		seg->len = len;
-	} else {
-		describe_lent(op, 0, text_len);
-		seg->len += form->gap_len;
-	}
+	xf_esp_in_place(op, text, text_len, seg->buf);
 	seg->data = gap;
+	seg->len = len;
 	op->crypto.icv = text + text_len;
 	pkt->len = len;
 	op->dst_pkt = NULL;
@@ -446,8 +377,6 @@ enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_
 /* Of what was not written in place, or needs a sum over all of it. */
 static enum xf_drop finish_odd(struct xf_esp_op *op)
 {
-	if (op->fold)
-		xf_pkt_fold(op->pkt);
 	if (op->dst_pkt && xf_esp_put_text(op) < 0) {
 		xf_pkt_free(op->dst_pkt);
 		op->dst_pkt = NULL;
@@ -466,7 +395,7 @@ enum xf_drop xf_esp_out_finish(struct xf_esp_op *op)
 		xf_pkt_free(op->dst_pkt);
 		op->dst_pkt = NULL;
 		op->drop = XF_DROP_OUT_STATE_PROTO;
-	} else if (op->fold || op->dst_pkt || op->udp_off) {
+	} else if (op->dst_pkt || op->udp_off) {
 		op->drop = finish_odd(op);
 	}
 	return op->drop;

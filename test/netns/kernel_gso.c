@@ -133,7 +133,6 @@ static void cut_by_us(const struct xf_pkt *pkt, struct packets *out)
 	out->n = 0;
 	if (xf_ip_parse(pkt, true, &ip) < 0 || xf_gso_begin(&cut, pkt, &ip) < 0)
 		return;
-	cut.lend = pkt->len & 1;
 	while ((piece = xf_gso_next(&cut)))
 		keep(out, piece);
 }

@@ -86,9 +86,8 @@ def few_calls_carry_many_packets(netns):
         equal({k: v for k, v in stats["xfrm_stat"].items() if v}, {})
     packets = out["engine"]["out_packets"]
     equal(packets > BYTES // 1400, True)
-    # Copied to their frames, or lent to a cipher that takes them from where they are.
-    copies = out["engine"]["csum_copies"]
-    equal(copies == 0 or copies > packets * 9 // 10, True)
+    # Copied to their frames, and summed on the way.
+    equal(out["engine"]["csum_copies"] > packets * 9 // 10, True)
     equal(out["io"]["tun_rx_supers"] > 0, True)
     equal(out["io"]["udp_tx_calls"] < packets // 4, True)
     equal(back["io"]["udp_rx"], packets)

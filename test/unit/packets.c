@@ -78,10 +78,7 @@ static struct xf_pkt *lend(struct xf_pool *pool, const uint8_t *data, uint32_t l
 	assert_non_null(pkt);
 	memcpy(xf_pkt_append(pkt, head), data, head);
 	if (len > head) {
-		struct xf_pkt *rest = attach(pool, data + head, len - head);
-
-		assert_int_equal(xf_pkt_share(pkt, rest, 0, len - head), 0);
-		xf_pkt_free(rest);
+		assert_int_equal(xf_pkt_join(pkt, attach(pool, data + head, len - head)), 0);
 	}
 	return pkt;
 }
