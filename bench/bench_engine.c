@@ -1,10 +1,11 @@
 /*
  * bench_engine.c - ns per packet of the engine's stages and of its whole path, beside the cipher.
  *
- * Packets go round: out through the engine, in through it, out again, so that nothing has to be
- * made while it is measured. In the "cold" rows so many are between the two ways that each has long
- * left the caches when it is its turn. Slices of each measured thing and of the raw cipher take
- * turns; medians and quartiles of the slices count. Rows are printed as JSON, one a line.
+ * Packets go round: out through one engine, in through its peer, out again, so that nothing has to
+ * be made while it is measured, and each way has SAs of its own, as it has on any gateway. In the
+ * "cold" rows so many are between the two ways that each has long left the caches when it is its
+ * turn. Slices of each measured thing and of the raw cipher take turns; medians and quartiles of
+ * the slices count. Rows are printed as JSON, one a line.
  */
 #include <getopt.h>
 #include <stdio.h>
@@ -25,7 +26,6 @@
 #define WARM_UP_NS 100000000ull /* until the core has its pace */
 #define BATCHES 12 /* in one slice */
 #define COLD_BYTES (256u << 20)
-#define OTHER_KEYS 2048 /* more than L2 has room for */
 #define SUBNET_FLOWS (1u << 18) /* over all policies */
 #define SUPER_PACKETS 40 /* what one super-packet of the GSO rows stands for */
 
@@ -67,6 +67,8 @@ static const struct what_name {
 
 struct bench {
 	struct world world;
+	struct world
+		peer; /* where packets come in: another engine with the same SAs and policies */
 	struct xf_crypto_ctx *crypto;
 	const struct xf_crypto_provider *provider;
 	struct raw *raw;
@@ -141,34 +143,6 @@ static struct xf_pkt *next_wire(struct bench *bench)
 	return pkt;
 }
 
-/*
- * What came out last is next to go in: the batch's keys would be in the caches, as they would not
- * be when thousands of SAs take turns. Keys of others take their place; packets that are to be hot
- * are read again. Returns something that depends on what was read.
- */
-static uint64_t forget_keys(struct bench *bench)
-{
-	const struct xf_pkt *pkt = bench->wire.head;
-	uint64_t sum = 0;
-
-	if (bench->sas == 1)
-		return 0;
-	for (unsigned i = 0; i < OTHER_KEYS; i++) {
-		const struct xf_key *key = xf_sa_key(bench->world.sas[rnd(bench, bench->sas)]);
-		const volatile uint8_t *bytes = (const volatile uint8_t *)key;
-
-		for (size_t at = 0; at < key->alloc_len; at += 64)
-			sum += bytes[at];
-	}
-	for (unsigned i = 0; !bench->cold && i < BATCH && pkt; i++, pkt = pkt->next) {
-		const volatile uint8_t *bytes = pkt->segs[0].data;
-
-		for (uint32_t at = 0; at < pkt->segs[0].len; at += 64)
-			sum += bytes[at];
-	}
-	return sum;
-}
-
 static void fill_ring(struct bench *bench)
 {
 	for (uint32_t i = 0; i < bench->packets; i++) {
@@ -221,11 +195,10 @@ static uint64_t path_in(struct bench *bench)
 	struct xf_pktq queue = { 0 };
 	uint64_t start, end;
 
-	forget_keys(bench);
 	for (unsigned i = 0; i < BATCH; i++)
 		xf_pktq_push(&queue, next_wire(bench));
 	start = bench_now_ns();
-	xf_path_in(bench->world.worker, &queue, start, &res);
+	xf_path_in(bench->peer.worker, &queue, start, &res);
 	end = bench_now_ns();
 	bench_must(res.deliver.count == BATCH, "xf_path_in");
 	append(&bench->inner, &res.deliver);
@@ -293,7 +266,7 @@ static void find_in(struct bench *bench, struct stage *s)
 					    .family = XF_AF_INET,
 					    .proto = XF_IPPROTO_ESP };
 	}
-	xf_sad_find_in_to_use(xf_engine_sad(bench->world.engine), ids, marks, BATCH, s->sas);
+	xf_sad_find_in_to_use(xf_engine_sad(bench->peer.engine), ids, marks, BATCH, s->sas);
 }
 
 static void crypt(struct bench *bench, struct stage *s)
@@ -355,7 +328,6 @@ static void stages_in(struct bench *bench, double ns[WHATS])
 	struct stage s;
 	uint64_t t[5];
 
-	forget_keys(bench);
 	take(bench, &s, false);
 	xf_read_begin();
 	t[0] = bench_now_ns();
@@ -367,7 +339,7 @@ static void stages_in(struct bench *bench, double ns[WHATS])
 	t[3] = bench_now_ns();
 	for (unsigned i = 0; i < BATCH; i++)
 		xf_ip_flow(s.pkts[i], &s.ip[i], false, &s.flows[i]);
-	xf_spd_lookup_to_use(xf_engine_spd(bench->world.engine), XF_DIR_IN, s.flows, BATCH,
+	xf_spd_lookup_to_use(xf_engine_spd(bench->peer.engine), XF_DIR_IN, s.flows, BATCH,
 			     s.policies);
 	t[4] = bench_now_ns();
 	xf_read_end();
@@ -543,6 +515,7 @@ static bool setup(struct bench *bench)
 
 	if (!world_init(&bench->world, &cfg))
 		return false;
+	bench_must(world_init(&bench->peer, &cfg), "a second world");
 	bench->packets = ring;
 	bench->text_room = bench->cold ? size : (size_of(bench, 0) + 2048) & ~1023u;
 	bench->texts = aligned_alloc(64, (size_t)ring * bench->text_room);
@@ -561,6 +534,7 @@ static void teardown(struct bench *bench)
 	empty(&bench->wire);
 	bench->provider->ctx_free(bench->crypto);
 	world_fini(&bench->world);
+	world_fini(&bench->peer);
 	free(bench->texts);
 }
 
