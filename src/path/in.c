@@ -314,7 +314,7 @@ static bool has_selectors(const struct xf_pkt *pkt)
 	bool any = false;
 
 	for (unsigned i = 0; i < pkt->sp_len; i++)
-		any |= xf_sa_form(pkt->sp[i])->what & XF_FORM_SELECTS;
+		any |= xf_sa_brief(pkt->sp[i]).what & XF_FORM_SELECTS;
 	return any;
 }
 

@@ -17,15 +17,15 @@
 #include "proto/runs.h"
 #include "proto/transform.h"
 
-static enum xf_drop check_sa(struct xf_sa *sa, const struct xf_sa_form *form, uint64_t now_ns)
+static enum xf_drop check_sa(struct xf_sa *sa, unsigned what, uint64_t now_ns)
 {
-	enum xf_drop drop = xf_sa_check(sa, form, false, now_ns);
+	enum xf_drop drop = xf_sa_check(sa, what, false, now_ns);
 
 	if (drop != XF_PASS)
 		return drop;
-	if (!(form->what & XF_FORM_ESP))
+	if (!(what & XF_FORM_ESP))
 		return XF_DROP_IN_STATE_PROTO;
-	if (!(form->what & (XF_FORM_TUNNEL | XF_FORM_TRANSPORT)))
+	if (!(what & (XF_FORM_TUNNEL | XF_FORM_TRANSPORT)))
 		return XF_DROP_IN_STATE_MODE;
 	return XF_PASS;
 }
@@ -93,9 +93,9 @@ static enum xf_drop describe(struct xf_esp_op *op, const struct xf_sa_form *form
 	return XF_PASS;
 }
 
-static enum xf_drop prepare_odd(struct xf_sa *sa, const struct xf_sa_form *form,
-				struct xf_esp_op *op)
+static enum xf_drop prepare_odd(struct xf_sa *sa, struct xf_esp_op *op)
 {
+	const struct xf_sa_form *form = xf_sa_form(sa);
 	uint8_t copy[XF_ESP_HDR_LEN + XF_IV_MAX];
 	const uint8_t *esp;
 	enum xf_drop drop;
@@ -117,10 +117,9 @@ static enum xf_drop prepare_odd(struct xf_sa *sa, const struct xf_sa_form *form,
  * alone, and nothing behind its end. False: prepare_odd() must say; nothing that it needs was
  * changed.
  */
-static inline bool prepare_usual(struct xf_sa *sa, const struct xf_sa_form *form,
-				 struct xf_esp_op *op)
+static inline bool prepare_usual(struct xf_sa *sa, struct xf_sa_brief form, struct xf_esp_op *op)
 {
-	uint32_t fixed = XF_ESP_HDR_LEN + sizeof(uint64_t) + form->icv_len;
+	uint32_t fixed = XF_ESP_HDR_LEN + sizeof(uint64_t) + form.icv_len;
 	const struct xf_pkt *pkt = op->pkt;
 	const struct xf_seg *seg = &pkt->segs[0];
 	const struct xf_ip_info *ip = op->ip;
@@ -128,13 +127,13 @@ static inline bool prepare_usual(struct xf_sa *sa, const struct xf_sa_form *form
 	uint8_t *esp, *text;
 	uint32_t len;
 
-	if (!(form->what & XF_FORM_PLAIN) || op->udp_len != form->udp_len ||
+	if (!(form.what & XF_FORM_PLAIN) || op->udp_len != form.udp_len ||
 	    !xf_pkt_is_own_piece(pkt) || pkt->len != ip->total_len || ip->is_frag ||
-	    off + form->udp_len + fixed + XF_ESP_TRAILER_LEN > pkt->len)
+	    off + form.udp_len + fixed + XF_ESP_TRAILER_LEN > pkt->len)
 		return false;
-	if (form->udp_len && xf_get_be16(seg->data + off + 4) != pkt->len - off)
+	if (form.udp_len && xf_get_be16(seg->data + off + 4) != pkt->len - off)
 		return false;
-	off += form->udp_len;
+	off += form.udp_len;
 	esp = seg->data + off;
 	text = esp + XF_ESP_HDR_LEN + sizeof(uint64_t);
 	len = pkt->len - off - fixed;
@@ -151,8 +150,8 @@ static inline bool prepare_usual(struct xf_sa *sa, const struct xf_sa_form *form
 void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
 			   uint64_t now_ns)
 {
-	const struct xf_sa_form *form = xf_sa_form(sa);
-	enum xf_drop drop = check_sa(sa, form, now_ns);
+	struct xf_sa_brief form = xf_sa_brief(sa);
+	enum xf_drop drop = check_sa(sa, form.what, now_ns);
 
 	for (unsigned i = 0; i < n; i++) {
 		struct xf_esp_op *op = ops[i];
@@ -162,7 +161,7 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsig
 		if (XF_UNLIKELY(drop != XF_PASS))
 			op->drop = drop;
 		else if (XF_UNLIKELY(!prepare_usual(sa, form, op)))
-			op->drop = prepare_odd(sa, form, op);
+			op->drop = prepare_odd(sa, op);
 	}
 }
 
@@ -252,8 +251,7 @@ static enum xf_drop cut_trailer(struct xf_esp_op *op, uint8_t *next_hdr)
 }
 
 /* Step 6: what follows the IP packet inside is TFC padding (RFC 4303 s2.7). */
-static inline enum xf_drop show_inner(struct xf_esp_op *op, const struct xf_sa_form *form,
-				      uint8_t next_hdr)
+static inline enum xf_drop show_inner(struct xf_esp_op *op, unsigned what, uint8_t next_hdr)
 {
 	uint8_t outer_tos = op->ip->tos;
 	struct xf_pkt *pkt = op->pkt;
@@ -265,7 +263,7 @@ static inline enum xf_drop show_inner(struct xf_esp_op *op, const struct xf_sa_f
 		return XF_DROP_IN_STATE_MODE;
 	if (XF_UNLIKELY(pkt->len != op->ip->total_len))
 		xf_pkt_trim_back(pkt, pkt->len - op->ip->total_len);
-	tos = xf_tunnel_decap_tos(form, outer_tos, op->ip->tos);
+	tos = xf_tunnel_decap_tos(what, outer_tos, op->ip->tos);
 	if (XF_UNLIKELY(tos != op->ip->tos) && xf_tunnel_set_tos(pkt, op->ip, tos) < 0)
 		return XF_DROP_IN_BUFFER;
 	return XF_PASS;
@@ -276,13 +274,12 @@ static bool is_tunnelled(uint8_t next_hdr)
 	return next_hdr == XF_IPPROTO_IPIP || next_hdr == XF_IPPROTO_IPV6;
 }
 
-static enum xf_drop leave_tunnel(struct xf_esp_op *op, const struct xf_sa_form *form,
-				 uint8_t next_hdr)
+static enum xf_drop leave_tunnel(struct xf_esp_op *op, unsigned what, uint8_t next_hdr)
 {
 	if (!is_tunnelled(next_hdr))
 		return XF_DROP_IN_STATE_MODE;
 	xf_pkt_trim_front(op->pkt, op->text_off);
-	return show_inner(op, form, next_hdr);
+	return show_inner(op, what, next_hdr);
 }
 
 static enum xf_drop leave_transport(struct xf_esp_op *op, uint8_t next_hdr)
@@ -301,8 +298,9 @@ static enum xf_drop leave_transport(struct xf_esp_op *op, uint8_t next_hdr)
 }
 
 /* Steps 5 and 6. */
-static enum xf_drop unwrap(struct xf_esp_op *op, const struct xf_sa_form *form, uint64_t *bytes)
+static enum xf_drop unwrap(struct xf_esp_op *op, uint64_t *bytes)
 {
+	const struct xf_sa_form *form = xf_sa_form(op->sa);
 	uint8_t next_hdr = XF_IPPROTO_NONE;
 	enum xf_drop drop = op->drop;
 
@@ -316,14 +314,14 @@ static enum xf_drop unwrap(struct xf_esp_op *op, const struct xf_sa_form *form, 
 		return drop;
 	*bytes += op->pkt->len - op->text_off;
 	op->pkt->mark = xf_form_mark(form, op->pkt->mark);
-	drop = form->outer_len ? leave_tunnel(op, form, next_hdr) : leave_transport(op, next_hdr);
+	drop = form->outer_len ? leave_tunnel(op, form->what, next_hdr)
+			       : leave_transport(op, next_hdr);
 	op->pkt->family = op->ip->family;
 	return drop;
 }
 
 /* The same for a packet in one piece that leaves a tunnel. */
-static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, const struct xf_sa_form *form,
-					uint64_t *bytes)
+static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, unsigned what, uint64_t *bytes)
 {
 	struct xf_pkt *pkt = op->pkt;
 	struct xf_seg *seg = &pkt->segs[0];
@@ -333,13 +331,13 @@ static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, const struct xf_sa
 	enum xf_drop drop;
 
 	if (XF_UNLIKELY(cut >= op->crypto.len || !is_tunnelled(next_hdr)))
-		return unwrap(op, form, bytes);
+		return unwrap(op, bytes);
 	seg->data += op->text_off;
 	seg->len = pkt->len = op->crypto.len - cut;
 	*bytes += pkt->len;
-	if (XF_UNLIKELY(form->what & XF_FORM_MORE))
-		pkt->mark = xf_form_mark(form, pkt->mark);
-	drop = show_inner(op, form, next_hdr);
+	if (XF_UNLIKELY(what & XF_FORM_MORE))
+		pkt->mark = xf_form_mark(xf_sa_form(op->sa), pkt->mark);
+	drop = show_inner(op, what, next_hdr);
 	pkt->family = op->ip->family;
 	return drop;
 }
@@ -347,7 +345,7 @@ static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, const struct xf_sa
 void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
 {
 	struct xf_sa *sa = ops[0]->sa;
-	const struct xf_sa_form *form = xf_sa_form(sa);
+	unsigned what = xf_sa_brief(sa).what;
 	unsigned accepted = 0;
 	uint64_t bytes = 0;
 
@@ -355,10 +353,10 @@ void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t before = bytes;
 
-		if (XF_LIKELY(ops[i]->drop == XF_PASS && ops[i]->usual && form->outer_len))
-			ops[i]->drop = unwrap_usual(ops[i], form, &bytes);
+		if (XF_LIKELY(ops[i]->drop == XF_PASS && ops[i]->usual && what & XF_FORM_TUNNEL))
+			ops[i]->drop = unwrap_usual(ops[i], what, &bytes);
 		else
-			ops[i]->drop = unwrap(ops[i], form, &bytes);
+			ops[i]->drop = unwrap(ops[i], &bytes);
 		accepted += bytes != before;
 	}
 	if (accepted)

@@ -344,7 +344,7 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 			xf_esp_out_prepare_run(sa, &ops[i], 1, now_ns);
 		return;
 	}
-	drop = xf_sa_check(sa, run.form, true, now_ns);
+	drop = xf_sa_check(sa, run.form->what, true, now_ns);
 	if (drop == XF_PASS && !(run.form->what & XF_FORM_ESP))
 		drop = XF_DROP_OUT_STATE_PROTO;
 	if (XF_LIKELY(drop == XF_PASS)) {

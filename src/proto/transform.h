@@ -101,17 +101,15 @@ void xf_ip_patch(uint8_t *hdr, const struct xf_ip_info *ip, uint32_t field, uint
  * As xfrm4_remove_tunnel_encap(): CE moves to an inner packet that is ECN capable. One that is
  * not keeps its 00, where RFC 6040 s4.2 would drop it.
  */
-static inline uint8_t xf_tunnel_decap_tos(const struct xf_sa_form *form, uint8_t outer,
-					  uint8_t inner)
+static inline uint8_t xf_tunnel_decap_tos(unsigned what, uint8_t outer, uint8_t inner)
 {
 	uint8_t tos = inner;
 
-	if (XF_LIKELY(!(form->what & XF_FORM_DECAP_DSCP) && (outer & XF_ECN_MASK) != XF_ECN_CE))
+	if (XF_LIKELY(!(what & XF_FORM_DECAP_DSCP) && (outer & XF_ECN_MASK) != XF_ECN_CE))
 		return inner;
-	if (form->what & XF_FORM_DECAP_DSCP)
+	if (what & XF_FORM_DECAP_DSCP)
 		tos = (outer & (uint8_t)~XF_ECN_MASK) | (inner & XF_ECN_MASK);
-	if (!(form->what & XF_FORM_NOECN) && (outer & XF_ECN_MASK) == XF_ECN_CE &&
-	    (inner & XF_ECN_MASK))
+	if (!(what & XF_FORM_NOECN) && (outer & XF_ECN_MASK) == XF_ECN_CE && (inner & XF_ECN_MASK))
 		tos |= XF_ECN_CE;
 	return tos;
 }

@@ -54,6 +54,13 @@ struct xf_sa_form {
 	uint32_t tfc_pad;
 };
 
+/* What of it most inbound packets ask. */
+struct xf_sa_brief {
+	uint16_t what;
+	uint8_t udp_len;
+	uint8_t icv_len;
+};
+
 _Static_assert(offsetof(struct xf_sa_form, soft_bytes) == XF_CACHE_LINE &&
 		       sizeof(struct xf_sa_form) == 2 * XF_CACHE_LINE,
 	       "a form is two cache lines");
@@ -77,6 +84,11 @@ _Static_assert(offsetof(struct xf_sa_own_config, cfg) % XF_CACHE_LINE == 0 &&
 static inline const struct xf_sa_form *xf_form_of(const struct xf_sa_config *cfg)
 {
 	return &XF_CONTAINER_OF(cfg, struct xf_sa_own_config, cfg)->form;
+}
+
+static inline struct xf_sa_brief xf_form_brief(const struct xf_sa_form *form)
+{
+	return (struct xf_sa_brief){ form->what, form->udp_len, form->icv_len };
 }
 
 static inline uint16_t xf_form_family(const struct xf_sa_form *form)

@@ -76,6 +76,7 @@ static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg, const uint8_t *see
 	if (!sa)
 		return NULL;
 	config_set(&sa->first_cfg, cfg);
+	sa->first_brief = xf_form_brief(&sa->first_cfg.form);
 	atomic_init(&sa->cfg, &sa->first_cfg.cfg);
 	if (!replay_set(sa, cfg) ||
 	    (seed && xf_ivgen_init(&sa->ivgen, cfg->suite.iv_len, seed) < 0)) {

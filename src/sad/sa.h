@@ -92,6 +92,7 @@ struct xf_sa {
 
 	_Alignas(XF_CACHE_LINE) struct xf_sa_use in;
 	struct xf_spin replay_lock;
+	struct xf_sa_brief first_brief; /* constant: of first_cfg, whose form is another line */
 	uint8_t own_window[XF_SA_OWN_WINDOW] /* what replay points to when that is enough */
 		__attribute__((aligned(_Alignof(struct xf_replay))));
 
@@ -129,10 +130,11 @@ struct xf_sa {
 
 _Static_assert(XF_SA_BYTES + sizeof(void *) <= 13 * XF_CACHE_LINE,
 	       "there may be a million of them");
-_Static_assert(offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
-		       offsetof(struct xf_sa, in) == 2 * XF_CACHE_LINE &&
-		       offsetof(struct xf_sa, first_cfg) == 3 * XF_CACHE_LINE,
-	       "what a packet needs of an SA is three cache lines out, four in");
+_Static_assert(
+	offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
+		offsetof(struct xf_sa, in) == 2 * XF_CACHE_LINE &&
+		offsetof(struct xf_sa, first_cfg) == 3 * XF_CACHE_LINE,
+	"what a packet needs of an SA is three cache lines out, and in with what policies ask");
 
 /* Of an SA that has a key. */
 static inline const struct xf_crypto_provider *xf_sa_provider(const struct xf_sa *sa)
@@ -144,6 +146,15 @@ static inline const struct xf_crypto_provider *xf_sa_provider(const struct xf_sa
 static inline const struct xf_sa_form *xf_sa_form(const struct xf_sa *sa)
 {
 	return xf_form_of(atomic_load_explicit(&sa->cfg, memory_order_acquire));
+}
+
+static inline struct xf_sa_brief xf_sa_brief(const struct xf_sa *sa)
+{
+	const struct xf_sa_config *cfg = atomic_load_explicit(&sa->cfg, memory_order_acquire);
+
+	if (XF_LIKELY(cfg == &sa->first_cfg.cfg))
+		return sa->first_brief;
+	return xf_form_brief(xf_form_of(cfg));
 }
 
 /* For the SAD: limits of bytes and packets alone. False: a hard one is reached. */

@@ -93,9 +93,9 @@ static enum xf_drop not_valid(enum xf_sa_state state, bool out)
 	return state == XF_SA_ACQ ? XF_DROP_ACQUIRE_ERROR : XF_DROP_IN_STATE_INVALID;
 }
 
-enum xf_drop xf_sa_check_closer(struct xf_sa *sa, const struct xf_sa_form *form, bool out,
-				uint64_t now_ns)
+enum xf_drop xf_sa_check_closer(struct xf_sa *sa, bool out, uint64_t now_ns)
 {
+	const struct xf_sa_form *form = xf_sa_form(sa);
 	enum xf_sa_state state = xf_sa_get_state(sa);
 
 	if (form->what & (out ? XF_FORM_ONLY_IN : XF_FORM_ONLY_OUT))

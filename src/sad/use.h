@@ -16,9 +16,7 @@ static inline void xf_sa_fetch(const struct xf_sa *sa, bool out)
 {
 	__builtin_prefetch(sa);
 	__builtin_prefetch(out ? (const void *)&sa->begun : &sa->in, 1);
-	__builtin_prefetch(&sa->first_cfg.form);
-	if (!out)
-		__builtin_prefetch(&sa->first_cfg.cfg);
+	__builtin_prefetch(out ? (const void *)&sa->first_cfg.form : &sa->first_cfg.cfg);
 }
 
 /* Numbers of outbound packets that follow each other. */
@@ -104,20 +102,19 @@ static inline void xf_sa_window_unlock(struct xf_sa *sa)
  * XF_PASS, or the _DIR, _INVALID or _EXPIRED reason of the way (ACQUIRE_ERROR for a larval SA
  * inbound).
  */
-enum xf_drop xf_sa_check_closer(struct xf_sa *sa, const struct xf_sa_form *form, bool out,
-				uint64_t now_ns);
+enum xf_drop xf_sa_check_closer(struct xf_sa *sa, bool out, uint64_t now_ns);
 
-static inline enum xf_drop xf_sa_check(struct xf_sa *sa, const struct xf_sa_form *form, bool out,
-				       uint64_t now_ns)
+/* @what: its form's. */
+static inline enum xf_drop xf_sa_check(struct xf_sa *sa, unsigned what, bool out, uint64_t now_ns)
 {
 	const unsigned odd = (out ? XF_FORM_ONLY_IN : XF_FORM_ONLY_OUT) | XF_FORM_MORE;
 
 	/* In use, and it has neither limits nor the other direction. */
-	if (XF_LIKELY(!(form->what & odd) &&
+	if (XF_LIKELY(!(what & odd) &&
 		      atomic_load_explicit(&sa->state, memory_order_acquire) == XF_SA_VALID &&
 		      atomic_load_explicit(&sa->use_ns, memory_order_relaxed) != 0))
 		return XF_PASS;
-	return xf_sa_check_closer(sa, form, out, now_ns);
+	return xf_sa_check_closer(sa, out, now_ns);
 }
 
 /* Of an SA that may have limits: can @n more packets of @bytes in all reach none that has not been

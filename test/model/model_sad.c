@@ -591,7 +591,7 @@ static void do_use(struct world *w)
 
 	if (!w->n || e->larval || e->cfg.dir == XF_SA_DIR_IN)
 		return;
-	drop = xf_sa_check(e->sa, xf_sa_form(e->sa), true, w->now_ns);
+	drop = xf_sa_check(e->sa, xf_sa_form(e->sa)->what, true, w->now_ns);
 	if (e->expired) {
 		assert_int_equal(drop, XF_DROP_OUT_STATE_INVALID);
 		return;

@@ -310,6 +310,30 @@ static void lifetimes_count_payload(void **state)
 	}
 }
 
+/* What packets ask stands beside the SA's first configuration: another one counts all the same. */
+static void updates_count_for_the_next_packet(void **state)
+{
+	(void)state;
+	for (unsigned k = 0; k < XF_ARRAY_SIZE(combos); k++) {
+		struct pair pair = pair_of(&combos[k], &suite_gcm, false, true);
+		uint8_t clear[256];
+		uint32_t len = clear_packet(pair.inner, 100, clear);
+		struct xf_pkt *pkt;
+
+		there_and_back(&pair, SHAPE_OWN, 100, 1);
+		pkt = packets_new(esp_pool, SHAPE_OWN, clear, len);
+		assert_int_equal(esp_seal(pair.out, pkt, &op), XF_PASS);
+		pair.cfg.encap.type = 0;
+		assert_int_equal(xf_sa_reconfigure(pair.out, &pair.cfg), 0);
+		assert_int_equal(xf_sa_reconfigure(pair.in, &pair.cfg), 0);
+		assert_int_equal(esp_open(pair.in, pkt, &op), XF_DROP_IN_STATE_MISMATCH);
+		xf_pkt_free(pkt);
+		there_and_back(&pair, SHAPE_OWN, 100, 3);
+		there_and_back(&pair, SHAPE_CHAIN, 100, 4);
+		pair_put(&pair);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -321,6 +345,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(forged_by_the_rfcs, esp_setup, esp_teardown),
 		cmocka_unit_test_setup_teardown(ivs_do_not_repeat, esp_setup, esp_teardown),
 		cmocka_unit_test_setup_teardown(lifetimes_count_payload, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(updates_count_for_the_next_packet, esp_setup,
+						esp_teardown),
 	};
 	int failed;
 

@@ -86,7 +86,7 @@ static void expire_after_use(void **state)
 	assert_int_equal(next, 14 * S);
 	assert_int_equal(at(&events, 14 * S, &next), 0);
 	assert_int_equal(next, 18 * S);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 15 * S), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 15 * S), XF_PASS);
 	assert_int_equal(at(&events, 18 * S, &next), 0);
 	assert_int_equal(next, 19 * S);
 	assert_int_equal(at(&events, 19 * S, &next), SOFT);
@@ -123,7 +123,7 @@ static void expire_by_traffic(void **state)
 	cfg.life.hard_packets = 3;
 	sa = sas_add(events.sad, &cfg);
 	for (unsigned i = 0; i < 3; i++) {
-		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 11 * S), XF_PASS);
+		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S), XF_PASS);
 		assert_int_equal(xf_sad_pending(events.sad), i == 1);
 		xf_sa_count(&sa->out, 1, 1, 11 * S);
 		if (i)
@@ -134,9 +134,10 @@ static void expire_by_traffic(void **state)
 	cfg.life.hard_packets = 4;
 	assert_int_equal(sas_update(events.sad, &cfg, &now), 0);
 	assert_int_equal(at(&events, 11 * S, &next), SOFT);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 11 * S), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S), XF_PASS);
 	xf_sa_count(&sa->out, 1, 1, 11 * S);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), true, 11 * S), XF_DROP_OUT_STATE_EXPIRED);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S),
+			 XF_DROP_OUT_STATE_EXPIRED);
 	assert_true(xf_sad_pending(events.sad));
 	assert_int_equal(at(&events, 11 * S, &next), HARD);
 	assert_int_equal(sas_count(events.sad), 0);
@@ -155,20 +156,20 @@ static void expire_of_one_that_is_gone(void **state)
 	(void)state;
 	cfg.life.hard_packets = 0;
 	sa = sas_add(events.sad, &cfg);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 1), XF_DROP_IN_STATE_EXPIRED);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1), XF_DROP_IN_STATE_EXPIRED);
 	assert_int_equal(xf_sad_del(events.sad, sa), 0);
 	xf_rcu_drain();
 	assert_int_equal(at(&events, 11 * S, &next), 0);
 	cfg.life.hard_packets = XF_INF;
 	cfg.life.soft_packets = 0;
 	sa = sas_add(events.sad, &cfg);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 1), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1), XF_PASS);
 	assert_int_equal(xf_sad_del(events.sad, sa), 0);
 	assert_int_equal(at(&events, 11 * S, &next), 0);
 	/* And when nobody looks before the end. */
 	cfg.life.hard_packets = 0;
 	sa = sas_add(events.sad, &cfg);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa), false, 1), XF_DROP_IN_STATE_EXPIRED);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1), XF_DROP_IN_STATE_EXPIRED);
 	xf_sad_free(events.sad);
 }
 
