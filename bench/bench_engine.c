@@ -286,8 +286,7 @@ static void esp_out(struct bench *bench, struct stage *s, uint64_t now_ns)
 		s->ops[i]->sa = s->sas[i];
 	xf_esp_out_prepare_batch(s->ops, BATCH, now_ns);
 	crypt(bench, s);
-	for (unsigned i = 0; i < BATCH; i++)
-		bench_must(xf_esp_out_finish(s->ops[i]) == XF_PASS, "xf_esp_out_finish");
+	bench_must(xf_esp_out_finish_batch(s->ops, BATCH) == 0, "xf_esp_out_finish_batch");
 }
 
 static void esp_in(struct bench *bench, struct stage *s, uint64_t now_ns)

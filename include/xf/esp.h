@@ -41,19 +41,20 @@ struct xf_esp_op {
 	uint8_t *gap; /* outbound: what was opened for headers, and behind */
 	uint8_t *tail;
 
+	/* A usual packet needs this line and the two of it before, but no more. */
 	uint32_t udp_len; /* inbound, given: 8 with a UDP header before ESP, else 0 */
 	enum xf_drop drop; /* what prepare or finish has to say of this packet */
+	bool usual; /* inbound: in one piece, decrypted in place */
 	uint32_t udp_off; /* in the packet; 0 = no UDP header */
 	uint32_t esp_off;
 	uint32_t text_off;
+	struct xf_seg src[XF_ESP_OP_SEGS]; /* of the text, when it has no more */
+	struct xf_seg dst;
 	uint32_t gap_off; /* outbound: where the headers were inserted */
 	uint32_t payload_len; /* outbound: what of the packet is protected */
 	uint32_t tfc_len;
 	uint32_t pad_len;
 	uint32_t tail_len;
-	struct xf_seg src[XF_ESP_OP_SEGS]; /* of the text, when it has no more */
-	struct xf_seg dst;
-	bool usual; /* inbound: in one piece, decrypted in place */
 };
 
 /*
@@ -108,8 +109,9 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsig
 void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
 
 /* The same for packets whose op->sa says whose they are, in their order: run by run, with what the
- * SAs need fetched ahead. */
+ * SAs need fetched ahead. xf_esp_out_finish_batch() returns how many may not go on. */
 void xf_esp_out_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
+unsigned xf_esp_out_finish_batch(struct xf_esp_op *const *ops, unsigned n);
 void xf_esp_in_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
 void xf_esp_in_finish_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
 

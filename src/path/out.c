@@ -355,12 +355,15 @@ static void begin(void *arg, struct xf_flight *f)
 static void finish(void *arg, struct xf_flight *f)
 {
 	struct out *o = arg;
+	unsigned dropped = xf_esp_out_finish_batch(f->round_ops, f->nops);
 
-	for (unsigned i = 0; i < f->nops; i++) {
+	for (unsigned i = 0; dropped > 0; i++) {
 		struct xf_esp_op *op = f->round_ops[i];
 
-		if (XF_UNLIKELY(xf_esp_out_finish(op) != XF_PASS))
-			xf_slot_drop(o->worker, &f->slots[op - f->ops], op->drop, op->sa);
+		if (op->drop == XF_PASS)
+			continue;
+		xf_slot_drop(o->worker, &f->slots[op - f->ops], op->drop, op->sa);
+		dropped--;
 	}
 }
 

@@ -388,15 +388,32 @@ static enum xf_drop finish_odd(struct xf_esp_op *op)
 	return XF_PASS;
 }
 
+static enum xf_drop cipher_failed(struct xf_esp_op *op)
+{
+	xf_pkt_free(op->dst_pkt);
+	op->dst_pkt = NULL;
+	return XF_DROP_OUT_STATE_PROTO;
+}
+
+unsigned xf_esp_out_finish_batch(struct xf_esp_op *const *ops, unsigned n)
+{
+	unsigned dropped = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct xf_esp_op *op = ops[i];
+
+		op->drop = XF_PASS;
+		if (XF_UNLIKELY(op->crypto.status != XF_CRYPTO_OK))
+			op->drop = cipher_failed(op);
+		else if (op->dst_pkt || op->udp_off)
+			op->drop = finish_odd(op);
+		dropped += op->drop != XF_PASS;
+	}
+	return dropped;
+}
+
 enum xf_drop xf_esp_out_finish(struct xf_esp_op *op)
 {
-	op->drop = XF_PASS;
-	if (XF_UNLIKELY(op->crypto.status != XF_CRYPTO_OK)) {
-		xf_pkt_free(op->dst_pkt);
-		op->dst_pkt = NULL;
-		op->drop = XF_DROP_OUT_STATE_PROTO;
-	} else if (op->dst_pkt || op->udp_off) {
-		op->drop = finish_odd(op);
-	}
+	xf_esp_out_finish_batch(&op, 1);
 	return op->drop;
 }
