@@ -263,12 +263,16 @@ static inline bool is_usual(const struct xf_esp_op *op, const struct xf_sa_form 
 	       xf_pkt_has_room(pkt, form->gap_len, tail_max);
 }
 
-static bool are_usual(const struct run *run)
+/* @bytes: what the packets have in all. */
+static bool are_usual(const struct run *run, uint64_t *bytes)
 {
 	bool all = is_usual_form(run->form);
 
-	for (unsigned i = 0; all && i < run->n; i++)
+	*bytes = 0;
+	for (unsigned i = 0; all && i < run->n; i++) {
 		all = is_usual(run->ops[i], run->form);
+		*bytes += run->ops[i]->pkt->len;
+	}
 	return all;
 }
 
@@ -297,12 +301,20 @@ static inline void write_usual(const struct run *run, struct xf_esp_op *op)
 	pkt->family = xf_form_family(form);
 }
 
-static void number_and_write_usual(const struct run *run)
+/* Numbers and counters are on one cache line, which other workers want: all of it at once. */
+static void number_and_write_usual(const struct run *run, uint64_t bytes)
 {
 	struct xf_sa_numbers numbers = { 0 };
 	unsigned taken = xf_sa_take_numbers(run->sa, run->form, run->n, &numbers);
-	uint64_t bytes = 0;
 
+	for (unsigned i = taken; i < run->n; i++) {
+		run->ops[i]->sa = run->sa;
+		run->ops[i]->dst_pkt = NULL;
+		run->ops[i]->drop = XF_DROP_OUT_STATE_SEQ;
+		bytes -= run->ops[i]->pkt->len;
+	}
+	if (taken)
+		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
 	for (unsigned i = 0; i < taken; i++) {
 		struct xf_esp_op *op = run->ops[i];
 
@@ -310,16 +322,8 @@ static void number_and_write_usual(const struct run *run)
 		op->drop = XF_PASS;
 		op->number = numbers.first + i;
 		op->seq = xf_sa_seq(run->form, numbers.seq + i);
-		bytes += op->pkt->len;
 		write_usual(run, op);
 	}
-	for (unsigned i = taken; i < run->n; i++) {
-		run->ops[i]->sa = run->sa;
-		run->ops[i]->dst_pkt = NULL;
-		run->ops[i]->drop = XF_DROP_OUT_STATE_SEQ;
-	}
-	if (taken)
-		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
 }
 
 static uint64_t bytes_of(const struct run *run)
@@ -337,6 +341,7 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 {
 	struct run run = { sa, xf_sa_form(sa), ops, n, now_ns };
 	enum xf_drop drop;
+	uint64_t bytes;
 
 	if (XF_UNLIKELY(run.form->what & XF_FORM_MORE) && n > 1 &&
 	    !xf_sa_limits_are_far(sa, run.form, n, bytes_of(&run))) {
@@ -348,8 +353,8 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 	if (drop == XF_PASS && !(run.form->what & XF_FORM_ESP))
 		drop = XF_DROP_OUT_STATE_PROTO;
 	if (XF_LIKELY(drop == XF_PASS)) {
-		if (XF_LIKELY(are_usual(&run)))
-			number_and_write_usual(&run);
+		if (XF_LIKELY(are_usual(&run, &bytes)))
+			number_and_write_usual(&run, bytes);
 		else
 			number_and_write(&run, open_all(&run));
 		return;
