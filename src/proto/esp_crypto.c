@@ -6,24 +6,16 @@ static bool iv_in_aad(const struct xf_suite *suite)
 	return suite->cipher == XF_CIPHER_AES_GMAC || !xf_suite_is_aead(suite);
 }
 
-/*
- * With ESN, AEADs put the high half between SPI and low half (RFC 4106 s5, RFC 4309 s5, RFC 7634
- * s2.1), which is no bytes of the packet in a row.
- */
-static void fill_esn_aad(struct xf_crypto_op *crypto, const struct xf_sa_config *cfg, uint64_t seq,
-			 const uint8_t *iv)
+/* GMAC's IV comes behind the ESP header. */
+static void fill_esn_aad(struct xf_esp_op *op, const struct xf_suite *suite, const uint8_t *iv)
 {
-	uint8_t *p = crypto->aad_mem;
+	struct xf_crypto_op *crypto = &op->crypto;
 
-	xf_put_be32(p, cfg->id.spi);
-	xf_put_be32(p + 4, (uint32_t)(seq >> 32));
-	xf_put_be32(p + 8, (uint32_t)seq);
-	crypto->aad_len = 12;
-	if (iv_in_aad(&cfg->suite)) {
-		memcpy(p + 12, iv, cfg->suite.iv_len);
-		crypto->aad_len = (uint8_t)(12 + cfg->suite.iv_len);
-	}
-	crypto->aad = p;
+	xf_esp_fill_aad(op, iv - XF_ESP_HDR_LEN, XF_FORM_ESN);
+	if (!iv_in_aad(suite))
+		return;
+	memcpy(crypto->aad_mem + crypto->aad_len, iv, suite->iv_len);
+	crypto->aad_len = (uint8_t)(crypto->aad_len + suite->iv_len);
 }
 
 /*
@@ -38,7 +30,7 @@ static void fill_aad(struct xf_esp_op *op, const struct xf_sa_config *cfg, const
 
 	crypto->tail_len = 0;
 	if (esn && xf_suite_is_aead(&cfg->suite)) {
-		fill_esn_aad(crypto, cfg, op->seq, iv);
+		fill_esn_aad(op, &cfg->suite, iv);
 		return;
 	}
 	if (esn) {

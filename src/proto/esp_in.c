@@ -113,8 +113,8 @@ static enum xf_drop prepare_odd(struct xf_sa *sa, struct xf_esp_op *op)
 }
 
 /*
- * Steps 1 to 3 for what nearly all are: AES-GCM or ChaCha20 without ESN, in one piece that is ours
- * alone, and nothing behind its end. False: prepare_odd() must say; nothing that it needs was
+ * Steps 1 to 3 for what nearly all are: AES-GCM or ChaCha20 in one piece that is ours alone, and
+ * nothing behind its end. False: prepare_odd() must say; nothing that it needs was
  * changed.
  */
 static inline bool prepare_usual(struct xf_sa *sa, struct xf_sa_brief form, struct xf_esp_op *op)
@@ -138,11 +138,11 @@ static inline bool prepare_usual(struct xf_sa *sa, struct xf_sa_brief form, stru
 	text = esp + XF_ESP_HDR_LEN + sizeof(uint64_t);
 	len = pkt->len - off - fixed;
 	op->text_off = (uint32_t)(text - seg->data);
-	op->seq = xf_get_be32(esp + 4);
+	op->seq = xf_sa_infer_seq(sa, xf_get_be32(esp + 4));
 	op->drop = xf_sa_replay_check(sa, op->seq);
 	xf_esp_in_place(op, text, len, seg->buf);
 	op->crypto.icv = text + len;
-	xf_esp_crypto_fill_plain(op, esp, false);
+	xf_esp_crypto_fill_plain(op, esp, form.what, false);
 	op->usual = true;
 	return true;
 }

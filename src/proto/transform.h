@@ -31,11 +31,34 @@ uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now
 void xf_esp_crypto_fill_odd(struct xf_esp_op *op, const uint8_t *iv);
 
 /*
- * The same where the form is plain, key and direction too; text and ICV are the caller's. @esp: ESP
- * header and 8 bytes of IV, or what stands there, in one piece in the packet. All of the nonce is
- * written in words as wide as it is read later: no store is waited for.
+ * The ESP header as AEADs authenticate it: with ESN the high half of the number is between SPI and
+ * low half (RFC 4106 s5, RFC 4309 s5, RFC 7634 s2.1), which is no bytes of the packet in a row.
+ * Words as wide as they are read later: no store is waited for.
  */
-static inline void xf_esp_crypto_fill_plain(struct xf_esp_op *op, const uint8_t *esp, bool encrypt)
+static inline void xf_esp_fill_aad(struct xf_esp_op *op, const uint8_t *esp, unsigned what)
+{
+	struct xf_crypto_op *crypto = &op->crypto;
+	uint64_t words[2];
+	uint32_t spi;
+
+	crypto->aad = esp;
+	crypto->aad_len = XF_ESP_HDR_LEN;
+	if (XF_LIKELY(!(what & XF_FORM_ESN)))
+		return;
+	memcpy(&spi, esp, sizeof(spi));
+	words[0] = spi | (uint64_t)__builtin_bswap32((uint32_t)(op->seq >> 32)) << 32;
+	words[1] = __builtin_bswap32((uint32_t)op->seq);
+	memcpy(crypto->aad_mem, words, sizeof(words));
+	crypto->aad = crypto->aad_mem;
+	crypto->aad_len = XF_ESP_HDR_LEN + 4;
+}
+
+/*
+ * AAD, nonce, key and direction where the form is plain; text and ICV are the caller's. @esp: ESP
+ * header and 8 bytes of IV, or what stands there, in one piece in the packet.
+ */
+static inline void xf_esp_crypto_fill_plain(struct xf_esp_op *op, const uint8_t *esp, unsigned what,
+					    bool encrypt)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
 	uint64_t words[2];
@@ -43,11 +66,10 @@ static inline void xf_esp_crypto_fill_plain(struct xf_esp_op *op, const uint8_t 
 
 	crypto->key = op->sa->key;
 	crypto->user = op;
-	crypto->aad = esp;
 	crypto->encrypt = encrypt;
 	crypto->status = XF_CRYPTO_ERROR; /* until a provider says better */
-	crypto->aad_len = XF_ESP_HDR_LEN;
 	crypto->tail_len = 0;
+	xf_esp_fill_aad(op, esp, what);
 	memcpy(&iv, esp + XF_ESP_HDR_LEN, sizeof(iv));
 	words[0] = op->sa->salt | iv << 32;
 	words[1] = iv >> 32;
@@ -58,7 +80,7 @@ static inline void xf_esp_crypto_fill_plain(struct xf_esp_op *op, const uint8_t 
 static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_form *form,
 				      const uint8_t *esp, bool encrypt)
 {
-	xf_esp_crypto_fill_plain(op, esp, encrypt);
+	xf_esp_crypto_fill_plain(op, esp, form->what, encrypt);
 	if (XF_UNLIKELY(!(form->what & XF_FORM_PLAIN)))
 		xf_esp_crypto_fill_odd(op, esp + XF_ESP_HDR_LEN);
 }

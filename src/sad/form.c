@@ -61,15 +61,13 @@ static void make_hdr(const struct xf_sa_config *cfg, struct xf_sa_form *form)
 	xf_put_be32(p, cfg->id.spi);
 }
 
-/* What follows from the suite: with ESN the high half of the number goes between or behind. */
-static unsigned of_suite(const struct xf_sa_config *cfg)
+static unsigned of_suite(const struct xf_suite *suite)
 {
-	const struct xf_suite *suite = &cfg->suite;
 	unsigned what = suite->block_len > 1 ? XF_FORM_BLOCKS : 0;
 
 	/* GMAC and HMAC cover the IV. */
 	if (xf_suite_is_aead(suite) && suite->cipher != XF_CIPHER_AES_GMAC &&
-	    !(cfg->flags & XF_SA_ESN) && suite->salt_len == 4 && suite->iv_len == 8)
+	    suite->salt_len == 4 && suite->iv_len == 8)
 		what |= XF_FORM_PLAIN;
 	return what;
 }
@@ -133,6 +131,6 @@ void xf_form_make(const struct xf_sa_config *cfg, struct xf_sa_form *out)
 	out->hard_packets = cfg->life.hard_packets;
 	out->set_mark = cfg->set_mark;
 	out->tfc_pad = cfg->tfc_pad;
-	out->what =
-		(uint16_t)(of_identity(cfg) | of_flags(cfg) | of_suite(cfg) | of_second_line(out));
+	out->what = (uint16_t)(of_identity(cfg) | of_flags(cfg) | of_suite(&cfg->suite) |
+			       of_second_line(out));
 }

@@ -21,7 +21,7 @@ enum xf_form_what {
 	XF_FORM_ESP = 1 << 3,
 	XF_FORM_ONLY_IN = 1 << 4,
 	XF_FORM_ONLY_OUT = 1 << 5,
-	XF_FORM_PLAIN = 1 << 6, /* a nonce of 4 and 8 bytes; SPI and number under the MAC as is */
+	XF_FORM_PLAIN = 1 << 6, /* a nonce of 4 and 8 bytes; of the packet, the MAC covers no IV */
 	XF_FORM_BLOCKS = 1 << 7, /* a block cipher: text is whole units of align_mask + 1 */
 	XF_FORM_ESN = 1 << 8,
 	XF_FORM_NOECN = 1 << 9,
