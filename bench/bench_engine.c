@@ -81,6 +81,7 @@ struct bench {
 	bool cold;
 	bool avx2;
 	bool transport;
+	bool esn;
 	uint32_t text; /* of the present rows; 0 = IMIX */
 	uint32_t packets; /* that go round */
 	struct xf_pktq inner;
@@ -427,6 +428,13 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+static const char *mode_of(const struct bench *bench)
+{
+	if (bench->transport)
+		return bench->esn ? "transport, ESN" : "transport";
+	return bench->esn ? "tunnel, ESN" : "tunnel";
+}
+
 static void print_row(const struct bench *bench, enum what what)
 {
 	const double *value = bench->ns[what];
@@ -441,7 +449,7 @@ static void print_row(const struct bench *bench, enum what what)
 	       bench->text ? world_text(&bench->world, world_inner(&bench->world, bench->text))
 			   : IMIX_MEAN,
 	       bench->sas, bench->subnets ? SUBNET_FLOWS : bench->sas, bench->world.npolicies,
-	       bench->cold ? "cold" : "hot", bench->transport ? "transport" : "tunnel",
+	       bench->cold ? "cold" : "hot", mode_of(bench),
 	       bench->subnets ? "subnets"
 	       : bench->text  ? "one size"
 			      : "imix",
@@ -507,6 +515,7 @@ static bool setup(struct bench *bench)
 		.policies = bench->policies,
 		.set = bench->set.cfgs,
 		.transport = bench->transport,
+		.esn = bench->esn,
 		.pool = { .packets = ring + 1024,
 			  .small_bufs = (large ? 0 : ring) + 1024,
 			  .large_bufs = (large ? ring : 0) + 32 },
@@ -560,8 +569,8 @@ static bool measure(struct bench *bench, uint32_t text)
 static int usage(void)
 {
 	fputs("usage: bench_engine [--suite NAME] [--sas N] [--policies N] [--cold] [--avx2]\n"
-	      "                    [--text BYTES] [--transport] [--subnets: random policies and "
-	      "flows]\n",
+	      "                    [--text BYTES] [--transport] [--esn]\n"
+	      "                    [--subnets: random policies and flows]\n",
 	      stderr);
 	return 2;
 }
@@ -576,6 +585,7 @@ static bool parse_options(struct bench *bench, int argc, char **argv, uint32_t *
 		{ "avx2", no_argument, NULL, 'a' },
 		{ "text", required_argument, NULL, 't' },
 		{ "transport", no_argument, NULL, 'm' },
+		{ "esn", no_argument, NULL, 'e' },
 		{ "subnets", no_argument, NULL, 'r' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -594,6 +604,8 @@ static bool parse_options(struct bench *bench, int argc, char **argv, uint32_t *
 			bench->avx2 = true;
 		else if (c == 'm')
 			bench->transport = true;
+		else if (c == 'e')
+			bench->esn = true;
 		else if (c == 'r')
 			bench->subnets = true;
 		else if (c == 't')

@@ -16,6 +16,7 @@ def cases():
             yield ["--suite", suite, "--sas", sas]
     for sas in "1", "10000":
         yield ["--suite", "gcm128", "--transport", "--sas", sas]
+    yield ["--suite", "gcm128", "--esn"]
     yield ["--suite", "gcm128", "--cold", "--sas", "10000"]
     for suite in SUITES:
         yield ["--suite", suite, "--avx2"]

@@ -112,6 +112,7 @@ static bool add_sa(struct world *world, const struct xf_suite *suite,
 		.replay_window = 64,
 		.reqid = reqid_of(world, index),
 		.mode = world->mode,
+		.flags = world->esn ? XF_SA_ESN : 0,
 		.pcpu = UINT32_MAX,
 	};
 	uint8_t cipher_key[XF_CIPHER_KEY_MAX + XF_SALT_MAX] = { 1, 2, 3 };
@@ -222,6 +223,7 @@ bool world_init(struct world *world, const struct world_config *cfg)
 	world->block = named->block;
 	world->nsas = cfg->sas;
 	world->mode = cfg->transport ? XF_MODE_TRANSPORT : XF_MODE_TUNNEL;
+	world->esn = cfg->esn;
 	world->engine = xf_engine_new(&engine);
 	bench_must(world->engine != NULL, "xf_engine_new");
 	world->worker = xf_worker_new(world->engine, &worker);

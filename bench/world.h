@@ -18,6 +18,7 @@ struct world_config {
 	uint32_t policies; /* each way; without a set, one or one for each SA is the last of them */
 	const struct xf_policy_config *set; /* NULL, or the selectors and priorities of these */
 	bool transport;
+	bool esn;
 	struct xf_pool_config pool;
 	bool ordered; /* its worker is one of several */
 };
@@ -30,6 +31,7 @@ struct world {
 	uint32_t npolicies; /* each way; also the next priority */
 	uint32_t block; /* the text's length is a multiple of it */
 	uint8_t mode;
+	bool esn;
 };
 
 uint64_t bench_now_ns(void);
