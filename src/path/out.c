@@ -421,9 +421,9 @@ static void go(struct out *o, struct xf_flight *f)
 
 /* --- Cutting: what comes out of a packet takes over what was found out about it --- */
 
-/* @pkt, whose parse is @ip, is a part of what @whole stands for. */
-static void add_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt,
-		      const struct xf_ip_info *ip)
+/* A slot for @pkt, whose parse is @ip, a part of what @whole stands for; NULL: it was dropped. */
+static struct xf_slot *begin_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt,
+				   const struct xf_ip_info *ip)
 {
 	struct xf_slot *s;
 
@@ -431,7 +431,7 @@ static void add_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt 
 		o->filling = xf_flight_get(o->worker);
 	if (!o->filling) {
 		xf_path_drop(o->worker, pkt, XF_DROP_OUT_NO_BUFFER, whole->bundle[0]);
-		return;
+		return NULL;
 	}
 	s = xf_flight_add(o->filling, pkt);
 	memcpy(s->bundle, whole->bundle, whole->depth * sizeof(whole->bundle[0]));
@@ -440,10 +440,37 @@ static void add_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt 
 	s->inner_len = ip->total_len;
 	if (o->filling->todo < s->depth)
 		o->filling->todo = s->depth;
-	if (o->filling->n == XF_BATCH) {
-		go(o, o->filling);
-		o->filling = NULL;
-	}
+	return s;
+}
+
+static void end_piece(struct out *o)
+{
+	if (o->filling->n < XF_BATCH)
+		return;
+	go(o, o->filling);
+	o->filling = NULL;
+}
+
+static void add_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt,
+		      const struct xf_ip_info *ip)
+{
+	if (begin_piece(o, whole, pkt, ip))
+		end_piece(o);
+}
+
+/*
+ * One of a super-packet's, of whose parse only the length is another from here on. It is written
+ * behind the copy: a copy of what was just written would wait until that, and the payload that was
+ * copied before it, are in the cache.
+ */
+static void add_segment(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt)
+{
+	struct xf_slot *s = begin_piece(o, whole, pkt, &whole->ip);
+
+	if (!s)
+		return;
+	s->ip.total_len = s->inner_len = pkt->len;
+	end_piece(o);
 }
 
 /* The fragments of @pkt, one of the packets of @whole. */
@@ -475,7 +502,6 @@ static void add_packet(struct out *o, const struct xf_slot *whole, struct xf_pkt
 		add_piece(o, whole, pkt, ip);
 }
 
-/* A super-packet: all that differs from one of its packets to the next is length and id. */
 static void add_packets(struct out *o, struct xf_slot *s)
 {
 	struct xf_ip_info ip = s->ip;
@@ -488,7 +514,10 @@ static void add_packets(struct out *o, struct xf_slot *s)
 	}
 	while ((pkt = xf_gso_next(&cut))) {
 		ip.total_len = pkt->len;
-		add_packet(o, s, pkt, &ip);
+		if (s->cut == CUT_INNER)
+			add_packet(o, s, pkt, &ip);
+		else
+			add_segment(o, s, pkt);
 		ip.frag_id++;
 	}
 	/* Without buffers the rest is lost, and counted. */

@@ -116,6 +116,8 @@ static void add_second_tunnel(struct sim *sim, uint8_t flags)
 	sim->provider = provider;
 }
 
+static uint64_t inner_bytes; /* of all packets that went out since then */
+
 static void open_both(uint16_t encap_port, uint8_t flags)
 {
 	struct sim_sa like = { .encap_port = encap_port, .flags = flags, .replay_window = 2048 };
@@ -131,6 +133,7 @@ static void open_both(uint16_t encap_port, uint8_t flags)
 	sim_add_tunnel(&late, &like);
 	late_set_chance(100);
 	late_set_failing(NULL);
+	inner_bytes = 0;
 }
 
 static void close_both(void)
@@ -154,6 +157,7 @@ static unsigned send_round(struct log *want, struct log *got)
 		struct super s;
 		bool whole = packets_below(8);
 		unsigned seed = (unsigned)rand();
+		struct xf_pkt *pkt;
 
 		make(&s);
 		if (!whole)
@@ -163,7 +167,10 @@ static unsigned send_round(struct log *want, struct log *got)
 		xf_pktq_push(&q, load(&now.a, &s, whole));
 		xf_path_out(now.a.worker, &q, now.now_ns, &res_now);
 		srand(seed);
-		xf_pktq_push(&q, load(&late.a, &s, whole));
+		pkt = load(&late.a, &s, whole);
+		inner_bytes += s.payload_len + (uint64_t)(pkt->len - s.payload_len) *
+						       (whole ? supers_count(&s) : 1);
+		xf_pktq_push(&q, pkt);
 		xf_path_out(late.a.worker, &q, late.now_ns, &res_late);
 		if (packets_below(2))
 			xf_path_poll(late.a.worker, late.now_ns, &res_late);
@@ -197,6 +204,7 @@ static struct log want, got;
 
 static void late_and_shuffled_is_the_same_out(void **state)
 {
+	struct xf_engine_stats stats;
 	unsigned supers = 0;
 
 	(void)state;
@@ -210,6 +218,8 @@ static void late_and_shuffled_is_the_same_out(void **state)
 	}
 	assert_true(late_shuffled() > SUPERS);
 	assert_int_equal(sim_all_drops(&late.a), 0);
+	xf_engine_get_stats(late.a.engine, &stats);
+	assert_int_equal(stats.out_bytes, inner_bytes);
 	close_both();
 }
 
