@@ -17,7 +17,7 @@
 #include <immintrin.h>
 
 /* Everything here is part of a kernel that keeps its state in registers. */
-#define VG_INLINE static inline __attribute__((always_inline))
+#define VG_INLINE XF_INLINE
 
 #ifdef __clang__
 #define VG_UNROLL _Pragma("clang loop unroll(full)")

@@ -320,7 +320,24 @@ static enum xf_drop unwrap(struct xf_esp_op *op, uint64_t *bytes)
 	return drop;
 }
 
-/* The same for a packet in one piece that leaves a tunnel. */
+/* Of a packet in one piece that is cut behind its text: what is between header and text goes. */
+static enum xf_drop leave_transport_usual(struct xf_esp_op *op, uint8_t next_hdr)
+{
+	const struct xf_ip_info *ip = op->ip;
+	struct xf_pkt *pkt = op->pkt;
+	struct xf_seg *seg = &pkt->segs[0];
+	const struct xf_ip_front front = { ip->l4_off, ip->l4_nexthdr_field, next_hdr };
+	uint32_t gap = op->text_off - front.len;
+	uint8_t *from = seg->data;
+
+	seg->data += gap;
+	seg->len -= gap;
+	pkt->len -= gap;
+	xf_ip_move(seg->data, from, ip, front, pkt->len);
+	return xf_ip_parse(pkt, false, op->ip) < 0 ? XF_DROP_IN_HDR : XF_PASS;
+}
+
+/* The same for a packet in one piece. */
 static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, unsigned what, uint64_t *bytes)
 {
 	struct xf_pkt *pkt = op->pkt;
@@ -330,14 +347,20 @@ static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, unsigned what, uin
 	uint8_t next_hdr = trailer[1];
 	enum xf_drop drop;
 
-	if (XF_UNLIKELY(cut >= op->crypto.len || !is_tunnelled(next_hdr)))
+	if (XF_UNLIKELY(cut >= op->crypto.len || next_hdr == XF_IPPROTO_NONE ||
+			(what & XF_FORM_TUNNEL && !is_tunnelled(next_hdr))))
 		return unwrap(op, bytes);
-	seg->data += op->text_off;
-	seg->len = pkt->len = op->crypto.len - cut;
-	*bytes += pkt->len;
+	*bytes += op->crypto.len - cut;
 	if (XF_UNLIKELY(what & XF_FORM_MORE))
 		pkt->mark = xf_form_mark(xf_sa_form(op->sa), pkt->mark);
-	drop = show_inner(op, what, next_hdr);
+	if (XF_LIKELY(what & XF_FORM_TUNNEL)) {
+		seg->data += op->text_off;
+		seg->len = pkt->len = op->crypto.len - cut;
+		drop = show_inner(op, what, next_hdr);
+	} else {
+		seg->len = pkt->len = op->text_off + op->crypto.len - cut;
+		drop = leave_transport_usual(op, next_hdr);
+	}
 	pkt->family = op->ip->family;
 	return drop;
 }
@@ -353,7 +376,7 @@ void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t before = bytes;
 
-		if (XF_LIKELY(ops[i]->drop == XF_PASS && ops[i]->usual && what & XF_FORM_TUNNEL))
+		if (XF_LIKELY(ops[i]->drop == XF_PASS && ops[i]->usual))
 			ops[i]->drop = unwrap_usual(ops[i], what, &bytes);
 		else
 			ops[i]->drop = unwrap(ops[i], &bytes);

@@ -193,12 +193,16 @@ static void write_tail(const struct xf_esp_op *op, const struct xf_sa_form *form
 	p[1] = next;
 }
 
-/* What names ESP in the header that stays in front, and its lengths. */
+/* What the header that stays in front names in transport mode. */
+static inline uint8_t named_proto(const struct xf_sa_form *form)
+{
+	return form->udp_len ? XF_IPPROTO_UDP : XF_IPPROTO_ESP;
+}
+
 static void patch_header(const struct xf_esp_op *op, const struct xf_sa_form *form)
 {
-	uint8_t proto = form->udp_len ? XF_IPPROTO_UDP : XF_IPPROTO_ESP;
-
-	xf_ip_patch(op->gap - op->gap_off, op->ip, op->ip->nexthdr_field, proto, op->pkt->len);
+	xf_ip_patch(op->gap - op->gap_off, op->ip, op->ip->nexthdr_field, named_proto(form),
+		    op->pkt->len);
 }
 
 /* Step 4. */
@@ -242,67 +246,81 @@ static void number_and_write(const struct run *run, unsigned ready)
 		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
 }
 
-/*
- * --- The usual: AES-GCM or ChaCha20 in a tunnel; packets in one piece with room around them ---
- */
+/* --- The usual: AES-GCM or ChaCha20; packets in one piece with room around them --- */
 
 static inline bool is_usual_form(const struct xf_sa_form *form)
 {
-	const unsigned has = XF_FORM_ESP | XF_FORM_TUNNEL | XF_FORM_PLAIN;
+	const unsigned has = XF_FORM_ESP | XF_FORM_PLAIN;
 
 	return (form->what & (has | XF_FORM_MORE)) == has;
 }
 
-static inline bool is_usual(const struct xf_esp_op *op, const struct xf_sa_form *form)
+/* What stays in front of ESP. Each mode has a function of its own: tunnels pay for none of it. */
+static inline uint32_t front_len(const struct xf_esp_op *op, bool transport)
+{
+	return transport ? op->ip->ah_esp_off : 0;
+}
+
+static inline bool is_usual(const struct xf_esp_op *op, const struct xf_sa_form *form,
+			    bool transport)
 {
 	uint32_t tail_max = form->align_mask + XF_ESP_TRAILER_LEN + form->icv_len;
 	const struct xf_pkt *pkt = op->pkt;
 
-	return pkt->nsegs == 1 && pkt->len == op->ip->total_len &&
-	       pkt->len + form->gap_len + tail_max <= UINT16_MAX &&
+	return (!transport || mode_takes(form, op->ip)) && pkt->nsegs == 1 &&
+	       pkt->len == op->ip->total_len && pkt->len + form->gap_len + tail_max <= UINT16_MAX &&
 	       xf_pkt_has_room(pkt, form->gap_len, tail_max);
 }
 
-/* @bytes: what the packets have in all. */
-static bool are_usual(const struct run *run, uint64_t *bytes)
+/* @bytes: what of the packets is protected. */
+XF_INLINE bool are_usual(const struct run *run, bool transport, uint64_t *bytes)
 {
 	bool all = is_usual_form(run->form);
 
 	*bytes = 0;
 	for (unsigned i = 0; all && i < run->n; i++) {
-		all = is_usual(run->ops[i], run->form);
-		*bytes += run->ops[i]->pkt->len;
+		all = is_usual(run->ops[i], run->form, transport);
+		*bytes += run->ops[i]->pkt->len - front_len(run->ops[i], transport);
 	}
 	return all;
 }
 
 /* Steps 2 and 4 in one. */
-static inline void write_usual(const struct run *run, struct xf_esp_op *op)
+XF_INLINE void write_usual(const struct run *run, struct xf_esp_op *op, bool transport)
 {
 	const struct xf_sa_form *form = run->form;
 	struct xf_pkt *pkt = op->pkt;
 	struct xf_seg *seg = &pkt->segs[0];
-	uint32_t bare = pkt->len + XF_ESP_TRAILER_LEN;
+	uint32_t front = front_len(op, transport);
+	uint32_t payload_len = pkt->len - front;
+	uint32_t bare = payload_len + XF_ESP_TRAILER_LEN;
 	uint32_t pad_len = -bare & form->align_mask;
 	uint32_t text_len = bare + pad_len;
-	uint8_t *text = seg->data;
-	uint8_t *gap = text - form->gap_len;
-	uint32_t len = form->gap_len + text_len + form->icv_len;
+	uint8_t *text = seg->data + front;
+	uint32_t len = front + form->gap_len + text_len + form->icv_len;
+	uint8_t next = xf_esp_tunnelled(op->ip);
 
-	write_short_tail(text + pkt->len, pad_len, xf_esp_tunnelled(op->ip));
+	if (transport) {
+		const struct xf_ip_front headers = { front, op->ip->nexthdr_field,
+						     named_proto(form) };
+
+		next = seg->data[headers.field];
+		xf_ip_move(seg->data - form->gap_len, seg->data, op->ip, headers, len);
+	}
+	write_short_tail(text + payload_len, pad_len, next);
 	xf_esp_in_place(op, text, text_len, seg->buf);
-	seg->data = gap;
+	seg->data -= form->gap_len;
 	seg->len = len;
 	op->crypto.icv = text + text_len;
 	pkt->len = len;
 	op->dst_pkt = NULL;
-	op->udp_off = form->udp_len ? form->outer_len : 0;
-	write_headers(run, op, gap, len);
+	op->udp_off = form->udp_len ? front + form->outer_len : 0; /* one of the two is 0 */
+	write_headers(run, op, text - form->gap_len, len - front);
 	pkt->family = xf_form_family(form);
 }
 
 /* Numbers and counters are on one cache line, which other workers want: all of it at once. */
-static void number_and_write_usual(const struct run *run, uint64_t bytes)
+XF_INLINE void number_and_write_usual(const struct run *run, bool transport, uint64_t bytes)
 {
 	struct xf_sa_numbers numbers = { 0 };
 	unsigned taken = xf_sa_take_numbers(run->sa, run->form, run->n, &numbers);
@@ -311,7 +329,7 @@ static void number_and_write_usual(const struct run *run, uint64_t bytes)
 		run->ops[i]->sa = run->sa;
 		run->ops[i]->dst_pkt = NULL;
 		run->ops[i]->drop = XF_DROP_OUT_STATE_SEQ;
-		bytes -= run->ops[i]->pkt->len;
+		bytes -= run->ops[i]->pkt->len - front_len(run->ops[i], transport);
 	}
 	if (taken)
 		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
@@ -322,8 +340,29 @@ static void number_and_write_usual(const struct run *run, uint64_t bytes)
 		op->drop = XF_PASS;
 		op->number = numbers.first + i;
 		op->seq = xf_sa_seq(run->form, numbers.seq + i);
-		write_usual(run, op);
+		write_usual(run, op, transport);
 	}
+}
+
+/* False: not all of the run is usual, and nothing was done. */
+static bool tunnel_usual(const struct run *run)
+{
+	uint64_t bytes;
+
+	if (!are_usual(run, false, &bytes))
+		return false;
+	number_and_write_usual(run, false, bytes);
+	return true;
+}
+
+static bool transport_usual(const struct run *run)
+{
+	uint64_t bytes;
+
+	if (!are_usual(run, true, &bytes))
+		return false;
+	number_and_write_usual(run, true, bytes);
+	return true;
 }
 
 static uint64_t bytes_of(const struct run *run)
@@ -341,7 +380,6 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 {
 	struct run run = { sa, xf_sa_form(sa), ops, n, now_ns };
 	enum xf_drop drop;
-	uint64_t bytes;
 
 	if (XF_UNLIKELY(run.form->what & XF_FORM_MORE) && n > 1 &&
 	    !xf_sa_limits_are_far(sa, run.form, n, bytes_of(&run))) {
@@ -353,9 +391,7 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 	if (drop == XF_PASS && !(run.form->what & XF_FORM_ESP))
 		drop = XF_DROP_OUT_STATE_PROTO;
 	if (XF_LIKELY(drop == XF_PASS)) {
-		if (XF_LIKELY(are_usual(&run, &bytes)))
-			number_and_write_usual(&run, bytes);
-		else
+		if (!(run.form->outer_len ? tunnel_usual(&run) : transport_usual(&run)))
 			number_and_write(&run, open_all(&run));
 		return;
 	}

@@ -114,6 +114,42 @@ int xf_esp_put_text(struct xf_esp_op *op);
 void xf_ip_patch(uint8_t *hdr, const struct xf_ip_info *ip, uint32_t field, uint8_t proto,
 		 uint32_t len);
 
+/* An IPv4 header without options that was at @from, likewise: nothing is read that was written. */
+static inline void xf_ipv4_patch_to(uint8_t *to, const uint8_t *from, uint8_t proto, uint32_t len)
+{
+	uint32_t first = (xf_get_be32(from) & 0xffff0000u) | (len & 0xffff);
+	uint32_t second = xf_get_be32(from + 4);
+	uint32_t third = (xf_get_be32(from + 8) & 0xff000000u) | (uint32_t)proto << 16;
+	uint32_t saddr = xf_get_be32(from + 12), daddr = xf_get_be32(from + 16);
+	uint64_t sum = (uint64_t)first + second + third + saddr + daddr;
+
+	xf_put_be32(to, first);
+	xf_put_be32(to + 4, second);
+	xf_put_be32(to + 8, third | xf_csum_fold(sum));
+	xf_put_be32(to + 12, saddr);
+	xf_put_be32(to + 16, daddr);
+}
+
+/* What stands in front of ESP in transport mode, and what it is to say. */
+struct xf_ip_front {
+	uint32_t len; /* of these headers */
+	uint32_t field; /* the byte that names what is behind them */
+	uint8_t proto;
+};
+
+/* Move @front, described by @ip, from @from to @to, which may overlap, and patch it for a packet of
+ * @len bytes. */
+static inline void xf_ip_move(uint8_t *to, const uint8_t *from, const struct xf_ip_info *ip,
+			      struct xf_ip_front front, uint32_t len)
+{
+	if (XF_LIKELY(ip->family == XF_AF_INET && front.len == XF_IPV4_HDR_LEN)) {
+		xf_ipv4_patch_to(to, from, front.proto, len);
+		return;
+	}
+	memmove(to, from, front.len);
+	xf_ip_patch(to, ip, front.field, front.proto, len);
+}
+
 #define XF_ECN_MASK 3
 #define XF_ECN_ECT0 2
 #define XF_ECN_CE 3

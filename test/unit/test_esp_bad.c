@@ -104,6 +104,39 @@ static void trailers(void **state)
 }
 
 /* IPv6 said to be inside an IPv4 tunnel packet, and the packet is a sound one of the other kind. */
+/* The same in transport mode, where any protocol may be inside, but not none. */
+static void transport_trailers(void **state)
+{
+	static const struct {
+		uint8_t pad_len, next_hdr;
+		enum xf_drop drop;
+	} rows[] = {
+		{ 2, 17, XF_PASS },
+		{ 41, 17, XF_PASS },
+		{ 42, 17, XF_DROP_IN_STATE_PROTO }, /* nothing is left */
+		{ 43, 17, XF_DROP_IN_STATE_PROTO },
+		{ 255, 17, XF_DROP_IN_STATE_PROTO },
+		{ 2, 59, XF_DROP_IN_DUMMY },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(rows) * SHAPE_MAX; i++) {
+		unsigned row = i % XF_ARRAY_SIZE(rows);
+		struct xf_sa_config cfg = esp_config(XF_AF_INET, XF_MODE_TRANSPORT, &suite_gcm);
+		struct xf_sa *sa = esp_sa(&cfg);
+		enum shape shape = (enum shape)(i / XF_ARRAY_SIZE(rows));
+		uint8_t text[44] = { 0 }, wire[200];
+		uint32_t len;
+
+		text[42] = rows[row].pad_len;
+		text[43] = rows[row].next_hdr;
+		len = esp_forge(sa, 5, text, sizeof(text), wire);
+		print_message("# row %u\n", row);
+		assert_int_equal(open_wire(sa, shape, wire, len), rows[row].drop);
+		xf_sa_put(sa);
+	}
+}
+
 static void version_and_next_header_must_agree(void **state)
 {
 	struct xf_sa_config cfg = esp_config(XF_AF_INET, XF_MODE_TUNNEL, &suite_null);
@@ -611,6 +644,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(trailers, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(transport_trailers, esp_setup, esp_teardown),
 		cmocka_unit_test_setup_teardown(version_and_next_header_must_agree, esp_setup,
 						esp_teardown),
 		cmocka_unit_test_setup_teardown(cut_short, esp_setup, esp_teardown),
