@@ -255,7 +255,7 @@ static inline bool is_usual_form(const struct xf_sa_form *form)
 	return (form->what & (has | XF_FORM_MORE)) == has;
 }
 
-/* What stays in front of ESP. Each mode has a function of its own: tunnels pay for none of it. */
+/* What stays in front of ESP. Each mode has a copy of what asks: tunnels pay for none of it. */
 static inline uint32_t front_len(const struct xf_esp_op *op, bool transport)
 {
 	return transport ? op->ip->ah_esp_off : 0;
@@ -345,23 +345,13 @@ XF_INLINE void number_and_write_usual(const struct run *run, bool transport, uin
 }
 
 /* False: not all of the run is usual, and nothing was done. */
-static bool tunnel_usual(const struct run *run)
+XF_INLINE bool go_usual(const struct run *run, bool transport)
 {
 	uint64_t bytes;
 
-	if (!are_usual(run, false, &bytes))
+	if (!are_usual(run, transport, &bytes))
 		return false;
-	number_and_write_usual(run, false, bytes);
-	return true;
-}
-
-static bool transport_usual(const struct run *run)
-{
-	uint64_t bytes;
-
-	if (!are_usual(run, true, &bytes))
-		return false;
-	number_and_write_usual(run, true, bytes);
+	number_and_write_usual(run, transport, bytes);
 	return true;
 }
 
@@ -391,7 +381,7 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 	if (drop == XF_PASS && !(run.form->what & XF_FORM_ESP))
 		drop = XF_DROP_OUT_STATE_PROTO;
 	if (XF_LIKELY(drop == XF_PASS)) {
-		if (!(run.form->outer_len ? tunnel_usual(&run) : transport_usual(&run)))
+		if (!(run.form->outer_len ? go_usual(&run, false) : go_usual(&run, true)))
 			number_and_write(&run, open_all(&run));
 		return;
 	}
