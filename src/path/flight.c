@@ -21,7 +21,7 @@ struct xf_flight *xf_flight_get(struct xf_worker *worker)
 	f->next = NULL;
 	f->n = 0;
 	f->round = 0;
-	f->todo = 0;
+	f->ahead = 0;
 	f->nops = 0;
 	f->reasons = 1;
 	f->batch = NULL;

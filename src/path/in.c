@@ -51,7 +51,7 @@ static enum xf_drop find_esp(struct xf_flight *f, struct xf_slot *s)
 		return XF_DROP_IN_HDR;
 	s->spi = xf_get_be32(esp);
 	s->esp = true;
-	f->todo++;
+	f->ahead++;
 	return XF_PASS;
 }
 
@@ -195,9 +195,9 @@ static void begin(void *arg, struct xf_flight *f)
 	struct in *in = arg;
 	unsigned n;
 
-	if (f->todo == 0)
+	if (f->ahead == 0)
 		return;
-	f->todo = 0;
+	f->ahead = 0;
 	n = collect(in, f, ops);
 	if (n == 0)
 		return;

@@ -278,8 +278,8 @@ static void check_fit(struct out *o, struct xf_flight *f, struct xf_slot *s)
 	if (s->pkt->gso_type)
 		len = xf_gso_packet_len(s->pkt, &s->ip);
 	s->cut = (uint8_t)see_fit(o, s, len);
-	if (f->todo < s->depth)
-		f->todo = s->depth;
+	if (f->ahead < s->depth)
+		f->ahead = s->depth;
 	s->inner_len = s->ip.total_len;
 	if (s->cut == REFUSE)
 		refuse_too_big(o, s);
@@ -336,7 +336,7 @@ static void begin(void *arg, struct xf_flight *f)
 {
 	struct xf_esp_op *ops[XF_BATCH];
 	struct out *o = arg;
-	unsigned n = f->round < f->todo ? collect(o, f, ops) : 0;
+	unsigned n = f->round < f->ahead ? collect(o, f, ops) : 0;
 
 	if (n == 0)
 		return;
@@ -438,8 +438,8 @@ static struct xf_slot *begin_piece(struct out *o, const struct xf_slot *whole, s
 	s->depth = whole->depth;
 	s->ip = *ip;
 	s->inner_len = ip->total_len;
-	if (o->filling->todo < s->depth)
-		o->filling->todo = s->depth;
+	if (o->filling->ahead < s->depth)
+		o->filling->ahead = s->depth;
 	return s;
 }
 

@@ -85,7 +85,8 @@ struct xf_flight {
 	struct xf_worker *worker;
 	unsigned n; /* slots in use */
 	unsigned round; /* transforms that were begun */
-	unsigned todo; /* in: slots with an ESP header to work on; out: rounds that there will be */
+	/* In: slots with an ESP header to work on; out: rounds that there will be. */
+	unsigned ahead;
 	unsigned nops; /* operations of this round */
 	unsigned nwaiting; /* of these, not taken by a provider yet */
 	unsigned in_crypto; /* of these, not finished yet */
