@@ -1,13 +1,13 @@
 /*
  * bench_gcm.c - AES-GCM of the engine's providers against ipsec-mb's direct calls.
  *
- *   bench_gcm [--suite gcm128|gcm256] [--keys N] [--gso]
+ *   bench_gcm [--suite gcm128|gcm256] [--keys N] [--chain]
  *
  * Batches of 32 in place, in the caches, all nonces written first. Slices of the providers and of
  * the direct calls take turns; a row has the lower decile of each, which is what other work on the
  * machine disturbs least, and the ratio of these. With --keys the providers' packets have one of N
- * keys each, in random order, the direct calls still one. With --gso the providers' packets come as
- * a super-packet's do, head, slice and trailer in a chain, to a frame elsewhere. What is opened has
+ * keys each, in random order, the direct calls still one. With --chain the providers' packets
+ * are chains of head, slice and trailer, to a frame elsewhere. What is opened has
  * a wrong ICV, and nobody looks.
  */
 #include <getopt.h>
@@ -50,7 +50,7 @@ struct bench {
 	uint32_t nkeys;
 	uint32_t random;
 	uint64_t counter;
-	bool gso;
+	bool chain;
 };
 
 static uint32_t rnd(struct bench *bench, uint32_t below)
@@ -63,7 +63,7 @@ static void set_up_packet(struct bench *bench, unsigned i, uint32_t len, bool se
 {
 	struct packet *packet = &bench->packets[i];
 	uint8_t *text = bench->texts[i].data;
-	bool chain = bench->gso && len > HEAD + TRAILER;
+	bool chain = bench->chain && len > HEAD + TRAILER;
 
 	packet->op = (struct xf_crypto_op){
 		.src = packet->src,
@@ -180,7 +180,7 @@ static bool parse_options(struct bench *bench, int argc, char **argv)
 	static const struct option longs[] = {
 		{ "suite", required_argument, NULL, 's' },
 		{ "keys", required_argument, NULL, 'k' },
-		{ "gso", no_argument, NULL, 'g' },
+		{ "chain", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -190,8 +190,8 @@ static bool parse_options(struct bench *bench, int argc, char **argv)
 			bench->suite = optarg;
 		else if (c == 'k')
 			bench->nkeys = (uint32_t)strtoul(optarg, NULL, 10);
-		else if (c == 'g')
-			bench->gso = true;
+		else if (c == 'h')
+			bench->chain = true;
 		else
 			return false;
 	}
@@ -203,7 +203,7 @@ int main(int argc, char **argv)
 	static struct bench bench = { .suite = "gcm128", .nkeys = 1, .random = 88172 };
 
 	if (!parse_options(&bench, argc, argv)) {
-		fputs("usage: bench_gcm [--suite gcm128|gcm256] [--keys N] [--gso]\n", stderr);
+		fputs("usage: bench_gcm [--suite gcm128|gcm256] [--keys N] [--chain]\n", stderr);
 		return 2;
 	}
 	bench.raw = raw_new(bench.suite);
