@@ -68,7 +68,7 @@ static const struct what_name {
 struct bench {
 	struct world world;
 	struct world
-		peer; /* where packets come in: another engine with the same SAs and policies */
+		peer; /* another engine with the same SAs and policies: packets come in there */
 	struct xf_crypto_ctx *crypto;
 	const struct xf_crypto_provider *provider;
 	struct raw *raw;

@@ -22,11 +22,10 @@ extern "C" {
 #define XF_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define XF_LIKELY(x) __builtin_expect(!!(x), 1)
 #define XF_UNLIKELY(x) __builtin_expect(!!(x), 0)
-
-/* A function that each caller has a copy of, made for its constant arguments. */
-#define XF_INLINE static inline __attribute__((always_inline))
 #define XF_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define XF_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
+/* A function that each caller has a copy of, made for its constant arguments. */
+#define XF_INLINE static inline __attribute__((always_inline))
 
 /* Wire integers: unaligned, big endian. */
 static inline uint16_t xf_get_be16(const void *p)

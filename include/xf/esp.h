@@ -41,7 +41,7 @@ struct xf_esp_op {
 	uint8_t *gap; /* outbound: what was opened for headers, and behind */
 	uint8_t *tail;
 
-	/* A usual packet needs this line and the two of it before, but no more. */
+	/* A usual packet needs no line behind this one. */
 	uint32_t udp_len; /* inbound, given: 8 with a UDP header before ESP, else 0 */
 	enum xf_drop drop; /* what prepare or finish has to say of this packet */
 	bool usual; /* inbound: in one piece, decrypted in place */

@@ -16,8 +16,7 @@
 
 #include <immintrin.h>
 
-/* Everything here is part of a kernel that keeps its state in registers. */
-#define VG_INLINE XF_INLINE
+/* Everything here is XF_INLINE: parts of a kernel that keeps its state in registers. */
 
 #ifdef __clang__
 #define VG_UNROLL _Pragma("clang loop unroll(full)")
@@ -34,29 +33,29 @@ struct vg_sum {
 	__m512i high;
 };
 
-VG_INLINE __m512i vg_xor3(__m512i a, __m512i b, __m512i c)
+XF_INLINE __m512i vg_xor3(__m512i a, __m512i b, __m512i c)
 {
 	return _mm512_ternarylogic_epi64(a, b, c, VG_XOR3);
 }
 
-VG_INLINE __m512i vg_reverse(__m512i blocks)
+XF_INLINE __m512i vg_reverse(__m512i blocks)
 {
 	return _mm512_shuffle_epi8(
 		blocks, _mm512_set4_epi32(0x00010203, 0x04050607, 0x08090a0b, 0x0c0d0e0f));
 }
 
-VG_INLINE __m512i vg_block_everywhere(const uint8_t *block)
+XF_INLINE __m512i vg_block_everywhere(const uint8_t *block)
 {
 	return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)block));
 }
 
 /* The powers for blocks of which the first is the @left-th from the end of its sum. */
-VG_INLINE const uint8_t *vg_powers(const struct vg_key *key, uint32_t left)
+XF_INLINE const uint8_t *vg_powers(const struct vg_key *key, uint32_t left)
 {
 	return key->power[VG_POWERS - left];
 }
 
-VG_INLINE struct vg_sum vg_multiply(__m512i blocks, __m512i powers)
+XF_INLINE struct vg_sum vg_multiply(__m512i blocks, __m512i powers)
 {
 	return (struct vg_sum){
 		.low = _mm512_clmulepi64_epi128(blocks, powers, 0x00),
@@ -66,7 +65,7 @@ VG_INLINE struct vg_sum vg_multiply(__m512i blocks, __m512i powers)
 	};
 }
 
-VG_INLINE void vg_add(struct vg_sum *sum, const struct vg_sum *more)
+XF_INLINE void vg_add(struct vg_sum *sum, const struct vg_sum *more)
 {
 	sum->low = _mm512_xor_si512(sum->low, more->low);
 	sum->mid = _mm512_xor_si512(sum->mid, more->mid);
@@ -74,7 +73,7 @@ VG_INLINE void vg_add(struct vg_sum *sum, const struct vg_sum *more)
 }
 
 /* Each block's sum modulo the polynomial x^128 + x^127 + x^126 + x^121 + 1 (reversed bits). */
-VG_INLINE __m512i vg_reduce(const struct vg_sum *sum)
+XF_INLINE __m512i vg_reduce(const struct vg_sum *sum)
 {
 	const __m512i poly = _mm512_set4_epi64((long long)0xc200000000000000, 1,
 					       (long long)0xc200000000000000, 1);
@@ -85,7 +84,7 @@ VG_INLINE __m512i vg_reduce(const struct vg_sum *sum)
 		       _mm512_clmulepi64_epi128(poly, mid, 0x01));
 }
 
-VG_INLINE __m128i vg_add_blocks(__m512i v)
+XF_INLINE __m128i vg_add_blocks(__m512i v)
 {
 	__m256i half = _mm256_xor_si256(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
 
@@ -93,7 +92,7 @@ VG_INLINE __m128i vg_add_blocks(__m512i v)
 }
 
 /* The sum of all four blocks' sums, reduced. */
-VG_INLINE __m128i vg_reduce_to_one(const struct vg_sum *sum)
+XF_INLINE __m128i vg_reduce_to_one(const struct vg_sum *sum)
 {
 	const __m128i poly = _mm_set_epi64x((long long)0xc200000000000000, 1);
 	__m128i low = vg_add_blocks(sum->low);
@@ -107,7 +106,7 @@ VG_INLINE __m128i vg_reduce_to_one(const struct vg_sum *sum)
 }
 
 /* Into block i the sum of the blocks of @v[i]. */
-VG_INLINE __m512i vg_add_blocks_of_four(const __m512i v[4])
+XF_INLINE __m512i vg_add_blocks_of_four(const __m512i v[4])
 {
 	__m512i ab = _mm512_xor_si512(_mm512_shuffle_i64x2(v[0], v[1], 0x44),
 				      _mm512_shuffle_i64x2(v[0], v[1], 0xee));
@@ -122,7 +121,7 @@ VG_INLINE __m512i vg_add_blocks_of_four(const __m512i v[4])
  * Salt and IV in each block, the counter zero. In two loads, as wide as the stores were: one that
  * spans two stores would wait for both.
  */
-VG_INLINE __m512i vg_nonce(const struct xf_crypto_op *op)
+XF_INLINE __m512i vg_nonce(const struct xf_crypto_op *op)
 {
 	uint64_t words[2];
 
@@ -132,7 +131,7 @@ VG_INLINE __m512i vg_nonce(const struct xf_crypto_op *op)
 }
 
 /* Counters of vector @i of a packet or of a run of four, in network order: 4 i + 1 and so on. */
-VG_INLINE __m512i vg_counters(unsigned i)
+XF_INLINE __m512i vg_counters(unsigned i)
 {
 	int first = (int)(4 * i + 1) << 24;
 
@@ -141,25 +140,25 @@ VG_INLINE __m512i vg_counters(unsigned i)
 }
 
 /* The block of lengths, reversed: bits of the additional data and of the text. */
-VG_INLINE __m128i vg_lengths(const struct xf_crypto_op *op)
+XF_INLINE __m128i vg_lengths(const struct xf_crypto_op *op)
 {
 	return _mm_set_epi64x(8 * op->aad_len, 8 * (long long)op->len);
 }
 
 /* Additional data of at most one block, as a block. */
-VG_INLINE __m128i vg_aad(const struct xf_crypto_op *op)
+XF_INLINE __m128i vg_aad(const struct xf_crypto_op *op)
 {
 	return _mm_maskz_loadu_epi8((__mmask16)_bzhi_u32(0xffff, op->aad_len), op->aad);
 }
 
 /* The bytes of a vector that are text, when @left bytes are left from its first one. */
-VG_INLINE __mmask64 vg_mask(uint32_t left)
+XF_INLINE __mmask64 vg_mask(uint32_t left)
 {
 	return _bzhi_u64(UINT64_MAX, xf_min_u32(left, VG_VECTOR));
 }
 
 /* Add the block @value to block @at of @v. */
-VG_INLINE __m512i vg_put_block(__m512i v, unsigned at, __m128i value)
+XF_INLINE __m512i vg_put_block(__m512i v, unsigned at, __m128i value)
 {
 	return _mm512_mask_broadcast_i32x4(v, (__mmask16)(0xfu << 4 * at), value);
 }
@@ -168,7 +167,7 @@ VG_INLINE __m512i vg_put_block(__m512i v, unsigned at, __m128i value)
  * Give the ICV out, or its verdict. Nothing is written wide and read narrow again here, nor the
  * other way round; the comparison takes the same time whatever it finds.
  */
-VG_INLINE void vg_settle(struct xf_crypto_op *op, __m128i tag)
+XF_INLINE void vg_settle(struct xf_crypto_op *op, __m128i tag)
 {
 	__mmask16 bytes = (__mmask16)_bzhi_u32(0xffff, vg_key_of(op)->icv_len);
 	bool fine = true;

@@ -38,7 +38,7 @@ struct flow {
 	__m512i acc; /* the hash of each lane so far */
 };
 
-VG_INLINE void load_keys(struct flow *f, const struct kind *kind)
+XF_INLINE void load_keys(struct flow *f, const struct kind *kind)
 {
 	VG_UNROLL for (unsigned i = 1; i < KEPT; i++) f->kept[i] =
 		vg_block_everywhere(f->key->round[i]);
@@ -46,7 +46,7 @@ VG_INLINE void load_keys(struct flow *f, const struct kind *kind)
 }
 
 /* Round keys are read again after the call: else they would be saved on the stack. */
-VG_INLINE void go_on(struct flow *f, const struct kind *kind, struct walk *walk)
+XF_INLINE void go_on(struct flow *f, const struct kind *kind, struct walk *walk)
 {
 	if (__builtin_expect(f->quads == 0, 0)) {
 		walk_on(walk);
@@ -58,7 +58,7 @@ VG_INLINE void go_on(struct flow *f, const struct kind *kind, struct walk *walk)
 	f->quads--;
 }
 
-VG_INLINE void one_round(struct flow *f, unsigned vectors, unsigned round)
+XF_INLINE void one_round(struct flow *f, unsigned vectors, unsigned round)
 {
 	__m512i key = round < KEPT ? f->kept[round] : vg_block_everywhere(f->key->round[round]);
 
@@ -67,12 +67,12 @@ VG_INLINE void one_round(struct flow *f, unsigned vectors, unsigned round)
 }
 
 /* Rounds that AES-128 has not. */
-VG_INLINE void more_rounds(struct flow *f, const struct kind *kind, unsigned vectors)
+XF_INLINE void more_rounds(struct flow *f, const struct kind *kind, unsigned vectors)
 {
 	VG_UNROLL for (unsigned i = KEPT; i < kind->rounds; i++) one_round(f, vectors, i);
 }
 
-VG_INLINE __m512i window(const struct flow *f, uint32_t blocks)
+XF_INLINE __m512i window(const struct flow *f, uint32_t blocks)
 {
 	return _mm512_xor_si512(f->nonce,
 				_mm512_maskz_set1_epi32(0x8888, (int)__builtin_bswap32(blocks)));
@@ -82,13 +82,13 @@ VG_INLINE __m512i window(const struct flow *f, uint32_t blocks)
  * The counters of vectors @from and on of a window. A block's number is XORed into a counter whose
  * low bits are zero, which is what adding does; the last block's is the counter of the next window.
  */
-VG_INLINE void counters(struct flow *f, unsigned from, unsigned vectors)
+XF_INLINE void counters(struct flow *f, unsigned from, unsigned vectors)
 {
 	VG_UNROLL for (unsigned i = 0; i < vectors; i++) f->state[i] =
 		_mm512_xor_si512(f->base, vg_counters(from + i));
 }
 
-VG_INLINE void last_counter(struct flow *f, __m512i next)
+XF_INLINE void last_counter(struct flow *f, __m512i next)
 {
 	f->state[QUAD - 1] = _mm512_mask_mov_epi64(f->state[QUAD - 1], 0xc0, next);
 }
@@ -102,7 +102,7 @@ enum hash {
 };
 
 /* The power for vector @i, in all lanes but for HASH_LAST. */
-VG_INLINE __m512i power(const struct flow *f, enum hash hash, unsigned i)
+XF_INLINE __m512i power(const struct flow *f, enum hash hash, unsigned i)
 {
 	unsigned left = (hash == HASH_FIRST ? 2 * QUAD : QUAD) - i; /* vectors to the reduction */
 
@@ -112,7 +112,7 @@ VG_INLINE __m512i power(const struct flow *f, enum hash hash, unsigned i)
 }
 
 /* The products of two vectors, one after another into the sum: few are in registers at a time. */
-VG_INLINE void hash_two(struct flow *f, enum hash hash, unsigned i, bool begin)
+XF_INLINE void hash_two(struct flow *f, enum hash hash, unsigned i, bool begin)
 {
 	__m512i a = f->blocks[i], b = f->blocks[i + 1];
 	__m512i power_a = power(f, hash, i), power_b = power(f, hash, i + 1);
@@ -137,7 +137,7 @@ VG_INLINE void hash_two(struct flow *f, enum hash hash, unsigned i, bool begin)
 }
 
 /* Rounds and the hash of the quad before, whose first vector waits for what was hashed before. */
-VG_INLINE void rounds_and_hash(struct flow *f, const struct kind *kind, unsigned vectors,
+XF_INLINE void rounds_and_hash(struct flow *f, const struct kind *kind, unsigned vectors,
 			       enum hash hash)
 {
 	one_round(f, vectors, 1);
@@ -159,7 +159,7 @@ VG_INLINE void rounds_and_hash(struct flow *f, const struct kind *kind, unsigned
 }
 
 /* The last round, with the text added to its key. */
-VG_INLINE void text(struct flow *f, const struct kind *kind, unsigned i)
+XF_INLINE void text(struct flow *f, const struct kind *kind, unsigned i)
 {
 	__m512i bytes = _mm512_loadu_si512(f->in + i * VG_VECTOR);
 	__m512i out = _mm512_aesenclast_epi128(f->state[i], _mm512_xor_si512(bytes, f->kept[0]));
@@ -169,7 +169,7 @@ VG_INLINE void text(struct flow *f, const struct kind *kind, unsigned i)
 }
 
 /* The same where not all bytes are text; the others have the key stream in the state. */
-VG_INLINE void masked_text(struct flow *f, const struct kind *kind, unsigned i, __mmask64 mask)
+XF_INLINE void masked_text(struct flow *f, const struct kind *kind, unsigned i, __mmask64 mask)
 {
 	__m512i bytes = _mm512_maskz_loadu_epi8(mask, f->in + i * VG_VECTOR);
 	__m512i out = _mm512_aesenclast_epi128(f->state[i], _mm512_xor_si512(bytes, f->kept[0]));
@@ -180,7 +180,7 @@ VG_INLINE void masked_text(struct flow *f, const struct kind *kind, unsigned i, 
 }
 
 /* @odd: the second quad of a window of counters. */
-VG_INLINE void quad(struct flow *f, const struct kind *kind, struct walk *walk, bool odd,
+XF_INLINE void quad(struct flow *f, const struct kind *kind, struct walk *walk, bool odd,
 		    enum hash hash)
 {
 	go_on(f, kind, walk);
@@ -200,7 +200,7 @@ VG_INLINE void quad(struct flow *f, const struct kind *kind, struct walk *walk, 
 	f->out += QUAD_BYTES;
 }
 
-VG_INLINE void rounds_alone(struct flow *f, const struct kind *kind)
+XF_INLINE void rounds_alone(struct flow *f, const struct kind *kind)
 {
 	VG_UNROLL for (unsigned i = 1; i < KEPT; i++) one_round(f, QUAD, i);
 	more_rounds(f, kind, QUAD);
@@ -209,7 +209,7 @@ VG_INLINE void rounds_alone(struct flow *f, const struct kind *kind)
 #define BEHIND_Y0 (UINT64_MAX << VG_BLOCK)
 
 /* Returns the ICV's mask: there is no text in its block. */
-VG_INLINE __m128i first_quad(struct flow *f, const struct kind *kind)
+XF_INLINE __m128i first_quad(struct flow *f, const struct kind *kind)
 {
 	f->quads--;
 	counters(f, 0, QUAD);
@@ -222,7 +222,7 @@ VG_INLINE __m128i first_quad(struct flow *f, const struct kind *kind)
 }
 
 /* The block of lengths comes last in the hash, but nothing has to wait for it. */
-VG_INLINE struct vg_sum hash_of_lengths(const struct flow *f, const struct xf_crypto_op *op)
+XF_INLINE struct vg_sum hash_of_lengths(const struct flow *f, const struct xf_crypto_op *op)
 {
 	const uint8_t *first = f->key->power[VG_POWERS - 1];
 	__m128i power = _mm_load_si128((const __m128i *)(const void *)first);
@@ -231,7 +231,7 @@ VG_INLINE struct vg_sum hash_of_lengths(const struct flow *f, const struct xf_cr
 }
 
 /* Add the last @vectors to the sum, their powers from @powers on, and end the hash. */
-VG_INLINE __m128i last_hash(struct flow *f, unsigned vectors, const uint8_t *powers)
+XF_INLINE __m128i last_hash(struct flow *f, unsigned vectors, const uint8_t *powers)
 {
 	VG_UNROLL for (unsigned i = vectors; i-- > 0;)
 	{
@@ -244,7 +244,7 @@ VG_INLINE __m128i last_hash(struct flow *f, unsigned vectors, const uint8_t *pow
 }
 
 /* The last @bytes of the text, in @vectors; @quads were before. */
-VG_INLINE __m128i tail(struct flow *f, const struct kind *kind, const struct xf_crypto_op *op,
+XF_INLINE __m128i tail(struct flow *f, const struct kind *kind, const struct xf_crypto_op *op,
 		       uint32_t quads, unsigned vectors)
 {
 	uint32_t bytes = op->len + VG_BLOCK - quads * QUAD_BYTES;
@@ -279,7 +279,7 @@ static __m128i aad_block(const struct xf_crypto_op *op, const struct vg_key *key
 	return _mm_xor_si128(_mm512_castsi512_si128(vg_reverse(blocks)), vg_reduce_to_one(&sum));
 }
 
-VG_INLINE __m128i tail_of_any(struct flow *f, const struct kind *kind,
+XF_INLINE __m128i tail_of_any(struct flow *f, const struct kind *kind,
 			      const struct xf_crypto_op *op, uint32_t quads)
 {
 	switch ((op->len + VG_BLOCK - quads * QUAD_BYTES - 1) / VG_VECTOR) {
@@ -295,7 +295,7 @@ VG_INLINE __m128i tail_of_any(struct flow *f, const struct kind *kind,
 }
 
 /* The whole @quads, and the tail. */
-VG_INLINE __m128i quads_and_tail(struct flow *f, const struct kind *kind,
+XF_INLINE __m128i quads_and_tail(struct flow *f, const struct kind *kind,
 				 const struct xf_crypto_op *op, struct walk *walk, uint32_t quads)
 {
 	for (uint32_t i = (quads - 1) / 2; i > 0; i--) {
@@ -309,7 +309,7 @@ VG_INLINE __m128i quads_and_tail(struct flow *f, const struct kind *kind,
 }
 
 /* A packet that is not more than a quad. */
-VG_INLINE __m128i only_quad(struct flow *f, const struct kind *kind, const struct xf_crypto_op *op,
+XF_INLINE __m128i only_quad(struct flow *f, const struct kind *kind, const struct xf_crypto_op *op,
 			    __m512i aad, __m128i *icv_mask)
 {
 	uint32_t bytes = op->len + VG_BLOCK;
@@ -329,14 +329,14 @@ VG_INLINE __m128i only_quad(struct flow *f, const struct kind *kind, const struc
 	return last_hash(f, QUAD, vg_powers(f->key, vg_blocks(bytes) + 1));
 }
 
-VG_INLINE void settle(struct xf_crypto_op *op, __m128i hash, __m128i icv_mask)
+XF_INLINE void settle(struct xf_crypto_op *op, __m128i hash, __m128i icv_mask)
 {
 	__m512i bytes = vg_reverse(_mm512_zextsi128_si512(hash));
 
 	vg_settle(op, _mm_xor_si128(_mm512_castsi512_si128(bytes), icv_mask));
 }
 
-VG_INLINE void packet(struct xf_crypto_op *op, unsigned rounds, bool encrypt)
+XF_INLINE void packet(struct xf_crypto_op *op, unsigned rounds, bool encrypt)
 {
 	const struct kind kind = { rounds, encrypt };
 	const struct vg_key *key = vg_key_of(op);

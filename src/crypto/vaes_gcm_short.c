@@ -16,7 +16,7 @@ struct group {
 	struct vg_sum sum[VG_GROUP]; /* of the group before */
 };
 
-VG_INLINE void start(struct group *g, struct xf_crypto_op *const *ops, const struct shape *shape)
+XF_INLINE void start(struct group *g, struct xf_crypto_op *const *ops, const struct shape *shape)
 {
 	VG_UNROLL for (unsigned p = 0; p < shape->packets; p++)
 	{
@@ -29,7 +29,7 @@ VG_INLINE void start(struct group *g, struct xf_crypto_op *const *ops, const str
 	}
 }
 
-VG_INLINE void one_round(struct group *g, const struct shape *shape, unsigned round)
+XF_INLINE void one_round(struct group *g, const struct shape *shape, unsigned round)
 {
 	VG_UNROLL for (unsigned p = 0; p < shape->packets; p++)
 	{
@@ -41,7 +41,7 @@ VG_INLINE void one_round(struct group *g, const struct shape *shape, unsigned ro
 }
 
 /* Keep the key streams, for finish(). */
-VG_INLINE void last_round(const struct group *g, struct xf_crypto_op *const *ops,
+XF_INLINE void last_round(const struct group *g, struct xf_crypto_op *const *ops,
 			  const struct shape *shape, struct vg_short *pending)
 {
 	unsigned last = vg_rounds(ops[0]);
@@ -69,7 +69,7 @@ struct text {
 	bool encrypt;
 };
 
-VG_INLINE struct text text_of(const struct xf_crypto_op *op)
+XF_INLINE struct text text_of(const struct xf_crypto_op *op)
 {
 	uint32_t blocks = vg_blocks(op->len) + 2;
 
@@ -86,7 +86,7 @@ VG_INLINE struct text text_of(const struct xf_crypto_op *op)
 }
 
 /* The bytes of vector @i that are text; only the first and the last two can lack some. */
-VG_INLINE __mmask64 text_mask(const struct text *text, unsigned i, unsigned vectors)
+XF_INLINE __mmask64 text_mask(const struct text *text, unsigned i, unsigned vectors)
 {
 	__mmask64 mask = UINT64_MAX;
 
@@ -96,7 +96,7 @@ VG_INLINE __mmask64 text_mask(const struct text *text, unsigned i, unsigned vect
 }
 
 /* Cipher one vector: what is hashed. */
-VG_INLINE __m512i cipher(const struct text *text, unsigned i, unsigned vectors, __m512i stream)
+XF_INLINE __m512i cipher(const struct text *text, unsigned i, unsigned vectors, __m512i stream)
 {
 	__mmask64 mask = text_mask(text, i, vectors);
 	__m512i bytes = _mm512_maskz_loadu_epi8(mask, text->in + i * VG_VECTOR);
@@ -107,7 +107,7 @@ VG_INLINE __m512i cipher(const struct text *text, unsigned i, unsigned vectors, 
 }
 
 /* Vector @i of a packet of the group before: cipher the text, and add its product to the hash. */
-VG_INLINE void finish(const struct text *text, unsigned i, unsigned vectors, __m512i stream,
+XF_INLINE void finish(const struct text *text, unsigned i, unsigned vectors, __m512i stream,
 		      struct vg_sum *sum)
 {
 	__m512i hashed = cipher(text, i, vectors, stream);
@@ -125,7 +125,7 @@ VG_INLINE void finish(const struct text *text, unsigned i, unsigned vectors, __m
 		vg_add(sum, &product);
 }
 
-VG_INLINE void settle(const struct vg_short *pending, unsigned p, __m128i hash)
+XF_INLINE void settle(const struct vg_short *pending, unsigned p, __m128i hash)
 {
 	const __m128i *mask = (const __m128i *)(const void *)pending->stream[p][0];
 
@@ -133,7 +133,7 @@ VG_INLINE void settle(const struct vg_short *pending, unsigned p, __m128i hash)
 }
 
 /* Four packets' sums are added up across the vectors, and reduced as the blocks of one. */
-VG_INLINE void settle_four(const struct vg_short *pending, const struct vg_sum *sums)
+XF_INLINE void settle_four(const struct vg_short *pending, const struct vg_sum *sums)
 {
 	__m512i low[4], mid[4], high[4], hash;
 	struct vg_sum sum;
@@ -154,7 +154,7 @@ VG_INLINE void settle_four(const struct vg_short *pending, const struct vg_sum *
 	settle(pending, 3, _mm512_extracti32x4_epi32(hash, 3));
 }
 
-VG_INLINE void settle_all(const struct vg_short *pending, const struct shape *shape,
+XF_INLINE void settle_all(const struct vg_short *pending, const struct shape *shape,
 			  const struct vg_sum *sums)
 {
 	if (shape->packets == 4) {
@@ -172,7 +172,7 @@ VG_INLINE void settle_all(const struct vg_short *pending, const struct shape *sh
 /* Rounds that are shared out among the pending vectors; the rest comes behind. */
 #define SHARED_ROUNDS 8
 
-VG_INLINE void rounds_and_finish(struct group *g, const struct vg_short *pending,
+XF_INLINE void rounds_and_finish(struct group *g, const struct vg_short *pending,
 				 const struct shape *shape)
 {
 	unsigned all = shape->packets * shape->vectors;
@@ -196,7 +196,7 @@ VG_INLINE void rounds_and_finish(struct group *g, const struct vg_short *pending
 	}
 }
 
-VG_INLINE void end(struct vg_short *pending, unsigned packets, unsigned vectors)
+XF_INLINE void end(struct vg_short *pending, unsigned packets, unsigned vectors)
 {
 	const struct shape shape = { packets, vectors };
 	struct vg_sum sums[VG_GROUP];
@@ -213,7 +213,7 @@ VG_INLINE void end(struct vg_short *pending, unsigned packets, unsigned vectors)
 }
 
 /* No @ops: only what is pending. */
-VG_INLINE void run(struct xf_crypto_op *const *ops, unsigned packets, unsigned vectors,
+XF_INLINE void run(struct xf_crypto_op *const *ops, unsigned packets, unsigned vectors,
 		   struct vg_short *pending)
 {
 	const struct shape shape = { packets, vectors };

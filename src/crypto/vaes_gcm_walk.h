@@ -82,7 +82,7 @@ static inline void side_skip(struct side *side, uint32_t n)
 }
 
 /* Bytes @from to @to of a vector. */
-VG_INLINE __mmask64 between(uint32_t from, uint32_t to)
+XF_INLINE __mmask64 between(uint32_t from, uint32_t to)
 {
 	return vg_mask(to) & UINT64_MAX << from;
 }
@@ -115,7 +115,7 @@ static const uint8_t places[QUAD_BYTES] __attribute__((aligned(64))) = {
 };
 
 /* The same when what is missing at the side's place is in the next segment: without branches. */
-VG_INLINE void gather_two(struct side *side, uint32_t at, uint32_t end, uint8_t *quad)
+XF_INLINE void gather_two(struct side *side, uint32_t at, uint32_t end, uint8_t *quad)
 {
 	uint32_t border = at + side->run;
 	const uint8_t *a = side->at - at, *b = side->next->data - border;
@@ -184,7 +184,7 @@ static __attribute__((noinline)) void owe(struct walk *walk, uint32_t bytes)
 }
 
 /* One quad of @bytes that is not in a row on both sides. */
-VG_INLINE void border(struct walk *walk, uint32_t bytes)
+XF_INLINE void border(struct walk *walk, uint32_t bytes)
 {
 	uint32_t place = walk->place;
 
@@ -238,7 +238,7 @@ static __attribute__((noinline)) void walk_on(struct walk *walk)
 }
 
 /* False: a chain is shorter than the text. */
-VG_INLINE bool walk_init(struct walk *walk, const struct xf_crypto_op *op)
+XF_INLINE bool walk_init(struct walk *walk, const struct xf_crypto_op *op)
 {
 	walk->owed.bytes = 0;
 	if (op->nsrc == 1 && op->ndst == 1) {
