@@ -167,13 +167,13 @@ static struct xf_sa_config config_of(const struct bench *bench, uint32_t index)
 		.id = { .spi = bench->spis[index],
 			.family = bench->family,
 			.proto = XF_IPPROTO_ESP },
-		.sel = { .family = bench->family },
-		.life = { XF_INF, XF_INF, XF_INF, XF_INF, 0, 0, 0, 0 },
-		.suite = bench->suite,
-		.replay_window = 64,
 		.reqid = 1 + index % 1000,
 		.mode = XF_MODE_TUNNEL,
-		.pcpu = UINT32_MAX,
+		.terms = { .sel = { .family = bench->family },
+			   .life = { XF_INF, XF_INF, XF_INF, XF_INF, 0, 0, 0, 0 },
+			   .suite = bench->suite,
+			   .replay_window = 64,
+			   .pcpu = UINT32_MAX },
 	};
 
 	set_ends(bench, index, &cfg.id.daddr, &cfg.saddr);

@@ -107,13 +107,13 @@ static bool add_sa(struct world *world, const struct xf_suite *suite,
 {
 	struct xf_sa_config cfg = {
 		.id = { .spi = FIRST_SPI + index, .family = XF_AF_INET, .proto = XF_IPPROTO_ESP },
-		.life = no_limit,
-		.suite = *suite,
-		.replay_window = 64,
 		.reqid = reqid_of(world, index),
 		.mode = world->mode,
 		.flags = world->esn ? XF_SA_ESN : 0,
-		.pcpu = UINT32_MAX,
+		.terms = { .life = no_limit,
+			   .suite = *suite,
+			   .replay_window = 64,
+			   .pcpu = UINT32_MAX },
 	};
 	uint8_t cipher_key[XF_CIPHER_KEY_MAX + XF_SALT_MAX] = { 1, 2, 3 };
 	uint8_t auth_key[XF_AUTH_KEY_MAX] = { 4, 5, 6 };

@@ -1,8 +1,8 @@
 /*
  * sa.h - one security association: what the user configured, and its state now.
  *
- * Threads: a struct xf_sa_config is constant once an SA has it (an update publishes a new one
- * under RCU). Counters and sequence numbers are atomics inside the opaque struct xf_sa. The
+ * Threads: a configuration is constant once an SA has it (an update publishes a new one under
+ * RCU). Counters and sequence numbers are atomics inside the opaque struct xf_sa. The
  * control thread makes and changes SAs; workers use them between xf_read_begin() and
  * xf_read_end(), or with a reference.
  *
@@ -89,15 +89,11 @@ struct xf_encap {
 	union xf_addr oa;
 };
 
-/* What policies ask of an SA comes first: it is in one cache line. */
-struct xf_sa_config {
-	struct xf_sa_id id;
-	union xf_addr saddr;
-	uint32_t reqid;
-	uint32_t if_id;
-	uint8_t mode;
-	uint8_t flags;
-	uint8_t dir;
+/*
+ * What SAs may have in common. It is kept once for all whose terms are equal, byte by byte: whoever
+ * fills it clears it first.
+ */
+struct xf_sa_terms {
 	struct xf_selector sel; /* family 0: matches all */
 	struct xf_mark mark;
 	struct xf_mark set_mark; /* on the outer packet: (mark & ~m) | (v & m) */
@@ -106,7 +102,6 @@ struct xf_sa_config {
 	union xf_addr coaddr;
 	struct xf_alg_name aead, crypt, auth; /* as given, for dumps */
 	struct xf_suite suite;
-	uint32_t seq; /* of the ACQUIRE that asked for it */
 	uint32_t replay_window;
 	uint32_t extra_flags;
 	uint32_t tfc_pad;
@@ -114,6 +109,30 @@ struct xf_sa_config {
 	bool has_coaddr;
 	bool has_extra_flags;
 	bool replay_esn_attr; /* configured by XFRMA_REPLAY_ESN_VAL, dumped the same way */
+};
+
+/* What an SA is made from, ... */
+struct xf_sa_config {
+	struct xf_sa_id id;
+	union xf_addr saddr;
+	uint32_t reqid, if_id;
+	uint32_t seq; /* of the ACQUIRE that asked for it */
+	uint8_t mode;
+	uint8_t flags;
+	uint8_t dir;
+	struct xf_sa_terms terms;
+};
+
+/* ... and what it shows of that: the same. What policies ask is in one cache line. */
+struct xf_sa_view {
+	struct xf_sa_id id;
+	union xf_addr saddr;
+	uint32_t reqid, if_id;
+	uint32_t seq;
+	uint8_t mode;
+	uint8_t flags;
+	uint8_t dir;
+	const struct xf_sa_terms *terms; /* as long as the SA has this configuration */
 };
 
 /* Sequence numbers and window as netlink sets and shows them. */
@@ -147,8 +166,9 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
 struct xf_sa *xf_sa_get(struct xf_sa *sa);
 void xf_sa_put(struct xf_sa *sa);
 
-/* Read side: the configuration in force. */
-const struct xf_sa_config *xf_sa_cfg(const struct xf_sa *sa);
+/* Read side: the configuration in force; a copy of it. */
+const struct xf_sa_view *xf_sa_cfg(const struct xf_sa *sa);
+void xf_sa_copy_cfg(const struct xf_sa *sa, struct xf_sa_config *out);
 enum xf_sa_state xf_sa_get_state(const struct xf_sa *sa);
 const struct xf_key *xf_sa_key(const struct xf_sa *sa); /* NULL for a larval SA */
 

@@ -96,12 +96,12 @@ static bool has_port(const uint16_t *ports, unsigned n, uint16_t port)
 /* The local port of an inbound SA with encapsulation, else 0. */
 static uint16_t encap_port(const struct xf_service *service, const struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 
-	if (cfg->encap.type != UDP_ENCAP_ESP || cfg->dir == XF_SA_DIR_OUT ||
+	if (cfg->terms->encap.type != UDP_ENCAP_ESP || cfg->dir == XF_SA_DIR_OUT ||
 	    !xf_route_is_local(service->route, &cfg->id.daddr, cfg->id.family))
 		return 0;
-	return cfg->encap.dport;
+	return cfg->terms->encap.dport;
 }
 
 static bool collect_port(void *arg, struct xf_sa *sa)
@@ -129,8 +129,9 @@ static void update_ports(struct xf_service *service)
 
 static void update_mtu(const struct xf_service *service, struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
-	uint32_t mark = service->names.mark_bypass | (cfg->set_mark.v & cfg->set_mark.m);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
+	uint32_t mark =
+		service->names.mark_bypass | (cfg->terms->set_mark.v & cfg->terms->set_mark.m);
 
 	/* Nothing leaves by an inbound one. */
 	if (cfg->dir == XF_SA_DIR_IN ||

@@ -80,7 +80,7 @@ static void add_algorithm(json_t *o, const char *kind, const struct xf_alg_name 
 
 static void add_algorithms(json_t *o, const struct xf_sa *sa, bool keys)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	const struct xf_key *key = xf_sa_key(sa);
 	const uint8_t *cipher = key && keys ? key->cipher_raw : NULL;
 	const uint8_t *auth = key && keys ? key->auth_raw : NULL;
@@ -88,9 +88,9 @@ static void add_algorithms(json_t *o, const struct xf_sa *sa, bool keys)
 	size_t auth_len = key ? key->suite.auth_key_len : 0;
 	char buf[64];
 
-	add_algorithm(o, "aead", &cfg->aead, cipher, cipher_len);
-	add_algorithm(o, "crypt", &cfg->crypt, cipher, cipher_len);
-	add_algorithm(o, "auth", &cfg->auth, auth, auth_len);
+	add_algorithm(o, "aead", &cfg->terms->aead, cipher, cipher_len);
+	add_algorithm(o, "crypt", &cfg->terms->crypt, cipher, cipher_len);
+	add_algorithm(o, "auth", &cfg->terms->auth, auth, auth_len);
 	if (!key)
 		return;
 	json_object_set_new(o, "suite", json_string(xf_suite_name(&key->suite, buf, sizeof(buf))));
@@ -99,7 +99,7 @@ static void add_algorithms(json_t *o, const struct xf_sa *sa, bool keys)
 
 static void add_identity(json_t *o, const struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	json_t *flags = json_array();
 	char buf[8];
 
@@ -112,28 +112,29 @@ static void add_identity(json_t *o, const struct xf_sa *sa)
 	json_object_set_new(o, "state", json_string(state_name(xf_sa_get_state(sa))));
 	json_object_set_new(o, "dir", json_string(dir_name(cfg->dir)));
 	add_flags(flags, flag_names, cfg->flags);
-	add_flags(flags, extra_flag_names, cfg->extra_flags);
+	add_flags(flags, extra_flag_names, cfg->terms->extra_flags);
 	json_object_set_new(o, "flags", flags);
-	json_object_set_new(o, "replay_window", json_integer(cfg->replay_window));
+	json_object_set_new(o, "replay_window", json_integer(cfg->terms->replay_window));
 }
 
 /* What few SAs have: present only where it is set. */
-static void add_options(json_t *o, const struct xf_sa_config *cfg)
+static void add_options(json_t *o, const struct xf_sa_view *cfg)
 {
-	if (cfg->mark.m)
-		json_object_set_new(o, "mark", xf_show_mark(&cfg->mark));
-	if (cfg->set_mark.m)
-		json_object_set_new(o, "output_mark", xf_show_mark(&cfg->set_mark));
+	if (cfg->terms->mark.m)
+		json_object_set_new(o, "mark", xf_show_mark(&cfg->terms->mark));
+	if (cfg->terms->set_mark.m)
+		json_object_set_new(o, "output_mark", xf_show_mark(&cfg->terms->set_mark));
 	if (cfg->if_id)
 		json_object_set_new(o, "if_id", xf_show_hex(cfg->if_id));
-	if (cfg->tfc_pad)
-		json_object_set_new(o, "tfc_pad", json_integer(cfg->tfc_pad));
-	if (cfg->sel.family)
-		json_object_set_new(o, "selector", xf_show_selector(&cfg->sel));
-	if (cfg->encap.type)
+	if (cfg->terms->tfc_pad)
+		json_object_set_new(o, "tfc_pad", json_integer(cfg->terms->tfc_pad));
+	if (cfg->terms->sel.family)
+		json_object_set_new(o, "selector", xf_show_selector(&cfg->terms->sel));
+	if (cfg->terms->encap.type)
 		json_object_set_new(o, "encap",
-				    json_pack("{s:i, s:i, s:i}", "type", cfg->encap.type, "sport",
-					      cfg->encap.sport, "dport", cfg->encap.dport));
+				    json_pack("{s:i, s:i, s:i}", "type", cfg->terms->encap.type,
+					      "sport", cfg->terms->encap.sport, "dport",
+					      cfg->terms->encap.dport));
 }
 
 static void add_counters(json_t *o, struct xf_sa *sa, uint64_t now_ns)
@@ -146,7 +147,7 @@ static void add_counters(json_t *o, struct xf_sa *sa, uint64_t now_ns)
 	xf_sa_lifetime_now(sa, &life);
 	xf_sa_get_replay_state(sa, &replay);
 	xf_sa_get_stats(sa, &stats);
-	json_object_set_new(o, "lifetime", xf_show_lifetime(&xf_sa_cfg(sa)->life, &life));
+	json_object_set_new(o, "lifetime", xf_show_lifetime(&xf_sa_cfg(sa)->terms->life, &life));
 	json_object_set_new(o, "replay",
 			    json_pack("{s:I, s:I}", "seq_out", (json_int_t)replay.seq_out, "seq_in",
 				      (json_int_t)replay.seq_in));

@@ -13,7 +13,7 @@
 static void build(struct xf_nl_msg *msg, struct xf_sa *sa, const struct xf_nl_origin *origin,
 		  uint32_t flags)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	bool larval = xf_sa_get_state(sa) == XF_SA_ACQ;
 	struct xf_lifetime_now now;
 	struct xfrm_lifetime_cur life;
@@ -31,10 +31,10 @@ static void build(struct xf_nl_msg *msg, struct xf_sa *sa, const struct xf_nl_or
 		xf_nl_msg_put_u32(msg, XFRMA_REPLAY_THRESH, larval ? 0 : REPLAY_THRESH);
 	if (flags & XFRM_AE_ETHR)
 		xf_nl_msg_put_u32(msg, XFRMA_ETIMER_THRESH, larval ? 0 : ETIMER_THRESH);
-	xf_nl_msg_put_mark(msg, &cfg->mark);
+	xf_nl_msg_put_mark(msg, &cfg->terms->mark);
 	xf_nl_msg_put_if_id(msg, cfg->if_id);
-	if (cfg->pcpu != UINT32_MAX)
-		xf_nl_msg_put_u32(msg, XF_XFRMA_SA_PCPU, cfg->pcpu);
+	if (cfg->terms->pcpu != UINT32_MAX)
+		xf_nl_msg_put_u32(msg, XF_XFRMA_SA_PCPU, cfg->terms->pcpu);
 	if (cfg->dir)
 		xf_nl_msg_put_u8(msg, XF_XFRMA_SA_DIR, cfg->dir);
 }
@@ -74,7 +74,7 @@ static int verify_replay_esn(struct xf_nl_request *req, struct xf_sa *sa)
 	struct xfrm_replay_state_esn esn;
 	struct xf_sa_replay_state state;
 
-	if (!xf_sa_cfg(sa)->replay_esn_attr ||
+	if (!xf_sa_cfg(sa)->terms->replay_esn_attr ||
 	    !xf_nl_get(req, XFRMA_REPLAY_ESN_VAL, &esn, sizeof(esn)))
 		return 0;
 	if (mnl_attr_get_payload_len(attr) < sizeof(esn) + (uint64_t)esn.bmp_len * 4)
@@ -119,7 +119,7 @@ int xf_nl_new_ae(struct xf_nl_request *req)
 	err = verify_new_ae(req, &id, &sa);
 	if (err)
 		return err;
-	if (xf_sa_cfg(sa)->replay_esn_attr)
+	if (xf_sa_cfg(sa)->terms->replay_esn_attr)
 		has_replay = xf_nl_load_replay_esn(req, &replay);
 	else
 		has_replay = xf_nl_load_replay(req, &replay);

@@ -51,7 +51,7 @@ static bool proto_matches(uint8_t proto, uint8_t wanted)
 	return !wanted || proto == wanted;
 }
 
-static bool filter_matches(const struct xfrm_address_filter *filter, const struct xf_sa_config *cfg)
+static bool filter_matches(const struct xfrm_address_filter *filter, const struct xf_sa_view *cfg)
 {
 	union xf_addr saddr, daddr;
 
@@ -65,7 +65,7 @@ static bool filter_matches(const struct xfrm_address_filter *filter, const struc
 
 static bool visit_sa(void *arg, struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	struct xf_nl_dump *dump = arg;
 	struct xf_nl_msg msg;
 

@@ -6,7 +6,7 @@
 
 void xf_nl_notify_expire(struct xf_nl_server *server, struct xf_sa *sa, bool hard, uint32_t portid)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	struct xf_nl_origin origin = { portid, 0 };
 	struct xfrm_user_expire *expire;
 	struct xf_nl_msg msg;
@@ -16,10 +16,10 @@ void xf_nl_notify_expire(struct xf_nl_server *server, struct xf_sa *sa, bool har
 	expire = xf_nl_msg_init(&msg, XFRM_MSG_EXPIRE, &origin, sizeof(*expire));
 	xf_nl_fill_sa(sa, &expire->state);
 	expire->hard = hard;
-	xf_nl_msg_put_mark(&msg, &cfg->mark);
+	xf_nl_msg_put_mark(&msg, &cfg->terms->mark);
 	xf_nl_msg_put_if_id(&msg, cfg->if_id);
-	if (cfg->pcpu != UINT32_MAX)
-		xf_nl_msg_put_u32(&msg, XF_XFRMA_SA_PCPU, cfg->pcpu);
+	if (cfg->terms->pcpu != UINT32_MAX)
+		xf_nl_msg_put_u32(&msg, XF_XFRMA_SA_PCPU, cfg->terms->pcpu);
 	if (cfg->dir)
 		xf_nl_msg_put_u8(&msg, XF_XFRMA_SA_DIR, cfg->dir);
 	xf_nl_multicast(server, &msg, XFRMNLGRP_EXPIRE);

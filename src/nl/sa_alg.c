@@ -51,7 +51,7 @@ static int parse_aead(struct xf_nl_request *req, struct xf_nl_sa *sa)
 	desc = xf_alg_find(XF_ALG_AEAD, alg.name, alg.icv_bits);
 	if (!desc)
 		return xf_nl_fail(req, -ENOSYS, "Requested AEAD algorithm not found");
-	store_name(&sa->cfg.aead, desc, &alg);
+	store_name(&sa->cfg.terms.aead, desc, &alg);
 	sa->cipher_key = alg.key;
 	return 0;
 }
@@ -70,7 +70,7 @@ static int parse_auth_trunc(struct xf_nl_request *req, struct xf_nl_sa *sa)
 		return xf_nl_fail(req, -EINVAL, "Invalid length requested for truncated ICV");
 	if (!alg.icv_bits)
 		alg.icv_bits = desc->icv_default_bits;
-	store_name(&sa->cfg.auth, desc, &alg);
+	store_name(&sa->cfg.terms.auth, desc, &alg);
 	sa->auth_key = alg.key;
 	return 0;
 }
@@ -81,13 +81,13 @@ static int parse_auth(struct xf_nl_request *req, struct xf_nl_sa *sa)
 	const struct xf_alg_desc *desc;
 	struct alg_attr alg;
 
-	if (sa->cfg.auth.name || !load_alg(req, XFRMA_ALG_AUTH, false, &alg))
+	if (sa->cfg.terms.auth.name || !load_alg(req, XFRMA_ALG_AUTH, false, &alg))
 		return 0;
 	desc = xf_alg_find(XF_ALG_AUTH, alg.name, 0);
 	if (!desc)
 		return xf_nl_fail(req, -ENOSYS, "Requested AUTH algorithm not found");
 	alg.icv_bits = desc->icv_default_bits;
-	store_name(&sa->cfg.auth, desc, &alg);
+	store_name(&sa->cfg.terms.auth, desc, &alg);
 	sa->auth_key = alg.key;
 	return 0;
 }
@@ -102,7 +102,7 @@ static int parse_crypt(struct xf_nl_request *req, struct xf_nl_sa *sa)
 	desc = xf_alg_find(XF_ALG_CRYPT, alg.name, 0);
 	if (!desc)
 		return xf_nl_fail(req, -ENOSYS, "Requested CRYPT algorithm not found");
-	store_name(&sa->cfg.crypt, desc, &alg);
+	store_name(&sa->cfg.terms.crypt, desc, &alg);
 	sa->cipher_key = alg.key;
 	return 0;
 }
@@ -141,18 +141,20 @@ int xf_nl_build_suite(struct xf_nl_request *req, struct xf_nl_sa *sa)
 {
 	const struct xf_sa_config *cfg = &sa->cfg;
 	struct xf_suite_request suite = {
-		.aead = find(XF_ALG_AEAD, &cfg->aead),
-		.crypt = find(XF_ALG_CRYPT, &cfg->crypt),
-		.auth = find(XF_ALG_AUTH, &cfg->auth),
-		.cipher_key_bits = cfg->aead.name ? cfg->aead.key_bits : cfg->crypt.key_bits,
-		.auth_key_bits = cfg->auth.key_bits,
-		.icv_bits = cfg->aead.name ? cfg->aead.icv_bits : cfg->auth.icv_bits,
+		.aead = find(XF_ALG_AEAD, &cfg->terms.aead),
+		.crypt = find(XF_ALG_CRYPT, &cfg->terms.crypt),
+		.auth = find(XF_ALG_AUTH, &cfg->terms.auth),
+		.cipher_key_bits =
+			cfg->terms.aead.name ? cfg->terms.aead.key_bits : cfg->terms.crypt.key_bits,
+		.auth_key_bits = cfg->terms.auth.key_bits,
+		.icv_bits =
+			cfg->terms.aead.name ? cfg->terms.aead.icv_bits : cfg->terms.auth.icv_bits,
 	};
 	int err;
 
 	if (!suite.aead && !suite.crypt)
 		return xf_nl_fail(req, -EINVAL, "ESP: AEAD or CRYPT must be provided");
-	err = xf_suite_build(&suite, &sa->cfg.suite);
+	err = xf_suite_build(&suite, &sa->cfg.terms.suite);
 	/* The kernel is silent about the keys of ciphers and hashes that it joins. */
 	if (err && (suite.aead || (suite.auth && suite.icv_bits < 8)))
 		xf_nl_fail(req, err, "Kernel was unable to initialize cryptographic operations");

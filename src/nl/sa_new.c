@@ -11,7 +11,8 @@ static int make_sa(struct xf_nl_request *req, const struct xf_nl_sa *parsed, str
 	struct xf_key *key;
 	int err;
 
-	err = xf_key_new(&parsed->cfg.suite, NULL, parsed->cipher_key, parsed->auth_key, &key);
+	err = xf_key_new(&parsed->cfg.terms.suite, NULL, parsed->cipher_key, parsed->auth_key,
+			 &key);
 	if (err == -EOPNOTSUPP)
 		err = xf_nl_fail(req, -ENOSYS,
 				 "Kernel was unable to initialize cryptographic operations");

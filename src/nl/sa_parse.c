@@ -61,15 +61,15 @@ static void parse_info(const struct xfrm_usersa_info *info, struct xf_sa_config 
 	cfg->id.spi = xf_get_be32(&info->id.spi);
 	cfg->id.family = info->family;
 	cfg->id.proto = info->id.proto;
-	xf_nl_load_selector(&cfg->sel, &info->sel);
-	if (!cfg->sel.family && !(info->flags & XF_SA_AF_UNSPEC))
-		cfg->sel.family = info->family;
-	xf_nl_load_lifetime(&cfg->life, &info->lft);
+	xf_nl_load_selector(&cfg->terms.sel, &info->sel);
+	if (!cfg->terms.sel.family && !(info->flags & XF_SA_AF_UNSPEC))
+		cfg->terms.sel.family = info->family;
+	xf_nl_load_lifetime(&cfg->terms.life, &info->lft);
 	cfg->reqid = info->reqid;
 	cfg->seq = info->seq;
 	cfg->mode = info->mode;
 	cfg->flags = info->flags;
-	cfg->replay_window = xf_min_u32(info->replay_window, LEGACY_WINDOW_MAX);
+	cfg->terms.replay_window = xf_min_u32(info->replay_window, LEGACY_WINDOW_MAX);
 }
 
 static void parse_encap(const struct xf_nl_request *req, struct xf_sa_config *cfg)
@@ -78,14 +78,14 @@ static void parse_encap(const struct xf_nl_request *req, struct xf_sa_config *cf
 	xfrm_address_t coaddr;
 
 	if (xf_nl_get(req, XFRMA_ENCAP, &encap, sizeof(encap))) {
-		cfg->encap.type = encap.encap_type;
-		cfg->encap.sport = xf_get_be16(&encap.encap_sport);
-		cfg->encap.dport = xf_get_be16(&encap.encap_dport);
-		xf_nl_load_addr(&cfg->encap.oa, &encap.encap_oa, XF_AF_UNSPEC);
+		cfg->terms.encap.type = encap.encap_type;
+		cfg->terms.encap.sport = xf_get_be16(&encap.encap_sport);
+		cfg->terms.encap.dport = xf_get_be16(&encap.encap_dport);
+		xf_nl_load_addr(&cfg->terms.encap.oa, &encap.encap_oa, XF_AF_UNSPEC);
 	}
 	if (xf_nl_get(req, XFRMA_COADDR, &coaddr, sizeof(coaddr))) {
-		xf_nl_load_addr(&cfg->coaddr, &coaddr, XF_AF_UNSPEC);
-		cfg->has_coaddr = true;
+		xf_nl_load_addr(&cfg->terms.coaddr, &coaddr, XF_AF_UNSPEC);
+		cfg->terms.has_coaddr = true;
 	}
 }
 
@@ -93,22 +93,22 @@ static int parse_attrs(struct xf_nl_request *req, struct xf_sa_config *cfg)
 {
 	struct xfrm_replay_state_esn esn;
 
-	cfg->has_extra_flags = req->attrs[XFRMA_SA_EXTRA_FLAGS] != NULL;
-	cfg->extra_flags = xf_nl_u32(req, XFRMA_SA_EXTRA_FLAGS, 0);
-	cfg->tfc_pad = xf_nl_u32(req, XFRMA_TFCPAD, 0);
-	cfg->mark = xf_nl_mark(req);
+	cfg->terms.has_extra_flags = req->attrs[XFRMA_SA_EXTRA_FLAGS] != NULL;
+	cfg->terms.extra_flags = xf_nl_u32(req, XFRMA_SA_EXTRA_FLAGS, 0);
+	cfg->terms.tfc_pad = xf_nl_u32(req, XFRMA_TFCPAD, 0);
+	cfg->terms.mark = xf_nl_mark(req);
 	if (req->attrs[XFRMA_SET_MARK]) {
-		cfg->set_mark.v = xf_nl_u32(req, XFRMA_SET_MARK, 0);
-		cfg->set_mark.m = xf_nl_u32(req, XFRMA_SET_MARK_MASK, UINT32_MAX);
+		cfg->terms.set_mark.v = xf_nl_u32(req, XFRMA_SET_MARK, 0);
+		cfg->terms.set_mark.m = xf_nl_u32(req, XFRMA_SET_MARK_MASK, UINT32_MAX);
 	}
 	cfg->if_id = xf_nl_u32(req, XFRMA_IF_ID, 0);
 	cfg->dir = xf_nl_u8(req, XF_XFRMA_SA_DIR, XF_SA_DIR_ANY);
 	if (xf_nl_get(req, XFRMA_REPLAY_ESN_VAL, &esn, sizeof(esn))) {
-		cfg->replay_esn_attr = true;
-		cfg->replay_window = esn.replay_window;
+		cfg->terms.replay_esn_attr = true;
+		cfg->terms.replay_window = esn.replay_window;
 	}
-	cfg->pcpu = xf_nl_u32(req, XF_XFRMA_SA_PCPU, UINT32_MAX);
-	if (req->attrs[XF_XFRMA_SA_PCPU] && cfg->pcpu >= req->server->cpus)
+	cfg->terms.pcpu = xf_nl_u32(req, XF_XFRMA_SA_PCPU, UINT32_MAX);
+	if (req->attrs[XF_XFRMA_SA_PCPU] && cfg->terms.pcpu >= req->server->cpus)
 		return xf_nl_fail(req, -ERANGE, "pCPU number too big");
 	return 0;
 }
@@ -130,7 +130,7 @@ static bool mode_exists(uint8_t mode, uint16_t family)
 /* The part of __xfrm_init_state() before the protocol: inner mode, then type. */
 static int check_mode(struct xf_nl_request *req, const struct xf_sa_config *cfg)
 {
-	uint16_t inner = cfg->sel.family ? cfg->sel.family : cfg->id.family;
+	uint16_t inner = cfg->terms.sel.family ? cfg->terms.sel.family : cfg->id.family;
 
 	if (!mode_exists(cfg->mode, inner))
 		return xf_nl_fail(req, -EPROTONOSUPPORT, "Requested mode not found");
@@ -149,7 +149,7 @@ static int check_nat_timers(struct xf_nl_request *req, const struct xf_sa_config
 		if (cfg->dir != XF_SA_DIR_OUT)
 			return xf_nl_fail(req, -EINVAL,
 					  "NAT keepalive is only supported for outbound SAs");
-		if (!cfg->encap.type)
+		if (!cfg->terms.encap.type)
 			return xf_nl_fail(req, -EINVAL,
 					  "NAT keepalive is only supported for UDP encapsulation");
 		return xf_nl_fail(req, -EOPNOTSUPP, "NAT keepalives are not supported");
@@ -191,7 +191,7 @@ static int check_offload(struct xf_nl_request *req, const struct xf_sa_config *c
 		return xf_nl_fail(req, -EINVAL, "Unrecognized flags in offload request");
 	if (cfg->dir && inbound != (cfg->dir == XF_SA_DIR_IN))
 		return xf_nl_fail(req, -EINVAL, "Mismatched SA and offload direction");
-	if (cfg->tfc_pad)
+	if (cfg->terms.tfc_pad)
 		return xf_nl_fail(req, -EINVAL, "TFC padding can't be offloaded");
 	return offload.flags & XF_XFRM_OFFLOAD_PACKET ? -EINVAL : 0;
 }
@@ -205,7 +205,7 @@ static int init_esp(struct xf_nl_request *req, struct xf_nl_sa *sa)
 		return err;
 	if (sa->cfg.mode == XF_MODE_ROUTEOPTIMIZATION)
 		return -EINVAL;
-	if (req->attrs[XFRMA_ENCAP] && sa->cfg.encap.type != ENCAP_ESPINUDP)
+	if (req->attrs[XFRMA_ENCAP] && sa->cfg.terms.encap.type != ENCAP_ESPINUDP)
 		return xf_nl_fail(req, -EINVAL, "Unsupported encapsulation type for ESP");
 	return 0;
 }
@@ -238,7 +238,7 @@ int xf_nl_parse_sa(struct xf_nl_request *req, const struct xfrm_usersa_info *inf
 		err = init_state(req, sa);
 	if (err)
 		return err;
-	if (sa->cfg.replay_esn_attr)
+	if (sa->cfg.terms.replay_esn_attr)
 		sa->has_replay = xf_nl_load_replay_esn(req, &sa->replay);
 	else
 		sa->has_replay = xf_nl_load_replay(req, &sa->replay);

@@ -7,7 +7,7 @@
 
 void xf_nl_fill_sa_id(const struct xf_sa *sa, struct xfrm_usersa_id *id)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 
 	memcpy(&id->daddr, &cfg->id.daddr, sizeof(id->daddr));
 	xf_put_be32(&id->spi, cfg->id.spi);
@@ -17,18 +17,18 @@ void xf_nl_fill_sa_id(const struct xf_sa *sa, struct xfrm_usersa_id *id)
 
 void xf_nl_fill_sa(struct xf_sa *sa, struct xfrm_usersa_info *info)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	struct xf_lifetime_now now;
 	struct xf_sa_stats stats;
 
 	xf_sa_lifetime_now(sa, &now);
 	xf_sa_get_stats(sa, &stats);
-	xf_nl_store_selector(&info->sel, &cfg->sel);
+	xf_nl_store_selector(&info->sel, &cfg->terms->sel);
 	memcpy(&info->id.daddr, &cfg->id.daddr, sizeof(info->id.daddr));
 	xf_put_be32(&info->id.spi, cfg->id.spi);
 	info->id.proto = cfg->id.proto;
 	memcpy(&info->saddr, &cfg->saddr, sizeof(info->saddr));
-	xf_nl_store_lifetime(&info->lft, &cfg->life);
+	xf_nl_store_lifetime(&info->lft, &cfg->terms->life);
 	xf_nl_store_lifetime_now(&info->curlft, &now);
 	info->stats.replay_window = stats.replay_window;
 	info->stats.replay = stats.replay;
@@ -38,7 +38,7 @@ void xf_nl_fill_sa(struct xf_sa *sa, struct xfrm_usersa_info *info)
 	info->family = cfg->id.family;
 	info->mode = cfg->mode;
 	/* XFRMA_REPLAY_ESN_VAL has a window of its own. */
-	info->replay_window = cfg->replay_esn_attr ? 0 : (uint8_t)cfg->replay_window;
+	info->replay_window = cfg->terms->replay_esn_attr ? 0 : (uint8_t)cfg->terms->replay_window;
 	info->flags = cfg->flags;
 }
 
@@ -73,23 +73,24 @@ static void put_alg(struct xf_nl_msg *msg, uint16_t type, const struct alg_view 
  */
 static void put_algs(struct xf_nl_msg *msg, const struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	const struct xf_key *key = xf_sa_key(sa);
 	struct alg_view alg;
 
 	if (!key)
 		return;
-	if (cfg->aead.name) {
-		alg = (struct alg_view){ &cfg->aead, key->cipher_raw, key->cipher_raw_len };
+	if (cfg->terms->aead.name) {
+		alg = (struct alg_view){ &cfg->terms->aead, key->cipher_raw, key->cipher_raw_len };
 		put_alg(msg, XFRMA_ALG_AEAD, &alg, true);
 	}
-	if (cfg->auth.name) {
-		alg = (struct alg_view){ &cfg->auth, key->auth_raw, key->suite.auth_key_len };
+	if (cfg->terms->auth.name) {
+		alg = (struct alg_view){ &cfg->terms->auth, key->auth_raw,
+					 key->suite.auth_key_len };
 		put_alg(msg, XFRMA_ALG_AUTH, &alg, false);
 		put_alg(msg, XFRMA_ALG_AUTH_TRUNC, &alg, true);
 	}
-	if (cfg->crypt.name) {
-		alg = (struct alg_view){ &cfg->crypt, key->cipher_raw, key->cipher_raw_len };
+	if (cfg->terms->crypt.name) {
+		alg = (struct alg_view){ &cfg->terms->crypt, key->cipher_raw, key->cipher_raw_len };
 		put_alg(msg, XFRMA_ALG_CRYPT, &alg, false);
 	}
 }
@@ -108,16 +109,16 @@ static void put_encap(struct xf_nl_msg *msg, const struct xf_encap *encap)
 }
 
 /* The mask of an output mark goes with it also when it is the default. */
-static void put_marks(struct xf_nl_msg *msg, const struct xf_sa_config *cfg)
+static void put_marks(struct xf_nl_msg *msg, const struct xf_sa_view *cfg)
 {
-	xf_nl_msg_put_mark(msg, &cfg->mark);
-	if (cfg->set_mark.v | cfg->set_mark.m) {
-		xf_nl_msg_put_u32(msg, XFRMA_SET_MARK, cfg->set_mark.v);
-		xf_nl_msg_put_u32(msg, XFRMA_SET_MARK_MASK, cfg->set_mark.m);
+	xf_nl_msg_put_mark(msg, &cfg->terms->mark);
+	if (cfg->terms->set_mark.v | cfg->terms->set_mark.m) {
+		xf_nl_msg_put_u32(msg, XFRMA_SET_MARK, cfg->terms->set_mark.v);
+		xf_nl_msg_put_u32(msg, XFRMA_SET_MARK_MASK, cfg->terms->set_mark.m);
 	}
 }
 
-static void put_replay_esn(struct xf_nl_msg *msg, const struct xf_sa_config *cfg,
+static void put_replay_esn(struct xf_nl_msg *msg, const struct xf_sa_view *cfg,
 			   const struct xf_sa_replay_state *state)
 {
 	size_t bytes = state->nwords * sizeof(state->bmp[0]);
@@ -129,18 +130,18 @@ static void put_replay_esn(struct xf_nl_msg *msg, const struct xf_sa_config *cfg
 	wire->oseq_hi = (uint32_t)(state->seq_out >> 32);
 	wire->seq = (uint32_t)state->seq_in;
 	wire->seq_hi = (uint32_t)(state->seq_in >> 32);
-	wire->replay_window = cfg->replay_window;
+	wire->replay_window = cfg->terms->replay_window;
 	memcpy(wire->bmp, state->bmp, bytes);
 }
 
 void xf_nl_put_replay(struct xf_nl_msg *msg, struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	struct xf_sa_replay_state state;
 	struct xfrm_replay_state wire;
 
 	xf_sa_get_replay_state(sa, &state);
-	if (cfg->replay_esn_attr) {
+	if (cfg->terms->replay_esn_attr) {
 		put_replay_esn(msg, cfg, &state);
 		return;
 	}
@@ -161,22 +162,22 @@ static void put_last_used(struct xf_nl_msg *msg, const struct xf_sa *sa)
 
 void xf_nl_put_sa(struct xf_nl_msg *msg, struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 
-	if (cfg->extra_flags)
-		xf_nl_msg_put_u32(msg, XFRMA_SA_EXTRA_FLAGS, cfg->extra_flags);
-	if (cfg->has_coaddr)
-		xf_nl_msg_put(msg, XFRMA_COADDR, &cfg->coaddr, sizeof(cfg->coaddr));
+	if (cfg->terms->extra_flags)
+		xf_nl_msg_put_u32(msg, XFRMA_SA_EXTRA_FLAGS, cfg->terms->extra_flags);
+	if (cfg->terms->has_coaddr)
+		xf_nl_msg_put(msg, XFRMA_COADDR, &cfg->terms->coaddr, sizeof(cfg->terms->coaddr));
 	put_last_used(msg, sa);
 	put_algs(msg, sa);
-	put_encap(msg, &cfg->encap);
-	if (cfg->tfc_pad)
-		xf_nl_msg_put_u32(msg, XFRMA_TFCPAD, cfg->tfc_pad);
+	put_encap(msg, &cfg->terms->encap);
+	if (cfg->terms->tfc_pad)
+		xf_nl_msg_put_u32(msg, XFRMA_TFCPAD, cfg->terms->tfc_pad);
 	put_marks(msg, cfg);
 	xf_nl_put_replay(msg, sa);
 	xf_nl_msg_put_if_id(msg, cfg->if_id);
-	if (cfg->pcpu != UINT32_MAX)
-		xf_nl_msg_put_u32(msg, XF_XFRMA_SA_PCPU, cfg->pcpu);
+	if (cfg->terms->pcpu != UINT32_MAX)
+		xf_nl_msg_put_u32(msg, XF_XFRMA_SA_PCPU, cfg->terms->pcpu);
 	if (cfg->dir)
 		xf_nl_msg_put_u8(msg, XF_XFRMA_SA_DIR, cfg->dir);
 }

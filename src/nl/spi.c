@@ -9,8 +9,8 @@ static int parse_spi(struct xf_nl_request *req, const struct xfrm_userspi_info *
 		     struct xf_sa_config *cfg)
 {
 	memset(cfg, 0, sizeof(*cfg));
-	cfg->pcpu = xf_nl_u32(req, XF_XFRMA_SA_PCPU, UINT32_MAX);
-	if (req->attrs[XF_XFRMA_SA_PCPU] && cfg->pcpu >= req->server->cpus)
+	cfg->terms.pcpu = xf_nl_u32(req, XF_XFRMA_SA_PCPU, UINT32_MAX);
+	if (req->attrs[XF_XFRMA_SA_PCPU] && cfg->terms.pcpu >= req->server->cpus)
 		return xf_nl_fail(req, -EINVAL, "pCPU number too big");
 	if (!xf_nl_family_valid(info->info.family))
 		return xf_nl_fail(req, -EINVAL, "Invalid address family");
@@ -21,7 +21,7 @@ static int parse_spi(struct xf_nl_request *req, const struct xfrm_userspi_info *
 	cfg->mode = info->info.mode;
 	cfg->reqid = info->info.reqid;
 	cfg->seq = info->info.seq;
-	cfg->mark = xf_nl_mark(req);
+	cfg->terms.mark = xf_nl_mark(req);
 	cfg->if_id = xf_nl_u32(req, XFRMA_IF_ID, 0);
 	cfg->dir = xf_nl_u8(req, XF_XFRMA_SA_DIR, XF_SA_DIR_ANY);
 	return 0;

@@ -5,7 +5,7 @@
 #include "path/worker.h"
 
 /* Does @sa serve template @tmpl (the kernel's xfrm_state_ok())? */
-static bool sa_serves(const struct xf_tmpl *tmpl, const struct xf_sa_config *sa, uint32_t if_id)
+static bool sa_serves(const struct xf_tmpl *tmpl, const struct xf_sa_view *sa, uint32_t if_id)
 {
 	if (sa->id.proto != tmpl->id.proto || sa->mode != tmpl->mode)
 		return false;
@@ -32,7 +32,7 @@ static int match_tmpl(const struct xf_tmpl *tmpl, const struct xf_pkt *pkt, int 
 	if (tmpl->optional && tmpl->mode == XF_MODE_TRANSPORT)
 		return start;
 	for (int i = start; i < pkt->sp_len; i++) {
-		const struct xf_sa_config *sa = xf_sa_cfg(pkt->sp[i]);
+		const struct xf_sa_view *sa = xf_sa_cfg(pkt->sp[i]);
 
 		if (sa_serves(tmpl, sa, if_id))
 			return i + 1;
@@ -66,11 +66,12 @@ static enum xf_drop check_tmpls(const struct xf_policy_config *cfg, const struct
 enum xf_drop xf_path_check_selectors(const struct xf_pkt *pkt, const struct xf_flow *flow)
 {
 	for (int i = pkt->sp_len; i-- > 0;) {
-		const struct xf_sa_config *cfg = xf_sa_cfg(pkt->sp[i]);
+		const struct xf_sa_view *cfg = xf_sa_cfg(pkt->sp[i]);
 
 		if (XF_LIKELY(!(xf_form_of(cfg)->what & XF_FORM_SELECTS)))
 			continue;
-		if (cfg->sel.family != flow->family || !xf_selector_match(&cfg->sel, flow))
+		if (cfg->terms->sel.family != flow->family ||
+		    !xf_selector_match(&cfg->terms->sel, flow))
 			return XF_DROP_IN_STATE_MISMATCH;
 	}
 	return XF_PASS;

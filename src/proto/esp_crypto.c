@@ -22,23 +22,23 @@ static void fill_esn_aad(struct xf_esp_op *op, const struct xf_suite *suite, con
  * The ESP header as it is authenticated, mostly where it stands; with ESN and an HMAC the high
  * half comes behind the text (RFC 4303 s2.2.1).
  */
-static void fill_aad(struct xf_esp_op *op, const struct xf_sa_config *cfg, const uint8_t *iv)
+static void fill_aad(struct xf_esp_op *op, const struct xf_sa_view *cfg, const uint8_t *iv)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
 	bool esn = cfg->flags & XF_SA_ESN;
 	uint32_t len = XF_ESP_HDR_LEN;
 
 	crypto->tail_len = 0;
-	if (esn && xf_suite_is_aead(&cfg->suite)) {
-		fill_esn_aad(op, &cfg->suite, iv);
+	if (esn && xf_suite_is_aead(&cfg->terms->suite)) {
+		fill_esn_aad(op, &cfg->terms->suite, iv);
 		return;
 	}
 	if (esn) {
 		xf_put_be32(crypto->tail, (uint32_t)(op->seq >> 32));
 		crypto->tail_len = 4;
 	}
-	if (iv_in_aad(&cfg->suite))
-		len += cfg->suite.iv_len;
+	if (iv_in_aad(&cfg->terms->suite))
+		len += cfg->terms->suite.iv_len;
 	crypto->aad_len = (uint8_t)len;
 	crypto->aad = xf_pkt_peek(op->pkt, op->esp_off, len, crypto->aad_mem);
 }
@@ -57,8 +57,8 @@ static void fill_nonce(struct xf_crypto_op *crypto, const struct xf_suite *suite
 
 void xf_esp_crypto_fill_odd(struct xf_esp_op *op, const uint8_t *iv)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(op->sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(op->sa);
 
 	fill_aad(op, cfg, iv);
-	fill_nonce(&op->crypto, &cfg->suite, iv);
+	fill_nonce(&op->crypto, &cfg->terms->suite, iv);
 }

@@ -40,13 +40,14 @@ uint32_t xf_esp_inner_mtu(const struct xf_sa *sa, uint32_t outer_mtu, uint16_t i
 uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now_ns)
 {
 	const struct xf_sa_form *form = xf_sa_form(sa);
+	uint32_t tfc_pad = xf_form_terms(form)->tfc_pad;
 	uint32_t mtu;
 	uint32_t want;
 
-	if (form->tfc_pad == 0 || !(form->what & XF_FORM_TUNNEL))
+	if (tfc_pad == 0 || !(form->what & XF_FORM_TUNNEL))
 		return 0;
 	mtu = xf_sa_path_mtu(sa, now_ns);
 	want = inner_mtu(form, mtu ? mtu : XF_PATH_MTU_DEFAULT, XF_AF_UNSPEC);
-	want = xf_min_u32(want, form->tfc_pad);
+	want = xf_min_u32(want, tfc_pad);
 	return want > inner_len ? want - inner_len : 0;
 }

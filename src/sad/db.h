@@ -115,10 +115,10 @@ static inline uintptr_t xf_sad_at_gate(const struct xf_gate *gate, const struct 
 /* --- larval.c --- */
 
 /* A larval SA that ACQUIRE number @cfg->seq asked for, or NULL. */
-struct xf_sa *xf_sad_larval_by_seq(const struct xf_sad *sad, const struct xf_sa_config *cfg);
+struct xf_sa *xf_sad_larval_by_seq(const struct xf_sad *sad, const struct xf_sa_view *cfg);
 
 /* A larval SA without an SPI that is like @cfg (the kernel's __find_acq_core()), or NULL. */
-struct xf_sa *xf_sad_larval_like(const struct xf_sad *sad, const struct xf_sa_config *cfg);
+struct xf_sa *xf_sad_larval_like(const struct xf_sad *sad, const struct xf_sa_view *cfg);
 
 /* The SA that @walk stands on, or NULL. */
 static inline struct xf_sa *xf_sad_entry(const struct xf_sad *sad, const struct xf_table_walk *walk)

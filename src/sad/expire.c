@@ -54,7 +54,7 @@ static void end_life(const struct expiry *x, struct xf_sa *sa)
 /* The kernel's xfrm_timer_handler(). */
 static void look_at(const struct expiry *x, struct xf_sa *sa)
 {
-	const struct xf_lifetime *life = &xf_sa_cfg(sa)->life;
+	const struct xf_lifetime *life = &xf_sa_cfg(sa)->terms->life;
 	uint64_t hard = end_ns(x, sa, life->hard_add_s, life->hard_use_s);
 	uint64_t soft = end_ns(x, sa, life->soft_add_s, life->soft_use_s);
 

@@ -2,8 +2,8 @@
  * form.h - what each packet asks of an SA's configuration, worked out once, when it is published.
  *
  * A form stands in front of the configuration that it was made from: one pointer names both, and
- * they are replaced together. Constant from then on. Lengths are bytes. The first of its two cache
- * lines is all that most packets need.
+ * they are replaced together. Constant from then on. Lengths are bytes. One cache line is all that
+ * most packets need.
  */
 #ifndef XF_SAD_FORM_H
 #define XF_SAD_FORM_H
@@ -30,7 +30,7 @@ enum xf_form_what {
 	XF_FORM_DECAP_DSCP = 1 << 12,
 	XF_FORM_MAY_WRAP = 1 << 13, /* the sequence number counts in 64 bits */
 	XF_FORM_SELECTS = 1 << 14, /* the SA has a selector of its own */
-	XF_FORM_MORE = 1 << 15, /* the second line says something: limits, mark, TFC padding */
+	XF_FORM_MORE = 1 << 15, /* the terms say something: limits, mark, TFC padding */
 };
 
 struct xf_sa_form {
@@ -45,13 +45,6 @@ struct xf_sa_form {
 	uint8_t gap_len; /* from the first byte that is added to the first that is encrypted */
 	uint8_t align_mask; /* payload, padding and trailer together: a power of two, less one */
 	uint32_t hdr_sum; /* of the words of the outer IPv4 header, as hdr has them */
-
-	_Alignas(XF_CACHE_LINE) uint64_t soft_bytes;
-	uint64_t hard_bytes;
-	uint64_t soft_packets;
-	uint64_t hard_packets;
-	struct xf_mark set_mark;
-	uint32_t tfc_pad;
 };
 
 /* What of it most inbound packets ask. */
@@ -61,14 +54,12 @@ struct xf_sa_brief {
 	uint8_t icv_len;
 };
 
-_Static_assert(offsetof(struct xf_sa_form, soft_bytes) == XF_CACHE_LINE &&
-		       sizeof(struct xf_sa_form) == 2 * XF_CACHE_LINE,
-	       "a form is two cache lines");
+_Static_assert(sizeof(struct xf_sa_form) == XF_CACHE_LINE, "a form is a cache line");
 
 /* A published configuration, with its form: an SA's first one, which stands in it, ... */
 struct xf_sa_own_config {
 	struct xf_sa_form form;
-	struct xf_sa_config cfg;
+	struct xf_sa_view cfg;
 };
 
 /* ... and one that took its place. */
@@ -77,13 +68,17 @@ struct xf_sa_config_box {
 	struct xf_rcu_head rcu; /* until its readers have left it */
 };
 
-_Static_assert(offsetof(struct xf_sa_own_config, cfg) % XF_CACHE_LINE == 0 &&
-		       offsetof(struct xf_sa_config, sel) <= XF_CACHE_LINE,
+_Static_assert(sizeof(struct xf_sa_own_config) == 2 * XF_CACHE_LINE,
 	       "what policies ask of an SA is one cache line");
 
-static inline const struct xf_sa_form *xf_form_of(const struct xf_sa_config *cfg)
+static inline const struct xf_sa_form *xf_form_of(const struct xf_sa_view *cfg)
 {
 	return &XF_CONTAINER_OF(cfg, struct xf_sa_own_config, cfg)->form;
+}
+
+static inline const struct xf_sa_terms *xf_form_terms(const struct xf_sa_form *form)
+{
+	return XF_CONTAINER_OF(form, struct xf_sa_own_config, form)->cfg.terms;
 }
 
 static inline struct xf_sa_brief xf_form_brief(const struct xf_sa_form *form)
@@ -99,12 +94,15 @@ static inline uint16_t xf_form_family(const struct xf_sa_form *form)
 /* The kernel's xfrm_smark_get(): the mark after an SA that sets it. */
 static inline uint32_t xf_form_mark(const struct xf_sa_form *form, uint32_t mark)
 {
+	const struct xf_mark *set;
+
 	if (XF_LIKELY(!(form->what & XF_FORM_MORE)))
 		return mark;
-	return (form->set_mark.v & form->set_mark.m) | (mark & ~form->set_mark.m);
+	set = &xf_form_terms(form)->set_mark;
+	return (set->v & set->m) | (mark & ~set->m);
 }
 
 /* The form of @cfg. */
-void xf_form_make(const struct xf_sa_config *cfg, struct xf_sa_form *out);
+void xf_form_make(const struct xf_sa_view *cfg, struct xf_sa_form *out);
 
 #endif

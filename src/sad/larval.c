@@ -15,15 +15,15 @@
 /* Of fewer numbers a gate has too few to count on one. */
 #define GATE_RANGE_MIN (1u << 24)
 
-static bool is_larval(const struct xf_sa *sa, const struct xf_sa_config *cfg,
-		      const struct xf_sa_config *like)
+static bool is_larval(const struct xf_sa *sa, const struct xf_sa_view *cfg,
+		      const struct xf_sa_view *like)
 {
-	return xf_sa_get_state(sa) == XF_SA_ACQ && cfg->pcpu == like->pcpu &&
-	       xf_mark_match(&cfg->mark, like->mark.v & like->mark.m);
+	return xf_sa_get_state(sa) == XF_SA_ACQ && cfg->terms->pcpu == like->terms->pcpu &&
+	       xf_mark_match(&cfg->terms->mark, like->terms->mark.v & like->terms->mark.m);
 }
 
 /* A number from ACQUIRE names the question, whatever else the answer says. */
-struct xf_sa *xf_sad_larval_by_seq(const struct xf_sad *sad, const struct xf_sa_config *cfg)
+struct xf_sa *xf_sad_larval_by_seq(const struct xf_sad *sad, const struct xf_sa_view *cfg)
 {
 	struct xf_table_walk walk;
 	struct xf_sa *sa;
@@ -31,7 +31,7 @@ struct xf_sa *xf_sad_larval_by_seq(const struct xf_sad *sad, const struct xf_sa_
 	xf_table_first(&sad->tables[XF_SA_BY_SEQ], XF_SA_BY_SEQ,
 		       xf_sad_hash_seq(&sad->secrets, cfg->seq), &walk);
 	for (; (sa = xf_sad_entry(sad, &walk)); xf_table_next(&sad->seats, &walk)) {
-		const struct xf_sa_config *has = xf_sa_cfg(sa);
+		const struct xf_sa_view *has = xf_sa_cfg(sa);
 
 		if (has->seq == cfg->seq && is_larval(sa, has, cfg))
 			return sa;
@@ -40,7 +40,7 @@ struct xf_sa *xf_sad_larval_by_seq(const struct xf_sad *sad, const struct xf_sa_
 }
 
 /* if_id is not compared: the kernel does not. */
-struct xf_sa *xf_sad_larval_like(const struct xf_sad *sad, const struct xf_sa_config *cfg)
+struct xf_sa *xf_sad_larval_like(const struct xf_sad *sad, const struct xf_sa_view *cfg)
 {
 	uint16_t family = cfg->id.family;
 	struct xf_table_walk walk;
@@ -49,7 +49,7 @@ struct xf_sa *xf_sad_larval_like(const struct xf_sad *sad, const struct xf_sa_co
 	xf_table_first(&sad->tables[XF_SA_BY_ANSWER], XF_SA_BY_ANSWER,
 		       xf_sad_hash_answer(&sad->secrets, &cfg->id, &cfg->saddr, cfg->reqid), &walk);
 	for (; (sa = xf_sad_entry(sad, &walk)); xf_table_next(&sad->seats, &walk)) {
-		const struct xf_sa_config *has = xf_sa_cfg(sa);
+		const struct xf_sa_view *has = xf_sa_cfg(sa);
 
 		if (is_larval(sa, has, cfg) && has->id.spi == 0 && has->reqid == cfg->reqid &&
 		    has->mode == cfg->mode && has->id.family == family &&
@@ -86,20 +86,20 @@ static void larval_config(const struct xf_sad *sad, const struct xf_sa_config *w
 	*cfg = (struct xf_sa_config){
 		.id = want->id,
 		.saddr = want->saddr,
-		.sel = { .daddr = want->id.daddr,
-			 .saddr = want->saddr,
-			 .prefixlen_d = bits,
-			 .prefixlen_s = bits },
-		.mark = want->mark,
-		.life = { .soft_bytes = XF_INF,
-			  .hard_bytes = XF_INF,
-			  .soft_packets = XF_INF,
-			  .hard_packets = XF_INF,
-			  .hard_add_s = sad->cfg.larval_lifetime_s },
 		.if_id = want->if_id,
 		.reqid = want->reqid,
-		.pcpu = want->pcpu,
 		.mode = want->mode,
+		.terms = { .sel = { .daddr = want->id.daddr,
+				    .saddr = want->saddr,
+				    .prefixlen_d = bits,
+				    .prefixlen_s = bits },
+			   .mark = want->terms.mark,
+			   .life = { .soft_bytes = XF_INF,
+				     .hard_bytes = XF_INF,
+				     .soft_packets = XF_INF,
+				     .hard_packets = XF_INF,
+				     .hard_add_s = sad->cfg.larval_lifetime_s },
+			   .pcpu = want->terms.pcpu },
 	};
 	cfg->id.spi = 0;
 }
@@ -129,13 +129,13 @@ static int larval_new(struct xf_sad *sad, const struct xf_spi_request *req, stru
 static int find_or_make(struct xf_sad *sad, const struct xf_spi_request *req, struct xf_sa **out,
 			const char **why)
 {
-	const struct xf_sa_config *cfg = req->cfg;
-	struct xf_sa *sa = cfg->seq ? xf_sad_larval_by_seq(sad, cfg) : NULL;
+	const struct xf_sa_view want = xf_sa_view_of(req->cfg, &req->cfg->terms);
+	struct xf_sa *sa = want.seq ? xf_sad_larval_by_seq(sad, &want) : NULL;
 
-	if (sa && !xf_addr_equal(&xf_sa_cfg(sa)->id.daddr, &cfg->id.daddr, cfg->id.family))
+	if (sa && !xf_addr_equal(&xf_sa_cfg(sa)->id.daddr, &want.id.daddr, want.id.family))
 		sa = NULL;
 	if (!sa)
-		sa = xf_sad_larval_like(sad, cfg);
+		sa = xf_sad_larval_like(sad, &want);
 	if (!sa)
 		return larval_new(sad, req, out, why);
 	*out = sa;
@@ -243,9 +243,10 @@ static bool give_gate(struct xf_sad *sad, struct xf_sa *sa, const struct xf_spi_
 static int give_spi(struct xf_sad *sad, struct xf_sa *sa, const struct xf_spi_request *req,
 		    const char **why)
 {
-	struct xf_sa_config cfg = *xf_sa_cfg(sa);
+	struct xf_sa_config cfg;
 	int err;
 
+	xf_sa_copy_cfg(sa, &cfg);
 	if (req->cfg->dir)
 		cfg.dir = req->cfg->dir;
 	if (cfg.id.spi)

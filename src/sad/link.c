@@ -68,17 +68,17 @@ static bool narrow(const struct xf_selector *sel)
 }
 
 /* But for the mask's number, and whether it is larval. */
-static uint8_t flags_of(const struct xf_sa_config *cfg)
+static uint8_t flags_of(const struct xf_sa_view *cfg)
 {
 	unsigned flags = 0;
 
-	if (cfg->sel.family)
-		flags |= cfg->sel.family == XF_AF_INET ? XF_SEAT_V4 : XF_SEAT_V6;
-	if (cfg->sel.family && narrow(&cfg->sel))
+	if (cfg->terms->sel.family)
+		flags |= cfg->terms->sel.family == XF_AF_INET ? XF_SEAT_V4 : XF_SEAT_V6;
+	if (cfg->terms->sel.family && narrow(&cfg->terms->sel))
 		flags |= XF_SEAT_NARROW;
 	if (cfg->flags & XF_SA_WILDRECV)
 		flags |= XF_SEAT_WILDRECV;
-	if (cfg->pcpu != UINT32_MAX)
+	if (cfg->terms->pcpu != UINT32_MAX)
 		flags |= XF_SEAT_PCPU;
 	return (uint8_t)flags;
 }
@@ -89,19 +89,19 @@ static void set_addr(union xf_addr *to, const union xf_addr *from, uint16_t fami
 	memcpy(to, from, family == XF_AF_INET ? 4 : 16);
 }
 
-static void fill_in(struct xf_seat_in *in, struct xf_sa *sa, const struct xf_sa_config *cfg)
+static void fill_in(struct xf_seat_in *in, struct xf_sa *sa, const struct xf_sa_view *cfg)
 {
 	in->sa = sa;
 	set_addr(&in->daddr, &cfg->id.daddr, cfg->id.family);
 	atomic_store_explicit(&in->spi, cfg->id.spi, memory_order_relaxed);
 	in->family = (uint8_t)cfg->id.family;
 	in->proto = cfg->id.proto;
-	in->marked = cfg->mark.m;
+	in->marked = cfg->terms->mark.m;
 }
 
 static void fill(struct xf_sad *sad, uint32_t number, struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	struct xf_seat *seat = xf_seat_at(&sad->seats, number);
 
 	fill_in(xf_seat_in_at(&sad->seats, number), sa, cfg);
@@ -111,11 +111,12 @@ static void fill(struct xf_sad *sad, uint32_t number, struct xf_sa *sa)
 	atomic_store_explicit(&seat->spi, cfg->id.spi, memory_order_relaxed);
 	seat->reqid = cfg->reqid;
 	seat->if_id = cfg->if_id;
-	seat->mark = cfg->mark;
+	seat->mark = cfg->terms->mark;
 	seat->family = (uint8_t)cfg->id.family;
 	seat->proto = cfg->id.proto;
 	seat->mode = cfg->mode;
-	seat->flags = (uint8_t)(flags_of(cfg) | mask_get(sad, cfg->mark.m) << XF_SEAT_MASK_SHIFT);
+	seat->flags =
+		(uint8_t)(flags_of(cfg) | mask_get(sad, cfg->terms->mark.m) << XF_SEAT_MASK_SHIFT);
 	if (xf_sa_get_state(sa) == XF_SA_ACQ)
 		seat->flags |= XF_SEAT_LARVAL;
 	if (xf_addr_is_any(&seat->saddr, seat->family))
@@ -172,7 +173,7 @@ static void unlink_from(struct xf_sad *sad, struct xf_sa *sa, unsigned tables)
 }
 
 /* A larval SA that got its keys is another SA: nothing becomes or ceases to be larval. */
-static unsigned tables_of(const struct xf_sa *sa, const struct xf_sa_config *cfg)
+static unsigned tables_of(const struct xf_sa *sa, const struct xf_sa_view *cfg)
 {
 	bool larval = xf_sa_get_state(sa) == XF_SA_ACQ;
 	unsigned tables = BIT(XF_SA_BY_ENDS);
@@ -225,7 +226,7 @@ static void got_spi(struct xf_sad *sad, struct xf_sa *sa)
 /* Where protocols have no SPI, the heir of an SA may have another one all the same. */
 void xf_sad_link_spi(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	const struct xf_gate *gate = xf_gate_for(&sad->gates, cfg->id.spi);
 	struct xf_sa *there = xf_gate_sa(xf_sad_at_gate(gate, &cfg->id));
 
@@ -233,7 +234,7 @@ void xf_sad_link_spi(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of
 	if (there && there == heir_of) {
 		sa->links.gate = there->links.gate;
 		there->links.gate = 0;
-		xf_gate_hand_over(&sad->gates, sa->links.gate - 1, sa, cfg->mark.m);
+		xf_gate_hand_over(&sad->gates, sa->links.gate - 1, sa, cfg->terms->mark.m);
 		return;
 	}
 	if (there)
@@ -243,11 +244,11 @@ void xf_sad_link_spi(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of
 
 void xf_sad_link_gate(struct xf_sad *sad, struct xf_sa *sa, uint32_t number)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 
 	got_spi(sad, sa);
 	sa->links.gate = number + 1;
-	xf_gate_open(&sad->gates, number, &cfg->id, sa, cfg->mark.m);
+	xf_gate_open(&sad->gates, number, &cfg->id, sa, cfg->terms->mark.m);
 }
 
 void xf_sad_unlink(struct xf_sad *sad, struct xf_sa *sa)
@@ -294,18 +295,19 @@ static void change_seat(struct xf_sad *sad, struct xf_sa *sa, uint32_t number)
 	links->seat = number;
 }
 
-static bool looks_the_same(const struct xf_sa_config *a, const struct xf_sa_config *b)
+static bool looks_the_same(const struct xf_sa_view *a, const struct xf_sa_view *b)
 {
 	return a->if_id == b->if_id && flags_of(a) == flags_of(b);
 }
 
 int xf_sad_reseat(struct xf_sad *sad, struct xf_sa *sa, const struct xf_sa_config *cfg)
 {
+	const struct xf_sa_view want = xf_sa_view_of(cfg, &cfg->terms);
 	struct left_seat *left;
 	uint32_t number;
 	int err = xf_sad_reserve_links(sad);
 
-	if (err || looks_the_same(xf_sa_cfg(sa), cfg))
+	if (err || looks_the_same(xf_sa_cfg(sa), &want))
 		return err ? err : xf_sa_reconfigure(sa, cfg);
 	left = malloc(sizeof(*left));
 	number = left ? xf_seat_take(&sad->seats) : 0;

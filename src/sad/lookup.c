@@ -68,7 +68,7 @@ static inline struct xf_sa *find_at_gate(const struct xf_gate *gate, const struc
 	uintptr_t seen = xf_sad_at_gate(gate, id);
 	struct xf_sa *sa = xf_gate_sa(seen);
 
-	if (seen & XF_GATE_MARKED && !xf_mark_match(&xf_sa_cfg(sa)->mark, mark))
+	if (seen & XF_GATE_MARKED && !xf_mark_match(&xf_sa_cfg(sa)->terms->mark, mark))
 		return NULL;
 	return sa;
 }
@@ -320,7 +320,7 @@ static bool selects(const struct xf_seat *seat, const struct xf_flow *flow, bool
 	if (!(seat->flags & XF_SEAT_NARROW))
 		return true;
 	*by_flow = true;
-	return xf_selector_match(&xf_sa_cfg(seat->sa)->sel, flow);
+	return xf_selector_match(&xf_sa_cfg(seat->sa)->terms->sel, flow);
 }
 
 /* The kernel's xfrm_state_look_at(). */

@@ -10,6 +10,7 @@
 
 #include "base/slab.h"
 #include "sad/sa.h"
+#include "sad/terms.h"
 
 /* The window of struct xfrm_replay_state has one word, whatever size was asked for. */
 #define LEGACY_WINDOW_MAX 32
@@ -19,29 +20,62 @@
 
 static struct xf_slabs slabs = { .object_bytes = XF_SA_BYTES };
 
-/* The kernel cleans the mark when it inserts: bits that the mask hides could never match. */
-static void config_set(struct xf_sa_own_config *box, const struct xf_sa_config *cfg)
+struct xf_sa_view xf_sa_view_of(const struct xf_sa_config *cfg, const struct xf_sa_terms *terms)
 {
-	box->cfg = *cfg;
-	box->cfg.mark.v &= box->cfg.mark.m;
-	xf_form_make(&box->cfg, &box->form);
+	return (struct xf_sa_view){
+		.id = cfg->id,
+		.saddr = cfg->saddr,
+		.reqid = cfg->reqid,
+		.if_id = cfg->if_id,
+		.seq = cfg->seq,
+		.mode = cfg->mode,
+		.flags = cfg->flags,
+		.dir = cfg->dir,
+		.terms = terms,
+	};
 }
 
-static struct xf_sa_config_box *config_box(const struct xf_sa_config *cfg)
+/*
+ * The kernel cleans the mark when it inserts: bits that the mask hides could never match. False:
+ * no memory.
+ */
+static bool config_set(struct xf_sa_own_config *own, const struct xf_sa_config *cfg)
 {
-	return XF_CONTAINER_OF(cfg, struct xf_sa_config_box, own.cfg);
+	struct xf_sa_terms clean = cfg->terms;
+	const struct xf_sa_terms *terms;
+
+	clean.mark.v &= clean.mark.m;
+	terms = xf_terms_get(&clean);
+	if (!terms)
+		return false;
+	own->cfg = xf_sa_view_of(cfg, terms);
+	xf_form_make(&own->cfg, &own->form);
+	return true;
 }
 
 static void config_free(struct xf_rcu_head *head)
 {
-	free(XF_CONTAINER_OF(head, struct xf_sa_config_box, rcu));
+	struct xf_sa_config_box *box = XF_CONTAINER_OF(head, struct xf_sa_config_box, rcu);
+
+	xf_terms_put(box->own.cfg.terms);
+	free(box);
+}
+
+/* What is around the configuration in force, or NULL: it is the first one. */
+static struct xf_sa_config_box *config_box(const struct xf_sa *sa)
+{
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
+
+	if (cfg == &sa->first_cfg.cfg)
+		return NULL;
+	return XF_CONTAINER_OF(cfg, struct xf_sa_config_box, own.cfg);
 }
 
 static uint32_t window_of(const struct xf_sa_config *cfg)
 {
-	if (cfg->replay_esn_attr)
-		return xf_min_u32(cfg->replay_window, XF_REPLAY_WINDOW_MAX);
-	return xf_min_u32(cfg->replay_window, LEGACY_WINDOW_MAX);
+	if (cfg->terms.replay_esn_attr)
+		return xf_min_u32(cfg->terms.replay_window, XF_REPLAY_WINDOW_MAX);
+	return xf_min_u32(cfg->terms.replay_window, LEGACY_WINDOW_MAX);
 }
 
 static bool replay_set(struct xf_sa *sa, const struct xf_sa_config *cfg)
@@ -59,9 +93,12 @@ static bool replay_set(struct xf_sa *sa, const struct xf_sa_config *cfg)
 /* What an SA has of its own, but for the key. The IV generator's secrets are in it: it is wiped. */
 static void release(struct xf_sa *sa)
 {
+	struct xf_sa_config_box *box = config_box(sa);
+
 	xf_ivgen_fini(&sa->ivgen);
-	if (xf_sa_cfg(sa) != &sa->first_cfg.cfg)
-		free(config_box(xf_sa_cfg(sa)));
+	if (box)
+		config_free(&box->rcu);
+	xf_terms_put(sa->first_cfg.cfg.terms);
 	if ((uint8_t *)sa->replay != sa->own_window)
 		free(sa->replay);
 	xf_wipe(sa, XF_SA_BYTES);
@@ -75,11 +112,14 @@ static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg, const uint8_t *see
 
 	if (!sa)
 		return NULL;
-	config_set(&sa->first_cfg, cfg);
+	if (!config_set(&sa->first_cfg, cfg)) {
+		xf_slab_put(&slabs, sa);
+		return NULL;
+	}
 	sa->first_brief = xf_form_brief(&sa->first_cfg.form);
 	atomic_init(&sa->cfg, &sa->first_cfg.cfg);
 	if (!replay_set(sa, cfg) ||
-	    (seed && xf_ivgen_init(&sa->ivgen, cfg->suite.iv_len, seed) < 0)) {
+	    (seed && xf_ivgen_init(&sa->ivgen, cfg->terms.suite.iv_len, seed) < 0)) {
 		release(sa);
 		return NULL;
 	}
@@ -146,9 +186,26 @@ void xf_sa_put_unseen(struct xf_sa *sa)
 		sa_free(sa);
 }
 
-const struct xf_sa_config *xf_sa_cfg(const struct xf_sa *sa)
+const struct xf_sa_view *xf_sa_cfg(const struct xf_sa *sa)
 {
 	return atomic_load_explicit(&sa->cfg, memory_order_acquire);
+}
+
+void xf_sa_copy_cfg(const struct xf_sa *sa, struct xf_sa_config *out)
+{
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
+
+	*out = (struct xf_sa_config){
+		.id = cfg->id,
+		.saddr = cfg->saddr,
+		.reqid = cfg->reqid,
+		.if_id = cfg->if_id,
+		.seq = cfg->seq,
+		.mode = cfg->mode,
+		.flags = cfg->flags,
+		.dir = cfg->dir,
+	};
+	out->terms = *cfg->terms;
 }
 
 enum xf_sa_state xf_sa_get_state(const struct xf_sa *sa)
@@ -164,16 +221,17 @@ const struct xf_key *xf_sa_key(const struct xf_sa *sa)
 /* One writer, so the old one is ours to retire; the first one goes with the SA. */
 int xf_sa_reconfigure(struct xf_sa *sa, const struct xf_sa_config *cfg)
 {
-	const struct xf_sa_config *old = xf_sa_cfg(sa);
+	struct xf_sa_config_box *old = config_box(sa);
 	struct xf_sa_config_box *new =
 		aligned_alloc(_Alignof(struct xf_sa_config_box), sizeof(*new));
 
-	if (!new)
+	if (!new || !config_set(&new->own, cfg)) {
+		free(new);
 		return -ENOMEM;
-	config_set(&new->own, cfg);
+	}
 	atomic_store_explicit(&sa->cfg, &new->own.cfg, memory_order_release);
-	if (old != &sa->first_cfg.cfg)
-		xf_rcu_defer(&config_box(old)->rcu, config_free);
+	if (old)
+		xf_rcu_defer(&old->rcu, config_free);
 	return 0;
 }
 

@@ -67,7 +67,7 @@ struct xf_sa_use {
  */
 struct xf_sa {
 	/* Published by RCU: written by the control thread only. */
-	_Atomic(const struct xf_sa_config *) cfg;
+	_Atomic(const struct xf_sa_view *) cfg;
 	/* Constant after xf_sa_new(). */
 	struct xf_key *key;
 	struct xf_replay *replay; /* what it points to: under replay_lock */
@@ -128,8 +128,7 @@ struct xf_sa {
 
 #define XF_SA_UNSET UINT64_MAX
 
-_Static_assert(XF_SA_BYTES + sizeof(void *) <= 13 * XF_CACHE_LINE,
-	       "there may be a million of them");
+_Static_assert(XF_SA_BYTES + sizeof(void *) <= 8 * XF_CACHE_LINE, "there may be a million of them");
 _Static_assert(
 	offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
 		offsetof(struct xf_sa, in) == 2 * XF_CACHE_LINE &&
@@ -150,12 +149,15 @@ static inline const struct xf_sa_form *xf_sa_form(const struct xf_sa *sa)
 
 static inline struct xf_sa_brief xf_sa_brief(const struct xf_sa *sa)
 {
-	const struct xf_sa_config *cfg = atomic_load_explicit(&sa->cfg, memory_order_acquire);
+	const struct xf_sa_view *cfg = atomic_load_explicit(&sa->cfg, memory_order_acquire);
 
 	if (XF_LIKELY(cfg == &sa->first_cfg.cfg))
 		return sa->first_brief;
 	return xf_form_brief(xf_form_of(cfg));
 }
+
+/* @cfg as an SA would show it, with @terms for its own. */
+struct xf_sa_view xf_sa_view_of(const struct xf_sa_config *cfg, const struct xf_sa_terms *terms);
 
 /* For the SAD: limits of bytes and packets alone. False: a hard one is reached. */
 bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form);

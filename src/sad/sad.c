@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "db.h"
+#include "terms.h"
 
 /* As the kernel's: what GETSADINFO shows. Our own tables are of another kind. */
 #define BUCKETS_MIN 8
@@ -33,6 +34,7 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 	sad->shown_buckets = BUCKETS_MIN;
 	xf_sad_secrets_init(&sad->secrets, cfg->seed);
 	xf_gates_init(&sad->gates, cfg->seed);
+	xf_terms_seed(cfg->seed);
 	for (unsigned i = 0; i < XF_SA_TABLES; i++) {
 		if (xf_table_init(&sad->tables[i]) == 0)
 			continue;
@@ -164,7 +166,7 @@ int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
 /* Due at once: the time of the next call tells when it really is. */
 void xf_sad_reschedule(struct xf_sad *sad, struct xf_sa *sa)
 {
-	const struct xf_lifetime *life = &xf_sa_cfg(sa)->life;
+	const struct xf_lifetime *life = &xf_sa_cfg(sa)->terms->life;
 
 	if (life->soft_add_s || life->hard_add_s || life->soft_use_s || life->hard_use_s)
 		xf_heap_set(&sad->due, &sa->links.due, 0);
@@ -173,9 +175,9 @@ void xf_sad_reschedule(struct xf_sad *sad, struct xf_sa *sa)
 }
 
 /* The SA that @cfg would collide with (the kernel's __xfrm_state_locate()). */
-static struct xf_sa *locate(const struct xf_sad *sad, const struct xf_sa_config *cfg)
+static struct xf_sa *locate(const struct xf_sad *sad, const struct xf_sa_view *cfg)
 {
-	uint32_t mark = cfg->mark.v & cfg->mark.m;
+	uint32_t mark = cfg->terms->mark.v & cfg->terms->mark.m;
 
 	if (xf_sad_proto_match(cfg->id.proto, XF_SAD_PROTO_IPSEC))
 		return xf_sad_find_in(sad, &cfg->id, mark);
@@ -183,7 +185,7 @@ static struct xf_sa *locate(const struct xf_sad *sad, const struct xf_sa_config 
 }
 
 /* The larval SA that @cfg is the answer to: it goes away once the answer is there. */
-static struct xf_sa *answered_by(const struct xf_sad *sad, const struct xf_sa_config *cfg)
+static struct xf_sa *answered_by(const struct xf_sad *sad, const struct xf_sa_view *cfg)
 {
 	struct xf_sa *larval;
 
@@ -199,7 +201,7 @@ static struct xf_sa *answered_by(const struct xf_sad *sad, const struct xf_sa_co
 /* The kernel's xfrm_state_add(): the question goes only when the answer is in. */
 int xf_sad_add(struct xf_sad *sad, struct xf_sa *sa, const char **why)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	struct xf_sa *larval;
 	int err;
 
@@ -215,22 +217,26 @@ int xf_sad_add(struct xf_sad *sad, struct xf_sa *sa, const char **why)
 }
 
 /* The kernel's xfrm_state_update(), for an SA with keys. */
-static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa_config *want)
+static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa_view *want)
 {
-	struct xf_sa_config cfg = *xf_sa_cfg(old);
+	const struct xf_sa_terms *wanted = want->terms;
+	struct xf_sa_terms *terms;
+	struct xf_sa_config cfg;
 	int64_t used_ns;
 	int err;
 
-	if (xf_sa_get_state(old) != XF_SA_VALID || want->encap.type != cfg.encap.type)
+	xf_sa_copy_cfg(old, &cfg);
+	terms = &cfg.terms;
+	if (xf_sa_get_state(old) != XF_SA_VALID || wanted->encap.type != terms->encap.type)
 		return -EINVAL;
-	cfg.encap = want->encap;
-	if (want->has_coaddr && cfg.has_coaddr)
-		cfg.coaddr = want->coaddr;
+	terms->encap = wanted->encap;
+	if (wanted->has_coaddr && terms->has_coaddr)
+		terms->coaddr = wanted->coaddr;
 	if (!xf_sad_proto_match(cfg.id.proto, XF_SAD_PROTO_IPSEC))
-		cfg.sel = want->sel;
-	cfg.life = want->life;
-	if (want->set_mark.m || want->set_mark.v)
-		cfg.set_mark = want->set_mark;
+		terms->sel = wanted->sel;
+	terms->life = wanted->life;
+	if (wanted->set_mark.m || wanted->set_mark.v)
+		terms->set_mark = wanted->set_mark;
 	if (want->if_id)
 		cfg.if_id = want->if_id;
 	err = xf_sad_reseat(sad, old, &cfg);
@@ -256,7 +262,7 @@ static int replace(struct xf_sad *sad, struct xf_sa *old, struct xf_sa *sa)
 
 int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	struct xf_sa *old = locate(sad, cfg);
 	bool larval = old && xf_sa_get_state(old) == XF_SA_ACQ;
 	int err;

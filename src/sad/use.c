@@ -57,6 +57,7 @@ static uint64_t sum(const _Atomic uint64_t *in, const _Atomic uint64_t *out)
 /* Whoever makes the step from valid to expired, or to dying, is the one that tells. */
 bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form)
 {
+	const struct xf_lifetime *life = &xf_form_terms(form)->life;
 	uint64_t bytes, packets;
 	uint8_t valid = XF_SA_VALID;
 
@@ -64,12 +65,12 @@ bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form)
 		return true;
 	bytes = sum(&sa->in.bytes, &sa->out.bytes);
 	packets = sum(&sa->in.packets, &sa->out.packets);
-	if (bytes >= form->hard_bytes || packets >= form->hard_packets) {
+	if (bytes >= life->hard_bytes || packets >= life->hard_packets) {
 		if (atomic_compare_exchange_strong(&sa->state, &valid, XF_SA_EXPIRED))
 			want_attention(sa, XF_SA_HARD_HIT);
 		return false;
 	}
-	if ((bytes >= form->soft_bytes || packets >= form->soft_packets) &&
+	if ((bytes >= life->soft_bytes || packets >= life->soft_packets) &&
 	    !atomic_load_explicit(&sa->dying, memory_order_relaxed) &&
 	    !atomic_exchange(&sa->dying, true))
 		want_attention(sa, XF_SA_SOFT_HIT);
@@ -111,13 +112,14 @@ enum xf_drop xf_sa_check_closer(struct xf_sa *sa, bool out, uint64_t now_ns)
 bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
 			  uint64_t bytes)
 {
+	const struct xf_lifetime *life = &xf_form_terms(form)->life;
 	uint64_t now_bytes = sum(&sa->in.bytes, &sa->out.bytes) + bytes;
 	uint64_t now_packets = sum(&sa->in.packets, &sa->out.packets) + n;
 
-	if (now_bytes >= form->hard_bytes || now_packets >= form->hard_packets)
+	if (now_bytes >= life->hard_bytes || now_packets >= life->hard_packets)
 		return false;
 	return atomic_load_explicit(&sa->dying, memory_order_relaxed) ||
-	       (now_bytes < form->soft_bytes && now_packets < form->soft_packets);
+	       (now_bytes < life->soft_bytes && now_packets < life->soft_packets);
 }
 
 /* A reason has the first tally that it finds free, whoever asks: so none has two. */
@@ -157,7 +159,7 @@ enum xf_drop xf_sa_refuse(struct xf_sa *sa, uint64_t seq)
 
 void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 
 	memset(out, 0, sizeof(*out));
 	out->seq_out = atomic_load_explicit(&sa->begun, memory_order_relaxed) +
@@ -166,7 +168,7 @@ void xf_sa_get_replay_state(struct xf_sa *sa, struct xf_sa_replay_state *out)
 		out->seq_out = (uint32_t)out->seq_out;
 	xf_spin_lock(&sa->replay_lock);
 	out->seq_in = sa->replay->top;
-	if (cfg->replay_esn_attr) {
+	if (cfg->terms->replay_esn_attr) {
 		out->nwords = (sa->replay->window + 31u) / 32;
 		xf_replay_store(sa->replay, out->bmp, out->nwords);
 	} else {
@@ -182,7 +184,7 @@ void xf_sa_set_replay_state(struct xf_sa *sa, const struct xf_sa_replay_state *s
 				      atomic_load_explicit(&sa->begun, memory_order_relaxed),
 			      memory_order_relaxed);
 	xf_spin_lock(&sa->replay_lock);
-	if (xf_sa_cfg(sa)->replay_esn_attr)
+	if (xf_sa_cfg(sa)->terms->replay_esn_attr)
 		xf_replay_load(sa->replay, state->seq_in, state->bmp, state->nwords);
 	else
 		xf_replay_load32(sa->replay, (uint32_t)state->seq_in, state->bitmap);

@@ -30,7 +30,7 @@ static struct xf_sa *make_sa(unsigned i)
 					.auth_key_len = 20,
 					.block_len = 1,
 					.icv_len = ICV_LEN };
-	struct xf_sa_config cfg = { .suite = suite, .replay_window = 64 };
+	struct xf_sa_config cfg = { .terms = { .suite = suite, .replay_window = 64 } };
 	static const uint8_t key_bytes[20], seed[XF_IVGEN_SEED];
 	struct xf_key *key;
 	struct xf_sa *sa;
@@ -39,13 +39,13 @@ static struct xf_sa *make_sa(unsigned i)
 	cfg.id.family = XF_AF_INET;
 	cfg.id.proto = XF_IPPROTO_ESP;
 	cfg.mode = i & 1 ? XF_MODE_TUNNEL : XF_MODE_TRANSPORT;
-	cfg.encap.type = i & 2 ? 2 : 0;
+	cfg.terms.encap.type = i & 2 ? 2 : 0;
 	if (i & 4) {
 		cfg.flags = XF_SA_ESN | XF_SA_DECAP_DSCP;
-		cfg.replay_esn_attr = true;
+		cfg.terms.replay_esn_attr = true;
 	}
-	cfg.life.soft_bytes = cfg.life.hard_bytes = XF_INF;
-	cfg.life.soft_packets = cfg.life.hard_packets = XF_INF;
+	cfg.terms.life.soft_bytes = cfg.terms.life.hard_bytes = XF_INF;
+	cfg.terms.life.soft_packets = cfg.terms.life.hard_packets = XF_INF;
 	FUZZ_CHECK(xf_key_new(&suite, &xf_provider_openssl, NULL, key_bytes, &key) == 0);
 	FUZZ_CHECK(xf_sa_new(&cfg, key, XF_SA_VALID, seed, 1, &sa) == 0);
 	return sa;
@@ -93,7 +93,7 @@ static void put_icv(struct xf_sa *sa, uint8_t *esp, uint32_t esp_len)
 /* Make the packet at @p one that gets as far as @what allows. */
 static void mend(struct xf_sa *sa, uint8_t *p, uint32_t len, uint8_t what)
 {
-	bool udp = xf_sa_cfg(sa)->encap.type;
+	bool udp = xf_sa_cfg(sa)->terms->encap.type;
 	struct xf_ip_info ip;
 	struct xf_pkt *pkt;
 	uint32_t esp, end;
@@ -124,7 +124,7 @@ static void mend(struct xf_sa *sa, uint8_t *p, uint32_t len, uint8_t what)
 
 static enum xf_drop receive(struct xf_sa *sa, struct xf_pkt *pkt, const uint8_t *wire, uint32_t len)
 {
-	uint32_t udp_len = xf_sa_cfg(sa)->encap.type ? XF_UDP_HDR_LEN : 0;
+	uint32_t udp_len = xf_sa_cfg(sa)->terms->encap.type ? XF_UDP_HDR_LEN : 0;
 	uint8_t copy[FUZZ_LEN_MAX];
 	static struct xf_ip_info ip; /* op.ip points to it */
 	enum xf_drop drop;

@@ -90,7 +90,7 @@ static int m_find_in(const struct world *w, const struct xf_sa_id *id, uint32_t 
 
 		if (cfg->id.spi && cfg->id.spi == id->spi && cfg->id.proto == id->proto &&
 		    cfg->id.family == id->family && same(&cfg->id.daddr, &id->daddr) &&
-		    (mark & cfg->mark.m) == cfg->mark.v)
+		    (mark & cfg->terms.mark.m) == cfg->terms.mark.v)
 			return i;
 	}
 	return -1;
@@ -104,7 +104,7 @@ static int m_find_by_addr(const struct world *w, const struct xf_sa_id *id,
 
 		if (!is_ipsec(id->proto) && cfg->id.proto == id->proto &&
 		    cfg->id.family == id->family && same(&cfg->id.daddr, &id->daddr) &&
-		    same(&cfg->saddr, saddr) && (mark & cfg->mark.m) == cfg->mark.v)
+		    same(&cfg->saddr, saddr) && (mark & cfg->terms.mark.m) == cfg->terms.mark.v)
 			return i;
 	}
 	return -1;
@@ -112,7 +112,7 @@ static int m_find_by_addr(const struct world *w, const struct xf_sa_id *id,
 
 static int m_locate(const struct world *w, const struct xf_sa_config *cfg)
 {
-	uint32_t mark = cfg->mark.v & cfg->mark.m;
+	uint32_t mark = cfg->terms.mark.v & cfg->terms.mark.m;
 
 	return is_ipsec(cfg->id.proto) ? m_find_in(w, &cfg->id, mark)
 				       : m_find_by_addr(w, &cfg->id, &cfg->saddr, mark);
@@ -123,8 +123,9 @@ static int m_larval_by_seq(const struct world *w, const struct xf_sa_config *cfg
 	for (int i = (int)w->n - 1; cfg->seq && i >= 0; i--) {
 		const struct entry *e = &w->list[i];
 
-		if (e->larval && e->cfg.seq == cfg->seq && e->cfg.pcpu == cfg->pcpu &&
-		    (cfg->mark.v & cfg->mark.m & e->cfg.mark.m) == e->cfg.mark.v)
+		if (e->larval && e->cfg.seq == cfg->seq && e->cfg.terms.pcpu == cfg->terms.pcpu &&
+		    (cfg->terms.mark.v & cfg->terms.mark.m & e->cfg.terms.mark.m) ==
+			    e->cfg.terms.mark.v)
 			return i;
 	}
 	return -1;
@@ -135,8 +136,9 @@ static int m_larval_like(const struct world *w, const struct xf_sa_config *cfg)
 	for (int i = (int)w->n - 1; i >= 0; i--) {
 		const struct entry *e = &w->list[i];
 
-		if (e->larval && e->cfg.id.spi == 0 && e->cfg.pcpu == cfg->pcpu &&
-		    (cfg->mark.v & cfg->mark.m & e->cfg.mark.m) == e->cfg.mark.v &&
+		if (e->larval && e->cfg.id.spi == 0 && e->cfg.terms.pcpu == cfg->terms.pcpu &&
+		    (cfg->terms.mark.v & cfg->terms.mark.m & e->cfg.terms.mark.m) ==
+			    e->cfg.terms.mark.v &&
 		    e->cfg.reqid == cfg->reqid && e->cfg.mode == cfg->mode &&
 		    e->cfg.id.proto == cfg->id.proto && e->cfg.id.family == cfg->id.family &&
 		    same(&e->cfg.id.daddr, &cfg->id.daddr) && same(&e->cfg.saddr, &cfg->saddr))
@@ -151,7 +153,7 @@ static bool suits(const struct entry *e, const struct xf_sad_query *q, const uni
 	const struct xf_sa_config *cfg = &e->cfg;
 
 	return cfg->id.family == q->tmpl->id.family && cfg->reqid == q->tmpl->reqid &&
-	       (q->mark & cfg->mark.m) == cfg->mark.v && cfg->if_id == q->if_id &&
+	       (q->mark & cfg->terms.mark.m) == cfg->terms.mark.v && cfg->if_id == q->if_id &&
 	       !(cfg->flags & XF_SA_WILDRECV) && same(&cfg->id.daddr, q->daddr) &&
 	       same(&cfg->saddr, saddr) && cfg->mode == q->tmpl->mode &&
 	       cfg->id.proto == q->tmpl->id.proto &&
@@ -179,9 +181,10 @@ static int m_find_out(const struct world *w, const struct xf_sad_query *q, bool 
 				continue;
 			if (e->larval && best < 0)
 				*larval = true;
-			if (e->larval || e->expired || e->cfg.pcpu != UINT32_MAX ||
-			    (e->cfg.sel.family && (e->cfg.sel.family != q->flow->family ||
-						   !xf_selector_match(&e->cfg.sel, q->flow))))
+			if (e->larval || e->expired || e->cfg.terms.pcpu != UINT32_MAX ||
+			    (e->cfg.terms.sel.family &&
+			     (e->cfg.terms.sel.family != q->flow->family ||
+			      !xf_selector_match(&e->cfg.terms.sel, q->flow))))
 				continue;
 			if (best < 0 || better(e, &w->list[best]))
 				best = i;
@@ -226,26 +229,26 @@ static struct xf_sa_config random_config(void)
 	cfg.id.proto = protos[below(XF_ARRAY_SIZE(protos))];
 	if (below(4) == 0)
 		cfg.id.family = XF_AF_INET6;
-	cfg.mark = random_mark();
+	cfg.terms.mark = random_mark();
 	cfg.reqid = below(2);
 	cfg.if_id = below(4) == 0;
 	cfg.mode = below(4) ? XF_MODE_TUNNEL : XF_MODE_TRANSPORT;
 	cfg.dir = (uint8_t)(below(6) ? 0 : 1 + below(2));
 	cfg.seq = below(3);
 	cfg.flags = below(8) ? 0 : XF_SA_WILDRECV;
-	cfg.pcpu = below(8) ? UINT32_MAX : 1;
-	cfg.encap.type = below(4) ? 0 : 2;
+	cfg.terms.pcpu = below(8) ? UINT32_MAX : 1;
+	cfg.terms.encap.type = below(4) ? 0 : 2;
 	if (below(4) == 0)
-		cfg.sel = (struct xf_selector){ .family = XF_AF_INET,
-						.daddr = sas_addr(101),
-						.prefixlen_d = 32 };
-	random_lifetime(&cfg.life);
+		cfg.terms.sel = (struct xf_selector){ .family = XF_AF_INET,
+						      .daddr = sas_addr(101),
+						      .prefixlen_d = 32 };
+	random_lifetime(&cfg.terms.life);
 	return cfg;
 }
 
 static void normal_mark(struct xf_sa_config *cfg)
 {
-	cfg->mark.v &= cfg->mark.m;
+	cfg->terms.mark.v &= cfg->terms.mark.m;
 }
 
 /* What is asked for, or added: half the time something that is like an SA of the list. */
@@ -259,9 +262,9 @@ static struct xf_sa_config random_or_known(const struct world *w)
 	if (below(2))
 		known.id.spi = cfg.id.spi;
 	if (below(4) == 0)
-		known.mark = cfg.mark;
+		known.terms.mark = cfg.terms.mark;
 	known.seq = cfg.seq;
-	known.life = cfg.life;
+	known.terms.life = cfg.terms.life;
 	return known;
 }
 
@@ -313,9 +316,9 @@ static void limits_after_update(struct entry *e)
 	e->dying = false;
 	if (!e->use_ns)
 		return;
-	if (e->packets >= e->cfg.life.hard_packets)
+	if (e->packets >= e->cfg.terms.life.hard_packets)
 		e->expired = true;
-	else if (e->packets >= e->cfg.life.soft_packets)
+	else if (e->packets >= e->cfg.terms.life.soft_packets)
 		e->dying = true;
 }
 
@@ -334,16 +337,16 @@ static void do_update(struct world *w)
 		forget(w, (unsigned)i);
 		normal_mark(&cfg);
 		remember(w, sa, &cfg, false);
-	} else if (e->expired || cfg.encap.type != e->cfg.encap.type) {
+	} else if (e->expired || cfg.terms.encap.type != e->cfg.terms.encap.type) {
 		assert_int_equal(err, -EINVAL);
 	} else {
 		assert_int_equal(err, 0);
 		assert_ptr_equal(now, e->sa);
-		e->cfg.life = cfg.life;
+		e->cfg.terms.life = cfg.terms.life;
 		if (cfg.if_id)
 			e->cfg.if_id = cfg.if_id;
 		if (!is_ipsec(cfg.id.proto))
-			e->cfg.sel = cfg.sel;
+			e->cfg.terms.sel = cfg.terms.sel;
 		limits_after_update(e);
 	}
 	if (err)
@@ -366,13 +369,13 @@ static void m_make_larval(struct world *w, const struct xf_sa_config *like)
 	cfg.id = like->id;
 	cfg.id.spi = 0;
 	cfg.saddr = like->saddr;
-	cfg.mark = like->mark;
+	cfg.terms.mark = like->terms.mark;
 	normal_mark(&cfg);
 	cfg.reqid = like->reqid;
 	cfg.if_id = like->if_id;
 	cfg.mode = like->mode;
-	cfg.pcpu = like->pcpu;
-	cfg.life.hard_add_s = 30;
+	cfg.terms.pcpu = like->terms.pcpu;
+	cfg.terms.life.hard_add_s = 30;
 	remember(w, NULL, &cfg, true);
 }
 
@@ -467,8 +470,8 @@ static struct xf_sa *at(const struct world *w, int i)
 static bool has_a_say(const struct entry *e, const struct ask *ask)
 {
 	return suits(e, &ask->query, ask->query.saddr) && !e->larval && !e->expired &&
-	       e->cfg.pcpu == UINT32_MAX && e->cfg.sel.prefixlen_d &&
-	       e->cfg.sel.family == ask->flow.family;
+	       e->cfg.terms.pcpu == UINT32_MAX && e->cfg.terms.sel.prefixlen_d &&
+	       e->cfg.terms.sel.family == ask->flow.family;
 }
 
 static void check_out(struct world *w, const struct ask *ask, const struct xf_sa *sa, bool larval)
@@ -598,12 +601,12 @@ static void do_use(struct world *w)
 	}
 	if (!e->use_ns)
 		e->use_ns = w->now_ns;
-	if (e->packets >= e->cfg.life.hard_packets) {
+	if (e->packets >= e->cfg.terms.life.hard_packets) {
 		e->expired = true;
 		assert_int_equal(drop, XF_DROP_OUT_STATE_EXPIRED);
 		return;
 	}
-	if (e->packets >= e->cfg.life.soft_packets)
+	if (e->packets >= e->cfg.terms.life.soft_packets)
 		e->dying = true;
 	assert_int_equal(drop, XF_PASS);
 	xf_sa_count(&e->sa->out, 1, 100, w->now_ns);
@@ -622,7 +625,7 @@ static void on_event(void *arg, struct xf_sa *sa, enum xf_sa_event event)
 	struct world *w = arg;
 	unsigned i = index_of(w, sa);
 	struct entry *e = &w->list[i];
-	const struct xf_lifetime *life = &e->cfg.life;
+	const struct xf_lifetime *life = &e->cfg.terms.life;
 
 	assert_int_not_equal(i, w->n);
 	if (event == XF_SA_EVENT_SOFT_EXPIRE) {
@@ -649,7 +652,7 @@ static void do_expire(struct world *w)
 	assert_true(next > w->now_ns);
 	for (unsigned i = 0; i < w->n; i++) {
 		const struct entry *e = &w->list[i];
-		const struct xf_lifetime *life = &e->cfg.life;
+		const struct xf_lifetime *life = &e->cfg.terms.life;
 
 		assert_false(e->expired || over(w, e->add_ns, life->hard_add_s) ||
 			     over(w, e->use_ns, life->hard_use_s));

@@ -123,8 +123,8 @@ static struct xf_key *make_key(const struct sim *sim, const struct sim_sa *sa,
 		req.auth = xf_alg_find(XF_ALG_AUTH, sa->auth, 0);
 		req.auth_key_bits = 256;
 	}
-	assert_int_equal(xf_suite_build(&req, &cfg->suite), 0);
-	assert_int_equal(xf_key_new(&cfg->suite, sim->provider, bytes, bytes + 9, &key), 0);
+	assert_int_equal(xf_suite_build(&req, &cfg->terms.suite), 0);
+	assert_int_equal(xf_key_new(&cfg->terms.suite, sim->provider, bytes, bytes + 9, &key), 0);
 	return key;
 }
 
@@ -138,30 +138,30 @@ struct xf_sa *sim_add_sa(struct sim *sim, struct sim_host *host, const struct si
 			.proto = XF_IPPROTO_ESP,
 			.family = sa->v6 ? XF_AF_INET6 : XF_AF_INET },
 		.saddr = sa->reverse ? b : a,
-		.sel = sa->sel,
-		.life = sa->life,
 		.reqid = sa->reqid ? sa->reqid : 1,
 		.mode = sa->transport ? XF_MODE_TRANSPORT : XF_MODE_TUNNEL,
 		.flags = sa->flags,
 		.if_id = sa->if_id,
 		.dir = sa->dir,
-		.replay_window = sa->replay_window ? sa->replay_window : 64,
-		.replay_esn_attr = true,
-		.pcpu = UINT32_MAX,
+		.terms = { .sel = sa->sel,
+			   .life = sa->life,
+			   .replay_window = sa->replay_window ? sa->replay_window : 64,
+			   .replay_esn_attr = true,
+			   .pcpu = UINT32_MAX },
 	};
 	uint8_t seed[XF_IVGEN_SEED];
 	struct xf_key *key = make_key(sim, sa, &cfg);
 	struct xf_sa *out;
 
 	if (!sa->life.hard_packets && !sa->life.hard_bytes)
-		cfg.life = (struct xf_lifetime){ .soft_bytes = XF_INF,
-						 .hard_bytes = XF_INF,
-						 .soft_packets = XF_INF,
-						 .hard_packets = XF_INF };
+		cfg.terms.life = (struct xf_lifetime){ .soft_bytes = XF_INF,
+						       .hard_bytes = XF_INF,
+						       .soft_packets = XF_INF,
+						       .hard_packets = XF_INF };
 	if (sa->encap_port)
-		cfg.encap = (struct xf_encap){ .type = 2,
-					       .sport = sa->encap_port,
-					       .dport = sa->encap_port };
+		cfg.terms.encap = (struct xf_encap){ .type = 2,
+						     .sport = sa->encap_port,
+						     .dport = sa->encap_port };
 	sim_random_bytes(sim, seed, sizeof(seed));
 	assert_int_equal(xf_sa_new(&cfg, key, XF_SA_VALID, seed, sim->now_ns, &out), 0);
 	assert_int_equal(xf_sad_add(xf_engine_sad(host->engine), out, NULL), 0);

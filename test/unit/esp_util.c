@@ -39,7 +39,8 @@ const struct xf_suite suite_null = {
 
 struct xf_sa_config esp_config(uint16_t family, uint8_t mode, const struct xf_suite *suite)
 {
-	struct xf_sa_config cfg = { .mode = mode, .suite = *suite, .replay_window = 64 };
+	struct xf_sa_config cfg = { .mode = mode,
+				    .terms = { .suite = *suite, .replay_window = 64 } };
 	bool v4 = family == XF_AF_INET;
 
 	cfg.id.family = family;
@@ -48,11 +49,11 @@ struct xf_sa_config esp_config(uint16_t family, uint8_t mode, const struct xf_su
 	/* Transport mode keeps the packet's addresses, which are those of packets_ip(). */
 	xf_addr_parse(v4 ? "198.51.100.1" : "2001:db8:a::1", &cfg.saddr);
 	xf_addr_parse(v4 ? "198.51.100.2" : "2001:db8:b::2", &cfg.id.daddr);
-	cfg.life = (struct xf_lifetime){ .soft_bytes = XF_INF,
-					 .hard_bytes = XF_INF,
-					 .soft_packets = XF_INF,
-					 .hard_packets = XF_INF };
-	cfg.pcpu = UINT32_MAX;
+	cfg.terms.life = (struct xf_lifetime){ .soft_bytes = XF_INF,
+					       .hard_bytes = XF_INF,
+					       .soft_packets = XF_INF,
+					       .hard_packets = XF_INF };
+	cfg.terms.pcpu = UINT32_MAX;
 	return cfg;
 }
 
@@ -62,8 +63,9 @@ struct xf_sa *esp_sa(const struct xf_sa_config *cfg)
 	struct xf_sa *sa;
 
 	fill(seed, sizeof(seed));
-	assert_int_equal(
-		xf_sa_new(cfg, make_key(&cfg->suite, NULL, 5), XF_SA_VALID, seed, ESP_NOW, &sa), 0);
+	assert_int_equal(xf_sa_new(cfg, make_key(&cfg->terms.suite, NULL, 5), XF_SA_VALID, seed,
+				   ESP_NOW, &sa),
+			 0);
 	return sa;
 }
 
@@ -135,8 +137,8 @@ void esp_set_seq(struct xf_sa *sa, uint64_t seq_out, uint64_t seq_in)
 {
 	struct xf_sa_replay_state state = { .seq_out = seq_out, .seq_in = seq_in };
 
-	if (xf_sa_cfg(sa)->replay_esn_attr)
-		state.nwords = (xf_sa_cfg(sa)->replay_window + 31) / 32;
+	if (xf_sa_cfg(sa)->terms->replay_esn_attr)
+		state.nwords = (xf_sa_cfg(sa)->terms->replay_window + 31) / 32;
 	xf_sa_set_replay_state(sa, &state);
 }
 
@@ -172,9 +174,9 @@ static void forge_crypto(struct xf_crypto_op *op, const struct xf_suite *suite, 
 
 uint32_t esp_forge(struct xf_sa *sa, uint64_t seq, const uint8_t *text, uint32_t len, uint8_t *out)
 {
-	const struct xf_sa_config *cfg = xf_sa_cfg(sa);
-	const struct xf_suite *suite = &cfg->suite;
-	uint32_t udp = cfg->encap.type ? 8 : 0;
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
+	const struct xf_suite *suite = &cfg->terms->suite;
+	uint32_t udp = cfg->terms->encap.type ? 8 : 0;
 	uint32_t esp_len = 8u + suite->iv_len + len + suite->icv_len;
 	struct test_ip ip = { .family = cfg->id.family, .ttl = 9, .proto = udp ? 17 : 50 };
 	struct xf_crypto_op op = { .key = xf_sa_key(sa), .len = len, .encrypt = true };

@@ -28,13 +28,13 @@ struct xf_sa_config sas_config(uint8_t src, uint8_t dst, uint32_t spi)
 			.family = XF_AF_INET,
 			.proto = XF_IPPROTO_ESP },
 		.saddr = sas_addr(src),
-		.life = { .soft_bytes = XF_INF,
-			  .hard_bytes = XF_INF,
-			  .soft_packets = XF_INF,
-			  .hard_packets = XF_INF },
-		.pcpu = UINT32_MAX,
-		.replay_window = 32,
 		.mode = XF_MODE_TUNNEL,
+		.terms = { .life = { .soft_bytes = XF_INF,
+				     .hard_bytes = XF_INF,
+				     .soft_packets = XF_INF,
+				     .hard_packets = XF_INF },
+			   .pcpu = UINT32_MAX,
+			   .replay_window = 32 },
 	};
 }
 

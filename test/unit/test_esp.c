@@ -32,10 +32,11 @@ static struct pair pair_of(const struct combo *combo, const struct xf_suite *sui
 
 	if (esn) {
 		pair.cfg.flags |= XF_SA_ESN;
-		pair.cfg.replay_esn_attr = true;
+		pair.cfg.terms.replay_esn_attr = true;
 	}
 	if (udp)
-		pair.cfg.encap = (struct xf_encap){ .type = 2, .sport = 4500, .dport = 14500 };
+		pair.cfg.terms.encap =
+			(struct xf_encap){ .type = 2, .sport = 4500, .dport = 14500 };
 	pair.out = esp_sa(&pair.cfg);
 	pair.in = esp_sa(&pair.cfg);
 	return pair;
@@ -61,14 +62,14 @@ static uint32_t clear_packet(uint16_t family, uint32_t payload_len, uint8_t *out
 static void check_wire(const struct pair *pair, const uint8_t *wire, uint32_t len,
 		       const uint8_t *clear, uint32_t clear_len, uint64_t seq)
 {
-	const struct xf_suite *suite = &pair->cfg.suite;
+	const struct xf_suite *suite = &pair->cfg.terms.suite;
 	bool tunnel = pair->cfg.mode == XF_MODE_TUNNEL;
 	bool v4 = pair->cfg.id.family == XF_AF_INET;
 	uint32_t ip_len = v4 ? 20 : 40;
 	uint32_t payload = tunnel ? clear_len : clear_len - ip_len;
 	uint32_t unit = suite->block_len == 16 ? 16 : 4;
 	uint32_t text = (payload + 2 + unit - 1) / unit * unit;
-	uint32_t udp = pair->cfg.encap.type ? 8 : 0;
+	uint32_t udp = pair->cfg.terms.encap.type ? 8 : 0;
 	uint32_t esp = ip_len + udp;
 
 	assert_int_equal(len, esp + 8 + suite->iv_len + text + suite->icv_len);
@@ -323,7 +324,7 @@ static void updates_count_for_the_next_packet(void **state)
 		there_and_back(&pair, SHAPE_OWN, 100, 1);
 		pkt = packets_new(esp_pool, SHAPE_OWN, clear, len);
 		assert_int_equal(esp_seal(pair.out, pkt, &op), XF_PASS);
-		pair.cfg.encap.type = 0;
+		pair.cfg.terms.encap.type = 0;
 		assert_int_equal(xf_sa_reconfigure(pair.out, &pair.cfg), 0);
 		assert_int_equal(xf_sa_reconfigure(pair.in, &pair.cfg), 0);
 		assert_int_equal(esp_open(pair.in, pkt, &op), XF_DROP_IN_STATE_MISMATCH);

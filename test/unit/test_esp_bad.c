@@ -174,7 +174,7 @@ static void cut_short(void **state)
 		uint32_t len;
 
 		if (i & 1)
-			cfg.encap = (struct xf_encap){ .type = 2, .sport = 9, .dport = 9 };
+			cfg.terms.encap = (struct xf_encap){ .type = 2, .sport = 9, .dport = 9 };
 		sa = esp_sa(&cfg);
 		len = seal_wire(sa, 50, wire);
 		for (uint32_t end = 20; end < len; end++) {
@@ -258,7 +258,7 @@ static void flipped_bits(void **state)
 
 		if (i & 1) {
 			cfg.flags = XF_SA_ESN;
-			cfg.replay_esn_attr = true;
+			cfg.terms.replay_esn_attr = true;
 		}
 		sa = esp_sa(&cfg);
 		len = seal_wire(sa, 30, wire);
@@ -335,9 +335,9 @@ static void sa_refuses_in(void **state)
 		uint32_t len;
 
 		if (rows[i].udp_packet)
-			cfg.encap.type = 2;
+			cfg.terms.encap.type = 2;
 		out = esp_sa(&cfg);
-		cfg.encap.type = rows[i].encap;
+		cfg.terms.encap.type = rows[i].encap;
 		cfg.dir = rows[i].dir;
 		cfg.mode = rows[i].mode;
 		in = esp_sa(&cfg);
@@ -359,7 +359,7 @@ static void udp_lengths(void **state)
 	uint32_t len, udp_len;
 
 	(void)state;
-	cfg.encap = (struct xf_encap){ .type = 2, .sport = 9, .dport = 9 };
+	cfg.terms.encap = (struct xf_encap){ .type = 2, .sport = 9, .dport = 9 };
 	sa = esp_sa(&cfg);
 	len = seal_wire(sa, 30, wire);
 	udp_len = len - 20;
@@ -470,7 +470,7 @@ static void sequence_runs_out(void **state)
 
 		if (i & 1) {
 			cfg.flags = XF_SA_ESN;
-			cfg.replay_esn_attr = true;
+			cfg.terms.replay_esn_attr = true;
 		}
 		sa = esp_sa(&cfg);
 		esp_set_seq(sa, i & 1 ? UINT64_MAX - 1 : UINT32_MAX - 1, 0);
@@ -493,7 +493,7 @@ static void hard_limit(void **state)
 	for (unsigned i = 0; i < 2; i++)
 		assert_int_equal(seal_wire(out, 100, wire[i]), len + 20 + 16 + 4 + 16);
 	xf_sa_put(out);
-	cfg.life.hard_packets = 1;
+	cfg.terms.life.hard_packets = 1;
 	out = esp_sa(&cfg);
 	in = esp_sa(&cfg);
 	assert_int_equal(seal_refused(out, esp_pool, SHAPE_OWN, clear, len), XF_PASS);

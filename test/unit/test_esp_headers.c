@@ -81,7 +81,7 @@ static void dscp_and_ecn_out(void **state)
 		uint8_t wire[300];
 
 		cfg.flags = no_ecn ? XF_SA_NOECN : 0;
-		cfg.extra_flags = no_dscp ? XF_SA_DONT_ENCAP_DSCP : 0;
+		cfg.terms.extra_flags = no_dscp ? XF_SA_DONT_ENCAP_DSCP : 0;
 		sa = esp_sa(&cfg);
 		seal(sa, &ip, 100, wire);
 		assert_int_equal(wire_tos(wire) & 0xfc, no_dscp ? 0 : 0xb8);
@@ -210,7 +210,7 @@ static void udp_checksum(void **state)
 		uint32_t off = v4 ? 20 : 40, len;
 		union xf_addr a, b;
 
-		cfg.encap = (struct xf_encap){ .type = 2, .sport = 4500, .dport = 40123 };
+		cfg.terms.encap = (struct xf_encap){ .type = 2, .sport = 4500, .dport = 40123 };
 		sa = esp_sa(&cfg);
 		len = seal(sa, &ip, row, wire);
 		if (v4) {
@@ -262,7 +262,7 @@ static void marks(void **state)
 	struct xf_sa *sa;
 
 	(void)state;
-	cfg.set_mark = (struct xf_mark){ .v = 0xffff1234, .m = 0x0000ff0f };
+	cfg.terms.set_mark = (struct xf_mark){ .v = 0xffff1234, .m = 0x0000ff0f };
 	sa = esp_sa(&cfg);
 	memset(clear, 0, sizeof(clear));
 	packets_ip(clear, &ip, 100);
@@ -329,7 +329,7 @@ static void transport_behind_extension_headers(void **state)
 		uint32_t off = rows[i].esp_off;
 
 		if (udp)
-			cfg.encap = (struct xf_encap){ .type = 2, .sport = 1, .dport = 2 };
+			cfg.terms.encap = (struct xf_encap){ .type = 2, .sport = 1, .dport = 2 };
 		sa = esp_sa(&cfg);
 		assert_int_equal(esp_seal(sa, pkt, &op), XF_PASS);
 		wire_len = pkt->len;

@@ -58,7 +58,7 @@ static void kernel_figures(void **state)
 		struct xf_sa_config cfg = esp_config(rows[i].family, rows[i].mode, rows[i].suite);
 		struct xf_sa *sa;
 
-		cfg.encap.type = rows[i].udp ? 2 : 0;
+		cfg.terms.encap.type = rows[i].udp ? 2 : 0;
 		sa = esp_sa(&cfg);
 		print_message("# row %u\n", i);
 		assert_int_equal(xf_esp_inner_mtu(sa, rows[i].mtu, rows[i].family), rows[i].inner);
@@ -82,7 +82,7 @@ static void mtu_is_exact(void **state)
 		struct xf_sa_config cfg = esp_config(family, mode, &suites[i / 8]);
 		struct xf_sa *sa;
 
-		cfg.encap.type = i & 4 ? 2 : 0;
+		cfg.terms.encap.type = i & 4 ? 2 : 0;
 		sa = esp_sa(&cfg);
 		for (unsigned k = 0; k < 6; k++) {
 			/* Beyond all minimums, so that nothing but the size counts. */
@@ -116,7 +116,7 @@ static void tfc(void **state)
 		struct xf_sa *plain = esp_sa(&cfg), *sa;
 		uint32_t as_if = i & 1 ? rows[row].as_if : rows[row].inner_len;
 
-		cfg.tfc_pad = rows[row].tfc_pad;
+		cfg.terms.tfc_pad = rows[row].tfc_pad;
 		sa = esp_sa(&cfg);
 		if (rows[row].path_mtu)
 			xf_sa_set_route_mtu(sa, rows[row].path_mtu);
@@ -138,7 +138,7 @@ static void tfc_bytes(void **state)
 	struct xf_pkt *pkt;
 
 	(void)state;
-	cfg.tfc_pad = 300;
+	cfg.terms.tfc_pad = 300;
 	sa = esp_sa(&cfg);
 	memset(clear, 0xee, sizeof(clear));
 	packets_ip(clear, &ip, 40);

@@ -247,7 +247,8 @@ static void as_one_by_one(void **state)
 		struct xf_sa_config cfg = esp_config(outer, mode, suites[k / 48]);
 
 		if (k & 8)
-			cfg.encap = (struct xf_encap){ .type = 2, .sport = 4500, .dport = 4500 };
+			cfg.terms.encap =
+				(struct xf_encap){ .type = 2, .sport = 4500, .dport = 4500 };
 		one_cell(&cfg, inner, shapes[k / 16 % 3]);
 		cells++;
 	}

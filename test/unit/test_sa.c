@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include <sad/terms.h>
 #include <sad/use.h>
 
 #include "sas.h"
@@ -62,7 +63,7 @@ static void sequence_numbers_end(void **state)
 		struct xf_sa *sa;
 
 		cfg.flags = cases[i].flags;
-		cfg.extra_flags = cases[i].extra_flags;
+		cfg.terms.extra_flags = cases[i].extra_flags;
 		sa = sa_of(&cfg);
 		set_seq_out(sa, cases[i].last);
 		assert_int_equal(sas_take_seq(sa, &seq), cases[i].drop);
@@ -80,7 +81,7 @@ static void wrapped_number_is_shown_in_32_bits(void **state)
 	uint64_t seq;
 
 	(void)state;
-	cfg.extra_flags = XF_SA_OSEQ_MAY_WRAP;
+	cfg.terms.extra_flags = XF_SA_OSEQ_MAY_WRAP;
 	sa = sa_of(&cfg);
 	set_seq_out(sa, 0xffffffff);
 	assert_int_equal(sas_take_seq(sa, &seq), XF_PASS);
@@ -196,8 +197,8 @@ static void limits_of_packets(void **state)
 	struct xf_sa *sa;
 
 	(void)state;
-	cfg.life.soft_packets = 2;
-	cfg.life.hard_packets = 4;
+	cfg.terms.life.soft_packets = 2;
+	cfg.terms.life.hard_packets = 4;
 	sa = sa_of(&cfg);
 	for (unsigned i = 0; i < 4; i++) {
 		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 5), XF_PASS);
@@ -218,8 +219,8 @@ static void limits_of_bytes(void **state)
 	struct xf_sa *sa;
 
 	(void)state;
-	cfg.life.soft_bytes = 1001;
-	cfg.life.hard_bytes = 2000;
+	cfg.terms.life.soft_bytes = 1001;
+	cfg.terms.life.hard_bytes = 2000;
 	sa = sa_of(&cfg);
 	xf_sa_count(&sa->out, 1, 1000, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5), XF_PASS);
@@ -356,7 +357,7 @@ static void window_without_the_attribute_is_32(void **state)
 	struct xf_sa *sa;
 
 	(void)state;
-	cfg.replay_window = 255;
+	cfg.terms.replay_window = 255;
 	sa = sa_of(&cfg);
 	assert_int_equal(sas_commit(sa, 100), XF_PASS);
 	assert_int_equal(xf_sa_replay_check(sa, 69), XF_PASS);
@@ -376,8 +377,8 @@ static void replay_state_of_both_forms(void **state)
 	assert_memory_equal(&got, &set, sizeof(got));
 	drop_sa(sa);
 
-	cfg.replay_esn_attr = true;
-	cfg.replay_window = 128;
+	cfg.terms.replay_esn_attr = true;
+	cfg.terms.replay_window = 128;
 	cfg.flags = XF_SA_ESN;
 	set = (struct xf_sa_replay_state){ .seq_out = (3ull << 32) + 5,
 					   .seq_in = (2ull << 32) + 1,
@@ -428,15 +429,71 @@ static void reconfigured(void **state)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 100);
 	struct xf_sa *sa = sa_of(&cfg);
-	const struct xf_sa_config *old = xf_sa_cfg(sa);
+	const struct xf_sa_view *old = xf_sa_cfg(sa);
 
 	(void)state;
-	cfg.mark = (struct xf_mark){ .v = 0xffff, .m = 0x0f };
+	cfg.terms.mark = (struct xf_mark){ .v = 0xffff, .m = 0x0f };
 	assert_int_equal(xf_sa_reconfigure(sa, &cfg), 0);
-	assert_int_equal(xf_sa_cfg(sa)->mark.v, 0x0f);
+	assert_int_equal(xf_sa_cfg(sa)->terms->mark.v, 0x0f);
 	/* A reader may still have it: ASan tells if it is gone before the grace period. */
-	assert_int_equal(old->mark.v, 0);
+	assert_int_equal(old->terms->mark.v, 0);
 	drop_sa(sa);
+}
+
+static void equal_terms_are_kept_once(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 100), other = sas_config(3, 4, 200);
+	struct xf_sa *a = sas_new(&cfg, 1), *b = sas_new(&other, 1), *c;
+	const size_t before = xf_terms_count();
+
+	(void)state;
+	assert_ptr_equal(xf_sa_cfg(a)->terms, xf_sa_cfg(b)->terms);
+	other.terms.pcpu = 3;
+	c = sas_new(&other, 1);
+	assert_ptr_not_equal(xf_sa_cfg(a)->terms, xf_sa_cfg(c)->terms);
+	assert_int_equal(xf_terms_count(), before + 1);
+	/* An update is one SA's alone. */
+	cfg.terms.tfc_pad = 900;
+	assert_int_equal(xf_sa_reconfigure(a, &cfg), 0);
+	assert_int_equal(xf_sa_cfg(a)->terms->tfc_pad, 900);
+	assert_int_equal(xf_sa_cfg(b)->terms->tfc_pad, 0);
+	assert_int_equal(xf_terms_count(), before + 2);
+	xf_sa_copy_cfg(c, &cfg);
+	assert_int_equal(xf_sa_reconfigure(a, &cfg), 0);
+	assert_ptr_equal(xf_sa_cfg(a)->terms, xf_sa_cfg(c)->terms);
+	xf_rcu_drain();
+	assert_int_equal(xf_terms_count(), before + 1);
+	drop_sa(c);
+	assert_int_equal(xf_sa_cfg(a)->terms->pcpu, 3);
+	assert_int_equal(xf_terms_count(), before + 1);
+	drop_sa(a);
+	assert_int_equal(xf_terms_count(), before);
+	drop_sa(b);
+	assert_int_equal(xf_terms_count(), before - 1);
+}
+
+#define MANY 3000
+
+/* Each twice, and away in another order than they came. */
+static void many_terms(void **state)
+{
+	static struct xf_sa *sas[2 * MANY];
+	struct xf_sa_config cfg = sas_config(1, 2, 100);
+	const size_t before = xf_terms_count();
+
+	(void)state;
+	for (unsigned i = 0; i < 2 * MANY; i++) {
+		cfg.terms.life.soft_add_s = i % MANY;
+		sas[i] = sas_new(&cfg, 1);
+		assert_int_equal(xf_terms_count(), before + (i < MANY ? i + 1 : MANY));
+	}
+	for (unsigned i = 0; i < 2 * MANY; i++) {
+		struct xf_sa *sa = sas[i * 7 % (2 * MANY)];
+
+		assert_int_equal(xf_sa_cfg(sa)->terms->life.soft_add_s, i * 7 % MANY);
+		drop_sa(sa);
+	}
+	assert_int_equal(xf_terms_count(), before);
 }
 
 static unsigned secrets;
@@ -530,6 +587,8 @@ int main(void)
 		cmocka_unit_test(replay_state_of_both_forms),
 		cmocka_unit_test(path_mtu_has_a_floor_and_an_end),
 		cmocka_unit_test(reconfigured),
+		cmocka_unit_test(equal_terms_are_kept_once),
+		cmocka_unit_test(many_terms),
 		cmocka_unit_test(keys_go_with_the_last_reference),
 		cmocka_unit_test(nothing_is_left_of_one_that_is_gone),
 	};

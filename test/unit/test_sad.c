@@ -96,9 +96,9 @@ static void marks_tell_sas_apart(void **state)
 		struct xf_sad *sad = sas_sad(0);
 		struct xf_sa *sas[3] = { NULL }, *found;
 
-		cfg.mark = cases[i].first;
+		cfg.terms.mark = cases[i].first;
 		sas[1] = sas_add(sad, &cfg);
-		cfg.mark = cases[i].second;
+		cfg.terms.mark = cases[i].second;
 		cfg.if_id = 7; /* no part of the key */
 		sas[2] = sas_new(&cfg, 10 * S);
 		assert_int_equal(xf_sad_add(sad, sas[2], NULL), cases[i].err);
@@ -139,6 +139,7 @@ static void full(void **state)
 	struct xf_spi_request req = { .cfg = &cfgs[2], .min = 9, .max = 9 };
 	struct xf_sad *sad = sas_sad(2);
 	struct xf_sa *sa = sas_new(&cfgs[2], 0), *got;
+	struct xf_sa_config cfg;
 	const char *why = NULL;
 
 	(void)state;
@@ -154,7 +155,8 @@ static void full(void **state)
 	assert_int_equal(xf_sad_alloc_spi(sad, &req, &got, &why), 0);
 	/* What takes the place of a larval SA needs no room of its own. */
 	xf_sa_put(sa);
-	sa = sas_new(xf_sa_cfg(got), 0);
+	xf_sa_copy_cfg(got, &cfg);
+	sa = sas_new(&cfg, 0);
 	assert_int_equal(xf_sad_update(sad, sa, &got), 0);
 	assert_int_equal(sas_count(sad), 2);
 	xf_sad_free(sad);
@@ -205,7 +207,7 @@ static void update_of_a_larval_sa_replaces_it(void **state)
 	cfg.dir = XF_SA_DIR_IN;
 	assert_int_equal(sas_update(sad, &cfg, &now), -ESRCH);
 	cfg.dir = XF_SA_DIR_ANY;
-	cfg.encap.type = 2;
+	cfg.terms.encap.type = 2;
 	assert_int_equal(sas_update(sad, &cfg, &now), 0);
 	assert_ptr_not_equal(now, larval);
 	assert_int_equal(sas_count(sad), 1);
@@ -222,33 +224,33 @@ static void update_changes_what_the_kernel_changes(void **state)
 	struct xf_sa *sa, *now;
 
 	(void)state;
-	cfg.has_coaddr = true;
-	cfg.encap.type = 2;
+	cfg.terms.has_coaddr = true;
+	cfg.terms.encap.type = 2;
 	cfg.if_id = 1;
-	cfg.set_mark = (struct xf_mark){ 1, 1 };
+	cfg.terms.set_mark = (struct xf_mark){ 1, 1 };
 	sa = sas_add(sad, &cfg);
 	was = cfg;
-	cfg.coaddr = sas_addr(9);
-	cfg.encap.sport = 4501;
-	cfg.life.hard_packets = 1000;
+	cfg.terms.coaddr = sas_addr(9);
+	cfg.terms.encap.sport = 4501;
+	cfg.terms.life.hard_packets = 1000;
 	cfg.reqid = 99;
-	cfg.sel.family = XF_AF_INET;
+	cfg.terms.sel.family = XF_AF_INET;
 	cfg.if_id = 0;
-	cfg.set_mark = (struct xf_mark){ 0, 0 };
+	cfg.terms.set_mark = (struct xf_mark){ 0, 0 };
 	assert_int_equal(sas_update(sad, &cfg, &now), 0);
 	assert_ptr_equal(now, sa);
-	assert_int_equal(xf_sa_cfg(sa)->encap.sport, 4501);
-	assert_true(xf_addr_equal(&xf_sa_cfg(sa)->coaddr, &cfg.coaddr, XF_AF_INET));
-	assert_int_equal(xf_sa_cfg(sa)->life.hard_packets, 1000);
+	assert_int_equal(xf_sa_cfg(sa)->terms->encap.sport, 4501);
+	assert_true(xf_addr_equal(&xf_sa_cfg(sa)->terms->coaddr, &cfg.terms.coaddr, XF_AF_INET));
+	assert_int_equal(xf_sa_cfg(sa)->terms->life.hard_packets, 1000);
 	assert_int_equal(xf_sa_cfg(sa)->reqid, was.reqid);
-	assert_int_equal(xf_sa_cfg(sa)->sel.family, 0);
+	assert_int_equal(xf_sa_cfg(sa)->terms->sel.family, 0);
 	assert_int_equal(xf_sa_cfg(sa)->if_id, 1);
-	assert_int_equal(xf_sa_cfg(sa)->set_mark.m, 1);
+	assert_int_equal(xf_sa_cfg(sa)->terms->set_mark.m, 1);
 	cfg.if_id = 2;
-	cfg.set_mark = (struct xf_mark){ 2, 3 };
+	cfg.terms.set_mark = (struct xf_mark){ 2, 3 };
 	assert_int_equal(sas_update(sad, &cfg, &now), 0);
 	assert_int_equal(xf_sa_cfg(sa)->if_id, 2);
-	assert_int_equal(xf_sa_cfg(sa)->set_mark.m, 3);
+	assert_int_equal(xf_sa_cfg(sa)->terms->set_mark.m, 3);
 	xf_sad_free(sad);
 }
 
@@ -262,7 +264,7 @@ static void update_refused(void **state)
 	assert_int_equal(sas_update(sad, &cfg, &now), -ESRCH);
 	sa = sas_add(sad, &cfg);
 	want = cfg;
-	want.encap.type = 2;
+	want.terms.encap.type = 2;
 	assert_int_equal(sas_update(sad, &want, &now), -EINVAL);
 	want = cfg;
 	want.dir = XF_SA_DIR_OUT;
@@ -363,15 +365,15 @@ static bool unfit(struct xf_sa_config *cfg, struct asked *asked, unsigned which)
 		cfg->if_id = 1;
 		return true;
 	case 6:
-		cfg->mark = (struct xf_mark){ 1, 1 };
+		cfg->terms.mark = (struct xf_mark){ 1, 1 };
 		return true;
 	case 7:
-		cfg->mark = (struct xf_mark){ 1, 1 };
+		cfg->terms.mark = (struct xf_mark){ 1, 1 };
 		asked->mark = 3;
 		return false;
 	case 8:
 		/* The packet's mark is nothing to an SA. */
-		cfg->mark = (struct xf_mark){ 1, 1 };
+		cfg->terms.mark = (struct xf_mark){ 1, 1 };
 		asked->flow.mark = 1;
 		return true;
 	case 9:
@@ -381,20 +383,20 @@ static bool unfit(struct xf_sa_config *cfg, struct asked *asked, unsigned which)
 		asked->tmpl.id.spi = 100;
 		return false;
 	case 11:
-		cfg->sel.family = XF_AF_INET6;
+		cfg->terms.sel.family = XF_AF_INET6;
 		return true;
 	case 12:
-		cfg->sel = (struct xf_selector){ .family = XF_AF_INET,
-						 .daddr = sas_addr(102),
-						 .prefixlen_d = 32 };
+		cfg->terms.sel = (struct xf_selector){ .family = XF_AF_INET,
+						       .daddr = sas_addr(102),
+						       .prefixlen_d = 32 };
 		return false;
 	case 13:
-		cfg->sel = (struct xf_selector){ .family = XF_AF_INET,
-						 .daddr = sas_addr(103),
-						 .prefixlen_d = 32 };
+		cfg->terms.sel = (struct xf_selector){ .family = XF_AF_INET,
+						       .daddr = sas_addr(103),
+						       .prefixlen_d = 32 };
 		return true;
 	case 14:
-		cfg->pcpu = 0;
+		cfg->terms.pcpu = 0;
 		return true;
 	case 15:
 		asked->daddr = sas_addr(3);

@@ -55,8 +55,8 @@ static void expire_after_adding(void **state)
 	uint64_t next;
 
 	(void)state;
-	cfg.life.soft_add_s = 5;
-	cfg.life.hard_add_s = 8;
+	cfg.terms.life.soft_add_s = 5;
+	cfg.terms.life.hard_add_s = 8;
 	sas_add(events.sad, &cfg);
 	assert_int_equal(at(&events, 10 * S, &next), 0);
 	assert_int_equal(next, 15 * S);
@@ -79,8 +79,8 @@ static void expire_after_use(void **state)
 	uint64_t next;
 
 	(void)state;
-	cfg.life.soft_use_s = 4;
-	cfg.life.hard_use_s = 6;
+	cfg.terms.life.soft_use_s = 4;
+	cfg.terms.life.hard_use_s = 6;
 	sa = sas_add(events.sad, &cfg);
 	assert_int_equal(at(&events, 10 * S, &next), 0);
 	assert_int_equal(next, 14 * S);
@@ -119,8 +119,8 @@ static void expire_by_traffic(void **state)
 	uint64_t next;
 
 	(void)state;
-	cfg.life.soft_packets = 1;
-	cfg.life.hard_packets = 3;
+	cfg.terms.life.soft_packets = 1;
+	cfg.terms.life.hard_packets = 3;
 	sa = sas_add(events.sad, &cfg);
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S), XF_PASS);
@@ -130,8 +130,8 @@ static void expire_by_traffic(void **state)
 			assert_int_equal(at(&events, 11 * S, &next), i == 1 ? SOFT : 0);
 	}
 	/* Raised limits are told anew; those that are passed already, at once. */
-	cfg.life.soft_packets = 2;
-	cfg.life.hard_packets = 4;
+	cfg.terms.life.soft_packets = 2;
+	cfg.terms.life.hard_packets = 4;
 	assert_int_equal(sas_update(events.sad, &cfg, &now), 0);
 	assert_int_equal(at(&events, 11 * S, &next), SOFT);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S), XF_PASS);
@@ -154,20 +154,20 @@ static void expire_of_one_that_is_gone(void **state)
 	uint64_t next;
 
 	(void)state;
-	cfg.life.hard_packets = 0;
+	cfg.terms.life.hard_packets = 0;
 	sa = sas_add(events.sad, &cfg);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1), XF_DROP_IN_STATE_EXPIRED);
 	assert_int_equal(xf_sad_del(events.sad, sa), 0);
 	xf_rcu_drain();
 	assert_int_equal(at(&events, 11 * S, &next), 0);
-	cfg.life.hard_packets = XF_INF;
-	cfg.life.soft_packets = 0;
+	cfg.terms.life.hard_packets = XF_INF;
+	cfg.terms.life.soft_packets = 0;
 	sa = sas_add(events.sad, &cfg);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1), XF_PASS);
 	assert_int_equal(xf_sad_del(events.sad, sa), 0);
 	assert_int_equal(at(&events, 11 * S, &next), 0);
 	/* And when nobody looks before the end. */
-	cfg.life.hard_packets = 0;
+	cfg.terms.life.hard_packets = 0;
 	sa = sas_add(events.sad, &cfg);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1), XF_DROP_IN_STATE_EXPIRED);
 	xf_sad_free(events.sad);
@@ -182,18 +182,18 @@ static void expire_after_an_update(void **state)
 	uint64_t next;
 
 	(void)state;
-	cfg.life.soft_add_s = 2;
+	cfg.terms.life.soft_add_s = 2;
 	sas_add(events.sad, &cfg);
 	assert_int_equal(at(&events, 12 * S, &next), SOFT);
 	assert_int_equal(next, UINT64_MAX);
-	cfg.life.soft_add_s = 20;
-	cfg.life.hard_add_s = 30;
+	cfg.terms.life.soft_add_s = 20;
+	cfg.terms.life.hard_add_s = 30;
 	assert_int_equal(sas_update(events.sad, &cfg, &now), 0);
 	assert_int_equal(at(&events, 12 * S, &next), 0);
 	assert_int_equal(next, 30 * S);
 	assert_int_equal(at(&events, 30 * S, &next), SOFT);
-	memset(&cfg.life, 0xff, sizeof(cfg.life));
-	cfg.life.soft_use_s = 0;
+	memset(&cfg.terms.life, 0xff, sizeof(cfg.terms.life));
+	cfg.terms.life.soft_use_s = 0;
 	assert_int_equal(sas_update(events.sad, &cfg, &now), 0);
 	assert_int_equal(at(&events, 1000 * S, &next), 0);
 	assert_int_equal(next, UINT64_MAX);
@@ -211,7 +211,7 @@ static void expire_with_times_of_netlink(void **state)
 	uint64_t next;
 
 	(void)state;
-	cfg.life.hard_add_s = 100;
+	cfg.terms.life.hard_add_s = 100;
 	sa = sas_new(&cfg, 10 * S);
 	xf_sa_set_lifetime_now(sa, &long_ago);
 	assert_int_equal(xf_sad_add(events.sad, sa, NULL), 0);

@@ -91,7 +91,7 @@ static void larval_as_dumps_show_it(void **state)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 77);
 	struct xf_sad *sad = sas_sad(0);
-	const struct xf_sa_config *got;
+	const struct xf_sa_view *got;
 	struct xf_sa *sa;
 
 	(void)state;
@@ -99,18 +99,18 @@ static void larval_as_dumps_show_it(void **state)
 	cfg.if_id = 6;
 	cfg.dir = XF_SA_DIR_IN;
 	cfg.flags = XF_SA_ESN;
-	cfg.life.soft_add_s = 3;
+	cfg.terms.life.soft_add_s = 3;
 	assert_int_equal(sas_alloc(sad, &cfg, 500, 500, &sa), 0);
 	got = xf_sa_cfg(sa);
 	assert_int_equal(xf_sa_get_state(sa), XF_SA_ACQ);
 	assert_int_equal(got->id.spi, 500);
-	assert_int_equal(got->sel.prefixlen_d, 32);
-	assert_int_equal(got->sel.family, 0);
-	assert_true(xf_addr_equal(&got->sel.daddr, &cfg.id.daddr, XF_AF_INET));
-	assert_true(xf_addr_equal(&got->sel.saddr, &cfg.saddr, XF_AF_INET));
-	assert_int_equal(got->life.hard_add_s, 30);
-	assert_int_equal(got->life.soft_add_s, 0);
-	assert_int_equal(got->life.hard_bytes, XF_INF);
+	assert_int_equal(got->terms->sel.prefixlen_d, 32);
+	assert_int_equal(got->terms->sel.family, 0);
+	assert_true(xf_addr_equal(&got->terms->sel.daddr, &cfg.id.daddr, XF_AF_INET));
+	assert_true(xf_addr_equal(&got->terms->sel.saddr, &cfg.saddr, XF_AF_INET));
+	assert_int_equal(got->terms->life.hard_add_s, 30);
+	assert_int_equal(got->terms->life.soft_add_s, 0);
+	assert_int_equal(got->terms->life.hard_bytes, XF_INF);
 	assert_int_equal(got->reqid, 5);
 	assert_int_equal(got->if_id, 6);
 	assert_int_equal(got->dir, XF_SA_DIR_IN);
@@ -164,7 +164,7 @@ static void one_without_spi_is_found_again(void **state)
 	cfg.mode = XF_MODE_TRANSPORT;
 	assert_int_equal(sas_alloc(sad, &cfg, 11, 11, &sa), -ENOENT);
 	assert_int_equal(sas_count(sad), 4);
-	cfg.pcpu = 1;
+	cfg.terms.pcpu = 1;
 	assert_int_equal(sas_alloc(sad, &cfg, 11, 11, &sa), -ENOENT);
 	assert_int_equal(sas_count(sad), 5);
 	xf_sad_free(sad);

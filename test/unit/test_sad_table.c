@@ -128,7 +128,7 @@ static void keys_are_hashed_whole(void **state)
 		if (i % 3 == 0)
 			cfg.if_id = i;
 		else if (i % 3 == 1)
-			cfg.mark = (struct xf_mark){ .v = i, .m = UINT32_MAX };
+			cfg.terms.mark = (struct xf_mark){ .v = i, .m = UINT32_MAX };
 		sas_add(sad, &cfg);
 	}
 	/* One key for each of the first two thousand and one for all others, and for if_id 0. */

@@ -40,8 +40,8 @@ static struct xf_sa_config config_of(uint32_t spi)
 {
 	struct xf_sa_config cfg = sas_config((uint8_t)(1 + spi % 3), (uint8_t)(4 + spi % 5), spi);
 
-	cfg.replay_esn_attr = true;
-	cfg.replay_window = 64;
+	cfg.terms.replay_esn_attr = true;
+	cfg.terms.replay_window = 64;
 	cfg.flags = XF_SA_ESN;
 	return cfg;
 }
@@ -179,9 +179,9 @@ static void write_add(struct xf_sad *sad, uint64_t *rng)
 	struct xf_sa *sa, *now;
 	int err;
 
-	cfg.life.soft_packets = sas_random(rng) % 50;
-	cfg.life.hard_packets = sas_random(rng) % 200;
-	cfg.life.hard_add_s = sas_random(rng) % 3;
+	cfg.terms.life.soft_packets = sas_random(rng) % 50;
+	cfg.terms.life.hard_packets = sas_random(rng) % 200;
+	cfg.terms.life.hard_add_s = sas_random(rng) % 3;
 	sa = sas_new(&cfg, atomic_load(&now_ns));
 	err = sas_random(rng) % 2 ? xf_sad_add(sad, sa, NULL) : xf_sad_update(sad, sa, &now);
 	if (err)

@@ -156,7 +156,7 @@ static struct xf_sa *new_sa(const struct laid_out *l, const struct xf_crypto_pro
 	struct xf_key *key;
 	struct xf_sa *sa;
 
-	assert_int_equal(xf_key_new(&l->cfg.suite, provider, l->key, NULL, &key), 0);
+	assert_int_equal(xf_key_new(&l->cfg.terms.suite, provider, l->key, NULL, &key), 0);
 	assert_int_equal(xf_sa_new(&l->cfg, key, XF_SA_VALID, seed, ESP_NOW, &sa), 0);
 	return sa;
 }
@@ -195,13 +195,13 @@ static void run_packet(const struct packet *p)
 	lay_out(p, &l);
 	for (const struct xf_crypto_provider *const *provider = xf_crypto_providers(); *provider;
 	     provider++) {
-		if (!(*provider)->usable() || !(*provider)->has(&l.cfg.suite))
+		if (!(*provider)->usable() || !(*provider)->has(&l.cfg.terms.suite))
 			continue;
 		for (unsigned shape = 0; shape < SHAPE_MAX; shape++) {
 			struct xf_sa *sa = new_sa(&l, *provider);
 
 			check_in(sa, &l, (enum shape)shape);
-			if (l.cfg.suite.iv_len == 8)
+			if (l.cfg.terms.suite.iv_len == 8)
 				check_out(sa, &l, (enum shape)shape);
 			xf_sa_put(sa);
 		}

@@ -107,10 +107,10 @@ static struct xf_sa_config config_of(const struct kernel_case *c, const struct x
 	xf_addr_load(&cfg.saddr, c->wire[0] + (v4 ? 12 : 8), cfg.id.family);
 	xf_addr_load(&cfg.id.daddr, c->wire[0] + (v4 ? 16 : 24), cfg.id.family);
 	if (c->udp)
-		cfg.encap = (struct xf_encap){ .type = 2, .sport = 4500, .dport = 4501 };
+		cfg.terms.encap = (struct xf_encap){ .type = 2, .sport = 4500, .dport = 4501 };
 	if (c->esn) {
 		cfg.flags = XF_SA_ESN;
-		cfg.replay_esn_attr = true;
+		cfg.terms.replay_esn_attr = true;
 	}
 	return cfg;
 }
