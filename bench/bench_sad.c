@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <daemon/huge.h>
+#include <daemon/secret.h>
 #include <sad/use.h>
 #include <xf/rcu.h>
 
@@ -55,7 +56,6 @@ struct bench {
 	uint32_t *chase;
 	uint32_t at; /* in it */
 	uint64_t random;
-	bool keys;
 	struct xf_suite suite;
 	/* Of the present SAD. */
 	struct xf_sad *sad;
@@ -185,12 +185,10 @@ static struct xf_sa *make(struct bench *bench, uint32_t index)
 	const uint8_t cipher_key[XF_CIPHER_KEY_MAX + XF_SALT_MAX] = { 1, 2, (uint8_t)index };
 	const uint8_t seed[XF_IVGEN_SEED] = { 1 };
 	const struct xf_sa_config cfg = config_of(bench, index);
-	struct xf_key *key = NULL;
+	struct xf_key *key;
 	struct xf_sa *sa;
 
-	if (bench->keys)
-		bench_must(xf_key_new(&bench->suite, NULL, cipher_key, NULL, &key) == 0,
-			   "xf_key_new");
+	bench_must(xf_key_new(&bench->suite, NULL, cipher_key, NULL, &key) == 0, "xf_key_new");
 	bench_must(xf_sa_new(&cfg, key, XF_SA_VALID, seed, bench_now_ns(), &sa) == 0, "xf_sa_new");
 	return sa;
 }
@@ -494,21 +492,19 @@ static void build_suite(struct xf_suite *out)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = { { "sas", required_argument, NULL, 's' },
-						 { "keys", no_argument, NULL, 'k' },
 						 { NULL, 0, NULL, 0 } };
 	struct bench bench = { .random = 88172 };
 	uint32_t sas = 0;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (option == 's')
-			sas = (uint32_t)strtoul(optarg, NULL, 0);
-		else if (option == 'k')
-			bench.keys = true;
-		else
+		if (option != 's')
 			return 2;
+		sas = (uint32_t)strtoul(optarg, NULL, 0);
 	}
 	xf_huge_memory_init();
+	if (xf_secret_memory_init() < 0)
+		fputs("bench_sad: keys cannot be locked here, and stand on the heap\n", stderr);
 	xf_read_register();
 	chase_init(&bench);
 	build_suite(&bench.suite);

@@ -44,8 +44,8 @@ enum xf_auth {
 #define XF_AUTH_KEY_MAX 256
 
 struct xf_suite {
-	enum xf_cipher cipher;
-	enum xf_auth auth;
+	uint8_t cipher; /* enum xf_cipher */
+	uint8_t auth; /* enum xf_auth */
 	uint16_t cipher_key_len; /* without the salt */
 	uint16_t auth_key_len;
 	uint8_t salt_len; /* 4 for GCM, GMAC, ChaCha20 and CTR, 3 for CCM, else 0 */

@@ -38,13 +38,26 @@ struct xf_crypto_provider;
 struct xf_key {
 	const struct xf_crypto_provider *provider;
 	struct xf_suite suite;
-	uint8_t salt[XF_SALT_MAX];
-	uint32_t alloc_len; /* of the whole object */
-	const uint8_t *auth_raw; /* suite.auth_key_len bytes, in it */
-	uint16_t cipher_raw_len; /* salt included, as netlink had it */
-	uint8_t cipher_raw[XF_CIPHER_KEY_MAX + XF_SALT_MAX];
+	uint32_t alloc_len; /* of the whole object, which ends with the raw key of the MAC */
+	uint8_t cipher_raw[XF_CIPHER_KEY_MAX + XF_SALT_MAX]; /* as netlink had it: salt last */
 	uint8_t expanded[] __attribute__((aligned(64)));
 };
+
+static inline uint32_t xf_key_cipher_raw_len(const struct xf_key *key)
+{
+	return (uint32_t)key->suite.cipher_key_len + key->suite.salt_len;
+}
+
+static inline const uint8_t *xf_key_salt(const struct xf_key *key)
+{
+	return key->cipher_raw + key->suite.cipher_key_len;
+}
+
+/* suite.auth_key_len bytes. */
+static inline const uint8_t *xf_key_auth_raw(const struct xf_key *key)
+{
+	return (const uint8_t *)key + key->alloc_len - key->suite.auth_key_len;
+}
 
 /*
  * A key for @suite in secret memory. @cipher_key has cipher_key_len + salt_len bytes (the salt
@@ -119,7 +132,7 @@ struct xf_crypto_provider {
 	bool (*wants)(const struct xf_suite *suite);
 	/* Bytes that key_expand() needs behind struct xf_key. */
 	size_t (*expanded_size)(const struct xf_suite *suite);
-	/* Expand key->cipher_raw and key->auth_raw into key->expanded. 0 or -errno. */
+	/* Expand key->cipher_raw and the key of the MAC into key->expanded. 0 or -errno. */
 	int (*key_expand)(struct xf_key *key);
 	/* Release what key_expand() took outside of key->expanded. May be NULL. */
 	void (*key_release)(struct xf_key *key);

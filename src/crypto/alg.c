@@ -105,7 +105,7 @@ static int build_cipher(const struct xf_alg_desc *alg, uint32_t key_bits, struct
 	len -= alg->salt_len;
 	if (is_aes(alg->cipher) && len % 8)
 		return -EINVAL;
-	suite->cipher = alg->cipher;
+	suite->cipher = (uint8_t)alg->cipher;
 	suite->cipher_key_len = (uint16_t)len;
 	suite->salt_len = alg->salt_len;
 	suite->iv_len = alg->iv_len;
@@ -124,7 +124,7 @@ static int build_auth(const struct xf_suite_request *req, struct xf_suite *suite
 	/* As crypto_aead_setauthsize(): no ICV only where the hash has none. */
 	if (icv_bits < 8 && alg->icv_full_bits)
 		return -EINVAL;
-	suite->auth = alg->auth;
+	suite->auth = (uint8_t)alg->auth;
 	suite->auth_key_len = (uint16_t)len;
 	suite->icv_len = (uint8_t)(icv_bits / 8);
 	return 0;

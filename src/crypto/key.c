@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+_Static_assert(sizeof(struct xf_key) == XF_CACHE_LINE, "there may be a million of them");
+
 /* Until xf_secret_set_ops(): memory that is wiped, but not locked. */
 static void *heap_alloc(void *arg, size_t size)
 {
@@ -47,15 +49,12 @@ void xf_secret_free(void *mem, size_t size)
 static void fill_raw(struct xf_key *key, const uint8_t *cipher_key, const uint8_t *auth_key)
 {
 	const struct xf_suite *suite = &key->suite;
-	uint8_t *auth_raw = (uint8_t *)key + key->alloc_len - suite->auth_key_len;
 
-	key->cipher_raw_len = (uint16_t)(suite->cipher_key_len + suite->salt_len);
-	if (key->cipher_raw_len)
-		memcpy(key->cipher_raw, cipher_key, key->cipher_raw_len);
-	memcpy(key->salt, key->cipher_raw + suite->cipher_key_len, suite->salt_len);
+	if (xf_key_cipher_raw_len(key))
+		memcpy(key->cipher_raw, cipher_key, xf_key_cipher_raw_len(key));
 	if (suite->auth_key_len)
-		memcpy(auth_raw, auth_key, suite->auth_key_len);
-	key->auth_raw = auth_raw;
+		memcpy((uint8_t *)key + key->alloc_len - suite->auth_key_len, auth_key,
+		       suite->auth_key_len);
 }
 
 int xf_key_new(const struct xf_suite *suite, const struct xf_crypto_provider *provider,

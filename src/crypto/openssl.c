@@ -35,7 +35,7 @@ void xf_ossl_key_init(struct xf_ossl_key *out, const struct xf_key *key)
 
 	out->serial = atomic_fetch_add_explicit(&last_serial, 1, memory_order_relaxed) + 1;
 	if (key->suite.auth != XF_AUTH_NONE)
-		xf_hmac_key_init(&out->hmac, key->suite.auth, key->auth_raw,
+		xf_hmac_key_init(&out->hmac, key->suite.auth, xf_key_auth_raw(key),
 				 key->suite.auth_key_len);
 }
 

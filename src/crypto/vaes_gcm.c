@@ -62,8 +62,7 @@ static bool vaes_has(const struct xf_suite *suite)
 
 static size_t vaes_expanded_size(const struct xf_suite *suite)
 {
-	(void)suite;
-	return sizeof(struct vg_key);
+	return offsetof(struct vg_key, round[vg_rounds_of(suite->cipher_key_len) + 1]);
 }
 
 static int vaes_key_expand(struct xf_key *key)

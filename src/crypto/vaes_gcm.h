@@ -42,8 +42,15 @@ struct vg_key {
 	uint8_t kind; /* below VG_KINDS */
 	uint8_t rounds;
 	uint8_t icv_len;
+	/* As many as the cipher has rounds, and one: keys are no longer than that. */
 	uint8_t round[15][VG_BLOCK] __attribute__((aligned(VG_BLOCK)));
 };
+
+/* Of the cipher with a key of @len bytes. */
+static inline unsigned vg_rounds_of(unsigned len)
+{
+	return len / 4 + 6;
+}
 
 _Static_assert(offsetof(struct xf_key, expanded) % 64 == 0, "vectors of powers are aligned");
 _Static_assert(offsetof(struct vg_key, round[11]) % 64 == 0, "keys of 128 bits end with a line");

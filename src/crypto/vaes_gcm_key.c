@@ -81,7 +81,7 @@ void xf_vaes_gcm_expand(struct vg_key *out, const struct xf_key *key)
 	__m128i first, power;
 
 	out->kind = (uint8_t)(len / 8 - 2);
-	out->rounds = (uint8_t)(len / 4 + 6);
+	out->rounds = (uint8_t)vg_rounds_of(len);
 	out->icv_len = key->suite.icv_len;
 	expand_rounds(out, key->cipher_raw, len);
 	first = power = times_x(hash_key(out));

@@ -230,13 +230,20 @@ XF_INLINE struct vg_sum hash_of_lengths(const struct flow *f, const struct xf_cr
 	return vg_multiply(_mm512_zextsi128_si512(vg_lengths(op)), _mm512_zextsi128_si512(power));
 }
 
-/* Add the last @vectors to the sum, their powers from @powers on, and end the hash. */
-XF_INLINE __m128i last_hash(struct flow *f, unsigned vectors, const uint8_t *powers)
+/*
+ * Add the last @vectors to the sum, their powers from @powers on, and end the hash. @empty: some
+ * may be behind the text. They are zero, so any power will do, but behind the last one not all keys
+ * have enough to read.
+ */
+XF_INLINE __m128i last_hash(struct flow *f, unsigned vectors, const uint8_t *powers, bool empty)
 {
+	const uint8_t *last = f->key->power[VG_POWERS - 1];
+
 	VG_UNROLL for (unsigned i = vectors; i-- > 0;)
 	{
-		struct vg_sum more =
-			vg_multiply(f->blocks[i], _mm512_loadu_si512(powers + i * VG_VECTOR));
+		const uint8_t *at = powers + i * VG_VECTOR;
+		struct vg_sum more = vg_multiply(
+			f->blocks[i], _mm512_loadu_si512(empty && at > last ? last : at));
 
 		vg_add(&f->sum, &more);
 	}
@@ -259,7 +266,7 @@ XF_INLINE __m128i tail(struct flow *f, const struct kind *kind, const struct xf_
 	vg_add(&f->sum, &lengths);
 	VG_UNROLL for (unsigned i = 0; i + 1 < vectors; i++) text(f, kind, i);
 	masked_text(f, kind, vectors - 1, vg_mask(bytes - (vectors - 1) * VG_VECTOR));
-	return last_hash(f, vectors, f->powers + QUAD_BYTES);
+	return last_hash(f, vectors, f->powers + QUAD_BYTES, false);
 }
 
 /* The additional data as one reversed block: of more, the hash of the first added to the rest. */
@@ -326,7 +333,7 @@ XF_INLINE __m128i only_quad(struct flow *f, const struct kind *kind, const struc
 	*icv_mask = _mm512_castsi512_si128(f->state[0]);
 	f->blocks[0] = _mm512_xor_si512(f->blocks[0], aad);
 	f->sum = hash_of_lengths(f, op);
-	return last_hash(f, QUAD, vg_powers(f->key, vg_blocks(bytes) + 1));
+	return last_hash(f, QUAD, vg_powers(f->key, vg_blocks(bytes) + 1), true);
 }
 
 XF_INLINE void settle(struct xf_crypto_op *op, __m128i hash, __m128i icv_mask)

@@ -83,8 +83,8 @@ static void add_algorithms(json_t *o, const struct xf_sa *sa, bool keys)
 	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	const struct xf_key *key = xf_sa_key(sa);
 	const uint8_t *cipher = key && keys ? key->cipher_raw : NULL;
-	const uint8_t *auth = key && keys ? key->auth_raw : NULL;
-	size_t cipher_len = key ? key->cipher_raw_len : 0;
+	const uint8_t *auth = key && keys ? xf_key_auth_raw(key) : NULL;
+	size_t cipher_len = key ? xf_key_cipher_raw_len(key) : 0;
 	size_t auth_len = key ? key->suite.auth_key_len : 0;
 	char buf[64];
 

@@ -80,17 +80,19 @@ static void put_algs(struct xf_nl_msg *msg, const struct xf_sa *sa)
 	if (!key)
 		return;
 	if (cfg->terms->aead.name) {
-		alg = (struct alg_view){ &cfg->terms->aead, key->cipher_raw, key->cipher_raw_len };
+		alg = (struct alg_view){ &cfg->terms->aead, key->cipher_raw,
+					 xf_key_cipher_raw_len(key) };
 		put_alg(msg, XFRMA_ALG_AEAD, &alg, true);
 	}
 	if (cfg->terms->auth.name) {
-		alg = (struct alg_view){ &cfg->terms->auth, key->auth_raw,
+		alg = (struct alg_view){ &cfg->terms->auth, xf_key_auth_raw(key),
 					 key->suite.auth_key_len };
 		put_alg(msg, XFRMA_ALG_AUTH, &alg, false);
 		put_alg(msg, XFRMA_ALG_AUTH_TRUNC, &alg, true);
 	}
 	if (cfg->terms->crypt.name) {
-		alg = (struct alg_view){ &cfg->terms->crypt, key->cipher_raw, key->cipher_raw_len };
+		alg = (struct alg_view){ &cfg->terms->crypt, key->cipher_raw,
+					 xf_key_cipher_raw_len(key) };
 		put_alg(msg, XFRMA_ALG_CRYPT, &alg, false);
 	}
 }

@@ -48,7 +48,7 @@ static void fill_nonce(struct xf_crypto_op *crypto, const struct xf_suite *suite
 	uint64_t words[2] = { 0, 0 };
 	uint8_t *nonce = (uint8_t *)words;
 
-	memcpy(nonce, crypto->key->salt, suite->salt_len);
+	memcpy(nonce, xf_key_salt(crypto->key), suite->salt_len);
 	memcpy(nonce + suite->salt_len, iv, suite->iv_len);
 	if (suite->cipher == XF_CIPHER_AES_CTR)
 		nonce[XF_NONCE_MAX - 1] = 1; /* RFC 3686 s4 */

@@ -130,7 +130,7 @@ static void key_set(struct xf_sa *sa, struct xf_key *key)
 {
 	sa->key = key;
 	sa->provider = (uint8_t)xf_crypto_provider_index(key->provider);
-	memcpy(&sa->salt, key->salt, sizeof(sa->salt));
+	memcpy(&sa->salt, xf_key_salt(key), sizeof(sa->salt));
 }
 
 int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_state state,

@@ -1,6 +1,6 @@
 #include "crypto_util.h"
 
-static void add_aead(struct xf_suite *out, unsigned *n, enum xf_cipher cipher, uint8_t icv_len)
+static void add_aead(struct xf_suite *out, unsigned *n, uint8_t cipher, uint8_t icv_len)
 {
 	for (uint16_t key_len = 16; key_len <= 32; key_len = (uint16_t)(key_len + 8)) {
 		if (cipher == XF_CIPHER_CHACHA20_POLY1305 && key_len != 32)
@@ -15,7 +15,7 @@ static void add_aead(struct xf_suite *out, unsigned *n, enum xf_cipher cipher, u
 }
 
 static const struct {
-	enum xf_auth auth;
+	uint8_t auth;
 	uint8_t icv_len;
 	uint16_t key_len;
 } macs[] = {

@@ -166,7 +166,7 @@ static void forge_crypto(struct xf_crypto_op *op, const struct xf_suite *suite, 
 		memcpy(op->aad_mem + op->aad_len, iv, suite->iv_len);
 		op->aad_len = (uint8_t)(op->aad_len + suite->iv_len);
 	}
-	memcpy(op->nonce, op->key->salt, suite->salt_len);
+	memcpy(op->nonce, xf_key_salt(op->key), suite->salt_len);
 	memcpy(op->nonce + suite->salt_len, iv, suite->iv_len);
 	if (suite->cipher == XF_CIPHER_AES_CTR)
 		op->nonce[15] = 1;

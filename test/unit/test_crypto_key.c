@@ -7,7 +7,11 @@
 
 #include <errno.h>
 
-/* Secret memory that remembers what was given back, and may be out of memory. */
+#define GUARD 64
+#define GUARD_BYTE 0xa5
+
+/* Secret memory that remembers what was given back, and may be out of memory. What stands behind
+ * a key is not the key's. */
 static struct {
 	unsigned live;
 	unsigned wiped;
@@ -19,9 +23,10 @@ static void *vault_alloc(void *arg, size_t size)
 	void *mem = NULL;
 
 	assert_ptr_equal(arg, &vault);
-	if (vault.empty || posix_memalign(&mem, 64, size))
+	if (vault.empty || posix_memalign(&mem, 64, size + GUARD))
 		return NULL;
 	memset(mem, 0, size);
+	memset((uint8_t *)mem + size, GUARD_BYTE, GUARD);
 	vault.live++;
 	return mem;
 }
@@ -33,6 +38,8 @@ static void vault_free(void *arg, void *mem, size_t size)
 	assert_ptr_equal(arg, &vault);
 	for (size_t i = 0; i < size; i++)
 		assert_int_equal(bytes[i], 0);
+	for (size_t i = size; i < size + GUARD; i++)
+		assert_int_equal(bytes[i], GUARD_BYTE);
 	vault.live--;
 	vault.wiped++;
 	free(mem);
@@ -83,14 +90,14 @@ static void raw_bytes_and_salt(void **state)
 	for (uint8_t i = 0; i < sizeof(raw); i++)
 		raw[i] = (uint8_t)(i + 1);
 	assert_int_equal(xf_key_new(&gcm, NULL, raw, NULL, &key), 0);
-	assert_int_equal(key->cipher_raw_len, 20);
+	assert_int_equal(xf_key_cipher_raw_len(key), 20);
 	assert_memory_equal(key->cipher_raw, raw, 20);
-	assert_memory_equal(key->salt, raw + 16, 4);
+	assert_memory_equal(xf_key_salt(key), raw + 16, 4);
 	xf_key_free(key);
 	assert_int_equal(xf_key_new(&cbc, NULL, raw, raw + 10, &key), 0);
-	assert_int_equal(key->cipher_raw_len, 16);
-	assert_memory_equal(key->auth_raw, raw + 10, 5);
-	assert_ptr_equal(key->auth_raw + 5, (uint8_t *)key + key->alloc_len);
+	assert_int_equal(xf_key_cipher_raw_len(key), 16);
+	assert_memory_equal(xf_key_auth_raw(key), raw + 10, 5);
+	assert_ptr_equal(xf_key_auth_raw(key) + 5, (uint8_t *)key + key->alloc_len);
 	xf_key_free(key);
 }
 

@@ -88,7 +88,7 @@ static struct xf_suite suite_of(const struct kernel_case *c)
 			suite = ciphers[i].suite;
 	for (unsigned i = 0; i < XF_AUTH_MAX; i++)
 		if (strcmp(auths[i], c->auth) == 0)
-			suite.auth = (enum xf_auth)i;
+			suite.auth = (uint8_t)i;
 	suite.block_len = suite.block_len ? suite.block_len : 1;
 	suite.cipher_key_len = (uint16_t)(c->key_len - suite.salt_len);
 	suite.auth_key_len = c->auth_key_len;

@@ -75,7 +75,7 @@ static bool parse_suite(const char *cipher, const char *auth, struct xf_suite *o
 		for (unsigned a = 0; a < XF_AUTH_MAX; a++)
 			if (!strcmp(ciphers[i].name, cipher) && !strcmp(auths[a], auth)) {
 				*out = ciphers[i].suite;
-				out->auth = (enum xf_auth)a;
+				out->auth = (uint8_t)a;
 				return true;
 			}
 	return false;
