@@ -117,15 +117,15 @@ int xf_backstop_follow(struct xf_backstop *backstop, const struct xf_cover *cove
 	int err = 0;
 
 	for (struct xf_cell *cell = cover->cells.pending; cell && !err; cell = cell->next_pending) {
-		bool six = xf_cover_six(cell);
-		uint8_t bits = xf_cover_len(six, xf_cover_rung(cell));
+		bool six = xf_cover_six(&cell->key);
+		uint8_t bits = xf_cover_len(six, xf_cover_rung(&cell->key));
 		struct xf_egress_prefix key = { .bits = 32u + bits };
 		bool there = cell->at & XF_CELL_IN_TRIE;
 
 		if (there == (cell->count != 0))
 			continue;
 		xf_put_be32(&key.family_be, six ? 6 : 4);
-		memcpy(key.addr_be, &cell->addr[0], sizeof(key.addr_be));
+		memcpy(key.addr_be, &cell->key.addr[0], sizeof(key.addr_be));
 		if (there)
 			err = bpf_map__delete_elem(map, &key, sizeof(key), 0);
 		else

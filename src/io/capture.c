@@ -186,7 +186,7 @@ static int before_rules(struct xf_capture *capture, struct xf_sieve *sieve, bool
 static void note_unmade(struct xf_sieve *sieve)
 {
 	for (struct xf_cell *cell = sieve->cells.pending; cell; cell = cell->next_pending) {
-		if (!sieve->kinds[cell->set].made)
+		if (!sieve->kinds[cell->key.set].made)
 			cell->at = (uint8_t)(cell->at & ~XF_CELL_IN_SETS);
 	}
 }

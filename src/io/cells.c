@@ -21,20 +21,20 @@ static uint64_t mix(uint64_t hash, uint64_t word)
 }
 
 /* Whoever chooses policies may make a chain long; it is walked in the control thread alone. */
-static size_t bucket_of(const struct xf_cells *cells, const struct xf_cell *cell)
+static size_t bucket_of(const struct xf_cells *cells, const struct xf_cell_key *key)
 {
-	uint64_t hash = cell->set;
+	uint64_t words[sizeof(*key) / sizeof(uint64_t)];
+	uint64_t hash = 0;
 
-	for (unsigned i = 0; i < 2; i++) {
-		hash = mix(hash, cell->addr[i].quad[0]);
-		hash = mix(hash, cell->addr[i].quad[1]);
-	}
+	memcpy(words, key, sizeof(words));
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(words); i++)
+		hash = mix(hash, words[i]);
 	return hash & (cells->size - 1);
 }
 
 static void put(struct xf_cells *cells, struct xf_cell *cell)
 {
-	struct xf_cell **bucket = &cells->buckets[bucket_of(cells, cell)];
+	struct xf_cell **bucket = &cells->buckets[bucket_of(cells, &cell->key)];
 
 	cell->next = *bucket;
 	*bucket = cell;
@@ -111,17 +111,16 @@ static void make_pending(struct xf_cells *cells, struct xf_cell *cell)
 	cells->pending = cell;
 }
 
-static struct xf_cell *find(const struct xf_cells *cells, const struct xf_cell *key)
+static struct xf_cell *find(const struct xf_cells *cells, const struct xf_cell_key *key)
 {
 	struct xf_cell *cell = cells->size ? cells->buckets[bucket_of(cells, key)] : NULL;
 
-	while (cell &&
-	       (cell->set != key->set || memcmp(cell->addr, key->addr, sizeof(key->addr)) != 0))
+	while (cell && memcmp(&cell->key, key, sizeof(*key)) != 0)
 		cell = cell->next;
 	return cell;
 }
 
-static struct xf_cell *find_or_make(struct xf_cells *cells, const struct xf_cell *key)
+static struct xf_cell *find_or_make(struct xf_cells *cells, const struct xf_cell_key *key)
 {
 	struct xf_cell *cell = find(cells, key);
 
@@ -130,14 +129,13 @@ static struct xf_cell *find_or_make(struct xf_cells *cells, const struct xf_cell
 	cell = cells->size ? calloc(1, sizeof(*cell)) : NULL;
 	if (!cell)
 		return NULL;
-	memcpy(cell->addr, key->addr, sizeof(cell->addr));
-	cell->set = key->set;
+	cell->key = *key;
 	put(cells, cell);
 	cells->count++;
 	return cell;
 }
 
-int xf_cells_count(struct xf_cells *cells, const struct xf_cell *key, uint32_t n, bool there)
+int xf_cells_count(struct xf_cells *cells, const struct xf_cell_key *key, uint32_t n, bool there)
 {
 	struct xf_cell *cell = there ? find_or_make(cells, key) : find(cells, key);
 	bool had = cell && cell->count;
@@ -185,7 +183,7 @@ void xf_cells_each(const struct xf_cells *cells, void (*visit)(void *arg, struct
 
 static void remove_cell(struct xf_cells *cells, struct xf_cell *cell)
 {
-	struct xf_cell **at = &cells->buckets[bucket_of(cells, cell)];
+	struct xf_cell **at = &cells->buckets[bucket_of(cells, &cell->key)];
 
 	while (*at != cell)
 		at = &(*at)->next;

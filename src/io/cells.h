@@ -12,10 +12,19 @@
 
 enum xf_cell_at { XF_CELL_IN_SETS = 1, XF_CELL_IN_TRIE = 2 };
 
-struct xf_cell {
-	union xf_addr addr[2]; /* with zeros where an address is shorter, or not asked for */
-	uint32_t count; /* policies; 0: it goes away */
+/* What packets are compared with: zeros where an address is shorter, or something not asked for. */
+struct xf_cell_key {
+	union xf_addr addr[2];
+	uint16_t port[2];
+	uint16_t proto;
 	uint16_t set; /* which; its owner knows */
+};
+
+_Static_assert(sizeof(struct xf_cell_key) == 40, "it is compared and hashed as a whole");
+
+struct xf_cell {
+	struct xf_cell_key key;
+	uint32_t count; /* policies; 0: it goes away */
 	uint8_t at; /* enum xf_cell_at */
 	bool pending;
 	struct xf_cell *next; /* of the hash table */
@@ -36,10 +45,10 @@ void xf_cells_fini(struct xf_cells *cells);
 void xf_cells_grow(struct xf_cells *cells);
 
 /*
- * @n policies more, or fewer, want the cell that is like @key (addr and set). 1: it is there now;
- * -1: it is not any more; 0: neither is new. -ENOMEM.
+ * @n policies more, or fewer, want the cell @key. 1: it is there now; -1: it is not any more; 0:
+ * neither is new. -ENOMEM.
  */
-int xf_cells_count(struct xf_cells *cells, const struct xf_cell *key, uint32_t n, bool there);
+int xf_cells_count(struct xf_cells *cells, const struct xf_cell_key *key, uint32_t n, bool there);
 
 /* Nobody wants any cell any more. */
 void xf_cells_empty(struct xf_cells *cells);

@@ -19,7 +19,7 @@ void xf_cover_fini(struct xf_cover *cover)
 }
 
 /* @n policies more, or fewer, in the cell of @addr at @rung. */
-static void count(struct xf_cover *cover, const struct xf_cell *key, uint32_t n, bool there)
+static void count(struct xf_cover *cover, const struct xf_cell_key *key, uint32_t n, bool there)
 {
 	struct xf_cover_family *family = &cover->family[xf_cover_six(key)];
 	int change = xf_cells_count(&cover->cells, key, n, there);
@@ -32,9 +32,10 @@ static void count(struct xf_cover *cover, const struct xf_cell *key, uint32_t n,
 	family->at_rung[xf_cover_rung(key)] += (uint32_t)change;
 }
 
-static struct xf_cell make_key(const union xf_addr *addr, bool six, unsigned rung)
+static struct xf_cell_key make_key(const union xf_addr *addr, bool six, unsigned rung)
 {
-	struct xf_cell key = { .addr = { *addr }, .set = (uint16_t)(six * XF_COVER_LENS + rung) };
+	struct xf_cell_key key = { .addr = { *addr },
+				   .set = (uint16_t)(six * XF_COVER_LENS + rung) };
 
 	xf_cell_mask(&key.addr[0], lens[six][rung]);
 	return key;
@@ -44,14 +45,14 @@ static struct xf_cell make_key(const union xf_addr *addr, bool six, unsigned run
 static void cut_cell(void *arg, struct xf_cell *cell)
 {
 	struct xf_cover *cover = arg;
-	bool six = xf_cover_six(cell);
+	bool six = xf_cover_six(&cell->key);
 	uint8_t finest = cover->family[six].finest;
-	struct xf_cell key = make_key(&cell->addr[0], six, finest);
+	struct xf_cell_key key = make_key(&cell->key.addr[0], six, finest);
 
-	if (xf_cover_rung(cell) >= finest)
+	if (xf_cover_rung(&cell->key) >= finest)
 		return;
 	count(cover, &key, cell->count, true);
-	count(cover, cell, cell->count, false);
+	count(cover, &cell->key, cell->count, false);
 }
 
 static void coarsen(struct xf_cover *cover, bool six)
@@ -69,7 +70,7 @@ static void change(struct xf_cover *cover, const struct xf_selector *sel, bool s
 	struct xf_cover_family *family = &cover->family[six];
 	uint8_t bits = sel->family ? sel->prefixlen_d : 0;
 	unsigned rung = family->finest;
-	struct xf_cell key;
+	struct xf_cell_key key;
 
 	while (lens[six][rung] > bits)
 		rung++;

@@ -31,14 +31,14 @@ struct xf_cover {
 
 void xf_cover_fini(struct xf_cover *cover);
 
-static inline bool xf_cover_six(const struct xf_cell *cell)
+static inline bool xf_cover_six(const struct xf_cell_key *key)
 {
-	return cell->set >= XF_COVER_LENS;
+	return key->set >= XF_COVER_LENS;
 }
 
-static inline unsigned xf_cover_rung(const struct xf_cell *cell)
+static inline unsigned xf_cover_rung(const struct xf_cell_key *key)
 {
-	return cell->set % XF_COVER_LENS;
+	return key->set % XF_COVER_LENS;
 }
 
 /* Bits of a cell; the last rung of a family is 0. */

@@ -14,6 +14,7 @@
 /* One transaction: less than a socket's send buffer. */
 #define BATCH_BYTES (64u * 1024)
 #define MESSAGE_MAX 192
+#define ELEMENT_MAX (2 * 16 + 3 * 4)
 /* An answer that got lost must not stop the daemon. */
 #define WAIT_S 5
 
@@ -67,8 +68,14 @@ void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, u
 {
 	static const char *const sides[] = { "saddr", "daddr" };
 	const struct xf_sieve_kind *of = &sieve->kinds[kind];
+	char upper[sizeof("p_ffff_ffff_")] = "";
 
-	*out = (struct xf_nft_set){ .six = of->six };
+	*out = (struct xf_nft_set){
+		.six = of->six,
+		.pieces = of->pieces,
+		.proto = of->proto,
+		.port_mask = { of->port_mask[0], of->port_mask[1] },
+	};
 	for (uint8_t i = 0; i < 2; i++) {
 		if (!of->bits[i])
 			continue;
@@ -76,9 +83,12 @@ void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, u
 		out->bits[out->n] = of->bits[i];
 		out->from[out->n++] = i;
 	}
-	snprintf(out->name, sizeof(out->name), "%s%c_%u_%u_%u_%x",
+	if (of->proto)
+		snprintf(upper, sizeof(upper), "%c_%x_%x_", of->pieces ? 'f' : 'p',
+			 of->port_mask[0], of->port_mask[1]);
+	snprintf(out->name, sizeof(out->name), "%s%c_%u_%u_%s%u_%x",
 		 sieve->dir == XF_DIR_IN ? "in" : "fwd", of->six ? '6' : '4', of->bits[0],
-		 of->bits[1], of->segment, sieve->round);
+		 of->bits[1], upper, of->segment, sieve->round);
 }
 
 static struct nlmsghdr *put_header(struct xf_nft_sets *sets, uint16_t type, uint8_t family,
@@ -105,18 +115,43 @@ static void begin(struct xf_nft_sets *sets)
 	sets->first = sets->seq;
 }
 
+/* A field of an element: whole words, if it is not the only one. */
+static size_t put_field(uint8_t *value, size_t at, const void *field, size_t len)
+{
+	memcpy(value + at, field, len);
+	return at + xf_align_up((uint32_t)len, sizeof(uint32_t));
+}
+
+static size_t put_value(const struct xf_nft_set *set, const struct xf_cell_key *key,
+			uint8_t value[ELEMENT_MAX])
+{
+	const uint8_t proto = (uint8_t)key->proto;
+	size_t len = 0;
+
+	memset(value, 0, ELEMENT_MAX);
+	for (unsigned i = 0; i < set->n; i++)
+		len = put_field(value, len, key->addr[set->from[i]].bytes, set->six ? 16 : 4);
+	if (set->proto)
+		len = put_field(value, len, &proto, sizeof(proto));
+	for (unsigned i = 0; i < 2; i++) {
+		uint16_t port = htons(key->port[i]);
+
+		if (set->port_mask[i])
+			len = put_field(value, len, &port, sizeof(port));
+	}
+	return len == sizeof(uint32_t) && set->proto ? sizeof(proto) : len;
+}
+
 static void put_cell(struct xf_nft_sets *sets, const struct xf_nft_set *set,
 		     const struct xf_cell *cell)
 {
 	int kind = cell->count ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM;
 	struct nlmsghdr *msg =
 		put_header(sets, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | kind), NFPROTO_INET, 0);
-	size_t len = set->six ? 16 : 4;
 	struct nlattr *list, *elem, *key;
-	uint8_t value[32];
+	uint8_t value[ELEMENT_MAX];
+	size_t len = put_value(set, &cell->key, value);
 
-	for (unsigned i = 0; i < set->n; i++)
-		memcpy(value + i * len, cell->addr[set->from[i]].bytes, len);
 	if (cell->count)
 		msg->nlmsg_flags |= NLM_F_CREATE;
 	mnl_attr_put_strz(msg, NFTA_SET_ELEM_LIST_TABLE, XF_NFT_TABLE);
@@ -124,7 +159,7 @@ static void put_cell(struct xf_nft_sets *sets, const struct xf_nft_set *set,
 	list = mnl_attr_nest_start(msg, NFTA_SET_ELEM_LIST_ELEMENTS);
 	elem = mnl_attr_nest_start(msg, NFTA_LIST_ELEM);
 	key = mnl_attr_nest_start(msg, NFTA_SET_ELEM_KEY);
-	mnl_attr_put(msg, NFTA_DATA_VALUE, set->n * len, value);
+	mnl_attr_put(msg, NFTA_DATA_VALUE, len, value);
 	mnl_attr_nest_end(msg, key);
 	mnl_attr_nest_end(msg, elem);
 	mnl_attr_nest_end(msg, list);
@@ -199,7 +234,7 @@ int xf_nft_sets_follow(struct xf_nft_sets *sets, const struct xf_cover *cover)
 
 		if (!differs(cell))
 			continue;
-		xf_nft_set_of_cover(&set, xf_cover_six(cell), xf_cover_rung(cell));
+		xf_nft_set_of_cover(&set, xf_cover_six(&cell->key), xf_cover_rung(&cell->key));
 		err = change(sets, &set, cell);
 	}
 	return err ? err : commit(sets);
@@ -215,7 +250,7 @@ int xf_nft_sets_sift(struct xf_nft_sets *sets, const struct xf_sieve *sieve, boo
 
 		if (!differs(cell) || there != (cell->count != 0))
 			continue;
-		xf_nft_set_of_sieve(&set, sieve, cell->set);
+		xf_nft_set_of_sieve(&set, sieve, cell->key.set);
 		err = change(sets, &set, cell);
 	}
 	return err ? err : commit(sets);

@@ -18,20 +18,24 @@ void xf_nft_sets_free(struct xf_nft_sets *sets); /* NULL is allowed */
 
 #define XF_NFT_SET_NAME 48
 
-/* A set: its elements are one address of a packet, or source and destination, cut to so many
- * bits. */
+/* A set: its elements are addresses of a packet, cut to so many bits, then its protocol, then ports
+ * under a mask; what is there of it. */
 struct xf_nft_set {
 	char name[XF_NFT_SET_NAME];
 	bool six;
+	bool pieces; /* of fragmented packets alone */
+	bool proto;
 	unsigned n; /* addresses */
 	const char *side[2]; /* "saddr", "daddr" */
 	uint8_t bits[2];
 	uint8_t from[2]; /* which of a cell's */
+	uint16_t port_mask[2]; /* of source, destination; 0: not asked for */
 };
 
 /* The set of a cover's cells of one length: "dst4_24". */
 void xf_nft_set_of_cover(struct xf_nft_set *out, bool six, unsigned rung);
-/* A set of a sieve: "in4_16_24_0_" and the sieve's round. */
+/* A set of a sieve: "in4_16_24_0_", or with protocol and ports "in4_16_24_p_0_ffff_0_", and the
+ * sieve's round. */
 void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, unsigned kind);
 
 /*

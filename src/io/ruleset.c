@@ -23,6 +23,8 @@
 #define CAPTURE_PRIORITY "-90"
 #define FILTER_PRIORITY "-10"
 #define GUARD_PRIORITY "-400"
+#define FOUR_IN_PIECES "ip frag-off & 0x3fff != 0 "
+#define SIX_IN_PIECES "exthdr frag exists "
 #define PLAINTEXT "counter name plaintext drop"
 
 const char xf_ruleset_delete[] = "add table inet " XF_NFT_TABLE "\n"
@@ -97,13 +99,13 @@ static void put_fragments(FILE *f, const struct xf_policy_config *cfg, const cha
 	any_port.sel.dport_mask = 0;
 	if (cfg->sel.family != XF_AF_INET6) {
 		any_port.sel.family = XF_AF_INET;
-		fprintf(f, "add rule inet " XF_NFT_TABLE " %s ip frag-off & 0x3fff != 0 ", chain);
+		fprintf(f, "add rule inet " XF_NFT_TABLE " %s " FOUR_IN_PIECES, chain);
 		put_match(f, &any_port);
 		fprintf(f, "%s\n", verdict);
 	}
 	if (cfg->sel.family != XF_AF_INET) {
 		any_port.sel.family = XF_AF_INET6;
-		fprintf(f, "add rule inet " XF_NFT_TABLE " %s exthdr frag exists ", chain);
+		fprintf(f, "add rule inet " XF_NFT_TABLE " %s " SIX_IN_PIECES, chain);
 		put_match(f, &any_port);
 		fprintf(f, "%s\n", verdict);
 	}
@@ -153,20 +155,29 @@ static void put_element(void *arg, struct xf_cell *cell)
 	struct elements *elements = arg;
 	char text[XF_ADDR_STRLEN];
 
-	if (cell->set != elements->set)
+	if (cell->key.set != elements->set)
 		return;
-	xf_addr_format(&cell->addr[0], xf_cover_six(cell) ? XF_AF_INET6 : XF_AF_INET, text);
+	xf_addr_format(&cell->key.addr[0], xf_cover_six(&cell->key) ? XF_AF_INET6 : XF_AF_INET,
+		       text);
 	fprintf(elements->f, "%s %s", elements->n++ ? "," : "{", text);
 }
 
 /* The set is made, if it is not there. */
 static void put_set(FILE *f, const struct xf_nft_set *set)
 {
-	const char *type = set->six ? "ipv6_addr" : "ipv4_addr";
+	const char *between = "";
 
-	fprintf(f, "add set inet " XF_NFT_TABLE " %s { type %s", set->name, type);
-	if (set->n > 1)
-		fprintf(f, " . %s", type);
+	fprintf(f, "add set inet " XF_NFT_TABLE " %s { type ", set->name);
+	for (unsigned i = 0; i < set->n; i++, between = " . ")
+		fprintf(f, "%s%s", between, set->six ? "ipv6_addr" : "ipv4_addr");
+	if (set->proto) {
+		fprintf(f, "%sinet_proto", between);
+		between = " . ";
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		if (set->port_mask[i])
+			fprintf(f, "%sinet_service", between);
+	}
 	fprintf(f, "; }\n");
 }
 
@@ -182,8 +193,7 @@ static void put_empty_sets(FILE *f)
 	}
 }
 
-/* "ip saddr & 255.255.0.0 . ip daddr @in4_16_32_0" */
-static void put_lookup(FILE *f, const struct xf_nft_set *set)
+static void put_addresses(FILE *f, const struct xf_nft_set *set)
 {
 	for (unsigned i = 0; i < set->n; i++) {
 		union xf_addr mask;
@@ -196,6 +206,32 @@ static void put_lookup(FILE *f, const struct xf_nft_set *set)
 		if (set->bits[i] < (set->six ? 128 : 32))
 			fprintf(f, "& %s ", text);
 	}
+}
+
+static void put_upper(FILE *f, const struct xf_nft_set *set)
+{
+	static const char *const sides[] = { "sport", "dport" };
+
+	if (set->proto)
+		fprintf(f, "%smeta l4proto ", set->n ? ". " : "");
+	for (unsigned i = 0; i < 2; i++) {
+		if (!set->port_mask[i])
+			continue;
+		fprintf(f, ". th %s ", sides[i]);
+		if (set->port_mask[i] != UINT16_MAX)
+			fprintf(f, "& 0x%x ", set->port_mask[i]);
+	}
+}
+
+/* "ip saddr & 255.255.0.0 . ip daddr . meta l4proto @in4_16_32_p_0_0_0_" */
+static void put_lookup(FILE *f, const struct xf_nft_set *set)
+{
+	if (set->pieces)
+		fputs(set->six ? SIX_IN_PIECES : FOUR_IN_PIECES, f);
+	if (!set->n)
+		fprintf(f, "meta nfproto %s ", set->six ? "ipv6" : "ipv4");
+	put_addresses(f, set);
+	put_upper(f, set);
 	fprintf(f, "@%s ", set->name);
 }
 

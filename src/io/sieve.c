@@ -42,14 +42,24 @@ bool xf_sieve_is_simple(const struct xf_policy_config *cfg)
 {
 	const struct xf_selector *sel = &cfg->sel;
 
-	return sel->family && (sel->prefixlen_s || sel->prefixlen_d) && !sel->proto &&
-	       !sel->sport_mask && !sel->dport_mask && !cfg->mark.m && xf_policy_is_strict(cfg);
+	if (!sel->family || cfg->mark.m || !xf_policy_is_strict(cfg))
+		return false;
+	if (sel->sport_mask || sel->dport_mask)
+		return xf_policy_has_ports(sel->proto);
+	return sel->prefixlen_s || sel->prefixlen_d;
 }
 
 static void *grow(void *array, unsigned n, size_t size)
 {
 	/* A power of two is full. */
 	return n & (n - 1) ? array : realloc(array, (n ? 2 * n : 1) * size);
+}
+
+static bool is_alike(const struct xf_sieve_kind *a, const struct xf_sieve_kind *b)
+{
+	return a->segment == b->segment && a->six == b->six && a->bits[0] == b->bits[0] &&
+	       a->bits[1] == b->bits[1] && a->proto == b->proto && a->pieces == b->pieces &&
+	       a->port_mask[0] == b->port_mask[0] && a->port_mask[1] == b->port_mask[1];
 }
 
 static int kind_of(struct xf_sieve *sieve, const struct xf_sieve_kind *like)
@@ -62,8 +72,7 @@ static int kind_of(struct xf_sieve *sieve, const struct xf_sieve_kind *like)
 
 		if (!kind->cells && !kind->made)
 			unused = i;
-		if (kind->segment == like->segment && kind->six == like->six &&
-		    kind->bits[0] == like->bits[0] && kind->bits[1] == like->bits[1])
+		if (is_alike(kind, like))
 			return (int)i;
 	}
 	if (unused < sieve->nkinds) {
@@ -80,20 +89,20 @@ static int kind_of(struct xf_sieve *sieve, const struct xf_sieve_kind *like)
 	return (int)sieve->nkinds++;
 }
 
-static void change_simple(struct xf_sieve *sieve, const struct xf_policy *policy, bool there)
+/* One policy more or fewer wants what @sel selects, as far as @like asks, in the set for that. */
+static void change_cell(struct xf_sieve *sieve, const struct xf_selector *sel,
+			const struct xf_sieve_kind *like, bool there)
 {
-	const struct xf_selector *sel = &xf_policy_cfg(policy)->sel;
-	const struct xf_sieve_kind like = {
-		.segment = xf_sieve_segment(sieve, policy),
-		.bits = { sel->prefixlen_s, sel->prefixlen_d },
-		.six = sel->family == XF_AF_INET6,
+	struct xf_cell_key key = {
+		.addr = { sel->saddr, sel->daddr },
+		.port = { sel->sport & like->port_mask[0], sel->dport & like->port_mask[1] },
+		.proto = like->proto ? sel->proto : 0,
 	};
-	struct xf_cell key = { .addr = { sel->saddr, sel->daddr } };
-	int kind = kind_of(sieve, &like);
+	int kind = kind_of(sieve, like);
 	int change;
 
 	for (unsigned i = 0; i < 2; i++)
-		xf_cell_mask(&key.addr[i], like.bits[i]);
+		xf_cell_mask(&key.addr[i], like->bits[i]);
 	key.set = (uint16_t)kind;
 	if (there)
 		xf_cells_grow(&sieve->cells);
@@ -102,10 +111,29 @@ static void change_simple(struct xf_sieve *sieve, const struct xf_policy *policy
 		sieve->failed = true;
 		return;
 	}
-	sieve->simple += there ? 1u : -1u;
 	sieve->kinds[kind].cells += (uint32_t)change;
 	if (sieve->kinds[kind].cells && !sieve->kinds[kind].ruled)
 		sieve->rules_dirty = true;
+}
+
+static void change_simple(struct xf_sieve *sieve, const struct xf_policy *policy, bool there)
+{
+	const struct xf_selector *sel = &xf_policy_cfg(policy)->sel;
+	struct xf_sieve_kind like = {
+		.segment = xf_sieve_segment(sieve, policy),
+		.port_mask = { sel->sport_mask, sel->dport_mask },
+		.bits = { sel->prefixlen_s, sel->prefixlen_d },
+		.proto = sel->proto,
+		.six = sel->family == XF_AF_INET6,
+	};
+
+	sieve->simple += there ? 1u : -1u;
+	change_cell(sieve, sel, &like, there);
+	if (!sel->sport_mask && !sel->dport_mask)
+		return;
+	like.pieces = true;
+	like.port_mask[0] = like.port_mask[1] = 0;
+	change_cell(sieve, sel, &like, there);
 }
 
 static void add_rank(struct xf_sieve *sieve, const struct xf_policy *policy)

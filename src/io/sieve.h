@@ -4,9 +4,12 @@
  *
  * Unlike what is captured, what is dropped must not be too much, so order counts: a policy that
  * allows comes before those of lower rank. Policies that drop are all alike, so between two that
- * allow (a segment) their order means nothing, and those that select by addresses alone (simple
- * ones) are elements of sets, one for each segment and each two lengths of prefixes. All others
- * have rules of their own.
+ * allow (a segment) their order means nothing, and those that select by addresses, protocol and
+ * ports alone (simple ones) are elements of sets: one for each segment, each two lengths of
+ * prefixes and what is asked of protocol and ports. All others have rules of their own.
+ *
+ * Fragments behind the first have no ports to match, so where ports decide they all count: such a
+ * policy is in a set for pieces, too, without its ports.
  *
  * Control thread.
  */
@@ -17,11 +20,14 @@
 
 #include "io/cells.h"
 
-/* A set of cells: (source, destination), or one of them where the other has no bits. */
+/* A set of cells: of source, destination, protocol and both ports those that are asked for. */
 struct xf_sieve_kind {
 	uint32_t cells; /* with policies */
 	uint32_t segment;
-	uint8_t bits[2]; /* of source, destination */
+	uint16_t port_mask[2]; /* of source, destination */
+	uint8_t bits[2]; /* likewise */
+	bool proto;
+	bool pieces; /* of fragmented packets alone */
 	bool six;
 	bool made; /* in the kernel */
 	bool ruled; /* the rules in force look into it */

@@ -63,10 +63,10 @@ static void look_at(void *arg, struct xf_cell *cell)
 
 	search->cells++;
 	assert_true(cell->at & XF_CELL_IN_SETS);
-	uint8_t bits = xf_cover_len(xf_cover_six(cell), xf_cover_rung(cell));
+	uint8_t bits = xf_cover_len(xf_cover_six(&cell->key), xf_cover_rung(&cell->key));
 
-	if (xf_cover_six(cell) == search->six && bits <= search->bits &&
-	    xf_addr_prefix_match(search->addr, &cell->addr[0], bits))
+	if (xf_cover_six(&cell->key) == search->six && bits <= search->bits &&
+	    xf_addr_prefix_match(search->addr, &cell->key.addr[0], bits))
 		search->found = true;
 }
 

@@ -18,11 +18,15 @@
 struct fixture {
 	struct xf_spd *spd;
 	struct xf_sieve sieve;
+	struct xf_nft_set *sets; /* the sieve's kinds as the rules know them */
 };
 
 struct packet {
 	union xf_addr addr[2];
+	uint16_t port[2]; /* type and code of ICMP; a fragment behind the first has none */
 	uint8_t proto;
+	bool piece;
+	bool first; /* piece */
 };
 
 /* Always the same. */
@@ -36,6 +40,32 @@ static void draw_addr(union xf_addr *addr)
 {
 	memset(addr, 0, sizeof(*addr));
 	xf_put_be32(addr->bytes, draw(4) << 28 | draw(4) << 14 | draw(4));
+}
+
+static uint8_t draw_proto(void)
+{
+	static const uint8_t protos[] = { XF_IPPROTO_UDP, XF_IPPROTO_TCP, XF_IPPROTO_ICMP };
+
+	return protos[draw(3)];
+}
+
+/* Three ports, one of them in a range with another; or two types or codes. */
+static uint16_t draw_port(uint8_t proto)
+{
+	static const uint16_t ports[] = { 80, 0x1000, 0x1001 };
+
+	return proto == XF_IPPROTO_ICMP ? (uint16_t)draw(2) : ports[draw(3)];
+}
+
+static void draw_ports(struct xf_selector *sel)
+{
+	static const uint16_t masks[] = { 0, 0, UINT16_MAX, 0xff00 };
+
+	sel->proto = draw_proto();
+	sel->sport_mask = masks[draw(sel->proto == XF_IPPROTO_ICMP ? 3 : 4)];
+	sel->dport_mask = masks[draw(sel->proto == XF_IPPROTO_ICMP ? 3 : 4)];
+	sel->sport = draw_port(sel->proto) & sel->sport_mask;
+	sel->dport = draw_port(sel->proto) & sel->dport_mask;
 }
 
 static void watch(void *arg, const struct xf_policy *policy, bool there)
@@ -57,12 +87,13 @@ static void change_something(struct fixture *f)
 		.ntmpl = (uint8_t)draw(2),
 		.sel = { .family = XF_AF_INET,
 			 .prefixlen_s = lens[draw(8)],
-			 .prefixlen_d = lens[draw(8)],
-			 .proto = draw(6) ? 0 : XF_IPPROTO_UDP },
+			 .prefixlen_d = lens[draw(8)] },
 	};
 	struct xf_policy_id id;
 	struct xf_policy *policy;
 
+	if (draw(2))
+		draw_ports(&cfg.sel);
 	draw_addr(&cfg.sel.saddr);
 	draw_addr(&cfg.sel.daddr);
 	xf_cell_mask(&cfg.sel.saddr, cfg.sel.prefixlen_s);
@@ -103,42 +134,51 @@ static char *settle(struct fixture *f)
 	f->sieve.by_sets = true;
 	assert_int_equal(xf_ruleset_build(&plan, &text), 0);
 	xf_cells_settled(&f->sieve.cells);
+	f->sets = realloc(f->sets, (f->sieve.nkinds + 1) * sizeof(*f->sets));
+	assert_non_null(f->sets);
+	for (unsigned i = 0; i < f->sieve.nkinds; i++)
+		xf_nft_set_of_sieve(&f->sets[i], &f->sieve, i);
 	return text;
 }
 
 /* --- the kernel --- */
 
+/* The kernel's sets hold what a rule has put together, field by field. */
 struct lookup {
-	const union xf_addr *key;
-	unsigned n;
-	uint8_t from[2];
-	uint16_t set;
+	struct xf_cell_key key;
 	bool found;
 };
 
 static void look_at(void *arg, struct xf_cell *cell)
 {
 	struct lookup *lookup = arg;
-	bool same = cell->set == lookup->set;
 
-	for (unsigned i = 0; i < lookup->n; i++)
-		same = same && cell->addr[lookup->from[i]].v4_be == lookup->key[i].v4_be;
-	lookup->found = lookup->found || same;
+	lookup->found |= memcmp(&cell->key, &lookup->key, sizeof(cell->key)) == 0;
 }
 
-static bool is_in_set(const struct fixture *f, const char *name, const union xf_addr *key)
+/* Fields that @key has. */
+enum field { SADDR = 1, DADDR = 2, PROTO = 4, SPORT = 8, DPORT = 16 };
+
+static unsigned fields_of(const struct xf_nft_set *set)
 {
-	struct lookup lookup = { .key = key };
+	unsigned fields = 0;
+
+	for (unsigned i = 0; i < set->n; i++)
+		fields |= set->from[i] ? DADDR : SADDR;
+	return fields | (set->proto ? PROTO : 0u) | (set->port_mask[0] ? SPORT : 0u) |
+	       (set->port_mask[1] ? DPORT : 0u);
+}
+
+static bool is_in_set(const struct fixture *f, const char *name, const struct xf_cell_key *key,
+		      unsigned fields)
+{
+	struct lookup lookup = { .key = *key };
 
 	for (unsigned i = 0; i < f->sieve.nkinds; i++) {
-		struct xf_nft_set set;
-
-		xf_nft_set_of_sieve(&set, &f->sieve, i);
-		if (!f->sieve.kinds[i].cells || strcmp(set.name, name) != 0)
+		if (!f->sieve.kinds[i].cells || strcmp(f->sets[i].name, name) != 0)
 			continue;
-		lookup.set = (uint16_t)i;
-		lookup.n = set.n;
-		memcpy(lookup.from, set.from, sizeof(set.from));
+		assert_int_equal(fields, fields_of(&f->sets[i]));
+		lookup.key.set = (uint16_t)i;
 		xf_cells_each(&f->sieve.cells, look_at, &lookup);
 		return lookup.found;
 	}
@@ -154,33 +194,95 @@ static char *next(char **rest)
 	return word;
 }
 
-/* "saddr 10.0.0.0/8", "saddr & 255.0.0.0 . ip daddr @set", "saddr @set" */
-static bool match_address(const struct fixture *f, const struct packet *p, char **rest)
+/* "th sport", "th dport": of ICMP type and code are in the first one, a checksum is the other. */
+static uint16_t port_of(const struct packet *p, unsigned side)
 {
-	union xf_addr key[2];
-	unsigned n = 0;
+	if (p->proto != XF_IPPROTO_ICMP)
+		return p->port[side];
+	return (uint16_t)(side ? 0xbeef : p->port[0] << 8 | p->port[1]);
+}
 
-	for (;;) {
-		union xf_addr addr = p->addr[strcmp(next(rest), "daddr") == 0], other;
-		char *word = next(rest);
-		char *slash = strchr(word, '/');
+/* The mask of "& MASK ", if there is one, of so many bits at most. */
+static uint32_t read_mask(char **word, char **rest, bool is_addr)
+{
+	union xf_addr mask;
+	char *text;
 
-		if (slash) {
-			*slash = '\0';
-			assert_int_equal(xf_addr_parse(word, &other), XF_AF_INET);
-			return xf_addr_prefix_match(&addr, &other, (uint8_t)atoi(slash + 1));
+	if (**word != '&')
+		return UINT32_MAX;
+	text = next(rest);
+	*word = next(rest);
+	if (!is_addr)
+		return (uint32_t)strtoul(text, NULL, 16);
+	assert_int_equal(xf_addr_parse(text, &mask), XF_AF_INET);
+	return mask.v4_be;
+}
+
+/*
+ * "ip saddr & 255.0.0.0 . ip daddr . meta l4proto . th dport & 0xff00 @set", of which @word is the
+ * first word. Behind the first fragment there are no ports: such a packet is not in the set.
+ */
+static bool match_set(const struct fixture *f, const struct packet *p, char *word, char **rest)
+{
+	struct xf_cell_key key = { .proto = 0 };
+	bool has_ports = true;
+	unsigned fields = 0;
+
+	for (;; word = next(rest)) {
+		bool is_addr = strcmp(word, "ip") == 0;
+		char *what = next(rest);
+		unsigned side = what[0] == 'd';
+
+		word = next(rest);
+		if (is_addr) {
+			fields |= side ? DADDR : SADDR;
+			key.addr[side].v4_be = p->addr[side].v4_be & read_mask(&word, rest, true);
+		} else if (strcmp(what, "l4proto") == 0) {
+			fields |= PROTO;
+			key.proto = p->proto;
+		} else {
+			fields |= side ? DPORT : SPORT;
+			has_ports = !p->piece || p->first;
+			key.port[side] =
+				(uint16_t)(port_of(p, side) & read_mask(&word, rest, false));
 		}
-		if (*word == '&') {
-			assert_int_equal(xf_addr_parse(next(rest), &other), XF_AF_INET);
-			addr.v4_be &= other.v4_be;
-			word = next(rest);
-		}
-		key[n++] = addr;
 		if (*word == '@')
-			return is_in_set(f, word + 1, key);
+			return is_in_set(f, word + 1, &key, fields) && has_ports;
 		assert_string_equal(word, ".");
-		assert_string_equal(next(rest), "ip");
 	}
+}
+
+/* "saddr 10.0.0.0/8" */
+static bool match_prefix(const struct packet *p, const char *side, char *prefix)
+{
+	char *slash = strchr(prefix, '/');
+	union xf_addr addr;
+
+	assert_non_null(slash);
+	*slash = '\0';
+	assert_int_equal(xf_addr_parse(prefix, &addr), XF_AF_INET);
+	return xf_addr_prefix_match(&p->addr[side[0] == 'd'], &addr, (uint8_t)atoi(slash + 1));
+}
+
+/* "dport 80", "dport & 0xff00 == 0x1000" */
+static bool match_port(const struct packet *p, char **rest)
+{
+	uint16_t port = port_of(p, *next(rest) == 'd');
+	char *word = next(rest);
+	uint32_t mask = UINT16_MAX;
+
+	if (*word == '&') {
+		mask = read_mask(&word, rest, false);
+		assert_string_equal(word, "==");
+		word = next(rest);
+	}
+	return (!p->piece || p->first) && (port & mask) == strtoul(word, NULL, 0);
+}
+
+/* Does the rest of the rule look into a set, rather than compare? */
+static bool looks_into_set(const char *rest)
+{
+	return strstr(rest, "@in4");
 }
 
 /* Behind "add rule inet xfrmd inbound". 1: drop, 0: return, -1: no match. */
@@ -189,19 +291,36 @@ static int run_rule(const struct fixture *f, const struct packet *p, char *line)
 	char *rest;
 
 	for (char *word = strtok_r(line, " ", &rest);; word = next(&rest)) {
+		bool matches = true;
+
 		if (strcmp(word, "counter") == 0)
 			return 1;
 		if (strcmp(word, "return") == 0)
 			return 0;
-		if (strcmp(word, "ip") == 0) {
-			if (!match_address(f, p, &rest))
-				return -1;
-			continue;
-		}
-		assert_string_equal(word, "meta");
-		if (strcmp(next(&rest), "nfproto") == 0)
+		if (strncmp(rest, "frag-off ", 9) == 0) {
+			for (unsigned i = 0; i < 5; i++)
+				next(&rest); /* frag-off & 0x3fff != 0 */
+			matches = p->piece;
+		} else if (strncmp(rest, "nfproto ", 8) == 0) {
+			next(&rest);
 			assert_string_equal(next(&rest), "ipv4");
-		else if (atoi(next(&rest)) != p->proto)
+		} else if (looks_into_set(rest)) {
+			matches = match_set(f, p, word, &rest);
+		} else if (strcmp(word, "ip") == 0) {
+			char *side = next(&rest);
+
+			matches = match_prefix(p, side, next(&rest));
+		} else if (strcmp(word, "th") == 0) {
+			matches = match_port(p, &rest);
+		} else if (strncmp(word, "@th,", 4) == 0) { /* "@th,8,8 1" */
+			matches = (!p->piece || p->first) &&
+				  p->port[word[4] == '8'] == atoi(next(&rest));
+		} else {
+			assert_string_equal(word, "meta");
+			assert_string_equal(next(&rest), "l4proto");
+			matches = atoi(next(&rest)) == p->proto;
+		}
+		if (!matches)
 			return -1;
 	}
 }
@@ -224,13 +343,26 @@ static bool kernel_drops(const struct fixture *f, const char *text, const struct
 
 /* --- the policies --- */
 
+/* What has no ports is dropped by any ports, and let pass by none. */
+static bool match_ports(const struct xf_policy_config *cfg, const struct packet *p)
+{
+	const struct xf_selector *sel = &cfg->sel;
+
+	if (!sel->sport_mask && !sel->dport_mask)
+		return true;
+	if (p->piece && xf_policy_is_strict(cfg))
+		return true;
+	return (!p->piece || p->first) && (p->port[0] & sel->sport_mask) == sel->sport &&
+	       (p->port[1] & sel->dport_mask) == sel->dport;
+}
+
 static bool matches(const struct xf_policy_config *cfg, const struct packet *p)
 {
 	const struct xf_selector *sel = &cfg->sel;
 
 	return xf_addr_prefix_match(&p->addr[0], &sel->saddr, sel->prefixlen_s) &&
 	       xf_addr_prefix_match(&p->addr[1], &sel->daddr, sel->prefixlen_d) &&
-	       (!sel->proto || sel->proto == p->proto);
+	       (!sel->proto || sel->proto == p->proto) && match_ports(cfg, p);
 }
 
 static bool policies_drop(const struct fixture *f, const struct packet *p)
@@ -280,9 +412,13 @@ static void test_model(void **unused)
 			change_something(&f);
 		text = settle(&f);
 		for (unsigned n = 0; n < 10; n++) {
-			struct packet p = { .proto = draw(2) ? XF_IPPROTO_UDP : XF_IPPROTO_TCP };
+			struct packet p = { .proto = draw_proto(),
+					    .piece = draw(4) == 0,
+					    .first = draw(2) };
 			bool want;
 
+			p.port[0] = draw_port(p.proto);
+			p.port[1] = draw_port(p.proto);
 			draw_addr(&p.addr[0]);
 			draw_addr(&p.addr[1]);
 			want = policies_drop(&f, &p);
@@ -303,6 +439,7 @@ static void test_model(void **unused)
 	assert_int_equal(f.sieve.cells.count, 0);
 	xf_spd_free(f.spd);
 	xf_sieve_fini(&f.sieve);
+	free(f.sets);
 }
 
 int main(void)
