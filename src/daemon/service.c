@@ -16,9 +16,6 @@
 #include "notify.h"
 #include "service.h"
 
-#define UDP_ENCAP_ESP 2 /* RFC 3948; the kernel's UDP_ENCAP_ESPINUDP */
-/* Ports of SAs that are gone are closed, and ports in use are tried again, this often. */
-#define PORTS_AGAIN_NS (5 * XF_NSEC_PER_SEC)
 /* SAs and policies whose going is worth to look for memory. */
 #define TRIM_ENTRIES 2048
 
@@ -77,76 +74,6 @@ static void policy_changed(void *arg, const struct xf_policy *policy, bool there
 		xf_capture_policy(service->capture, policy, there);
 }
 
-/* Ports on which SAs want ESP in UDP, collected. */
-struct port_list {
-	const struct xf_service *service;
-	uint16_t ports[XF_IO_UDP_PORTS_MAX];
-	unsigned n;
-};
-
-static bool has_port(const uint16_t *ports, unsigned n, uint16_t port)
-{
-	for (unsigned i = 0; i < n; i++) {
-		if (ports[i] == port)
-			return true;
-	}
-	return false;
-}
-
-/* The local port of an inbound SA with encapsulation, else 0. */
-static uint16_t encap_port(const struct xf_service *service, const struct xf_sa *sa)
-{
-	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
-
-	if (cfg->terms->encap.type != UDP_ENCAP_ESP || cfg->dir == XF_SA_DIR_OUT ||
-	    !xf_route_is_local(service->route, &cfg->id.daddr, cfg->id.family))
-		return 0;
-	return cfg->terms->encap.dport;
-}
-
-static bool collect_port(void *arg, struct xf_sa *sa)
-{
-	struct port_list *list = arg;
-	uint16_t port = encap_port(list->service, sa);
-
-	if (port && !has_port(list->ports, list->n, port))
-		list->ports[list->n++] = port;
-	return list->n < XF_IO_UDP_PORTS_MAX;
-}
-
-static void update_ports(struct xf_service *service)
-{
-	struct port_list list = { .service = service };
-	struct xf_io_error error;
-	uint64_t cursor = 0;
-
-	xf_sad_walk(xf_engine_sad(service->engine), &cursor, collect_port, &list);
-	if (xf_threads_set_udp_ports(service->threads, list.ports, list.n, &error))
-		xf_log(XF_LOG_WARNING, "%s", error.text);
-	memcpy(service->udp_ports, list.ports, sizeof(list.ports));
-	service->udp_port_count = list.n;
-}
-
-static void update_mtu(const struct xf_service *service, struct xf_sa *sa)
-{
-	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
-	uint32_t mark =
-		service->names.mark_bypass | (cfg->terms->set_mark.v & cfg->terms->set_mark.m);
-
-	/* Nothing leaves by an inbound one. */
-	if (cfg->dir == XF_SA_DIR_IN ||
-	    xf_route_is_local(service->route, &cfg->id.daddr, cfg->id.family))
-		return;
-	xf_sa_set_route_mtu(sa, xf_route_mtu(service->route, &cfg->saddr, &cfg->id.daddr,
-					     cfg->id.family, mark));
-}
-
-static bool update_mtu_of(void *arg, struct xf_sa *sa)
-{
-	update_mtu(arg, sa);
-	return true;
-}
-
 /* The journal first: what is in force and was told comes back after a crash. */
 static void spd_changed(void *arg)
 {
@@ -158,12 +85,7 @@ static void spd_changed(void *arg)
 
 static void sa_changed(void *arg, struct xf_sa *sa)
 {
-	struct xf_service *service = arg;
-	uint16_t port = encap_port(service, sa);
-
-	update_mtu(service, sa);
-	if (port && !has_port(service->udp_ports, service->udp_port_count, port))
-		update_ports(service);
+	xf_follow_sa(arg, sa);
 }
 
 static void sa_expired(void *arg, struct xf_sa *sa, enum xf_sa_event event)
@@ -209,8 +131,7 @@ static void act_on_time(struct xf_service *service, uint64_t now_ns)
 
 	xf_journal_settle(service->journal);
 	next = earlier(next, settle_capture(service, now_ns));
-	if (service->udp_port_count)
-		next = earlier(next, now_ns + PORTS_AGAIN_NS);
+	next = earlier(next, xf_follow_due(service, now_ns));
 	if (service->watchdog_ns)
 		next = earlier(next, now_ns + service->watchdog_ns);
 	xf_loop_set_deadline(service->loop, next);
@@ -222,8 +143,7 @@ void xf_service_timer(void *arg, uint64_t now_ns)
 
 	if (service->watchdog_ns)
 		xf_notify("WATCHDOG=1");
-	if (service->udp_port_count)
-		update_ports(service);
+	xf_follow_act(service, now_ns);
 	act_on_time(service, now_ns);
 }
 
@@ -284,15 +204,12 @@ static void route_ready(void *arg, uint32_t events)
 	struct xf_service *service = arg;
 	unsigned changes = xf_route_dispatch(service->route);
 	struct xf_io_error error;
-	uint64_t cursor = 0;
 
 	(void)events;
 	if ((changes & XF_ROUTE_LINK) && xf_capture_links_changed(service->capture, &error))
 		xf_log(XF_LOG_ERROR, "a device has no backstop: %s", error.text);
-	if (changes & (XF_ROUTE_LINK | XF_ROUTE_ROUTE))
-		xf_sad_walk(xf_engine_sad(service->engine), &cursor, update_mtu_of, service);
-	if ((changes & XF_ROUTE_ADDR) && service->udp_port_count)
-		update_ports(service);
+	xf_follow_routes(service, changes);
+	act_on_time(service, xf_clock_ns());
 }
 
 static void packet_ready(void *arg, uint32_t events)
@@ -484,6 +401,7 @@ int xf_service_start(struct xf_service *service, struct xf_io_error *error)
 	int err;
 
 	service->attention.fd = -1;
+	xf_follow_init(service);
 	read_clocks(service);
 	service->names = xf_config_names(service->cfg);
 	err = start_crypto(service, error);

@@ -13,6 +13,7 @@
 
 #include "clients.h"
 #include "config.h"
+#include "follow.h"
 #include "journal.h"
 #include "threads.h"
 
@@ -40,8 +41,7 @@ struct xf_service {
 
 	/* Control thread. */
 	size_t entries; /* SAs and policies, at most since memory was given back */
-	uint16_t udp_ports[XF_IO_UDP_PORTS_MAX];
-	unsigned udp_port_count;
+	struct xf_follow follow;
 };
 
 /* What the loop calls; @arg is the service. */

@@ -300,6 +300,7 @@ int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa)
 	xf_heap_del(&sad->due, &links->due);
 	sad->slots[links->slot].sa = NULL;
 	sad->count--;
+	sad->removed++;
 	xf_rcu_defer(&sa->rcu, left_table);
 	return 0;
 }
@@ -322,6 +323,7 @@ unsigned xf_sad_flush(struct xf_sad *sad, uint8_t proto)
 
 void xf_sad_get_info(const struct xf_sad *sad, struct xf_sad_info *out)
 {
+	out->removed = sad->removed;
 	out->count = sad->count;
 	out->buckets = sad->shown_buckets;
 	out->buckets_max = BUCKETS_MAX;

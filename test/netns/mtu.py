@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The path MTU of SAs follows devices, routes and rules, for SAs old and new."""
-from xfrmd import add_sa, equal, main, wait_for, wire
+from xfrmd import EXEC, KEY, add_sa, equal, main, wait_for, wire
 
 MARK = "0x20000000/0x20000000"  # of what the daemon sends
 
@@ -58,4 +58,22 @@ def a_rule(netns):
     follow(near, 0x2002, 1500)
 
 
-main([a_device, a_route, a_rule])
+MANY = 10000
+
+
+def many_sas(netns):
+    """They learn of a change some at a time; of one that comes meanwhile too."""
+    near = ready(netns)
+    done = near.run(EXEC, "ip", "-batch", "-", input="".join(
+        "xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp "
+        f"spi {0x3000 + i} reqid 1 mode tunnel "
+        f"aead rfc4106(gcm(aes)) {KEY} 128\n" for i in range(MANY)))
+    equal(done.stderr, "")
+    # So quickly that it has not told all of one change when the next one comes.
+    near.run("ip", "-batch", "-", check=True,
+             input="".join(f"link set eth0 mtu {1300 + i % 100}\n" for i in range(1000)))
+    follow(near, 0x2000, 1399)
+    equal(len(near.ask("sa")), 2 + MANY + 1)
+
+
+main([a_device, a_route, a_rule, many_sas])

@@ -1,0 +1,41 @@
+/*
+ * follow.h - what follows from SAs, and from addresses and routes around them: the ports on which
+ * workers receive ESP in UDP, and the path MTUs that SAs have by our own routes.
+ *
+ * A change of routes may concern every SA, of which there may be a million: they are asked about
+ * some at a time, and requests are served between them. Control thread.
+ */
+#ifndef XF_DAEMON_FOLLOW_H
+#define XF_DAEMON_FOLLOW_H
+
+#include "io/io.h"
+
+struct xf_service;
+struct xf_sa;
+
+struct xf_follow {
+	uint16_t ports[XF_IO_UDP_PORTS_MAX];
+	unsigned nports;
+	bool refused; /* one of them could not be had: somebody else may have it still */
+	uint64_t removed; /* SAs that were gone when ports were collected */
+	uint64_t ports_due_ns; /* collect them anew; UINT64_MAX: nothing has changed */
+	bool sweeping; /* through all SAs, for their MTUs; stands at @cursor */
+	bool again; /* routes have changed since: once more, when it is through */
+	uint64_t cursor;
+};
+
+void xf_follow_init(struct xf_service *service);
+
+/* An SA came, or is another now. */
+void xf_follow_sa(struct xf_service *service, struct xf_sa *sa);
+
+/* @changes: XF_ROUTE_LINK, _ADDR, _ROUTE. */
+void xf_follow_routes(struct xf_service *service, unsigned changes);
+
+/* When xf_follow_act() is wanted next, after whatever has happened. */
+uint64_t xf_follow_due(struct xf_service *service, uint64_t now_ns);
+
+/* Do what is due: no more than takes some milliseconds. */
+void xf_follow_act(struct xf_service *service, uint64_t now_ns);
+
+#endif
