@@ -78,7 +78,7 @@ static void look_at(const struct expiry *x, struct xf_sa *sa)
  */
 static void attend(const struct expiry *x, struct xf_sa *sa)
 {
-	uint32_t why = atomic_exchange(&sa->attention, 0);
+	uint8_t why = atomic_exchange(&sa->attention, 0);
 
 	if (!sa->links.in_tables)
 		return;

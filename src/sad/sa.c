@@ -142,11 +142,9 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
 		return -ENOMEM;
 	if (key)
 		key_set(sa, key);
-	sa->add_ns = now_ns;
+	atomic_init(&sa->added, now_ns);
 	atomic_init(&sa->state, (uint8_t)state);
 	atomic_init(&sa->refs, 1);
-	atomic_init(&sa->add_s, XF_SA_UNSET);
-	atomic_init(&sa->use_s, XF_SA_UNSET);
 	*out = sa;
 	return 0;
 }
@@ -159,7 +157,7 @@ static void sa_free(struct xf_sa *sa)
 
 static void sa_free_deferred(struct xf_rcu_head *head)
 {
-	sa_free(XF_CONTAINER_OF(head, struct xf_sa, rcu));
+	sa_free(XF_CONTAINER_OF(head, struct xf_sa, links.rcu));
 }
 
 struct xf_sa *xf_sa_get(struct xf_sa *sa)
@@ -177,7 +175,7 @@ static bool put_last(struct xf_sa *sa)
 void xf_sa_put(struct xf_sa *sa)
 {
 	if (put_last(sa))
-		xf_rcu_defer(&sa->rcu, sa_free_deferred);
+		xf_rcu_defer(&sa->links.rcu, sa_free_deferred);
 }
 
 void xf_sa_put_unseen(struct xf_sa *sa)
@@ -251,16 +249,21 @@ static uint64_t real_offset_s(const struct xf_sa *sa)
 	return sa->stack ? sa->stack->real_offset_s : 0;
 }
 
-static uint64_t wall_s(const struct xf_sa *sa, uint64_t ns)
+static uint64_t wall_s(const struct xf_sa *sa, uint64_t time)
 {
-	return real_offset_s(sa) + ns / XF_NSEC_PER_SEC;
+	if (time & XF_SA_WALL)
+		return time & ~XF_SA_WALL;
+	return real_offset_s(sa) + time / XF_NSEC_PER_SEC;
 }
 
 /* May lie before this machine was started: below zero. */
-static int64_t mono_ns(const struct xf_sa *sa, uint64_t s)
+static int64_t mono_ns(const struct xf_sa *sa, uint64_t time)
 {
-	int64_t since_boot = (int64_t)(s - real_offset_s(sa));
+	int64_t since_boot;
 
+	if (!(time & XF_SA_WALL))
+		return (int64_t)time;
+	since_boot = (int64_t)((time & ~XF_SA_WALL) - real_offset_s(sa));
 	if (since_boot > FAR_S)
 		since_boot = FAR_S;
 	if (since_boot < -FAR_S)
@@ -270,32 +273,25 @@ static int64_t mono_ns(const struct xf_sa *sa, uint64_t s)
 
 int64_t xf_sa_added_ns(const struct xf_sa *sa)
 {
-	uint64_t set = get(&sa->add_s);
-
-	return set == XF_SA_UNSET ? (int64_t)sa->add_ns : mono_ns(sa, set);
+	return mono_ns(sa, get(&sa->added));
 }
 
 bool xf_sa_used_ns(const struct xf_sa *sa, int64_t *ns)
 {
-	uint64_t set = get(&sa->use_s);
-	uint64_t first = get(&sa->use_ns);
+	uint64_t used = get(&sa->used);
 
-	*ns = set == XF_SA_UNSET ? (int64_t)first : mono_ns(sa, set);
-	return set != XF_SA_UNSET || first != 0;
+	*ns = mono_ns(sa, used);
+	return used != 0;
 }
 
 void xf_sa_lifetime_now(const struct xf_sa *sa, struct xf_lifetime_now *out)
 {
-	uint64_t first_use = get(&sa->use_ns);
+	uint64_t used = get(&sa->used);
 
 	out->bytes = get(&sa->in.bytes) + get(&sa->out.bytes);
 	out->packets = get(&sa->in.packets) + get(&sa->out.packets);
-	out->add_s = get(&sa->add_s);
-	if (out->add_s == XF_SA_UNSET)
-		out->add_s = wall_s(sa, sa->add_ns);
-	out->use_s = get(&sa->use_s);
-	if (out->use_s == XF_SA_UNSET)
-		out->use_s = first_use ? wall_s(sa, first_use) : 0;
+	out->add_s = wall_s(sa, get(&sa->added));
+	out->use_s = used ? wall_s(sa, used) : 0;
 }
 
 /* A use time of 0 is "not yet": the next packet is the first. */
@@ -305,9 +301,8 @@ void xf_sa_set_lifetime_now(struct xf_sa *sa, const struct xf_lifetime_now *now)
 	put(&sa->in.packets, 0);
 	put(&sa->out.bytes, now->bytes);
 	put(&sa->out.packets, now->packets);
-	put(&sa->add_s, now->add_s);
-	put(&sa->use_ns, 0);
-	put(&sa->use_s, now->use_s ? now->use_s : XF_SA_UNSET);
+	put(&sa->added, now->add_s | XF_SA_WALL);
+	put(&sa->used, now->use_s ? now->use_s | XF_SA_WALL : 0);
 }
 
 uint64_t xf_sa_last_used_s(const struct xf_sa *sa)
@@ -333,33 +328,43 @@ void xf_sa_get_stats(const struct xf_sa *sa, struct xf_sa_stats *out)
 	}
 }
 
-static uint32_t mtu_floor(const struct xf_sa *sa, uint32_t mtu)
+/* No IP packet is longer than 16 bits can say. */
+static uint16_t mtu_of(const struct xf_sa *sa, uint32_t mtu)
 {
 	uint32_t floor = xf_sa_cfg(sa)->id.family == XF_AF_INET6 ? 1280 : 576;
 
-	return mtu && mtu < floor ? floor : mtu;
+	if (mtu && mtu < floor)
+		return (uint16_t)floor;
+	return (uint16_t)xf_min_u32(mtu, UINT16_MAX);
 }
 
 /* A way that has changed makes what was learned of the old one void. */
 void xf_sa_set_route_mtu(struct xf_sa *sa, uint32_t mtu)
 {
-	mtu = mtu_floor(sa, mtu);
-	if (atomic_exchange_explicit(&sa->route_mtu, mtu, memory_order_relaxed) != mtu)
+	uint16_t new = mtu_of(sa, mtu);
+
+	if (atomic_exchange_explicit(&sa->route_mtu, new, memory_order_relaxed) != new)
 		atomic_store_explicit(&sa->learned_mtu, 0, memory_order_relaxed);
 }
 
 void xf_sa_learn_mtu(struct xf_sa *sa, uint32_t mtu, uint64_t expires_ns)
 {
-	put(&sa->learned_expires_ns, expires_ns);
-	atomic_store_explicit(&sa->learned_mtu, mtu_floor(sa, mtu ? mtu : 1), memory_order_release);
+	uint64_t until_s = (expires_ns + XF_NSEC_PER_SEC - 1) / XF_NSEC_PER_SEC;
+
+	atomic_store_explicit(&sa->learned_until_s, (uint32_t)until_s, memory_order_relaxed);
+	atomic_store_explicit(&sa->learned_mtu, mtu_of(sa, mtu ? mtu : 1), memory_order_release);
 }
 
 uint32_t xf_sa_path_mtu(const struct xf_sa *sa, uint64_t now_ns)
 {
 	uint32_t route = atomic_load_explicit(&sa->route_mtu, memory_order_relaxed);
 	uint32_t learned = atomic_load_explicit(&sa->learned_mtu, memory_order_acquire);
+	uint64_t until_s;
 
-	if (!learned || now_ns >= get(&sa->learned_expires_ns))
+	if (!learned)
+		return route;
+	until_s = atomic_load_explicit(&sa->learned_until_s, memory_order_relaxed);
+	if (now_ns >= until_s * XF_NSEC_PER_SEC)
 		return route;
 	return route && route < learned ? route : learned;
 }

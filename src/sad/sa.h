@@ -33,7 +33,10 @@ enum xf_sa_table {
 /* An SA's places in its SAD. */
 struct xf_sa_links {
 	uint64_t id; /* order of arrival, from 1; constant once in a SAD */
-	struct xf_heap_node due;
+	union {
+		struct xf_heap_node due;
+		struct xf_rcu_head rcu; /* when it has left, or is in none: until readers have */
+	};
 	uint32_t seat;
 	uint32_t gate; /* number + 1; 0 = the SPI is in the hash tables */
 	uint32_t slot;
@@ -72,10 +75,12 @@ struct xf_sa {
 	struct xf_key *key;
 	struct xf_replay *replay; /* what it points to: under replay_lock */
 	/* Atomic, and seldom written. */
-	_Atomic uint64_t use_ns; /* first use, 0 = none */
-	_Atomic uint32_t route_mtu; /* of the way to the peer by our own routes; 0 = not known */
-	_Atomic uint32_t learned_mtu; /* what a router said; 0 = nothing */
+	_Atomic uint64_t used; /* a time: of the first packet; 0 = none yet */
+	_Atomic uint16_t route_mtu; /* of the way to the peer by our own routes; 0 = not known */
+	_Atomic uint16_t learned_mtu; /* what a router said; 0 = nothing */
+	_Atomic uint32_t learned_until_s; /* of the engine's clock */
 	_Atomic uint8_t state; /* enum xf_sa_state */
+	_Atomic uint8_t attention; /* enum xf_sa_attention */
 	_Atomic bool dying; /* the soft limit was told */
 	/* Constant. What each packet asks of the key stands here too: one line less to wait for. */
 	uint8_t provider; /* its number in xf_crypto_providers() */
@@ -101,34 +106,31 @@ struct xf_sa {
 
 	/* Atomic, for times and people. */
 	_Atomic uint32_t refs;
-	_Atomic uint32_t attention;
 	_Atomic uint32_t stat_replay_window;
 	_Atomic uint32_t stat_replay;
 	_Atomic uint32_t stat_integrity;
-	_Atomic uint64_t add_s; /* as netlink set it, XF_SA_UNSET: from add_ns */
-	_Atomic uint64_t use_s; /* likewise, from use_ns */
-	_Atomic uint64_t learned_expires_ns;
+	_Atomic uint64_t added; /* a time */
 	_Atomic uint64_t tallies[XF_SA_TALLIES]; /* reason << XF_SA_TALLY_SHIFT | count; 0: free */
 	_Atomic uint64_t other_drops; /* for which there was no tally */
 
 	/* Constant. */
-	uint64_t add_ns;
 	struct xf_sa_stack *stack; /* once in a SAD; NULL: in none */
 
 	/* Control thread. */
 	struct xf_sa_links links;
 
-	/* Whoever holds the SA in the stack, and after the last reference. */
+	/* Whoever holds the SA in the stack. */
 	struct xf_sa *stack_next;
-	struct xf_rcu_head rcu;
 };
 
 /* Without the padding at its end, where the slab notes whose it is. */
-#define XF_SA_BYTES (offsetof(struct xf_sa, rcu) + sizeof(struct xf_rcu_head))
+#define XF_SA_BYTES (offsetof(struct xf_sa, stack_next) + sizeof(struct xf_sa *))
 
-#define XF_SA_UNSET UINT64_MAX
+/* In a time: what is beside it are seconds of the wall clock, as netlink set it. Without it they
+ * are nanoseconds of the engine's clock. */
+#define XF_SA_WALL (1ull << 63)
 
-_Static_assert(XF_SA_BYTES + sizeof(void *) <= 8 * XF_CACHE_LINE, "there may be a million of them");
+_Static_assert(XF_SA_BYTES + sizeof(void *) <= 7 * XF_CACHE_LINE, "there may be a million of them");
 _Static_assert(
 	offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&
 		offsetof(struct xf_sa, in) == 2 * XF_CACHE_LINE &&

@@ -282,7 +282,7 @@ int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now)
 /* A reader that found the SA before it was unlinked may have taken a reference by now. */
 static void left_table(struct xf_rcu_head *head)
 {
-	struct xf_sa *sa = XF_CONTAINER_OF(head, struct xf_sa, rcu);
+	struct xf_sa *sa = XF_CONTAINER_OF(head, struct xf_sa, links.rcu);
 	struct xf_sad *sad = XF_CONTAINER_OF(sa->stack, struct xf_sad, stack);
 
 	xf_sad_leave(sad, sa);
@@ -301,7 +301,7 @@ int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa)
 	sad->slots[links->slot].sa = NULL;
 	sad->count--;
 	sad->removed++;
-	xf_rcu_defer(&sa->rcu, left_table);
+	xf_rcu_defer(&links->rcu, left_table);
 	return 0;
 }
 

@@ -82,8 +82,8 @@ static void note_use(struct xf_sa *sa, uint64_t now_ns)
 {
 	uint64_t none = 0;
 
-	if (atomic_load_explicit(&sa->use_ns, memory_order_relaxed) == 0)
-		atomic_compare_exchange_strong_explicit(&sa->use_ns, &none, now_ns ? now_ns : 1,
+	if (atomic_load_explicit(&sa->used, memory_order_relaxed) == 0)
+		atomic_compare_exchange_strong_explicit(&sa->used, &none, now_ns ? now_ns : 1,
 							memory_order_relaxed, memory_order_relaxed);
 }
 

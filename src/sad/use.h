@@ -112,7 +112,7 @@ static inline enum xf_drop xf_sa_check(struct xf_sa *sa, unsigned what, bool out
 	/* In use, and it has neither limits nor the other direction. */
 	if (XF_LIKELY(!(what & odd) &&
 		      atomic_load_explicit(&sa->state, memory_order_acquire) == XF_SA_VALID &&
-		      atomic_load_explicit(&sa->use_ns, memory_order_relaxed) != 0))
+		      atomic_load_explicit(&sa->used, memory_order_relaxed) != 0))
 		return XF_PASS;
 	return xf_sa_check_closer(sa, out, now_ns);
 }
