@@ -54,7 +54,6 @@ interop: all
 	@test/interop/matrix.py --build $(BUILD)
 	@test/interop/scapy_esp.py --build $(BUILD)
 	@test/interop/same_words/same_words.py --build $(BUILD)
-	@test/interop/same_words/same_words.py --build $(BUILD)
 
 fuzz:
 	@tools/need-tools
