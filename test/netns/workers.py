@@ -74,7 +74,7 @@ def idle_workers_sleep(netns):
     equal([state for state, _ in after.values()], ["S"] * 3)
     woke = {thread: count - before[thread][1] for thread, (_, count) in after.items()}
     # The first thread hears of the namespace's addresses and neighbours, a worker of stray packets.
-    often = {thread: 4 if thread == str(pid) else 2 for thread in woke}
+    often = {thread: 8 if thread == str(pid) else 2 for thread in woke}
     equal({thread: count for thread, count in woke.items() if count > often[thread]}, {})
 
 
