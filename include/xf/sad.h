@@ -153,10 +153,10 @@ void xf_sad_find_out_to_use(const struct xf_sad *sad, struct xf_sad_query *const
 bool xf_sad_walk(const struct xf_sad *sad, uint64_t *cursor,
 		 bool (*visit)(void *arg, struct xf_sa *sa), void *arg);
 
-/* SAs in the table, how many have left it since it was made, and the hash size as GETSADINFO shows
- * it. */
+/* SAs in the table, how often one has left it or was changed (what came is not counted), and the
+ * hash size as GETSADINFO shows it. */
 struct xf_sad_info {
-	uint64_t removed;
+	uint64_t changes;
 	uint32_t count;
 	uint32_t buckets;
 	uint32_t buckets_max;

@@ -6,7 +6,7 @@
 
 #define UDP_ENCAP_ESP 2 /* RFC 3948; the kernel's UDP_ENCAP_ESPINUDP */
 
-/* Ports of SAs that are gone are closed so late, and one that somebody has is tried so often. */
+/* Ports that no SA has any more are closed so late, one that somebody has is tried so often. */
 #define PORTS_AGAIN_NS (5 * XF_NSEC_PER_SEC)
 
 /* SAs whose MTUs are asked for at a time: some 4 µs each. */
@@ -56,12 +56,12 @@ static bool collect_port(void *arg, struct xf_sa *sa)
 	return list->n < XF_IO_UDP_PORTS_MAX;
 }
 
-static uint64_t removed_sas(const struct xf_service *service)
+static uint64_t changes_of_sas(const struct xf_service *service)
 {
 	struct xf_sad_info info;
 
 	xf_sad_get_info(xf_engine_sad(service->engine), &info);
-	return info.removed;
+	return info.changes;
 }
 
 static void update_ports(struct xf_service *service)
@@ -71,7 +71,7 @@ static void update_ports(struct xf_service *service)
 	struct xf_io_error error;
 	uint64_t cursor = 0;
 
-	follow->removed = removed_sas(service);
+	follow->changes = changes_of_sas(service);
 	follow->ports_due_ns = UINT64_MAX;
 	xf_sad_walk(xf_engine_sad(service->engine), &cursor, collect_port, &list);
 	follow->refused =
@@ -153,9 +153,9 @@ void xf_follow_routes(struct xf_service *service, unsigned changes)
 uint64_t xf_follow_due(struct xf_service *service, uint64_t now_ns)
 {
 	struct xf_follow *follow = &service->follow;
-	bool gone = follow->nports && removed_sas(service) != follow->removed;
+	bool unused = follow->nports && changes_of_sas(service) != follow->changes;
 
-	if ((gone || follow->refused) && follow->ports_due_ns == UINT64_MAX)
+	if ((unused || follow->refused) && follow->ports_due_ns == UINT64_MAX)
 		follow->ports_due_ns = now_ns + PORTS_AGAIN_NS;
 	return follow->sweeping ? now_ns : follow->ports_due_ns;
 }

@@ -17,7 +17,7 @@ struct xf_follow {
 	uint16_t ports[XF_IO_UDP_PORTS_MAX];
 	unsigned nports;
 	bool refused; /* one of them could not be had: somebody else may have it still */
-	uint64_t removed; /* SAs that were gone when ports were collected */
+	uint64_t changes; /* of the SAD, when ports were collected */
 	uint64_t ports_due_ns; /* collect them anew; UINT64_MAX: nothing has changed */
 	bool sweeping; /* through all SAs, for their MTUs; stands at @cursor */
 	bool again; /* routes have changed since: once more, when it is through */

@@ -41,7 +41,7 @@ struct xf_sad {
 	size_t nslots;
 	size_t slots_max;
 	uint64_t last_id;
-	uint64_t removed;
+	uint64_t changes;
 	uint32_t count;
 	uint32_t shown_buckets;
 };

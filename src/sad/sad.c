@@ -242,6 +242,7 @@ static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa
 	err = xf_sad_reseat(sad, old, &cfg);
 	if (err)
 		return err;
+	sad->changes++;
 	/* Under the new limits it may be dying at once, which is told anew. */
 	atomic_store(&old->dying, false);
 	xf_sad_reschedule(sad, old);
@@ -300,7 +301,7 @@ int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa)
 	xf_heap_del(&sad->due, &links->due);
 	sad->slots[links->slot].sa = NULL;
 	sad->count--;
-	sad->removed++;
+	sad->changes++;
 	xf_rcu_defer(&links->rcu, left_table);
 	return 0;
 }
@@ -323,7 +324,7 @@ unsigned xf_sad_flush(struct xf_sad *sad, uint8_t proto)
 
 void xf_sad_get_info(const struct xf_sad *sad, struct xf_sad_info *out)
 {
-	out->removed = sad->removed;
+	out->changes = sad->changes;
 	out->count = sad->count;
 	out->buckets = sad->shown_buckets;
 	out->buckets_max = BUCKETS_MAX;

@@ -5,7 +5,7 @@ import re
 import socket
 import time
 
-from xfrmd import ESP_IN_UDP, KEY, equal, gateways, in_netns, main, stream, wire
+from xfrmd import ESP_IN_UDP, KEY, equal, gateways, in_netns, main, stream, wait_for, wire
 
 BYTES = 16 << 20
 NEAR, FAR = "198.51.100.1", "203.0.113.1"
@@ -100,6 +100,20 @@ def ports_come_and_go(netns):
         equal((io["raw_rx"], io["raw_tx"], io["udp_in_use"]), (0, 0, 0))
 
 
+def a_port_that_an_update_leaves_is_closed(netns):
+    near, _ = tunnel(netns, ESP_IN_UDP)
+    near.xfrm("state", "update", "src", "192.0.2.2", "dst", "192.0.2.1", "proto", "esp", "spi",
+              "0x2000", "reqid", "1", "mode", "tunnel", "replay-window", "32", "aead",
+              "rfc4106(gcm(aes))", KEY, "128", "encap", "espinudp", "4500", "4501", "0.0.0.0",
+              check=True)
+
+    def moved():
+        ports = near.run("ss", "-lunH").stdout
+        return ":4501" in ports and ":4500" not in ports
+
+    wait_for(moved, 10)
+
+
 def flows_without_a_hash_are_spread(netns):
     """Sockets that are not connected give none: the kernel has to make one of the packet."""
     near, far = tunnel(netns)
@@ -119,4 +133,4 @@ def flows_without_a_hash_are_spread(netns):
 
 
 main([a_raw_packet_is_received_once, any_worker_sends_and_receives_esp_in_udp, idle_workers_sleep,
-      ports_come_and_go, flows_without_a_hash_are_spread])
+      ports_come_and_go, a_port_that_an_update_leaves_is_closed, flows_without_a_hash_are_spread])
