@@ -4,7 +4,7 @@
 
 #include "ctl.h"
 #include "daemon/config.h"
-#include "io/capture.h"
+#include "capture/capture.h"
 
 /* Protection outlives the daemon, so it must be possible to take it away without one. */
 static int release_alone(const struct xf_ctl_options *opt)

@@ -11,7 +11,7 @@
 #include "config.h"
 #include "crypto_threads.h"
 #include "log.h"
-#include "io/capture.h"
+#include "capture/capture.h"
 #include "io/packet.h"
 
 #define FIELD(name) .offset = offsetof(struct xf_config, name)

@@ -6,7 +6,7 @@
 #ifndef XF_DAEMON_SERVICE_H
 #define XF_DAEMON_SERVICE_H
 
-#include "io/capture.h"
+#include "capture/capture.h"
 #include "io/packet.h"
 #include "io/route.h"
 #include "nl/nl.h"

@@ -233,8 +233,6 @@ static inline void xf_io_count(_Atomic uint64_t *counter, uint64_t n)
 			      memory_order_relaxed);
 }
 
-int xf_io_fail(struct xf_io_error *error, int err, const char *fmt, ...) XF_PRINTF(3, 4);
-
 /* rx.c: has slot @i room for a whole packet? It gets buffers; without any that is counted. */
 bool xf_rx_ready(struct xf_io *io, unsigned i);
 /* Take the @len bytes that were read into slot @i as a packet. */
@@ -262,7 +260,6 @@ void xf_rx_free(struct xf_io *io);
 
 /* tun.c */
 int xf_tun_open(const char *name, bool offloads, struct xf_tun *out, struct xf_io_error *error);
-int xf_tun_remove(const char *name, struct xf_io_error *error);
 void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q);
 
 /* shared.c: a worker that waits on @epoll_fd gets all sources, also later ones. 0 or -errno. */

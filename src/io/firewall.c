@@ -9,7 +9,6 @@
 #include "io/backend.h"
 #include "io/firewall.h"
 #include "io/rtnl.h"
-#include "io/ruleset.h"
 
 struct xf_firewall {
 	struct mnl_socket *monitor;

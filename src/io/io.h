@@ -22,6 +22,9 @@ struct xf_io_error {
 	char text[240];
 };
 
+/* Fill @error (NULL is allowed), with what the errno @err means behind it. Returns @err. */
+int xf_io_fail(struct xf_io_error *error, int err, const char *fmt, ...) XF_PRINTF(3, 4);
+
 /* The names and numbers by which kernel and daemon know each other; see capture.h. */
 struct xf_io_names {
 	const char *tun; /* interface name, default XF_TUN_NAME */
@@ -37,9 +40,13 @@ struct xf_io_names {
 #define XF_MARK_BYPASS 0x20000000u
 #define XF_ROUTE_TABLE 0x7866u /* "xf" */
 #define XF_RULE_PRIORITY 50
+#define XF_NFT_TABLE "xfrmd" /* of family inet; ours alone */
 
 /* The defaults. */
 extern const struct xf_io_names xf_io_names_default;
+
+/* Let the TUN go with the last process that has it open. It is no error when there is none. */
+int xf_tun_remove(const char *name, struct xf_io_error *error);
 
 /* What the workers of one network namespace read from. */
 struct xf_io_shared;

@@ -11,7 +11,7 @@
 
 #include "daemon/config.h"
 #include "daemon/log.h"
-#include "io/capture.h"
+#include "capture/capture.h"
 #include "io/packet.h"
 
 /* A directory of its own for each test, with xfrmd.conf in it. */

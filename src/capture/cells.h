@@ -5,8 +5,8 @@
  * Where cells stand in the kernel is a bit each; a cell that came or went is pending until whoever
  * keeps the kernel in step has dealt with it. Control thread.
  */
-#ifndef XF_IO_CELLS_H
-#define XF_IO_CELLS_H
+#ifndef XF_CAPTURE_CELLS_H
+#define XF_CAPTURE_CELLS_H
 
 #include <xf/addr.h>
 

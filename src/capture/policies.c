@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "io/policies.h"
+#include "capture/policies.h"
 
 static bool collect(void *arg, struct xf_policy *policy)
 {

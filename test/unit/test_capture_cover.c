@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "io/cover.h"
+#include "capture/cover.h"
 
 static uint64_t state = 88172645463325252ull;
 

@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "io/cells.h"
+#include "capture/cells.h"
 
 #define SIZE_MIN 64
 

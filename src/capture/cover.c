@@ -1,6 +1,6 @@
 #include <errno.h>
 
-#include "io/cover.h"
+#include "capture/cover.h"
 
 static const uint8_t lens[2][XF_COVER_LENS] = {
 	{ 32, 28, 24, 20, 16, 12, 8, 4, 0 },

@@ -4,8 +4,8 @@
  *
  * Control thread. What is collected is borrowed from the SPD and valid until it changes.
  */
-#ifndef XF_IO_POLICIES_H
-#define XF_IO_POLICIES_H
+#ifndef XF_CAPTURE_POLICIES_H
+#define XF_CAPTURE_POLICIES_H
 
 #include <xf/spd.h>
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "io/ruleset.h"
+#include "capture/ruleset.h"
 
 #define CAPTURE "meta mark set meta mark | 0x40000000 counter name captured return"
 

@@ -7,9 +7,8 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
-#include "io/backend.h"
-#include "io/nft_sets.h"
-#include "io/ruleset.h"
+#include "capture/nft_sets.h"
+#include "capture/ruleset.h"
 
 /* One transaction: less than a socket's send buffer. */
 #define BATCH_BYTES (64u * 1024)

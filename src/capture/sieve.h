@@ -13,12 +13,12 @@
  *
  * Control thread.
  */
-#ifndef XF_IO_SIEVE_H
-#define XF_IO_SIEVE_H
+#ifndef XF_CAPTURE_SIEVE_H
+#define XF_CAPTURE_SIEVE_H
 
 #include <xf/spd.h>
 
-#include "io/cells.h"
+#include "capture/cells.h"
 
 /* A set of cells: of source, destination, protocol and both ports those that are asked for. */
 struct xf_sieve_kind {

@@ -11,9 +11,9 @@
 
 #include <xf/rcu.h>
 
-#include "io/nft_sets.h"
-#include "io/policies.h"
-#include "io/ruleset.h"
+#include "capture/nft_sets.h"
+#include "capture/policies.h"
+#include "capture/ruleset.h"
 
 struct fixture {
 	struct xf_spd *spd;

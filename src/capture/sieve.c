@@ -1,8 +1,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "io/policies.h"
-#include "io/sieve.h"
+#include "capture/policies.h"
+#include "capture/sieve.h"
 
 void xf_sieve_fini(struct xf_sieve *sieve)
 {

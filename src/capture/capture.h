@@ -13,8 +13,8 @@
  * Control thread only. Functions return 0 or -errno with a sentence in @error; a call that fails
  * leaves rules in force that catch what they caught.
  */
-#ifndef XF_IO_CAPTURE_H
-#define XF_IO_CAPTURE_H
+#ifndef XF_CAPTURE_CAPTURE_H
+#define XF_CAPTURE_CAPTURE_H
 
 #include "io/io.h"
 

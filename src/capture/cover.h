@@ -6,10 +6,10 @@
  * one for each length. When there are too many cells of a family, all become coarser. Control
  * thread.
  */
-#ifndef XF_IO_COVER_H
-#define XF_IO_COVER_H
+#ifndef XF_CAPTURE_COVER_H
+#define XF_CAPTURE_COVER_H
 
-#include "io/cells.h"
+#include "capture/cells.h"
 
 /* Cells of one family, at most. */
 #define XF_COVER_MAX 32768

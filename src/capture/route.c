@@ -4,8 +4,7 @@
 #include <net/if.h>
 #include <unistd.h>
 
-#include "io/backend.h"
-#include "io/capture_route.h"
+#include "capture/route.h"
 #include "io/rtnl.h"
 
 static const uint8_t families[] = { AF_INET, AF_INET6 };

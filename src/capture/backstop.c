@@ -12,9 +12,8 @@
 #include "egress.skel.h"
 #pragma GCC diagnostic pop
 
-#include "io/backend.h"
-#include "io/backstop.h"
-#include "io/policies.h"
+#include "capture/backstop.h"
+#include "capture/policies.h"
 #include "io/rtnl.h"
 
 #include "egress.h"

@@ -3,8 +3,8 @@
  *
  * Control thread. Functions return 0 or -errno with a sentence in @error.
  */
-#ifndef XF_IO_CAPTURE_ROUTE_H
-#define XF_IO_CAPTURE_ROUTE_H
+#ifndef XF_CAPTURE_ROUTE_H
+#define XF_CAPTURE_ROUTE_H
 
 #include "io/io.h"
 

@@ -13,13 +13,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "io/backend.h"
-#include "io/backstop.h"
-#include "io/capture.h"
-#include "io/capture_route.h"
-#include "io/nft_sets.h"
-#include "io/policies.h"
-#include "io/ruleset.h"
+#include "capture/backstop.h"
+#include "capture/capture.h"
+#include "capture/route.h"
+#include "capture/nft_sets.h"
+#include "capture/policies.h"
+#include "capture/ruleset.h"
 
 struct xf_capture {
 	struct xf_capture_config cfg;

@@ -4,12 +4,12 @@
  *
  * Control thread. Functions return 0 or -errno.
  */
-#ifndef XF_IO_NFT_SETS_H
-#define XF_IO_NFT_SETS_H
+#ifndef XF_CAPTURE_NFT_SETS_H
+#define XF_CAPTURE_NFT_SETS_H
 
-#include "io/cover.h"
+#include "capture/cover.h"
 #include "io/rtnl.h"
-#include "io/sieve.h"
+#include "capture/sieve.h"
 
 struct xf_nft_sets;
 

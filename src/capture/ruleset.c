@@ -16,9 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "io/nft_sets.h"
-#include "io/policies.h"
-#include "io/ruleset.h"
+#include "capture/nft_sets.h"
+#include "capture/policies.h"
+#include "capture/ruleset.h"
 
 #define CAPTURE_PRIORITY "-90"
 #define FILTER_PRIORITY "-10"

@@ -4,10 +4,10 @@
  * Control thread. Functions return 0 or -errno, with a sentence in @error where they have that.
  * Program and maps stay in the kernel when the process goes.
  */
-#ifndef XF_IO_BACKSTOP_H
-#define XF_IO_BACKSTOP_H
+#ifndef XF_CAPTURE_BACKSTOP_H
+#define XF_CAPTURE_BACKSTOP_H
 
-#include "io/cover.h"
+#include "capture/cover.h"
 #include "io/io.h"
 
 struct xf_backstop;

@@ -5,14 +5,12 @@
  * sends on unchanged what no policy wants. So a policy that protects or blocks may be matched by
  * less than its whole selector; one that allows must be matched exactly, or is left out.
  */
-#ifndef XF_IO_RULESET_H
-#define XF_IO_RULESET_H
+#ifndef XF_CAPTURE_RULESET_H
+#define XF_CAPTURE_RULESET_H
 
-#include "io/cover.h"
+#include "capture/cover.h"
 #include "io/io.h"
-#include "io/sieve.h"
-
-#define XF_NFT_TABLE "xfrmd"
+#include "capture/sieve.h"
 
 /* Above this many policies out, a linear list of rules would cost every packet too much: sets of
  * destinations decide (xf_ruleset_plan.cover). */
