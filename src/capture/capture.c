@@ -1,5 +1,6 @@
 /*
- * The kernel's side of capture: the ip rule and its table, the nftables table.
+ * What the kernel's rules are to be, and the steps from those in force to these; the daemon's
+ * control thread calls it. What is done to the kernel goes through a table of operations (ops.h).
  *
  * Of policies out there are two forms. By a rule each, which is exact, and made anew for each
  * change; by destinations alone, which catches too much (the engine sends that on), and where a
@@ -7,24 +8,22 @@
  * destinations decide.
  */
 #include <errno.h>
-#include <jansson.h>
-#include <nftables/libnftables.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
-#include "capture/backstop.h"
 #include "capture/capture.h"
-#include "capture/route.h"
 #include "capture/nft_sets.h"
+#include "capture/ops.h"
 #include "capture/policies.h"
 #include "capture/ruleset.h"
 
 struct xf_capture {
 	struct xf_capture_config cfg;
-	struct nft_ctx *nft; /* NULL: mode tc */
-	struct xf_nft_sets *sets; /* with nft */
-	struct xf_backstop *backstop; /* NULL: none */
+	const struct xf_capture_ops *ops;
+	void *arg; /* theirs */
+	struct xf_kernel *kernel; /* the same, or NULL: the caller's */
+	bool nft; /* else mode tc */
+	bool backstop;
 	struct xf_cover cover; /* of those policies out that want something */
 	struct xf_sieve sieve[XF_DIR_MAX]; /* in and fwd */
 	uint32_t out; /* policies out, all that count */
@@ -38,28 +37,6 @@ struct xf_capture {
 /* So few policies have rules of their own at once, more when nothing changes for a while. */
 #define FEW 64
 #define QUIET_NS (200 * XF_NSEC_PER_SEC / 1000)
-
-/* The first line of what libnftables had to say. */
-static int nft_fail(struct nft_ctx *nft, struct xf_io_error *error, const char *what)
-{
-	const char *text = nft_ctx_get_error_buffer(nft);
-
-	if (error)
-		snprintf(error->text, sizeof(error->text), "nftables: cannot %s: %.*s", what,
-			 (int)strcspn(text ? text : "", "\n"), text ? text : "");
-	return -EIO;
-}
-
-static struct nft_ctx *nft_open(void)
-{
-	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
-
-	if (!nft)
-		return NULL;
-	nft_ctx_buffer_output(nft);
-	nft_ctx_buffer_error(nft);
-	return nft;
-}
 
 /* --- following the SPD --- */
 
@@ -156,8 +133,7 @@ static int make_sets(struct xf_capture *capture, struct xf_sieve *sieve)
 
 	if (err)
 		return err;
-	if (nft_run_cmd_from_buffer(capture->nft, script) != 0)
-		err = -EIO;
+	err = capture->ops->nft_run(capture->arg, script, NULL);
 	free(script);
 	for (unsigned i = 0; i < sieve->nkinds && !err; i++)
 		sieve->kinds[i].made = sieve->kinds[i].made || sieve->kinds[i].cells;
@@ -178,7 +154,7 @@ static int before_rules(struct xf_capture *capture, struct xf_sieve *sieve, bool
 		return 0;
 	if (*rules)
 		err = make_sets(capture, sieve);
-	return err ? err : xf_nft_sets_sift(capture->sets, sieve, true);
+	return err ? err : xf_nft_sets_sift(capture->ops, capture->arg, sieve, true);
 }
 
 /* A set that was taken away has taken its elements along. */
@@ -201,7 +177,7 @@ static int after_rules(struct xf_capture *capture, struct xf_sieve *sieve, bool 
 	note_unmade(sieve);
 	if (rules)
 		sieve->rules_dirty = false;
-	return sieve->by_sets ? xf_nft_sets_sift(capture->sets, sieve, false) : 0;
+	return sieve->by_sets ? xf_nft_sets_sift(capture->ops, capture->arg, sieve, false) : 0;
 }
 
 /*
@@ -224,9 +200,8 @@ static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *
 
 	if (err)
 		return xf_io_fail(error, err, "cannot make capture rules");
-	if (nft_run_cmd_from_buffer(capture->nft, script) != 0)
-		err = nft_fail(capture->nft, error, "change the capture rules");
-	else
+	err = capture->ops->nft_run(capture->arg, script, error);
+	if (!err)
 		note_rules(capture, plan);
 	free(script);
 	return err;
@@ -254,29 +229,15 @@ static bool is_ours(const struct xf_capture *capture, const char *name)
 }
 
 /* Sets of an earlier daemon, or of an earlier round, that no rule looks into any more. */
-static void delete_strangers(struct xf_capture *capture)
+static void delete_stranger(void *arg, const char *name)
 {
-	const json_t *item;
-	json_t *root;
-	size_t i;
-	int err;
+	const struct xf_capture *capture = arg;
+	char script[128];
 
-	nft_ctx_output_set_flags(capture->nft, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_TERSE);
-	err = nft_run_cmd_from_buffer(capture->nft, "list sets table inet " XF_NFT_TABLE);
-	nft_ctx_output_set_flags(capture->nft, 0);
-	root = err ? NULL : json_loads(nft_ctx_get_output_buffer(capture->nft), 0, NULL);
-	json_array_foreach(json_object_get(root, "nftables"), i, item)
-	{
-		const json_t *set = json_object_get(item, "set");
-		const char *name = json_string_value(json_object_get(set, "name"));
-		char script[128];
-
-		if (!name || is_ours(capture, name))
-			continue;
-		snprintf(script, sizeof(script), "delete set inet " XF_NFT_TABLE " %.64s", name);
-		nft_run_cmd_from_buffer(capture->nft, script);
-	}
-	json_decref(root);
+	if (is_ours(capture, name))
+		return;
+	snprintf(script, sizeof(script), "delete set inet " XF_NFT_TABLE " %.64s", name);
+	capture->ops->nft_run(capture->arg, script, NULL);
 }
 
 /* The least that is to be done; with capture->anew, everything. */
@@ -294,7 +255,7 @@ static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *e
 
 	if (!capture->anew && !exact && !capture->exact && looks_everywhere(capture)) {
 		plan.dirs[XF_DIR_OUT] = false;
-		err = xf_nft_sets_follow(capture->sets, &capture->cover);
+		err = xf_nft_sets_follow(capture->ops, capture->arg, &capture->cover);
 	}
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved) && !err; i++) {
 		plan.sieve[sieved[i]] = &capture->sieve[sieved[i]];
@@ -324,20 +285,20 @@ static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *
 		forget_sets(&capture->sieve[sieved[i]]);
 	err = try_nft(capture, exact, error);
 	if (!err)
-		delete_strangers(capture);
+		capture->ops->nft_each_set(capture->arg, delete_stranger, capture);
 	return err;
 }
 
 static int sync_backstop(struct xf_capture *capture, bool exact, struct xf_io_error *error)
 {
-	int err = xf_backstop_follow(capture->backstop, &capture->cover);
+	int err = capture->ops->backstop_follow(capture->arg, &capture->cover);
 
 	bool changed = capture->dirty[XF_DIR_OUT] || capture->anew;
 
 	if (!err && exact && changed)
-		err = xf_backstop_sync(capture->backstop, capture->cfg.spd);
+		err = capture->ops->backstop_sync(capture->arg, capture->cfg.spd);
 	else if (!err && !exact && (capture->exact || capture->anew))
-		err = xf_backstop_by_destination(capture->backstop);
+		err = capture->ops->backstop_by_destination(capture->arg);
 	return err ? xf_io_fail(error, err, "cannot fill the rules of the backstop") : 0;
 }
 
@@ -405,31 +366,22 @@ int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_
 
 /* --- start and end --- */
 
-static int open_nft(struct xf_capture *capture, struct xf_io_error *error)
-{
-	capture->nft = nft_open();
-	if (!capture->nft)
-		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
-	if (nft_run_cmd_from_buffer(capture->nft, "add table inet " XF_NFT_TABLE) == 0)
-		return xf_nft_sets_new(&capture->sets, error);
-	nft_fail(capture->nft, error, "add a table");
-	nft_ctx_free(capture->nft);
-	capture->nft = NULL;
-	return -EOPNOTSUPP;
-}
-
 /* What the mode asks for and this kernel has; at least one of the two. */
 static int open_parts(struct xf_capture *capture, struct xf_io_error *error)
 {
 	enum xf_capture_mode mode = capture->cfg.mode;
-	int nft_err = mode == XF_CAPTURE_TC ? -ENOENT : open_nft(capture, error);
+	int nft_err = -ENOENT;
 	int tc_err;
 
+	if (mode != XF_CAPTURE_TC)
+		nft_err = capture->ops->nft_open(capture->arg, error);
+	capture->nft = nft_err == 0;
 	if (nft_err && mode == XF_CAPTURE_NFT)
 		return nft_err;
 	if (mode == XF_CAPTURE_NFT)
 		return 0;
-	tc_err = xf_backstop_new(&capture->cfg.names, &capture->backstop, nft_err ? error : NULL);
+	tc_err = capture->ops->backstop_open(capture->arg, nft_err ? error : NULL);
+	capture->backstop = tc_err == 0;
 	return nft_err ? tc_err : 0;
 }
 
@@ -441,17 +393,28 @@ static bool tell_policy(void *arg, struct xf_policy *policy)
 
 static int start(struct xf_capture *capture, struct xf_io_error *error)
 {
-	int err = open_parts(capture, error);
 	uint64_t cursor = 0;
+	int err;
+
+	capture->ops = capture->cfg.ops;
+	capture->arg = capture->cfg.arg;
+	if (!capture->ops) {
+		err = xf_kernel_new(&capture->cfg.names, &capture->kernel);
+		if (err)
+			return xf_io_fail(error, err, "cannot capture");
+		capture->ops = &xf_kernel_ops;
+		capture->arg = capture->kernel;
+	}
+	err = open_parts(capture, error);
 
 	if (!err)
-		err = xf_capture_route_add(&capture->cfg.names, error);
+		err = capture->ops->route_add(capture->arg, error);
 	xf_spd_walk(capture->cfg.spd, &cursor, tell_policy, capture);
 	capture->anew = true;
 	if (!err)
 		err = xf_capture_sync(capture, capture->cfg.now_ns, error);
 	if (!err && capture->backstop)
-		err = xf_backstop_attach(capture->backstop, error);
+		err = capture->ops->backstop_attach(capture->arg, error);
 	return err;
 }
 
@@ -481,81 +444,29 @@ void xf_capture_free(struct xf_capture *capture)
 {
 	if (!capture)
 		return;
-	if (capture->nft)
-		nft_ctx_free(capture->nft);
-	xf_nft_sets_free(capture->sets);
-	xf_backstop_free(capture->backstop);
+	xf_kernel_free(capture->kernel);
 	xf_cover_fini(&capture->cover);
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
 		xf_sieve_fini(&capture->sieve[sieved[i]]);
 	free(capture);
 }
 
-int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *error)
-{
-	struct nft_ctx *nft = nft_open();
-	int err = 0;
-
-	if (!nft)
-		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
-	if (nft_run_cmd_from_buffer(nft, xf_ruleset_delete) != 0)
-		err = nft_fail(nft, error, "remove the capture rules");
-	nft_ctx_free(nft);
-	if (!err)
-		err = xf_backstop_release(error);
-	if (!err)
-		err = xf_capture_route_del(names, error);
-	return err ? err : xf_tun_remove(names->tun, error);
-}
-
-static void read_counter(const json_t *item, struct xf_capture_stats *out)
-{
-	const json_t *counter = json_object_get(item, "counter");
-	const char *name = json_string_value(json_object_get(counter, "name"));
-	uint64_t packets = (uint64_t)json_integer_value(json_object_get(counter, "packets"));
-
-	if (!name)
-		return;
-	if (strcmp(name, "captured") == 0)
-		out->captured = packets;
-	else if (strcmp(name, "plaintext") == 0)
-		out->plaintext_dropped = packets;
-	else if (strcmp(name, "misrouted") == 0)
-		out->misrouted_dropped = packets;
-}
-
-static int read_nft(struct xf_capture *capture, struct xf_capture_stats *out)
-{
-	static const char list[] = "list counters table inet " XF_NFT_TABLE;
-	const json_t *item;
-	json_t *root;
-	size_t i;
-	int err;
-
-	nft_ctx_output_set_flags(capture->nft, NFT_CTX_OUTPUT_JSON);
-	err = nft_run_cmd_from_buffer(capture->nft, list);
-	nft_ctx_output_set_flags(capture->nft, 0);
-	root = err ? NULL : json_loads(nft_ctx_get_output_buffer(capture->nft), 0, NULL);
-	if (!root)
-		return nft_fail(capture->nft, NULL, "read counters");
-	json_array_foreach(json_object_get(root, "nftables"), i, item) read_counter(item, out);
-	json_decref(root);
-	out->nft = true;
-	return 0;
-}
-
 int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *out)
 {
+	int err = 0;
+
 	memset(out, 0, sizeof(*out));
 	if (capture->backstop) {
 		out->backstop = true;
-		out->devices = xf_backstop_devices(capture->backstop);
-		out->backstop_dropped = xf_backstop_dropped(capture->backstop);
+		capture->ops->backstop_stats(capture->arg, out);
 	}
-	return capture->nft ? read_nft(capture, out) : 0;
+	if (capture->nft)
+		err = capture->ops->nft_counters(capture->arg, out);
+	out->nft = capture->nft && !err;
+	return err;
 }
 
 int xf_capture_links_changed(struct xf_capture *capture, struct xf_io_error *error)
 {
-	return capture->backstop ? xf_backstop_attach(capture->backstop, error) : 0;
+	return capture->backstop ? capture->ops->backstop_attach(capture->arg, error) : 0;
 }

@@ -19,6 +19,7 @@
 #include "io/io.h"
 
 struct xf_capture;
+struct xf_capture_ops;
 
 enum xf_capture_mode {
 	XF_CAPTURE_AUTO, /* nftables where it works, with the tc-BPF backstop where that works */
@@ -31,6 +32,8 @@ struct xf_capture_config {
 	const struct xf_spd *spd;
 	uint64_t now_ns;
 	enum xf_capture_mode mode;
+	const struct xf_capture_ops *ops; /* NULL: the kernel's; else with @arg, the caller's */
+	void *arg;
 };
 
 /*

@@ -8,13 +8,8 @@
 #define XF_CAPTURE_NFT_SETS_H
 
 #include "capture/cover.h"
-#include "io/rtnl.h"
+#include "capture/ops.h"
 #include "capture/sieve.h"
-
-struct xf_nft_sets;
-
-int xf_nft_sets_new(struct xf_nft_sets **out, struct xf_io_error *error);
-void xf_nft_sets_free(struct xf_nft_sets *sets); /* NULL is allowed */
 
 #define XF_NFT_SET_NAME 48
 
@@ -42,8 +37,17 @@ void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, u
  * Bring pending cells into the sets, or out of them, and note it in their `at`. On an error some
  * may be in the kernel and not noted: make all sets anew.
  */
-int xf_nft_sets_follow(struct xf_nft_sets *sets, const struct xf_cover *cover);
+int xf_nft_sets_follow(const struct xf_capture_ops *ops, void *arg, const struct xf_cover *cover);
 /* Of a sieve, only what comes (@there) or only what goes. */
-int xf_nft_sets_sift(struct xf_nft_sets *sets, const struct xf_sieve *sieve, bool there);
+int xf_nft_sets_sift(const struct xf_capture_ops *ops, void *arg, const struct xf_sieve *sieve,
+		     bool there);
+
+/* The kernel's way: elements as netlink messages, so many a transaction as fit its buffer. */
+struct xf_nft_elements;
+int xf_nft_elements_new(struct xf_nft_elements **out, struct xf_io_error *error);
+void xf_nft_elements_free(struct xf_nft_elements *elements); /* NULL is allowed */
+int xf_nft_elements_put(struct xf_nft_elements *elements, const struct xf_nft_set *set,
+			const struct xf_cell_key *key, bool there);
+int xf_nft_elements_commit(struct xf_nft_elements *elements);
 
 #endif

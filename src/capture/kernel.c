@@ -1,0 +1,247 @@
+/*
+ * The kernel of this network namespace as a table of operations, for capture.c: libnftables and
+ * netlink for the rules (nft_sets.c for their elements), BPF for the backstop (backstop.c),
+ * rtnetlink for rule and route (route.c).
+ */
+#include <errno.h>
+#include <jansson.h>
+#include <nftables/libnftables.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "capture/backstop.h"
+#include "capture/capture.h"
+#include "capture/nft_sets.h"
+#include "capture/ops.h"
+#include "capture/route.h"
+#include "capture/ruleset.h"
+
+struct xf_kernel {
+	struct xf_io_names names;
+	struct nft_ctx *nft; /* NULL: not open, or this kernel has none */
+	struct xf_nft_elements *elements; /* with nft */
+	struct xf_backstop *backstop; /* NULL: likewise */
+};
+
+/* The first line of what libnftables had to say. */
+static int nft_fail(struct nft_ctx *nft, struct xf_io_error *error, const char *what)
+{
+	const char *text = nft_ctx_get_error_buffer(nft);
+
+	if (error)
+		snprintf(error->text, sizeof(error->text), "nftables: cannot %s: %.*s", what,
+			 (int)strcspn(text ? text : "", "\n"), text ? text : "");
+	return -EIO;
+}
+
+static struct nft_ctx *open_context(void)
+{
+	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
+
+	if (!nft)
+		return NULL;
+	nft_ctx_buffer_output(nft);
+	nft_ctx_buffer_error(nft);
+	return nft;
+}
+
+static int kernel_nft_open(void *arg, struct xf_io_error *error)
+{
+	struct xf_kernel *kernel = arg;
+
+	kernel->nft = open_context();
+	if (!kernel->nft)
+		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
+	if (nft_run_cmd_from_buffer(kernel->nft, "add table inet " XF_NFT_TABLE) == 0)
+		return xf_nft_elements_new(&kernel->elements, error);
+	nft_fail(kernel->nft, error, "add a table");
+	nft_ctx_free(kernel->nft);
+	kernel->nft = NULL;
+	return -EOPNOTSUPP;
+}
+
+static int kernel_nft_run(void *arg, const char *script, struct xf_io_error *error)
+{
+	const struct xf_kernel *kernel = arg;
+
+	if (nft_run_cmd_from_buffer(kernel->nft, script) != 0)
+		return nft_fail(kernel->nft, error, "change the capture rules");
+	return 0;
+}
+
+static int kernel_nft_element(void *arg, const struct xf_nft_set *set,
+			      const struct xf_cell_key *key, bool there)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_nft_elements_put(kernel->elements, set, key, there);
+}
+
+static int kernel_nft_commit(void *arg)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_nft_elements_commit(kernel->elements);
+}
+
+/* The answer to @command as JSON, or NULL. */
+static json_t *list(const struct xf_kernel *kernel, const char *command)
+{
+	int err;
+
+	nft_ctx_output_set_flags(kernel->nft, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_TERSE);
+	err = nft_run_cmd_from_buffer(kernel->nft, command);
+	nft_ctx_output_set_flags(kernel->nft, 0);
+	return err ? NULL : json_loads(nft_ctx_get_output_buffer(kernel->nft), 0, NULL);
+}
+
+static int kernel_nft_each_set(void *arg, void (*visit)(void *visit_arg, const char *name),
+			       void *visit_arg)
+{
+	json_t *root = list(arg, "list sets table inet " XF_NFT_TABLE);
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(root, "nftables"), i, item)
+	{
+		const json_t *set = json_object_get(item, "set");
+		const char *name = json_string_value(json_object_get(set, "name"));
+
+		if (name)
+			visit(visit_arg, name);
+	}
+	json_decref(root);
+	return root ? 0 : -EIO;
+}
+
+static void read_counter(const json_t *item, struct xf_capture_stats *out)
+{
+	const json_t *counter = json_object_get(item, "counter");
+	const char *name = json_string_value(json_object_get(counter, "name"));
+	uint64_t packets = (uint64_t)json_integer_value(json_object_get(counter, "packets"));
+
+	if (!name)
+		return;
+	if (strcmp(name, "captured") == 0)
+		out->captured = packets;
+	else if (strcmp(name, "plaintext") == 0)
+		out->plaintext_dropped = packets;
+	else if (strcmp(name, "misrouted") == 0)
+		out->misrouted_dropped = packets;
+}
+
+static int kernel_nft_counters(void *arg, struct xf_capture_stats *out)
+{
+	json_t *root = list(arg, "list counters table inet " XF_NFT_TABLE);
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(root, "nftables"), i, item) read_counter(item, out);
+	json_decref(root);
+	return root ? 0 : -EIO;
+}
+
+static int kernel_backstop_open(void *arg, struct xf_io_error *error)
+{
+	struct xf_kernel *kernel = arg;
+
+	return xf_backstop_new(&kernel->names, &kernel->backstop, error);
+}
+
+static int kernel_backstop_follow(void *arg, const struct xf_cover *cover)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_backstop_follow(kernel->backstop, cover);
+}
+
+static int kernel_backstop_sync(void *arg, const struct xf_spd *spd)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_backstop_sync(kernel->backstop, spd);
+}
+
+static int kernel_backstop_by_destination(void *arg)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_backstop_by_destination(kernel->backstop);
+}
+
+static int kernel_backstop_attach(void *arg, struct xf_io_error *error)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_backstop_attach(kernel->backstop, error);
+}
+
+static void kernel_backstop_stats(void *arg, struct xf_capture_stats *out)
+{
+	const struct xf_kernel *kernel = arg;
+
+	out->devices = xf_backstop_devices(kernel->backstop);
+	out->backstop_dropped = xf_backstop_dropped(kernel->backstop);
+}
+
+static int kernel_route_add(void *arg, struct xf_io_error *error)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_capture_route_add(&kernel->names, error);
+}
+
+const struct xf_capture_ops xf_kernel_ops = {
+	.nft_open = kernel_nft_open,
+	.nft_run = kernel_nft_run,
+	.nft_element = kernel_nft_element,
+	.nft_commit = kernel_nft_commit,
+	.nft_each_set = kernel_nft_each_set,
+	.nft_counters = kernel_nft_counters,
+	.backstop_open = kernel_backstop_open,
+	.backstop_follow = kernel_backstop_follow,
+	.backstop_sync = kernel_backstop_sync,
+	.backstop_by_destination = kernel_backstop_by_destination,
+	.backstop_attach = kernel_backstop_attach,
+	.backstop_stats = kernel_backstop_stats,
+	.route_add = kernel_route_add,
+};
+
+int xf_kernel_new(const struct xf_io_names *names, struct xf_kernel **out)
+{
+	struct xf_kernel *kernel = calloc(1, sizeof(*kernel));
+
+	if (!kernel)
+		return -ENOMEM;
+	kernel->names = *names;
+	*out = kernel;
+	return 0;
+}
+
+void xf_kernel_free(struct xf_kernel *kernel)
+{
+	if (!kernel)
+		return;
+	if (kernel->nft)
+		nft_ctx_free(kernel->nft);
+	xf_nft_elements_free(kernel->elements);
+	xf_backstop_free(kernel->backstop);
+	free(kernel);
+}
+
+int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *error)
+{
+	struct nft_ctx *nft = open_context();
+	int err = 0;
+
+	if (!nft)
+		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
+	if (nft_run_cmd_from_buffer(nft, xf_ruleset_delete) != 0)
+		err = nft_fail(nft, error, "remove the capture rules");
+	nft_ctx_free(nft);
+	if (!err)
+		err = xf_backstop_release(error);
+	if (!err)
+		err = xf_capture_route_del(names, error);
+	return err ? err : xf_tun_remove(names->tun, error);
+}
