@@ -13,7 +13,7 @@
 #pragma GCC diagnostic pop
 
 #include "capture/backstop.h"
-#include "capture/policies.h"
+#include "capture/policy_order.h"
 #include "io/rtnl.h"
 
 #include "egress.h"

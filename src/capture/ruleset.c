@@ -8,7 +8,7 @@
 
 #include "capture/frame.h"
 #include "capture/nft_sets.h"
-#include "capture/policies.h"
+#include "capture/policy_order.h"
 #include "capture/ruleset.h"
 
 #define FOUR_IN_PIECES "ip frag-off & 0x3fff != 0 "

@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "capture/policies.h"
+#include "capture/policy_order.h"
 #include "capture/sieve.h"
 
 void xf_sieve_fini(struct xf_sieve *sieve)

@@ -12,7 +12,7 @@
 #include <xf/rcu.h>
 
 #include "capture/nft_sets.h"
-#include "capture/policies.h"
+#include "capture/policy_order.h"
 #include "capture/ruleset.h"
 
 struct fixture {

@@ -1,11 +1,11 @@
 /*
- * policies.h - the policies of one direction in the order in which a packet meets them, for what
- * programs the kernel by them.
+ * policy_order.h - the policies of one direction in the order in which a packet meets them, for
+ * what programs the kernel by them.
  *
  * Control thread. What is collected is borrowed from the SPD and valid until it changes.
  */
-#ifndef XF_CAPTURE_POLICIES_H
-#define XF_CAPTURE_POLICIES_H
+#ifndef XF_CAPTURE_POLICY_ORDER_H
+#define XF_CAPTURE_POLICY_ORDER_H
 
 #include <xf/spd.h>
 

@@ -1,7 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "capture/policies.h"
+#include "capture/policy_order.h"
 
 static bool collect(void *arg, struct xf_policy *policy)
 {
