@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "crypto_threads.h"
+#include "thread.h"
 
 #define BITE 8
 
@@ -96,21 +97,19 @@ static void threads_key_release(struct xf_key *key)
 
 /* --- The pool --- */
 
-/* A thread's own contexts, one for each provider that it has met. */
+/*
+ * A thread's own contexts, one for each provider that can do work. They are made while the thread
+ * may still open files: libcrypto reads its configuration when it is used first.
+ */
 struct bench {
 	struct xf_crypto_ctx *ctx[XF_CRYPTO_PROVIDERS_MAX];
 };
 
+static struct bench benches[XF_CRYPTO_THREADS_MAX];
+
 static struct xf_crypto_ctx *ctx_for(struct bench *bench, const struct xf_crypto_provider *base)
 {
-	const struct xf_crypto_provider *const *p = xf_crypto_providers();
-	unsigned i = 0;
-
-	while (p[i] != base)
-		i++;
-	if (!bench->ctx[i])
-		bench->ctx[i] = base->ctx_new(base, NULL);
-	return bench->ctx[i];
+	return bench->ctx[xf_crypto_provider_index(base)];
 }
 
 static void close_bench(struct bench *bench)
@@ -120,6 +119,24 @@ static void close_bench(struct bench *bench)
 	for (unsigned i = 0; p[i]; i++)
 		if (bench->ctx[i])
 			p[i]->ctx_free(bench->ctx[i]);
+	*bench = (struct bench){ { NULL } };
+}
+
+static int open_bench(void *arg)
+{
+	const struct xf_crypto_provider *const *p = xf_crypto_providers();
+	struct bench *bench = arg;
+
+	for (unsigned i = 0; p[i]; i++) {
+		if (p[i]->asynchronous || !p[i]->usable())
+			continue;
+		bench->ctx[i] = p[i]->ctx_new(p[i], NULL);
+		if (!bench->ctx[i]) {
+			close_bench(bench);
+			return -ENOMEM;
+		}
+	}
+	return 0;
 }
 
 /* The first operations of @ops that have one provider: done when this returns. How many. */
@@ -181,19 +198,17 @@ static struct bite *next_bite(void)
 	return bite;
 }
 
-static void *run(void *arg)
+static void run(void *arg)
 {
-	struct bench bench = { { NULL } };
+	struct bench *bench = arg;
 	struct bite *bite;
 
-	(void)arg;
 	while ((bite = next_bite())) {
 		for (unsigned i = 0; i < bite->n;)
-			i += do_run(&bench, bite->ops + i, bite->n - i);
+			i += do_run(bench, bite->ops + i, bite->n - i);
 		give_back(bite);
 	}
-	close_bench(&bench);
-	return NULL;
+	close_bench(bench);
 }
 
 /* --- A context --- */
@@ -307,6 +322,19 @@ const struct xf_crypto_provider xf_provider_threads = {
 	.complete = threads_complete,
 };
 
+static int start_thread(unsigned i)
+{
+	const struct xf_thread_config cfg = {
+		.name = "crypto",
+		.role = XF_ROLE_CRYPTO,
+		.prepare = open_bench,
+		.run = run,
+		.arg = &benches[i],
+	};
+
+	return xf_thread_start(&cfg, &pool.threads[i]);
+}
+
 int xf_crypto_threads_start(unsigned threads, enum xf_crypto_threads_for suites)
 {
 	int err;
@@ -319,10 +347,10 @@ int xf_crypto_threads_start(unsigned threads, enum xf_crypto_threads_for suites)
 	pool.stop = false;
 	pool.suites = suites;
 	for (; pool.n < threads && pool.n < XF_CRYPTO_THREADS_MAX; pool.n++) {
-		err = pthread_create(&pool.threads[pool.n], NULL, run, NULL);
+		err = start_thread(pool.n);
 		if (err) {
 			xf_crypto_threads_stop();
-			return -err;
+			return err;
 		}
 	}
 	return 0;

@@ -123,7 +123,7 @@ static int serve(struct xf_service *service)
 	}
 	err = xf_control_new(service, &control);
 	if (!err)
-		err = xf_privs_drop();
+		err = xf_privs_enter(XF_ROLE_CONTROL);
 	if (!err) {
 		xf_notify("READY=1");
 		xf_log(XF_LOG_INFO, "ready: network namespace %lu, %u worker%s",
@@ -150,6 +150,9 @@ static int run(const struct xf_config *cfg)
 	int status;
 
 	xf_log_set_level((enum xf_log_level)cfg->log_level);
+	err = xf_privs_init();
+	if (err)
+		return fail("cannot find out about privileges", err);
 	/* A client needs a connection while it says hello, a descriptor in flight, a token. */
 	xf_privs_raise_limits(3 * cfg->max_clients + 1024);
 	xf_huge_memory_init();
@@ -179,9 +182,13 @@ int main(int argc, char **argv)
 	char error[XF_CONFIG_ERROR_MAX];
 	struct xf_config cfg;
 	int status = parse_options(argc, argv, &opt);
+	int err;
 
 	if (status >= 0)
 		return status;
+	err = xf_privs_close_inherited();
+	if (err)
+		return fail("cannot close inherited descriptors", err);
 	xf_config_default(&cfg);
 	if (xf_config_load(&cfg, opt.config ? opt.config : XF_CONFIG_PATH, opt.config != NULL,
 			   error)) {

@@ -1,9 +1,9 @@
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "thread.h"
 #include "threads.h"
 
 struct thread {
@@ -47,22 +47,25 @@ int xf_threads_new(const struct xf_io_config *io, unsigned n, struct xf_threads 
 	return 0;
 }
 
-static void *run(void *arg)
+static void run(void *arg)
 {
 	xf_io_run(arg);
-	return NULL;
 }
 
 int xf_threads_start(struct xf_threads *threads, struct xf_io_error *error)
 {
 	for (unsigned i = 0; i < threads->n; i++) {
 		struct thread *t = &threads->list[i];
-		int err = pthread_create(&t->id, NULL, run, t->io);
+		const struct xf_thread_config cfg = {
+			.name = "worker", .role = XF_ROLE_WORKER, .run = run, .arg = t->io
+		};
+		int err = xf_thread_start(&cfg, &t->id);
 
 		if (err) {
-			snprintf(error->text, sizeof(error->text), "cannot start worker %u: %s", i,
-				 strerror(err));
-			return -err;
+			snprintf(error->text, sizeof(error->text),
+				 "cannot start worker %u without privileges: %s", i,
+				 strerror(-err));
+			return err;
 		}
 		t->running = true;
 	}

@@ -15,7 +15,10 @@ struct xf_threads;
 int xf_threads_new(const struct xf_io_config *io, unsigned n, struct xf_threads **out,
 		   struct xf_io_error *error);
 
-/* Start them. Signals must be blocked already: they belong to the control thread. */
+/*
+ * Start them, as XF_ROLE_WORKER (privs.h). Signals must be blocked already: they belong to the
+ * control thread.
+ */
 int xf_threads_start(struct xf_threads *threads, struct xf_io_error *error);
 
 /* Stop those that run, wait for them, free all. */
