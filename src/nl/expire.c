@@ -88,6 +88,8 @@ int xf_nl_expire_policy(struct xf_nl_request *req)
 	xf_nl_header(req, &expire);
 	name = (struct xf_nl_policy_name){ &expire.pol.sel, expire.pol.index, expire.pol.dir };
 	err = xf_nl_find_policy(req, &name, &policy);
+	if (!err && expire.hard)
+		err = xf_nl_reserve_policy(req, 0);
 	if (err)
 		return err;
 	xf_policy_get(policy);

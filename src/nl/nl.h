@@ -21,6 +21,10 @@ struct xf_nl_server_config {
 	struct xf_spd *spd;
 	/* Random bytes: IV seeds. */
 	void (*random)(void *arg, void *buf, size_t len);
+	/* A request is about to change the SPD, whose policies will take @more bytes more in a dump
+	 * (0: no more than now). An error refuses it, with a sentence in *@why that lasts as long
+	 * as the server, and nothing has changed. NULL is allowed. */
+	int (*spd_reserve)(void *arg, size_t more, const char **why);
 	/* The SPD has changed: capture follows. Called once for as many requests as nobody is told
 	 * of, and before anybody is: protection is in force by then. */
 	void (*spd_changed)(void *arg);
@@ -46,6 +50,9 @@ struct xf_nl_client_config {
 int xf_nl_client_new(struct xf_nl_server *server, const struct xf_nl_client_config *cfg,
 		     struct xf_nl_client **out);
 void xf_nl_client_free(struct xf_nl_client *client);
+
+/* Bytes of the message that a dump or an announcement has for such a policy. */
+size_t xf_nl_policy_bytes(const struct xf_policy_config *cfg);
 
 /* What bind(), getsockname() and setsockopt(SOL_NETLINK) said on the client's side. */
 void xf_nl_client_set_portid(struct xf_nl_client *client, uint32_t portid);

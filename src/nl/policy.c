@@ -78,6 +78,52 @@ static void notify(struct xf_nl_request *req, const struct xf_policy *policy, bo
 	xf_nl_multicast(req->server, &msg, XFRMNLGRP_POLICY);
 }
 
+static size_t attr_bytes(size_t len)
+{
+	return NLMSG_ALIGN(sizeof(struct nlattr) + len);
+}
+
+size_t xf_nl_policy_bytes(const struct xf_policy_config *cfg)
+{
+	size_t bytes = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct xfrm_userpolicy_info)) +
+		       attr_bytes(sizeof(struct xfrm_userpolicy_type));
+
+	if (cfg->ntmpl)
+		bytes += attr_bytes(cfg->ntmpl * sizeof(struct xfrm_user_tmpl));
+	if (cfg->mark.v | cfg->mark.m)
+		bytes += attr_bytes(sizeof(struct xfrm_mark));
+	if (cfg->if_id)
+		bytes += attr_bytes(sizeof(cfg->if_id));
+	return bytes;
+}
+
+int xf_nl_reserve_policy(struct xf_nl_request *req, size_t more)
+{
+	const struct xf_nl_server_config *cfg = &req->server->cfg;
+
+	return cfg->spd_reserve ? cfg->spd_reserve(cfg->arg, more, &req->extack.why) : 0;
+}
+
+/*
+ * What is refused for another reason anyway keeps its own error: @exclusive and there already.
+ */
+static int reserve_new(struct xf_nl_request *req, const struct xf_policy_config *cfg,
+		       bool exclusive)
+{
+	const struct xf_policy_id id = { .sel = cfg->sel,
+					 .mark = cfg->mark,
+					 .if_id = cfg->if_id,
+					 .dir = cfg->dir,
+					 .type = cfg->type };
+	const struct xf_policy *old = xf_spd_find(req->server->cfg.spd, &id);
+	size_t now = old ? xf_nl_policy_bytes(xf_policy_cfg(old)) : 0;
+	size_t then = xf_nl_policy_bytes(cfg);
+
+	if (old && exclusive)
+		return -EEXIST;
+	return xf_nl_reserve_policy(req, then > now ? then - now : 0);
+}
+
 /* Who hears of a policy may rely on its being in force: see xf_nl_settle(). */
 void xf_nl_policy_changed(const struct xf_nl_request *req)
 {
@@ -94,6 +140,8 @@ int xf_nl_new_policy(struct xf_nl_request *req)
 
 	xf_nl_header(req, &info);
 	err = xf_nl_parse_policy(req, &info, &cfg);
+	if (!err)
+		err = reserve_new(req, &cfg, exclusive);
 	if (!err)
 		err = xf_spd_insert(req->server->cfg.spd, &cfg, exclusive, req->now_ns, &policy);
 	if (err)
@@ -129,8 +177,10 @@ int xf_nl_get_policy(struct xf_nl_request *req)
 	if (err)
 		return err;
 	if (req->nlh->nlmsg_type == XFRM_MSG_DELPOLICY) {
-		del_policy(req, policy, id.index != 0);
-		return 0;
+		err = xf_nl_reserve_policy(req, 0);
+		if (!err)
+			del_policy(req, policy, id.index != 0);
+		return err;
 	}
 	xf_nl_fill_policy(policy, xf_nl_msg_init(&msg, XFRM_MSG_NEWPOLICY, &to,
 						 sizeof(struct xfrm_userpolicy_info)));
@@ -146,6 +196,8 @@ int xf_nl_flush_policy(struct xf_nl_request *req)
 	uint8_t type;
 	int err = xf_nl_parse_policy_type(req, &type);
 
+	if (!err)
+		err = xf_nl_reserve_policy(req, 0);
 	if (err)
 		return err;
 	if (!xf_spd_flush(req->server->cfg.spd, type))

@@ -27,6 +27,8 @@ void xf_nl_fill_policy(const struct xf_policy *policy, struct xfrm_userpolicy_in
 void xf_nl_put_policy(struct xf_nl_msg *msg, const struct xf_policy *policy);
 void xf_nl_put_policy_type(struct xf_nl_msg *msg, uint8_t type);
 
+/* Before a change that lets the policies in force grow by @more bytes: may it be? */
+int xf_nl_reserve_policy(struct xf_nl_request *req, size_t more);
 void xf_nl_policy_changed(const struct xf_nl_request *req);
 void xf_nl_notify_polexpire(struct xf_nl_server *server, struct xf_policy *policy, bool hard,
 			    uint32_t portid);

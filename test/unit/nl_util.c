@@ -18,6 +18,17 @@ static void random_bytes(void *arg, void *buf, size_t len)
 	}
 }
 
+static int spd_reserve(void *arg, size_t more, const char **why)
+{
+	struct nl_fixture *f = arg;
+
+	f->reserves++;
+	f->reserved_more = more;
+	if (f->refuse)
+		*why = "refused by the test";
+	return f->refuse;
+}
+
 static void spd_changed(void *arg)
 {
 	((struct nl_fixture *)arg)->spd_changes++;
@@ -53,6 +64,7 @@ struct nl_fixture *nl_setup(void)
 				     .random = random_bytes };
 	struct xf_spd_config spd = { .real_offset_s = NL_REAL_OFFSET };
 	struct xf_nl_server_config cfg = { .random = random_bytes,
+					   .spd_reserve = spd_reserve,
 					   .spd_changed = spd_changed,
 					   .sa_changed = sa_changed,
 					   .arg = f };

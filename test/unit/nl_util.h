@@ -39,6 +39,10 @@ struct nl_fixture {
 	struct nl_inbox in[NL_CLIENTS];
 	unsigned spd_changes;
 	unsigned sa_changes;
+	/* Changes of the SPD that were asked for; the next ones are refused by this. */
+	unsigned reserves;
+	size_t reserved_more; /* by the last one */
+	int refuse;
 };
 
 /* Clients have the ports 1000, 1001, …; the first one has extended acknowledgements. */

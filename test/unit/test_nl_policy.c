@@ -390,6 +390,101 @@ static void test_many_at_once(void **state)
 	nl_teardown(f);
 }
 
+/* A request for policy @third_byte with @ntmpl templates: its error. */
+static int ask(struct nl_fixture *f, uint16_t type, uint8_t third_byte, unsigned ntmpl)
+{
+	struct xfrm_userpolicy_info info;
+	struct xfrm_user_tmpl tmpl[2];
+	struct xfrm_userpolicy_id id;
+	struct nl_req r;
+
+	nl_policy_info(&info, XF_DIR_OUT, third_byte);
+	nl_policy_id(&id, XF_DIR_OUT, third_byte);
+	nl_tmpl(&tmpl[0]);
+	nl_tmpl(&tmpl[1]);
+	if (type == XFRM_MSG_DELPOLICY)
+		nl_begin(&r, type, NLM_F_ACK, &id, sizeof(id));
+	else if (type == XFRM_MSG_FLUSHPOLICY)
+		nl_begin(&r, type, NLM_F_ACK, "", 0);
+	else
+		nl_begin(&r, type, NLM_F_ACK, &info, sizeof(info));
+	if (ntmpl)
+		nl_attr(&r, XFRMA_TMPL, tmpl, ntmpl * sizeof(tmpl[0]));
+	nl_forget(&f->in[0]);
+	nl_send(f, 0, &r);
+	return nl_error(nl_msg(&f->in[0], f->in[0].n - 1));
+}
+
+static int expire_hard(struct nl_fixture *f, uint8_t third_byte)
+{
+	struct xfrm_user_polexpire expire;
+	struct nl_req r;
+
+	memset(&expire, 0, sizeof(expire));
+	nl_policy_info(&expire.pol, XF_DIR_OUT, third_byte);
+	expire.hard = 1;
+	nl_begin(&r, XFRM_MSG_POLEXPIRE, NLM_F_ACK, &expire, sizeof(expire));
+	nl_forget(&f->in[0]);
+	nl_send(f, 0, &r);
+	return nl_error(nl_msg(&f->in[0], f->in[0].n - 1));
+}
+
+/* Before a change it is asked for, with what it adds to a dump. */
+static void test_reserve(void **state)
+{
+	struct nl_fixture *f = nl_setup();
+	size_t one;
+
+	(void)state;
+	xf_nl_client_set_groups(f->in[1].client, 1u << (XFRMNLGRP_POLICY - 1));
+	assert_int_equal(ask(f, XFRM_MSG_NEWPOLICY, 1, 1), 0);
+	one = f->reserved_more;
+	/* As long as the event. */
+	assert_int_equal(NLMSG_ALIGN(nl_msg(&f->in[1], 0)->nlmsg_len), one);
+	assert_int_equal(ask(f, XFRM_MSG_UPDPOLICY, 1, 1), 0);
+	assert_int_equal(f->reserved_more, 0);
+	assert_int_equal(ask(f, XFRM_MSG_UPDPOLICY, 1, 2), 0);
+	assert_int_equal(f->reserved_more, sizeof(struct xfrm_user_tmpl));
+	assert_int_equal(ask(f, XFRM_MSG_UPDPOLICY, 1, 0), 0);
+	assert_int_equal(f->reserved_more, 0);
+	assert_int_equal(ask(f, XFRM_MSG_NEWPOLICY, 2, 0), 0);
+	assert_int_equal(f->reserved_more,
+			 one - sizeof(struct xfrm_user_tmpl) - sizeof(struct nlattr));
+	assert_int_equal(ask(f, XFRM_MSG_DELPOLICY, 2, 0), 0);
+	assert_int_equal(f->reserved_more, 0);
+	assert_int_equal(f->reserves, 6);
+	nl_teardown(f);
+}
+
+/* What is refused changes nothing and is told to nobody but who asked. */
+static void test_refused(void **state)
+{
+	static const uint16_t types[] = { XFRM_MSG_NEWPOLICY, XFRM_MSG_UPDPOLICY,
+					  XFRM_MSG_DELPOLICY, XFRM_MSG_FLUSHPOLICY };
+	struct nl_fixture *f = nl_setup();
+	struct xf_spd_info info;
+	unsigned changes;
+
+	(void)state;
+	assert_int_equal(ask(f, XFRM_MSG_NEWPOLICY, 1, 1), 0);
+	xf_nl_client_set_groups(f->in[1].client, ~0u);
+	changes = f->spd_changes;
+	f->refuse = -ENOSPC;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(types); i++) {
+		assert_int_equal(ask(f, types[i], i ? 1 : 2, 1), -ENOSPC);
+		assert_string_equal(nl_why(nl_msg(&f->in[0], 0)), "refused by the test");
+	}
+	assert_int_equal(expire_hard(f, 1), -ENOSPC);
+	/* An error of its own comes first. */
+	assert_int_equal(ask(f, XFRM_MSG_NEWPOLICY, 1, 1), -EEXIST);
+	assert_int_equal(ask(f, XFRM_MSG_DELPOLICY, 9, 0), -ENOENT);
+	assert_int_equal(f->spd_changes, changes);
+	assert_int_equal(f->in[1].n, 0);
+	xf_spd_get_info(f->spd, &info);
+	assert_int_equal(info.count[XF_DIR_OUT], 1);
+	nl_teardown(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -397,7 +492,8 @@ int main(void)
 		cmocka_unit_test(test_template_chain), cmocka_unit_test(test_names),
 		cmocka_unit_test(test_new_and_update), cmocka_unit_test(test_events),
 		cmocka_unit_test(test_polexpire),      cmocka_unit_test(test_migrate),
-		cmocka_unit_test(test_many_at_once),
+		cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_reserve),
+		cmocka_unit_test(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
