@@ -1,72 +1,53 @@
+/*
+ * The policies' journal, for service.c: what is announced goes to the end of the file; when that
+ * is full, a dump goes into its spare.
+ *
+ * Room for this is had before a policy comes: both files hold what a dump of all policies would
+ * take and a margin behind it. So a delete, a flush, an update that is no larger, and writing
+ * anew, always find room.
+ */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/netlink.h>
 #include <linux/xfrm.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "journal.h"
 #include "log.h"
 
 #define GROUP_BIT(group) (1u << ((group)-1))
 
-/* A file that grows to this many times what it must hold is written anew. */
-#define GROWTH_MAX 2
-#define GROWTH_FREE_BYTES (1u << 20)
-/* What is announced is collected up to this before it is written. */
-#define UNWRITTEN_MAX (256u * 1024)
-
-struct buffer {
-	uint8_t *data;
-	size_t len;
-	size_t room;
-};
+/* No announcement about a policy is longer, six templates and all else with it. */
+#define RECORD_MAX 1024u
+/* Room behind what a dump takes, at least: an eighth of it, this. Writing anew is so much work for
+ * each byte that comes, at most. */
+#define MARGIN_PART 8
+#define MARGIN_MIN 32768u
+/* So many times as much as is needed is given back. */
+#define SHRINK_FACTOR 4
 
 /* Messages, and where each starts. */
 struct messages {
-	struct buffer bytes;
-	struct buffer starts; /* of size_t */
+	struct xf_journal_buffer bytes;
+	struct xf_journal_buffer starts; /* of size_t */
 };
 
 struct xf_journal {
-	char *path;
-	char *temp_path;
+	struct xf_journal_file file;
 	struct xf_nl_client *client;
-	int fd; /* of the file, to append; -1: it must be written anew */
-	size_t len;
-	size_t live; /* bytes of policies in force, about; right when the file was written anew */
-	struct buffer unwritten; /* its end */
+	struct xf_journal_buffer unwritten; /* the next block: room for its head, messages */
+	bool stale; /* the file does not say what is in force: it must be written anew */
+	bool writing_anew;
 	bool failing; /* said once */
+	size_t live; /* what a dump of all policies takes */
 	struct messages *dump; /* while a dump is under way */
+	size_t counted; /* its bytes */
+	unsigned counted_policies;
 	bool dump_failed;
-	int answer; /* errno of the last acknowledgement */
+	char *full; /* the sentences for users */
+	char *broken;
 	struct xf_journal_stats stats;
 };
-
-static int append(struct buffer *buf, const void *data, size_t len)
-{
-	if (buf->len + len > buf->room) {
-		size_t room = 2 * (buf->len + len);
-		uint8_t *bigger = realloc(buf->data, room);
-
-		if (!bigger)
-			return -ENOMEM;
-		buf->data = bigger;
-		buf->room = room;
-	}
-	memcpy(buf->data + buf->len, data, len);
-	buf->len += len;
-	return 0;
-}
-
-static void add_message(struct messages *all, const struct nlmsghdr *msg, bool *failed)
-{
-	if (append(&all->starts, &all->bytes.len, sizeof(all->bytes.len)) < 0 ||
-	    append(&all->bytes, msg, NLMSG_ALIGN(msg->nlmsg_len)) < 0)
-		*failed = true;
-}
 
 static void free_messages(struct messages *all)
 {
@@ -74,28 +55,101 @@ static void free_messages(struct messages *all)
 	free(all->starts.data);
 }
 
-static int write_all(int fd, const void *data, size_t len)
+/* --- room --- */
+
+static size_t bytes_needed(size_t live)
 {
-	const uint8_t *p = data;
+	size_t margin = live / MARGIN_PART;
 
-	while (len) {
-		ssize_t n = write(fd, p, len);
+	return live + (margin > MARGIN_MIN ? margin : MARGIN_MIN);
+}
 
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		p += n < 0 ? 0 : n;
-		len -= n < 0 ? 0 : (size_t)n;
-	}
+static bool fits(const struct xf_journal *journal, size_t len)
+{
+	return journal->file.len + XF_JOURNAL_BLOCK_HEAD + journal->unwritten.len + len <=
+	       journal->file.now.room;
+}
+
+/* --- what is announced --- */
+
+static const uint8_t no_head[XF_JOURNAL_BLOCK_HEAD];
+
+/* As a request that is done again. */
+static int add_request(struct xf_journal_buffer *block, const struct nlmsghdr *msg)
+{
+	struct nlmsghdr *request;
+	size_t at;
+	int err = 0;
+
+	if (!block->len)
+		err = xf_journal_buffer_add(block, no_head, sizeof(no_head));
+	at = block->len;
+	if (!err)
+		err = xf_journal_buffer_add(block, msg, NLMSG_ALIGN(msg->nlmsg_len));
+	if (err)
+		return err;
+	request = (struct nlmsghdr *)(void *)(block->data + at);
+	request->nlmsg_flags = NLM_F_REQUEST;
+	request->nlmsg_seq = 0;
+	request->nlmsg_pid = 0;
 	return 0;
 }
 
-/* The file does not say any more what is in force. */
-static void make_stale(struct xf_journal *journal)
+static void write_unwritten(struct xf_journal *journal)
 {
-	if (journal->fd >= 0)
-		close(journal->fd);
-	journal->fd = -1;
-	journal->unwritten.len = 0;
+	if (!journal->stale && journal->unwritten.len &&
+	    xf_journal_file_append(&journal->file, &journal->unwritten) < 0)
+		journal->stale = true;
+}
+
+static void keep(struct xf_journal *journal, const struct nlmsghdr *msg)
+{
+	if (journal->stale)
+		return;
+	if (!fits(journal, NLMSG_ALIGN(msg->nlmsg_len)) ||
+	    add_request(&journal->unwritten, msg) < 0)
+		journal->stale = true;
+	else if (journal->unwritten.len >= XF_JOURNAL_BLOCK_MAX)
+		write_unwritten(journal);
+}
+
+/* What expired is deleted, by its index: an expiry itself cannot be asked for again. */
+static void keep_expiry(struct xf_journal *journal, const struct nlmsghdr *msg)
+{
+	const struct xfrm_user_polexpire *expire = NLMSG_DATA(msg);
+	size_t skip = NLMSG_SPACE(sizeof(*expire));
+	struct {
+		struct nlmsghdr hdr;
+		struct xfrm_userpolicy_id id;
+		uint8_t attrs[RECORD_MAX];
+	} del;
+	size_t len;
+
+	if (!expire->hard)
+		return;
+	len = msg->nlmsg_len > skip ? msg->nlmsg_len - skip : 0;
+	if (len > sizeof(del.attrs)) {
+		journal->stale = true;
+		return;
+	}
+	memset(&del, 0, sizeof(del));
+	del.hdr.nlmsg_type = XFRM_MSG_DELPOLICY;
+	del.hdr.nlmsg_len = (uint32_t)(offsetof(__typeof__(del), attrs) + len);
+	del.id.index = expire->pol.index;
+	del.id.dir = expire->pol.dir;
+	memcpy(del.attrs, (const uint8_t *)msg + skip, len);
+	keep(journal, &del.hdr);
+}
+
+static void add_to_dump(struct xf_journal *journal, const struct nlmsghdr *msg)
+{
+	struct messages *all = journal->dump;
+
+	journal->counted += NLMSG_ALIGN(msg->nlmsg_len);
+	journal->counted_policies++;
+	if (all && (xf_journal_buffer_add(&all->starts, &all->bytes.len, sizeof(size_t)) < 0 ||
+		    xf_journal_buffer_add(&all->bytes, msg, NLMSG_ALIGN(msg->nlmsg_len)) < 0))
+		journal->dump_failed = true;
 }
 
 static bool is_record(const struct nlmsghdr *msg)
@@ -104,48 +158,14 @@ static bool is_record(const struct nlmsghdr *msg)
 	       msg->nlmsg_type == XFRM_MSG_DELPOLICY || msg->nlmsg_type == XFRM_MSG_FLUSHPOLICY;
 }
 
-/* An update may replace another policy, so that it adds nothing: too small does no harm. */
-static void estimate(struct xf_journal *journal, const struct nlmsghdr *msg)
-{
-	size_t len = NLMSG_ALIGN(msg->nlmsg_len);
-
-	journal->len += len;
-	if (msg->nlmsg_type == XFRM_MSG_NEWPOLICY)
-		journal->live += len;
-	else if (msg->nlmsg_type == XFRM_MSG_FLUSHPOLICY)
-		journal->live = 0;
-	else if (msg->nlmsg_type == XFRM_MSG_DELPOLICY)
-		journal->live -= len < journal->live ? len : journal->live;
-}
-
-static void keep(struct xf_journal *journal, const struct nlmsghdr *msg)
-{
-	if (journal->fd < 0)
-		return;
-	estimate(journal, msg);
-	if (append(&journal->unwritten, msg, NLMSG_ALIGN(msg->nlmsg_len)) < 0)
-		make_stale(journal);
-	else if (journal->unwritten.len >= UNWRITTEN_MAX)
-		xf_journal_flush(journal);
-}
-
-void xf_journal_flush(struct xf_journal *journal)
-{
-	if (!journal || journal->fd < 0 || !journal->unwritten.len)
-		return;
-	if (write_all(journal->fd, journal->unwritten.data, journal->unwritten.len) < 0)
-		make_stale(journal);
-	journal->unwritten.len = 0;
-}
-
 static void take_message(struct xf_journal *journal, const struct nlmsghdr *msg)
 {
 	if (msg->nlmsg_type == NLMSG_ERROR)
-		journal->answer = ((const struct nlmsgerr *)NLMSG_DATA(msg))->error;
+		journal->stats.refused += ((const struct nlmsgerr *)NLMSG_DATA(msg))->error != 0;
+	else if (msg->nlmsg_flags & NLM_F_MULTI)
+		add_to_dump(journal, msg);
 	else if (msg->nlmsg_type == XFRM_MSG_POLEXPIRE)
-		make_stale(journal); /* an announcement that is no request */
-	else if (is_record(msg) && journal->dump)
-		add_message(journal->dump, msg, &journal->dump_failed);
+		keep_expiry(journal, msg);
 	else if (is_record(msg))
 		keep(journal, msg);
 }
@@ -156,11 +176,16 @@ static int on_datagram(void *arg, const void *data, size_t len)
 	const struct nlmsghdr *msg = data;
 	ssize_t left = (ssize_t)len;
 
-	for (; NLMSG_OK(msg, left); msg = NLMSG_NEXT(msg, left))
-		take_message(arg, msg);
+	for (; NLMSG_OK(msg, left); msg = NLMSG_NEXT(msg, left)) {
+		if (msg->nlmsg_type != NLMSG_DONE)
+			take_message(arg, msg);
+	}
 	return 0;
 }
 
+/* --- writing anew --- */
+
+/* @all NULL: count only. */
 static int dump_policies(struct xf_journal *journal, struct messages *all)
 {
 	const struct nlmsghdr msg = {
@@ -171,139 +196,213 @@ static int dump_policies(struct xf_journal *journal, struct messages *all)
 
 	journal->dump = all;
 	journal->dump_failed = false;
+	journal->counted = 0;
+	journal->counted_policies = 0;
 	xf_nl_client_request(journal->client, &msg, sizeof(msg), 0);
 	journal->dump = NULL;
 	return journal->dump_failed ? -ENOMEM : 0;
 }
 
 /* A dump is newest first; done again in that order, ties would be decided the other way. */
-static int write_reversed(int fd, const struct messages *all)
+static int put_reversed(struct xf_journal *journal, const struct messages *all)
 {
 	const size_t *starts = (const size_t *)(const void *)all->starts.data;
 	size_t n = all->starts.len / sizeof(starts[0]);
+	struct xf_journal_buffer block = { .len = 0 };
 	int err = 0;
 
 	while (n-- > 0 && !err) {
-		const struct nlmsghdr *msg = (const void *)(all->bytes.data + starts[n]);
-
-		err = write_all(fd, msg, NLMSG_ALIGN(msg->nlmsg_len));
+		err = add_request(&block, (const void *)(all->bytes.data + starts[n]));
+		if (!err && (n == 0 || block.len >= XF_JOURNAL_BLOCK_MAX))
+			err = xf_journal_file_put(&journal->file, &block);
 	}
+	free(block.data);
 	return err;
 }
 
 static int write_anew(struct xf_journal *journal)
 {
 	struct messages all = { .bytes = { .len = 0 } };
-	int err = dump_policies(journal, &all);
-	int fd = -1;
+	int err;
 
-	if (!err) {
-		fd = open(journal->temp_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-			  0600);
-		err = fd < 0 ? -errno : write_reversed(fd, &all);
-	}
-	if (!err && rename(journal->temp_path, journal->path) < 0)
-		err = -errno;
-	journal->len = all.bytes.len;
-	journal->live = all.bytes.len;
+	journal->writing_anew = true;
+	err = dump_policies(journal, &all);
+	if (!err)
+		err = xf_journal_file_begin(&journal->file, bytes_needed(all.bytes.len));
+	if (!err)
+		err = put_reversed(journal, &all);
+	if (!err)
+		err = xf_journal_file_end(&journal->file);
+	journal->writing_anew = false;
 	free_messages(&all);
-	if (err) {
-		if (fd >= 0)
-			close(fd);
+	if (err)
 		return err;
-	}
-	make_stale(journal);
-	journal->fd = fd;
+	journal->live = journal->counted;
+	journal->stale = false;
+	journal->unwritten.len = 0;
 	return 0;
+}
+
+/* --- transactions --- */
+
+void xf_journal_policy(struct xf_journal *journal, const struct xf_policy *policy, bool there)
+{
+	size_t bytes = xf_nl_policy_bytes(xf_policy_cfg(policy));
+
+	if (journal)
+		journal->live += there ? bytes : -bytes;
+}
+
+int xf_journal_reserve(struct xf_journal *journal, size_t more, const char **why)
+{
+	int err = 0;
+
+	if (journal->stale)
+		err = write_anew(journal);
+	if (!err && more)
+		err = xf_journal_file_reserve(&journal->file, bytes_needed(journal->live + more));
+	if (!err && !fits(journal, RECORD_MAX))
+		err = write_anew(journal);
+	if (err)
+		*why = err == -ENOSPC ? journal->full : journal->broken;
+	return err;
+}
+
+void xf_journal_flush(struct xf_journal *journal)
+{
+	int err;
+
+	/* A dump ends with a look at what has changed, which brings us here once more. */
+	if (!journal || journal->writing_anew)
+		return;
+	write_unwritten(journal);
+	err = journal->stale ? write_anew(journal) : 0;
+	if (err && !journal->failing)
+		xf_log(XF_LOG_ERROR, "policies will not survive a restart: %s: %s",
+		       journal->file.path, strerror(-err));
+	journal->failing = err != 0;
 }
 
 void xf_journal_settle(struct xf_journal *journal)
 {
-	int err;
+	size_t enough;
 
 	xf_journal_flush(journal);
-	if (journal->fd >= 0 && journal->len <= GROWTH_MAX * journal->live + GROWTH_FREE_BYTES)
+	enough = SHRINK_FACTOR * bytes_needed(journal->live);
+	if (journal->stale || journal->file.now.room <= 2 * enough)
 		return;
-	err = write_anew(journal);
-	if (err && !journal->failing)
-		xf_log(XF_LOG_ERROR, "policies will not survive a restart: %s: %s", journal->path,
-		       strerror(-err));
-	journal->failing = err != 0;
+	if (journal->file.len <= enough || write_anew(journal) == 0)
+		xf_journal_file_shrink(&journal->file, enough);
 }
 
-/* One message of the file as a request; one that is there already is replaced by itself. */
-static void replay_one(struct xf_journal *journal, struct nlmsghdr *msg, uint64_t now_ns)
+/* --- opening --- */
+
+static void replay_blocks(struct xf_journal *journal, const struct xf_journal_buffer *all,
+			  uint64_t now_ns)
 {
-	if (msg->nlmsg_type == XFRM_MSG_NEWPOLICY)
-		msg->nlmsg_type = XFRM_MSG_UPDPOLICY;
-	msg->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
-	journal->answer = 0;
-	xf_nl_client_request(journal->client, msg, msg->nlmsg_len, now_ns);
-	if (journal->answer)
+	uint8_t *messages;
+	size_t off = 0;
+	size_t len;
+
+	while (xf_journal_next_block(all, &off, &messages, &len))
+		xf_nl_client_request(journal->client, messages, len, now_ns);
+}
+
+/* An older version's; there one may be twice, and the end may be cut. */
+static void replay_plain(struct xf_journal *journal, struct xf_journal_buffer *all, uint64_t now_ns)
+{
+	struct nlmsghdr *msg = (void *)all->data;
+	ssize_t left = (ssize_t)all->len;
+
+	for (; NLMSG_OK(msg, left); msg = NLMSG_NEXT(msg, left)) {
+		if (!is_record(msg))
+			continue;
+		if (msg->nlmsg_type == XFRM_MSG_NEWPOLICY)
+			msg->nlmsg_type = XFRM_MSG_UPDPOLICY;
+		msg->nlmsg_flags = NLM_F_REQUEST;
+		xf_nl_client_request(journal->client, msg, msg->nlmsg_len, now_ns);
+	}
+	if (left > 0)
 		journal->stats.refused++;
 }
 
-static void replay(struct xf_journal *journal, void *data, size_t len, uint64_t now_ns)
+static int count_policies(struct xf_journal *journal)
 {
-	struct nlmsghdr *msg = data;
-	ssize_t left = (ssize_t)len;
+	int err = dump_policies(journal, NULL);
 
-	for (; NLMSG_OK(msg, left); msg = NLMSG_NEXT(msg, left)) {
-		if (is_record(msg))
-			replay_one(journal, msg, now_ns);
+	journal->live = journal->counted;
+	journal->stats.restored = journal->counted_policies;
+	return err;
+}
+
+/* It says what is in force, as far as that is: go on with it. */
+static int go_on(struct xf_journal *journal)
+{
+	int err = journal->stats.refused ? -E2BIG : xf_journal_file_resume(&journal->file);
+
+	if (err)
+		return err;
+	if (xf_journal_file_reserve(&journal->file, bytes_needed(journal->live)))
+		journal->stats.short_of_room = true;
+	return 0;
+}
+
+static int set_aside(struct xf_journal *journal)
+{
+	journal->stats.set_aside = true;
+	return xf_journal_file_set_aside(&journal->file);
+}
+
+/* *@anew: the file does not say what is in force now. */
+static int adopt(struct xf_journal *journal, const struct xf_journal_config *cfg, uint64_t now_ns,
+		 bool *anew)
+{
+	struct xf_journal_buffer all = { .len = 0 };
+	enum xf_journal_found found;
+	int err = xf_journal_file_read(&journal->file, &all, &found);
+	bool blocks = found == XF_JOURNAL_OURS || found == XF_JOURNAL_UNSURE;
+
+	*anew = !blocks;
+	if (err)
+		goto free_all;
+	if (found == XF_JOURNAL_NONE && cfg->rules_stand) {
+		err = -ENODATA;
+	} else if (found == XF_JOURNAL_EMPTY && cfg->rules_stand) {
+		err = -EBADMSG;
+	} else if (found == XF_JOURNAL_STRANGE ||
+		   (found > XF_JOURNAL_STRANGE && !cfg->rules_stand)) {
+		*anew = true;
+		err = set_aside(journal);
+	} else if (blocks) {
+		replay_blocks(journal, &all, now_ns);
+		err = count_policies(journal);
+		if (!err)
+			err = go_on(journal);
+	} else if (found == XF_JOURNAL_PLAIN) {
+		replay_plain(journal, &all, now_ns);
+		err = count_policies(journal);
 	}
-	if (left > 0)
-		journal->stats.refused++; /* the end of a message that was being written */
-}
-
-static int read_file(const char *path, struct buffer *out)
-{
-	uint8_t chunk[65536];
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	ssize_t n;
-	int err = 0;
-
-	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno;
-	while (!err && (n = read(fd, chunk, sizeof(chunk))) > 0)
-		err = append(out, chunk, (size_t)n);
-	if (!err && n < 0)
-		err = -errno;
-	close(fd);
+free_all:
+	free(all.data);
 	return err;
 }
 
-static int adopt_file(struct xf_journal *journal, uint64_t now_ns)
-{
-	struct buffer file = { .len = 0 };
-	struct messages all = { .bytes = { .len = 0 } };
-	int err = read_file(journal->path, &file);
-
-	if (!err)
-		replay(journal, file.data, file.len, now_ns);
-	free(file.data);
-	if (!err)
-		err = dump_policies(journal, &all);
-	journal->stats.restored = (unsigned)(all.starts.len / sizeof(size_t));
-	free_messages(&all);
-	return err;
-}
-
-static struct xf_journal *alloc_journal(const char *path, struct xf_nl_server *server)
+static struct xf_journal *alloc_journal(const struct xf_journal_config *cfg)
 {
 	struct xf_journal *journal = calloc(1, sizeof(*journal));
-	const struct xf_nl_client_config cfg = { .send = on_datagram,
-						 .arg = journal,
-						 .inside = true };
+	const struct xf_nl_client_config client = { .send = on_datagram,
+						    .arg = journal,
+						    .inside = true };
 
 	if (!journal)
 		return NULL;
-	journal->fd = -1;
-	journal->path = strdup(path);
-	if (asprintf(&journal->temp_path, "%s.new", path) < 0)
-		journal->temp_path = NULL;
-	if (!journal->path || !journal->temp_path ||
-	    xf_nl_client_new(server, &cfg, &journal->client) < 0) {
+	if (asprintf(&journal->full, "the journal of policies is full: %s", cfg->path) < 0)
+		journal->full = NULL;
+	if (asprintf(&journal->broken, "the journal of policies cannot be written: %s", cfg->path) <
+	    0)
+		journal->broken = NULL;
+	if (xf_journal_file_init(&journal->file, cfg->path, &cfg->id) < 0 || !journal->full ||
+	    !journal->broken || xf_nl_client_new(cfg->server, &client, &journal->client) < 0) {
 		xf_journal_close(journal);
 		return NULL;
 	}
@@ -312,18 +411,19 @@ static struct xf_journal *alloc_journal(const char *path, struct xf_nl_server *s
 
 int xf_journal_open(const struct xf_journal_config *cfg, uint64_t now_ns, struct xf_journal **out)
 {
-	struct xf_journal *journal = alloc_journal(cfg->path, cfg->server);
-	int err = 0;
+	struct xf_journal *journal = alloc_journal(cfg);
+	bool anew;
+	int err;
 
 	if (!journal)
 		return -ENOMEM;
-	if (cfg->adopt)
-		err = adopt_file(journal, now_ns);
-	if (!err) {
-		xf_nl_client_set_groups(journal->client,
-					GROUP_BIT(XFRMNLGRP_POLICY) | GROUP_BIT(XFRMNLGRP_EXPIRE));
+	err = adopt(journal, cfg, now_ns, &anew);
+	xf_nl_client_set_groups(journal->client,
+				GROUP_BIT(XFRMNLGRP_POLICY) | GROUP_BIT(XFRMNLGRP_EXPIRE));
+	if (!err && anew)
 		err = write_anew(journal);
-	}
+	if (!err && anew)
+		err = xf_journal_file_reserve(&journal->file, bytes_needed(journal->live));
 	if (err) {
 		xf_journal_close(journal);
 		return err;
@@ -332,24 +432,35 @@ int xf_journal_open(const struct xf_journal_config *cfg, uint64_t now_ns, struct
 	return 0;
 }
 
+const char *xf_journal_error(int err)
+{
+	if (err == -EBADMSG)
+		return "it is damaged, and not all that it protects would come back";
+	if (err == -ENODATA)
+		return "it is gone, and the kernel's rules of an earlier daemon stand";
+	if (err == -E2BIG)
+		return "not all of its policies fit (max_policies?)";
+	return NULL;
+}
+
 void xf_journal_close(struct xf_journal *journal)
 {
 	if (!journal)
 		return;
-	xf_journal_flush(journal);
-	make_stale(journal);
+	write_unwritten(journal);
 	if (journal->client)
 		xf_nl_client_free(journal->client);
 	free(journal->unwritten.data);
-	free(journal->path);
-	free(journal->temp_path);
+	xf_journal_file_fini(&journal->file);
+	free(journal->full);
+	free(journal->broken);
 	free(journal);
 }
 
 void xf_journal_forget(struct xf_journal *journal)
 {
-	make_stale(journal);
-	unlink(journal->path);
+	journal->unwritten.len = 0;
+	xf_journal_remove_files(journal->file.path);
 }
 
 void xf_journal_get_stats(const struct xf_journal *journal, struct xf_journal_stats *out)

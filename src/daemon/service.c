@@ -70,8 +70,17 @@ static void policy_changed(void *arg, const struct xf_policy *policy, bool there
 {
 	const struct xf_service *service = arg;
 
+	xf_journal_policy(service->journal, policy, there);
 	if (service->capture)
 		xf_capture_policy(service->capture, policy, there);
+}
+
+/* Policies that come back at the start are in the journal already. */
+static int spd_reserve(void *arg, size_t more, const char **why)
+{
+	const struct xf_service *service = arg;
+
+	return service->journal ? xf_journal_reserve(service->journal, more, why) : 0;
 }
 
 /* The journal first: what is in force and was told comes back after a crash. */
@@ -254,6 +263,7 @@ static int start_server(struct xf_service *service, struct xf_io_error *error)
 		.sad = xf_engine_sad(service->engine),
 		.spd = xf_engine_spd(service->engine),
 		.random = random_bytes,
+		.spd_reserve = spd_reserve,
 		.spd_changed = spd_changed,
 		.sa_changed = sa_changed,
 		.arg = service,
@@ -266,30 +276,51 @@ static int start_server(struct xf_service *service, struct xf_io_error *error)
 	return -ENOMEM;
 }
 
-/*
- * Rules that stand in the kernel already are an earlier daemon's: the policies behind them come
- * back before this daemon changes a rule. The TUN, which outlives daemons, tells.
- */
-static int start_journal(struct xf_service *service, struct xf_io_error *error)
+static void tell_journal(const struct xf_service *service)
 {
-	const struct xf_journal_config journal = {
-		.path = service->run.policies_path,
-		.server = service->server,
-		.adopt = if_nametoindex(service->names.tun) != 0,
-	};
 	struct xf_journal_stats stats;
-	int err = xf_journal_open(&journal, xf_clock_ns(), &service->journal);
 
-	if (err) {
-		snprintf(error->text, sizeof(error->text), "cannot keep policies in %s: %s",
-			 journal.path, strerror(-err));
-		return err;
-	}
 	xf_journal_get_stats(service->journal, &stats);
 	if (stats.restored || stats.refused)
 		xf_log(XF_LOG_NOTICE, "%u policies of an earlier daemon are in force (%u refused)",
 		       stats.restored, stats.refused);
-	return 0;
+	if (stats.set_aside)
+		xf_log(XF_LOG_NOTICE,
+		       "the policies in %s are another network namespace's: set aside as .old",
+		       service->run.policies_path);
+	if (stats.short_of_room)
+		xf_log(XF_LOG_WARNING, "%s: no room for changes of policies: they may be refused",
+		       service->run.policies_path);
+}
+
+/*
+ * Rules that stand in the kernel already are an earlier daemon's: the policies behind them come
+ * back before this daemon changes a rule. Where not all of them would, it does not start: the rules
+ * stay, and what they protect stays blocked until somebody says that it may be open.
+ */
+static int start_journal(struct xf_service *service, struct xf_io_error *error)
+{
+	struct xf_journal_config journal = {
+		.path = service->run.policies_path,
+		.server = service->server,
+		.rules_stand = if_nametoindex(service->names.tun) != 0,
+	};
+	const char *why;
+	int err;
+
+	xf_journal_id_self(&journal.id);
+	err = xf_journal_open(&journal, xf_clock_ns(), &service->journal);
+	why = xf_journal_error(err);
+	if (why)
+		snprintf(error->text, sizeof(error->text),
+			 "%s: %s; what is protected stays blocked (xfrmctl release opens)",
+			 journal.path, why);
+	else if (err)
+		snprintf(error->text, sizeof(error->text), "cannot keep policies in %s: %s",
+			 journal.path, strerror(-err));
+	else
+		tell_journal(service);
+	return err;
 }
 
 /* Where packet sockets cannot be had raw ones do, unless it says otherwise. */
@@ -443,16 +474,22 @@ static void stop_io(struct xf_service *service)
 
 int xf_service_release(struct xf_service *service, struct xf_io_error *error)
 {
+	int err;
+
 	xf_loop_stop(service->loop);
 	stop_io(service);
-	xf_journal_forget(service->journal);
-	return xf_capture_release(&service->names, error);
+	err = xf_capture_release(&service->names, error);
+	/* What could not be taken away comes back whole with the next daemon. */
+	if (!err)
+		xf_journal_forget(service->journal);
+	return err;
 }
 
 void xf_service_stop(struct xf_service *service)
 {
 	xf_clients_free(service->clients);
 	xf_journal_close(service->journal);
+	service->journal = NULL;
 	if (service->server)
 		xf_nl_server_free(service->server);
 	stop_io(service);
@@ -467,7 +504,6 @@ void xf_service_stop(struct xf_service *service)
 	/* Then no key is left either. */
 	xf_crypto_threads_stop();
 	service->clients = NULL;
-	service->journal = NULL;
 	service->server = NULL;
 	service->engine = NULL;
 	service->route = NULL;
