@@ -55,8 +55,22 @@ struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg);
 void xf_spd_free(struct xf_spd *spd);
 
 const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy);
-/* Of equal priority, the lower one is asked first: it is the older, or has taken its place. */
-uint64_t xf_policy_rank(const struct xf_policy *policy);
+
+/*
+ * What decides between policies of equal type and priority that match the same packet: in a class
+ * the lowest rank is its first match, and of the classes' first matches the lowest pos wins. A pos
+ * is nobody else's; a rank is the pos, or that of the policy whose place an update took. Of more
+ * than two policies this is not an order: a before c by rank, c before b and b before a by pos can
+ * be. Control thread.
+ */
+#define XF_POLICY_CLASSES 5
+struct xf_policy_tie {
+	uint64_t rank;
+	uint64_t pos;
+	uint8_t tie_class; /* below XF_POLICY_CLASSES */
+};
+struct xf_policy_tie xf_policy_order_key(const struct xf_policy *policy);
+
 struct xf_policy *xf_policy_get(struct xf_policy *policy);
 void xf_policy_put(struct xf_policy *policy);
 

@@ -14,7 +14,6 @@
 #include "capture/capture.h"
 #include "capture/nft_sets.h"
 #include "capture/ops.h"
-#include "capture/policy_order.h"
 #include "capture/ruleset.h"
 
 struct xf_capture {

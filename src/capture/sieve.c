@@ -1,41 +1,25 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "capture/policy_order.h"
 #include "capture/sieve.h"
 
 void xf_sieve_fini(struct xf_sieve *sieve)
 {
 	xf_cells_fini(&sieve->cells);
 	free(sieve->kinds);
-	free(sieve->ranks);
+	xf_policy_order_fini(&sieve->allows);
 	*sieve = (struct xf_sieve){ .dir = sieve->dir };
-}
-
-/* How many that allow are asked before @policy. */
-static unsigned ranks_before(const struct xf_sieve *sieve, const struct xf_policy *policy)
-{
-	unsigned low = 0;
-	unsigned high = sieve->nranks;
-
-	while (low < high) {
-		unsigned mid = low + (high - low) / 2;
-
-		if (xf_policy_goes_before(sieve->ranks[mid].policy, policy))
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
 }
 
 uint32_t xf_sieve_segment(const struct xf_sieve *sieve, const struct xf_policy *policy)
 {
-	unsigned at = ranks_before(sieve, policy);
+	const struct xf_policy_order *allows = &sieve->allows;
+	uint32_t place;
 
-	if (at < sieve->nranks && sieve->ranks[at].policy == policy)
-		at++;
-	return at ? sieve->ranks[at - 1].segment : XF_SIEVE_FIRST;
+	if (xf_policy_allows(xf_policy_cfg(policy)))
+		return allows->allow[xf_policy_order_find(allows, policy)].segment;
+	place = xf_policy_order_place(allows, policy);
+	return place ? allows->allow[place - 1].segment : XF_SIEVE_FIRST;
 }
 
 bool xf_sieve_is_simple(const struct xf_policy_config *cfg)
@@ -136,35 +120,6 @@ static void change_simple(struct xf_sieve *sieve, const struct xf_policy *policy
 	change_cell(sieve, sel, &like, there);
 }
 
-static void add_rank(struct xf_sieve *sieve, const struct xf_policy *policy)
-{
-	unsigned at = ranks_before(sieve, policy);
-	struct xf_sieve_rank *ranks = grow(sieve->ranks, sieve->nranks, sizeof(*ranks));
-
-	if (!ranks) {
-		sieve->lost = true;
-		return;
-	}
-	sieve->ranks = ranks;
-	memmove(ranks + at + 1, ranks + at, (sieve->nranks - at) * sizeof(*ranks));
-	ranks[at] = (struct xf_sieve_rank){ policy, ++sieve->last_segment };
-	sieve->nranks++;
-}
-
-static void del_rank(struct xf_sieve *sieve, const struct xf_policy *policy)
-{
-	unsigned at = ranks_before(sieve, policy);
-
-	/* While one takes the place of another, both have the same. */
-	while (at < sieve->nranks && sieve->ranks[at].policy != policy)
-		at++;
-	if (at == sieve->nranks)
-		return;
-	sieve->nranks--;
-	memmove(sieve->ranks + at, sieve->ranks + at + 1,
-		(sieve->nranks - at) * sizeof(*sieve->ranks));
-}
-
 void xf_sieve_change(struct xf_sieve *sieve, const struct xf_policy *policy, bool there)
 {
 	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
@@ -175,10 +130,10 @@ void xf_sieve_change(struct xf_sieve *sieve, const struct xf_policy *policy, boo
 		return;
 	}
 	if (xf_policy_allows(cfg)) {
-		if (there)
-			add_rank(sieve, policy);
-		else
-			del_rank(sieve, policy);
+		if (!there)
+			xf_policy_order_del(&sieve->allows, policy);
+		else if (xf_policy_order_add(&sieve->allows, policy, ++sieve->last_segment) < 0)
+			sieve->lost = true;
 		sieve->restart = true;
 	}
 	sieve->rules_dirty = true;
@@ -186,6 +141,7 @@ void xf_sieve_change(struct xf_sieve *sieve, const struct xf_policy *policy, boo
 
 void xf_sieve_restart(struct xf_sieve *sieve)
 {
+	xf_policy_order_sort(&sieve->allows);
 	xf_cells_empty(&sieve->cells);
 	for (unsigned i = 0; i < sieve->nkinds; i++)
 		sieve->kinds[i].cells = 0;

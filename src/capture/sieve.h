@@ -2,8 +2,8 @@
  * sieve.h - plaintext that policies of one direction, in or fwd, do not let in: as hash sets of the
  * kernel where that is exact, however many policies there are.
  *
- * Unlike what is captured, what is dropped must not be too much, so order counts: a policy that
- * allows comes before those of lower rank. Policies that drop are all alike, so between two that
+ * Unlike what is captured, what is dropped must not be too much, so order counts
+ * (policy_order.h). Policies that drop are all alike, so between two that
  * allow (a segment) their order means nothing, and those that select by addresses, protocol and
  * ports alone (simple ones) are elements of sets: one for each segment, each two lengths of
  * prefixes and what is asked of protocol and ports. All others have rules of their own.
@@ -16,9 +16,8 @@
 #ifndef XF_CAPTURE_SIEVE_H
 #define XF_CAPTURE_SIEVE_H
 
-#include <xf/spd.h>
-
 #include "capture/cells.h"
+#include "capture/policy_order.h"
 
 /* A set of cells: of source, destination, protocol and both ports those that are asked for. */
 struct xf_sieve_kind {
@@ -31,12 +30,6 @@ struct xf_sieve_kind {
 	bool six;
 	bool made; /* in the kernel */
 	bool ruled; /* the rules in force look into it */
-};
-
-/* A policy that allows, and the segment that it begins. */
-struct xf_sieve_rank {
-	const struct xf_policy *policy;
-	uint32_t segment;
 };
 
 /* The segment of those that no policy that allows comes before. */
@@ -54,8 +47,7 @@ struct xf_sieve {
 	struct xf_cells cells; /* the set is the kind's number */
 	struct xf_sieve_kind *kinds;
 	unsigned nkinds;
-	struct xf_sieve_rank *ranks; /* sorted */
-	unsigned nranks;
+	struct xf_policy_order allows; /* with the segment that each begins */
 	uint32_t last_segment;
 };
 

@@ -24,9 +24,15 @@ const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy)
 	return &policy->cfg;
 }
 
-uint64_t xf_policy_rank(const struct xf_policy *policy)
+_Static_assert(CLASS_MAX == XF_POLICY_CLASSES, "they are told to others as they are");
+
+struct xf_policy_tie xf_policy_order_key(const struct xf_policy *policy)
 {
-	return policy->rank;
+	return (struct xf_policy_tie){
+		.rank = policy->rank,
+		.pos = policy->pos,
+		.tie_class = (uint8_t)policy_class(&policy->cfg.sel),
+	};
 }
 
 struct xf_policy *xf_policy_get(struct xf_policy *policy)

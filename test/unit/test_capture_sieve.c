@@ -435,7 +435,7 @@ static void test_model(void **unused)
 	assert_in_range(dropped, 1000, 14000);
 	flush(&f);
 	free(settle(&f));
-	assert_int_equal(f.sieve.simple + f.sieve.nranks, 0);
+	assert_int_equal(f.sieve.simple + f.sieve.allows.n, 0);
 	assert_int_equal(f.sieve.cells.count, 0);
 	xf_spd_free(f.spd);
 	xf_sieve_fini(&f.sieve);
