@@ -1,5 +1,13 @@
 /*
- * When the last gate is given back the array goes, and with it the queue.
+ * SPIs of our own choosing and the gates that they lead to: larval.c takes gates for ALLOCSPI,
+ * link.c opens, shuts and gives them back (docs/decisions/0030).
+ *
+ * A gate that was given back rests until XF_GATE_RESTING others rest behind it, and so does each
+ * SPI of it: a peer that still sends to a deleted SA, or an IKE daemon that still names one, must
+ * not meet a stranger. Gates that were never given out go first, while there are any.
+ *
+ * When all gates have been given back the array shrinks to XF_GATES_KEPT. A gate beyond is taken
+ * again only when more than XF_GATES_KEPT - XF_GATE_RESTING were taken since: it has rested too.
  */
 #include <stdlib.h>
 
@@ -10,6 +18,8 @@
 
 #define FIRST_COUNT 16u
 #define COUNT_MAX (1u << XF_GATE_BITS)
+
+_Static_assert(XF_GATES_KEPT >= 2 * XF_GATE_RESTING, "a gate that was forgotten has rested");
 
 /* Of an odd number modulo 2^32, by Newton's steps: each doubles the bits that are right. */
 static uint32_t inverse_of(uint32_t odd)
@@ -99,41 +109,73 @@ static bool grow(struct xf_gates *gates)
 	return true;
 }
 
-uint32_t xf_gate_take(struct xf_gates *gates)
+static uint32_t resting(const struct xf_gates *gates)
+{
+	return gates->fresh - gates->used;
+}
+
+static bool has_fresh(struct xf_gates *gates)
 {
 	const struct xf_gate_array *array = current(gates);
+
+	return (array && gates->fresh < array->count) || grow(gates);
+}
+
+static uint32_t take_rested(struct xf_gates *gates)
+{
+	uint32_t number = gates->first_free - 1;
+
+	gates->first_free = current(gates)->gates[number].spi;
+	return number;
+}
+
+uint32_t xf_gate_take(struct xf_gates *gates)
+{
 	uint32_t number;
 
-	if (gates->first_free) {
-		number = gates->first_free - 1;
-		gates->first_free = array->gates[number].spi;
-	} else {
-		if ((!array || gates->fresh == array->count) && !grow(gates))
-			return XF_GATE_NONE;
+	if (resting(gates) <= XF_GATE_RESTING && has_fresh(gates))
 		number = gates->fresh++;
-	}
+	else if (gates->first_free)
+		number = take_rested(gates);
+	else
+		return XF_GATE_NONE;
 	gates->used++;
 	return number;
 }
 
-static void drop_all(struct xf_gates *gates)
+static void queue(struct xf_gates *gates, struct xf_gate_array *array, uint32_t number)
 {
-	gates->fresh = gates->first_free = gates->last_free = 0;
-	publish(gates, NULL);
-}
-
-void xf_gate_give(struct xf_gates *gates, uint32_t number)
-{
-	struct xf_gate_array *array = current(gates);
-
 	array->gates[number].spi = 0;
 	if (gates->first_free)
 		array->gates[gates->last_free - 1].spi = number + 1;
 	else
 		gates->first_free = number + 1;
 	gates->last_free = number + 1;
-	if (--gates->used == 0 && array->count > FIRST_COUNT)
-		drop_all(gates);
+}
+
+/* Nobody stands anywhere. Without memory for less it stays as it is. */
+static void shrink(struct xf_gates *gates)
+{
+	const struct xf_gate_array *old = current(gates);
+	struct xf_gate_array *new = array_new(XF_GATES_KEPT);
+	uint32_t next = gates->first_free;
+
+	if (!new)
+		return;
+	gates->first_free = gates->last_free = 0;
+	for (; next; next = old->gates[next - 1].spi) {
+		if (next <= XF_GATES_KEPT)
+			queue(gates, new, next - 1);
+	}
+	gates->fresh = gates->fresh < XF_GATES_KEPT ? gates->fresh : XF_GATES_KEPT;
+	publish(gates, new);
+}
+
+void xf_gate_give(struct xf_gates *gates, uint32_t number)
+{
+	queue(gates, current(gates), number);
+	if (--gates->used == 0 && current(gates)->count > XF_GATES_KEPT)
+		shrink(gates);
 }
 
 uint32_t xf_gate_spi(const struct xf_gates *gates, uint32_t number, uint32_t choice)

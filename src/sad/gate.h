@@ -26,6 +26,12 @@
 #define XF_GATE_CHOICES (1u << (32 - XF_GATE_BITS))
 #define XF_GATE_NONE UINT32_MAX
 
+/* No gate is given out again before so many others have been given back after it, or taken. */
+#define XF_GATE_RESTING 100000u
+
+/* When all have been given back, so many at most are kept: 8 MB. */
+#define XF_GATES_KEPT (1u << 18)
+
 #define XF_GATE_ROUNDS 3
 
 /*
@@ -55,7 +61,7 @@ struct xf_gates {
 		uint32_t factor, inverse, addend;
 	} rounds[XF_GATE_ROUNDS];
 	_Atomic(struct xf_gate_array *) array; /* published by RCU; NULL = none */
-	/* Writer. Free gates queue up, so that an SPI does not come back soon. */
+	/* Writer. Gates that were given back queue up, so that no SPI comes back soon. */
 	uint32_t fresh; /* gates from here on were never given out */
 	uint32_t first_free, last_free; /* number + 1, 0 = none */
 	uint32_t used;
@@ -64,7 +70,7 @@ struct xf_gates {
 void xf_gates_init(struct xf_gates *gates, const uint64_t seed[2]);
 void xf_gates_fini(struct xf_gates *gates); /* without readers */
 
-/* A free gate's number, or XF_GATE_NONE: all are taken, or no memory. */
+/* The number of a new gate or one that has rested; XF_GATE_NONE: all are taken, or no memory. */
 uint32_t xf_gate_take(struct xf_gates *gates);
 
 /* Give @number back, a grace period after xf_gate_shut() if it was ever opened. */

@@ -108,7 +108,8 @@ static void memory_returns(void **state)
 		assert_int_equal(xf_sad_del(sad, sas[(i * 7919ull) % n]), 0);
 	xf_rcu_drain();
 	assert_int_equal(buckets_of(sad, XF_SA_BY_ENDS), 4);
-	assert_null(atomic_load(&sad->gates.array));
+	/* Gates rest before they are given out again: few of them stay. */
+	assert_int_equal(atomic_load(&sad->gates.array)->count, 16384);
 	assert_non_null(atomic_load(&sad->seats.chunks[0]));
 	for (unsigned i = 1; i < XF_SEAT_CHUNKS; i++)
 		assert_null(atomic_load(&sad->seats.chunks[i]));
@@ -225,32 +226,86 @@ static void spis_are_given_once(void **state)
 	xf_sad_free(sad);
 }
 
-/* So that what is still under way to an SA does not meet the next one. */
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * What is still under way to an SA does not meet the next one: of a million SAs that came and went,
+ * one after the other, no SPI came back within a hundred thousand.
+ */
 static void spis_come_back_late(void **state)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 0);
 	struct xf_sad *sad = sas_sad(0);
-	struct xf_sa *sas[8];
-	uint32_t first;
+	const uint32_t n = 1000000;
+	uint64_t *seen = malloc(n * sizeof(*seen));
 
 	(void)state;
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(sas); i++) {
-		cfg.reqid = i;
-		assert_int_equal(sas_alloc(sad, &cfg, 0xc0000000, 0xcfffffff, &sas[i]), 0);
+	for (uint32_t i = 0; i < n; i++) {
+		struct xf_sa *sa;
+
+		assert_int_equal(sas_alloc(sad, &cfg, 0xc0000000, 0xcfffffff, &sa), 0);
+		seen[i] = (uint64_t)xf_sa_cfg(sa)->id.spi << 32 | i;
+		assert_int_not_equal(sa->links.gate, 0);
+		assert_int_equal(xf_sad_del(sad, sa), 0);
+		if (i % 64 == 0)
+			xf_rcu_drain();
 	}
-	first = sas[0]->links.gate;
-	for (unsigned i = 0; i + 1 < XF_ARRAY_SIZE(sas); i++)
-		assert_int_equal(xf_sad_del(sad, sas[i]), 0);
-	xf_rcu_drain();
-	for (unsigned i = 0; i + 1 < XF_ARRAY_SIZE(sas); i++) {
-		cfg.reqid = 100 + i;
-		assert_int_equal(sas_alloc(sad, &cfg, 0xc0000000, 0xcfffffff, &sas[i]), 0);
-		assert_int_equal(sas[i]->links.gate == first, i == 6);
-		if (i == 0)
-			assert_int_equal(xf_sad_del(sad, sas[0]), 0);
-		xf_rcu_drain();
+	assert_true(atomic_load(&sad->gates.array)->count <= XF_GATES_KEPT);
+	qsort(seen, n, sizeof(*seen), by_value);
+	for (uint32_t i = 1; i < n; i++) {
+		if (seen[i] >> 32 == seen[i - 1] >> 32)
+			assert_true(seen[i] - seen[i - 1] > XF_GATE_RESTING);
 	}
+	free(seen);
 	xf_sad_free(sad);
+}
+
+/* Until so many others were given back or taken, and when there were more than are kept, too. */
+static void gates_rest(void **state)
+{
+	enum { TIDES = 6, MOST = XF_GATES_KEPT + 60000 };
+	uint32_t *taken = malloc(MOST * sizeof(*taken));
+	struct {
+		uint64_t gives, takes; /* when it was given back */
+	} now = { 0 }, *given = calloc(2 * MOST, sizeof(*given));
+	uint64_t seed = sas_seed(15);
+	struct xf_gates gates;
+
+	(void)state;
+	xf_gates_init(&gates, (const uint64_t[]){ 1, 2 });
+	for (unsigned tide = 0; tide < TIDES; tide++) {
+		uint32_t high = tide % 2 ? 1 + (uint32_t)(sas_random(&seed) % 1000) : MOST, n = 0;
+
+		while (n < high) {
+			uint32_t gate = xf_gate_take(&gates);
+
+			assert_true(gate < 2 * MOST);
+			if (given[gate].gives)
+				assert_true(now.gives - given[gate].gives >= XF_GATE_RESTING ||
+					    now.takes - given[gate].takes >= XF_GATE_RESTING);
+			taken[n++] = gate;
+			now.takes++;
+		}
+		for (; n; n--) {
+			uint32_t i = (uint32_t)(sas_random(&seed) % n), gate = taken[i];
+
+			taken[i] = taken[n - 1];
+			xf_gate_give(&gates, gate);
+			now.gives++;
+			given[gate].gives = now.gives;
+			given[gate].takes = now.takes;
+		}
+		assert_true(atomic_load(&gates.array)->count <= XF_GATES_KEPT);
+	}
+	xf_rcu_drain();
+	xf_gates_fini(&gates);
+	free(given);
+	free(taken);
 }
 
 int main(void)
@@ -263,6 +318,7 @@ int main(void)
 		cmocka_unit_test(spis_have_no_neighbours),
 		cmocka_unit_test(spis_are_given_once),
 		cmocka_unit_test(spis_come_back_late),
+		cmocka_unit_test(gates_rest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
