@@ -62,8 +62,10 @@ fuzz:
 bench: all
 	@bench/run $(BUILD) $(BENCH)
 
+# What is installed names the prefix: after another one it is built again.
 install: all
-	@meson configure $(BUILD) --prefix=$(PREFIX)
+	@$(AS_OWNER) meson configure $(BUILD) --prefix=$(PREFIX)
+	@$(AS_OWNER) ninja -C $(BUILD)
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
 
 clean:
