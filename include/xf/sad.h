@@ -40,7 +40,8 @@ enum xf_sa_event {
 struct xf_sad_config {
 	uint32_t max_sas; /* 0 = no limit but memory */
 	uint64_t seed[2]; /* of the hash functions: random */
-	uint32_t larval_lifetime_s; /* the kernel's xfrm_acq_expires: 30 */
+	uint32_t larval_lifetime_s; /* the kernel's xfrm_acq_expires: 30; 0 = for ever */
+	uint32_t (*larval_lifetime)(void *arg); /* the same, asked for each larval SA; NULL: none */
 	uint64_t real_offset_s; /* wall clock minus monotonic clock */
 	void (*random)(void *arg, void *buf, size_t len); /* control thread: SPIs, IV seeds */
 	void *arg;

@@ -11,6 +11,7 @@
 
 #include <xf/rcu.h>
 
+#include "acquire.h"
 #include "crypto_threads.h"
 #include "log.h"
 #include "notify.h"
@@ -229,12 +230,21 @@ static void packet_ready(void *arg, uint32_t events)
 	xf_packet_dispatch(service->packet, xf_clock_ns());
 }
 
+static uint32_t larval_lifetime(void *arg)
+{
+	const struct xf_service *service = arg;
+
+	return xf_acquire_lifetime_s(service->acquire_fd);
+}
+
 static int start_engine(struct xf_service *service, struct xf_io_error *error)
 {
 	const struct xf_config *cfg = service->cfg;
 	struct xf_engine_config engine = {
 		.sad = { .max_sas = cfg->max_sas,
 			 .larval_lifetime_s = cfg->acquire_lifetime_s,
+			 .larval_lifetime = cfg->acquire_lifetime_s ? NULL : larval_lifetime,
+			 .arg = service,
 			 .real_offset_s = service->real_offset_s,
 			 .random = random_bytes },
 		.spd = { .max_policies = cfg->max_policies,
@@ -432,6 +442,7 @@ int xf_service_start(struct xf_service *service, struct xf_io_error *error)
 	int err;
 
 	service->attention.fd = -1;
+	service->acquire_fd = xf_acquire_open();
 	xf_follow_init(service);
 	read_clocks(service);
 	service->names = xf_config_names(service->cfg);
@@ -500,6 +511,8 @@ void xf_service_stop(struct xf_service *service)
 	xf_packet_free(service->packet);
 	if (service->attention.fd >= 0)
 		close(service->attention.fd);
+	if (service->acquire_fd >= 0)
+		close(service->acquire_fd);
 	xf_rcu_drain();
 	/* Then no key is left either. */
 	xf_crypto_threads_stop();

@@ -34,6 +34,7 @@ struct xf_service {
 	struct xf_clients *clients;
 	uint64_t start_ns;
 	uint64_t real_offset_s; /* wall clock minus engine clock */
+	int acquire_fd; /* net.core.xfrm_acq_expires; -1 = this kernel has none */
 	uint64_t watchdog_ns; /* 0 = systemd does not ask */
 	struct xf_watch attention;
 	struct xf_watch route_watch;

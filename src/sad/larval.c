@@ -77,6 +77,11 @@ static int check_range(uint8_t proto, uint32_t min, uint32_t max, const char **w
 	return sentence ? -EINVAL : 0;
 }
 
+static uint32_t lifetime_s(const struct xf_sad_config *cfg)
+{
+	return cfg->larval_lifetime ? cfg->larval_lifetime(cfg->arg) : cfg->larval_lifetime_s;
+}
+
 /* Selected by its addresses alone, with no family, as the kernel's dump shows a larval SA. */
 static void larval_config(const struct xf_sad *sad, const struct xf_sa_config *want,
 			  struct xf_sa_config *cfg)
@@ -98,7 +103,7 @@ static void larval_config(const struct xf_sad *sad, const struct xf_sa_config *w
 				     .hard_bytes = XF_INF,
 				     .soft_packets = XF_INF,
 				     .hard_packets = XF_INF,
-				     .hard_add_s = sad->cfg.larval_lifetime_s },
+				     .hard_add_s = lifetime_s(&sad->cfg) },
 			   .pcpu = want->terms.pcpu },
 	};
 	cfg->id.spi = 0;

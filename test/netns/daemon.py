@@ -319,6 +319,36 @@ def lifetimes_end_by_themselves(netns):
         monitor.wait()
 
 
+def allocspi(net, spi):
+    """An SPI; how many seconds its larval SA has."""
+    ends = "src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp"
+    net.xfrm("state", "allocspi", *ends, "mode", "tunnel", "min", spi, "max", spi, check=True)
+    shown = net.run(EXEC, "ip", "-s", "xfrm", "state", "get", *ends, "spi", spi, check=True).stdout
+    return int(re.search(r"expire add: soft 0\(sec\), hard (\d+)\(sec\)", shown)[1])
+
+
+def an_spi_waits_as_long_as_the_namespace_says(netns):
+    net = netns()
+    setting = "/proc/sys/net/core/xfrm_acq_expires"
+    if net.run("test", "-e", setting).returncode:
+        print("# not tested: this kernel has no xfrm_acq_expires", flush=True)
+        return
+
+    def write(seconds):
+        net.run("sh", "-c", f"echo {seconds} >{setting}", check=True)
+
+    write(77)
+    net.start()
+    equal(allocspi(net, "0x100"), 77)
+    # As charon does, when the daemon runs already.
+    write(165)
+    equal(allocspi(net, "0x101"), 165)
+    equal(allocspi(net, "0x102"), 165)
+    net.stop()
+    net.start_with("[engine]\nacquire_lifetime = 9\n")
+    equal(allocspi(net, "0x103"), 9)
+
+
 def tunnel(one, two):
     """A wire between the two, hosts behind it on loopback, a tunnel for them."""
     subprocess.run(["ip", "link", "add", "wire", "netns", one.name, "type", "veth", "peer", "name",
@@ -378,5 +408,6 @@ main([
     keys_are_locked_and_not_dumped,
     systemd_is_told,
     lifetimes_end_by_themselves,
+    an_spi_waits_as_long_as_the_namespace_says,
     packets_cross_a_tunnel,
 ])

@@ -119,6 +119,38 @@ static void larval_as_dumps_show_it(void **state)
 	xf_sad_free(sad);
 }
 
+static uint32_t setting(void *arg)
+{
+	return *(uint32_t *)arg;
+}
+
+static void no_random(void *arg, void *buf, size_t len)
+{
+	(void)arg;
+	memset(buf, 0, len);
+}
+
+/* How long it waits for its keys is asked each time. */
+static void larval_as_long_as_is_said(void **state)
+{
+	uint32_t seconds = 77;
+	const struct xf_sad_config sad_cfg = { .larval_lifetime_s = 30,
+					       .larval_lifetime = setting,
+					       .random = no_random,
+					       .arg = &seconds };
+	struct xf_sa_config cfg = sas_config(1, 2, 0);
+	struct xf_sad *sad = xf_sad_new(&sad_cfg);
+	struct xf_sa *one, *two;
+
+	(void)state;
+	assert_int_equal(sas_alloc(sad, &cfg, 1, 1, &one), 0);
+	seconds = 165;
+	assert_int_equal(sas_alloc(sad, &cfg, 2, 2, &two), 0);
+	assert_int_equal(xf_sa_cfg(one)->terms->life.hard_add_s, 77);
+	assert_int_equal(xf_sa_cfg(two)->terms->life.hard_add_s, 165);
+	xf_sad_free(sad);
+}
+
 static void each_number_once(void **state)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 0);
@@ -247,6 +279,7 @@ int main(void)
 		cmocka_unit_test(ranges_as_the_kernel_checks_them),
 		cmocka_unit_test(the_last_free_number),
 		cmocka_unit_test(larval_as_dumps_show_it),
+		cmocka_unit_test(larval_as_long_as_is_said),
 		cmocka_unit_test(each_number_once),
 		cmocka_unit_test(one_without_spi_is_found_again),
 		cmocka_unit_test(acquire_is_found_by_seq),
