@@ -69,10 +69,11 @@ static json_t *exchange(int fd, const json_t *request)
 	return answer;
 }
 
-static int take_result(const json_t *answer, json_t **result)
+static int take_result(const json_t *answer, bool quiet, json_t **result)
 {
 	if (!answer) {
-		fputs("xfrmctl: xfrmd gave no answer\n", stderr);
+		if (!quiet)
+			fputs("xfrmctl: xfrmd gave no answer\n", stderr);
 		return -EPROTO;
 	}
 	if (!json_is_true(json_object_get(answer, "ok"))) {
@@ -98,7 +99,7 @@ int xf_ctl_ask(const struct xf_ctl_options *opt, json_t *request, bool quiet, js
 	}
 	answer = exchange(fd, request);
 	json_decref(request);
-	err = take_result(answer, result);
+	err = take_result(answer, quiet, result);
 	json_decref(answer);
 	return err;
 }

@@ -28,8 +28,8 @@ int xf_ctl_release(const struct xf_ctl_options *opt);
 
 /*
  * Ask the daemon and hand out the "result" of its answer, which the caller puts. @request is
- * taken. 0 or -errno with one sentence on stderr; -ECONNREFUSED, without one when @quiet, when
- * nobody listens.
+ * taken. 0 or -errno with one sentence on stderr; without one when @quiet: -ECONNREFUSED, nobody
+ * listens, and -EPROTO, whoever listened ended without an answer.
  */
 int xf_ctl_ask(const struct xf_ctl_options *opt, json_t *request, bool quiet, json_t **result);
 

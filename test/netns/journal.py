@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The journal of policies: whose it is, a full /run, damage."""
+"""The journal of policies: whose it is, a full /run, damage, release while a daemon starts."""
 import os
 import signal
 import subprocess
+import time
 
 from xfrmd import CTL, DAEMON, EXEC, equal, holds, main, wait_for
 
@@ -79,10 +80,12 @@ def a_hole_leaves_the_rules(netns):
     refused(net, "it is damaged")
     os.truncate(net.path("policies"), 150)
     refused(net, "it is damaged")
-    os.unlink(net.path("policies"))
+    os.rename(net.path("policies"), net.path("policies.old"))
     refused(net, "it is gone")
+    os.rename(net.path("policies.old"), net.path("policies"))
     equal(net.ctl("release").returncode, 0)
     equal(gone(net), (True, True, True))
+    equal(os.path.exists(net.path("policies")), False)
     net.start()
     equal(policies(net), "")
 
@@ -204,10 +207,80 @@ def expired_policies_stay_gone(netns):
     equal(policies(net), before)
 
 
+def state_of(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        return f.read().rpartition(")")[2].split()[0]
+
+
+def starts_with(net, kept):
+    """A daemon that has taken its lock, with many policies before it."""
+    if os.path.exists(net.path("ctl")):
+        os.unlink(net.path("ctl"))
+    with open(net.path("policies"), "wb") as f:
+        f.write(kept)
+    with open(f"/tmp/{net.name}.log", "w") as log:
+        daemon = subprocess.Popen(net.argv(DAEMON), stderr=log)
+
+    def locked():
+        try:
+            with open(net.path("lock")) as f:
+                return f.read() == f"{daemon.pid}\n"
+        except FileNotFoundError:
+            return False
+
+    wait_for(locked, 30)
+    return daemon
+
+
+def release_meets_a_start(netns):
+    """Whenever it comes while a daemon has the lock: all is gone, and the daemon too."""
+    net = netns()
+    net.start()
+    lines = "".join(f"xfrm policy add dst 10.{n // 250}.{n % 250}.0/24 dir out "
+                    "tmpl proto esp mode transport\n" for n in range(5000))
+    net.run(EXEC, "ip", "-batch", "-", input=lines, check=True)
+    net.stop()
+    with open(net.path("policies"), "rb") as f:
+        kept = f.read()
+    for delay in (0, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08):
+        net.daemon = starts_with(net, kept)
+        time.sleep(delay)
+        net.daemon.send_signal(signal.SIGSTOP)
+        wait_for(lambda: state_of(net.daemon.pid) == "T", 30)
+        release = subprocess.Popen(net.argv(CTL, "release"), stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        time.sleep(0.1)
+        net.daemon.send_signal(signal.SIGCONT)
+        out, err = release.communicate(timeout=100)
+        equal((release.returncode, out, err), (0, "released: traffic flows in clear\n", ""))
+        equal(net.daemon.wait(timeout=30), 0)
+        net.daemon = None
+        equal(gone(net), (True, True, True))
+        equal(os.path.exists(net.path("policies")), False)
+
+
+def no_daemon_starts_during_a_release(netns):
+    """Who comes second finds the lock taken, or all of the other's work done."""
+    net = netns()
+    for _ in range(10):
+        with open(f"/tmp/{net.name}.log", "w") as log:
+            daemon = subprocess.Popen(net.argv(DAEMON), stderr=log)
+        release = net.ctl("release")
+        equal((release.returncode, release.stderr), (0, ""))
+        wait_for(lambda: daemon.poll() is not None or net.ctl("status").returncode == 0, 30)
+        if daemon.poll() is None:
+            equal(gone(net), (False, False, False))
+            equal(net.ctl("release").returncode, 0)
+            daemon.wait(timeout=30)
+        equal(gone(net), (True, True, True))
+
+
 main([
     policies_come_back_without_the_tun,
     another_namespaces_file_is_set_aside,
     a_hole_leaves_the_rules,
     a_full_run_refuses_and_keeps,
     expired_policies_stay_gone,
+    release_meets_a_start,
+    no_daemon_starts_during_a_release,
 ])
