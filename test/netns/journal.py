@@ -212,6 +212,26 @@ def state_of(pid):
         return f.read().rpartition(")")[2].split()[0]
 
 
+def add_many(net):
+    lines = "".join(f"xfrm policy add dst 10.{n // 250}.{n % 250}.0/24 dir out "
+                    "tmpl proto esp mode transport\n" for n in range(5000))
+    net.run(EXEC, "ip", "-batch", "-", input=lines, check=True)
+
+
+def a_start_writes_little(netns):
+    """A good file is continued; and what a dump takes its place with goes in blocks."""
+    net = netns()
+    net.start()
+    add_many(net)
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        net.stop(how)
+        net.start()
+        with open(f"/proc/{net.daemon.pid}/io") as f:
+            calls, = (int(line.split()[1]) for line in f if line.startswith("syscw:"))
+        equal(calls <= 200, True)
+        equal(policies(net).count("dir out"), 5000)
+
+
 def starts_with(net, kept):
     """A daemon that has taken its lock, with many policies before it."""
     if os.path.exists(net.path("ctl")):
@@ -236,9 +256,7 @@ def release_meets_a_start(netns):
     """Whenever it comes while a daemon has the lock: all is gone, and the daemon too."""
     net = netns()
     net.start()
-    lines = "".join(f"xfrm policy add dst 10.{n // 250}.{n % 250}.0/24 dir out "
-                    "tmpl proto esp mode transport\n" for n in range(5000))
-    net.run(EXEC, "ip", "-batch", "-", input=lines, check=True)
+    add_many(net)
     net.stop()
     with open(net.path("policies"), "rb") as f:
         kept = f.read()
@@ -281,6 +299,7 @@ main([
     a_hole_leaves_the_rules,
     a_full_run_refuses_and_keeps,
     expired_policies_stay_gone,
+    a_start_writes_little,
     release_meets_a_start,
     no_daemon_starts_during_a_release,
 ])
