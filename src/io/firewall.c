@@ -42,6 +42,16 @@ enum xf_firewall_way xf_firewall_matters(const struct xf_firewall_chain *chain)
 	return chain->drops || chain->rules ? way_of(chain) : XF_FIREWALL_NEITHER;
 }
 
+bool xf_firewall_translates(const struct xf_firewall_chain *chain)
+{
+	if (chain->family != NFPROTO_INET && chain->family != NFPROTO_IPV4 &&
+	    chain->family != NFPROTO_IPV6)
+		return false;
+	if (chain->family == NFPROTO_INET && !strcmp(chain->table, XF_NFT_TABLE))
+		return false;
+	return !strcmp(chain->type, "nat");
+}
+
 static int hook_attr(const struct nlattr *attr, void *arg)
 {
 	struct xf_firewall_chain *chain = arg;
@@ -67,6 +77,9 @@ static int chain_attr(const struct nlattr *attr, void *arg)
 	case NFTA_CHAIN_NAME:
 		chain->name = text ? mnl_attr_get_str(attr) : "";
 		break;
+	case NFTA_CHAIN_TYPE:
+		chain->type = text ? mnl_attr_get_str(attr) : "";
+		break;
 	case NFTA_CHAIN_POLICY:
 		chain->drops = number && ntohl(mnl_attr_get_u32(attr)) == NF_DROP;
 		break;
@@ -88,12 +101,14 @@ static int see_chain(const struct nlmsghdr *msg, void *arg)
 		.hook = UINT32_MAX,
 		.table = "",
 		.name = "",
+		.type = "",
 	};
 	struct xf_firewall_why *why = arg;
 	enum xf_firewall_way way;
 
 	mnl_attr_parse(msg, sizeof(*gen), chain_attr, &chain);
 	way = xf_firewall_matters(&chain);
+	why->nat = why->nat || xf_firewall_translates(&chain);
 	if (way == XF_FIREWALL_OUTPUT && !*why->output)
 		snprintf(why->output, sizeof(why->output),
 			 "nftables chain \"%s %s\" sees what is sent", chain.table, chain.name);
@@ -115,14 +130,18 @@ static int dump_chains(struct xf_rtnl *ask, struct xf_firewall_why *why)
 }
 
 /* iptables' tables are there from their first use on, rules or not. */
-static bool has_tables(const char *path)
+static bool has_tables(const char *path, bool *nat)
 {
 	FILE *f = fopen(path, "re");
-	bool found;
+	char name[64];
+	bool found = false;
 
 	if (!f)
 		return errno != ENOENT; /* which is a kernel without them */
-	found = fgetc(f) != EOF;
+	while (fgets(name, sizeof(name), f)) {
+		found = true;
+		*nat = *nat || !strcmp(name, "nat\n");
+	}
 	fclose(f);
 	return found;
 }
@@ -146,9 +165,10 @@ void xf_firewall_look(struct xf_firewall *firewall, struct xf_firewall_why *out)
 	snprintf(text, sizeof(text), "the rules of nftables cannot be read: %s", strerror(-err));
 	if (err)
 		tell_both(out, text);
-	if (has_tables("/proc/thread-self/net/ip_tables_names"))
+	out->nat = out->nat || err;
+	if (has_tables("/proc/thread-self/net/ip_tables_names", &out->nat))
 		tell_both(out, "iptables has tables");
-	if (has_tables("/proc/thread-self/net/ip6_tables_names"))
+	if (has_tables("/proc/thread-self/net/ip6_tables_names", &out->nat))
 		tell_both(out, "ip6tables has tables");
 }
 

@@ -31,6 +31,7 @@ bool xf_firewall_dispatch(struct xf_firewall *firewall);
 struct xf_firewall_why {
 	char output[XF_FIREWALL_WHY_MAX];
 	char input[XF_FIREWALL_WHY_MAX];
+	bool nat; /* somebody else's NAT is there, or cannot be ruled out */
 };
 
 /* Look at the rules in force. */
@@ -44,11 +45,16 @@ struct xf_firewall_chain {
 	uint32_t rules;
 	const char *table;
 	const char *name;
+	const char *type; /* "filter", "nat", "route" */
 };
 
 /* Does @chain see what is sent, or what is received for this host, is it another program's, and
  * could it make a difference? */
 enum xf_firewall_way { XF_FIREWALL_NEITHER, XF_FIREWALL_OUTPUT, XF_FIREWALL_INPUT };
 enum xf_firewall_way xf_firewall_matters(const struct xf_firewall_chain *chain);
+
+/* Is @chain another program's, and does it translate addresses? With rules or without: they come
+ * later, and conntrack is on already. */
+bool xf_firewall_translates(const struct xf_firewall_chain *chain);
 
 #endif

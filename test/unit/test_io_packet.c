@@ -121,11 +121,35 @@ static void chains(void **state)
 			fail_msg("case %zu", i);
 }
 
+/* NAT of others, rules or not: connection tracking is on with the hook already. */
+static void translations(void **state)
+{
+	static const struct {
+		bool nat;
+		struct xf_firewall_chain chain;
+	} cases[] = {
+		{ true, { .family = NFPROTO_IPV4, .table = "nat", .type = "nat", .rules = 1 } },
+		{ true, { .family = NFPROTO_IPV6, .table = "nat", .type = "nat" } },
+		{ true, { .family = NFPROTO_INET, .table = "fw", .type = "nat" } },
+		{ true, { .family = NFPROTO_IPV4, .table = "xfrmd", .type = "nat" } },
+		{ false, { .family = NFPROTO_INET, .table = "xfrmd", .type = "nat" } },
+		{ false, { .family = NFPROTO_IPV4, .table = "nat", .type = "filter" } },
+		{ false, { .family = NFPROTO_IPV4, .table = "nat", .type = "" } },
+		{ false, { .family = NFPROTO_NETDEV, .table = "fw", .type = "nat" } },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(cases); i++)
+		if (xf_firewall_translates(&cases[i].chain) != cases[i].nat)
+			fail_msg("case %zu", i);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hops),
 		cmocka_unit_test(chains),
+		cmocka_unit_test(translations),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
