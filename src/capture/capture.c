@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "capture/capture.h"
+#include "capture/nat.h"
 #include "capture/nft_sets.h"
 #include "capture/ops.h"
 #include "capture/ruleset.h"
@@ -23,6 +24,8 @@ struct xf_capture {
 	struct xf_kernel *kernel; /* the same, or NULL: the caller's */
 	bool nft; /* else mode tc */
 	bool backstop;
+	bool nat; /* the table has, or is to have, the chains of nat.h */
+	bool no_nat; /* this kernel does not take them */
 	struct xf_cover cover; /* of those policies out that want something */
 	struct xf_sieve sieve[XF_DIR_MAX]; /* in and fwd */
 	uint32_t out; /* policies out, all that count */
@@ -247,6 +250,7 @@ static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *e
 		.spd = capture->cfg.spd,
 		.cover = exact ? NULL : &capture->cover,
 		.anew = capture->anew,
+		.nat = capture->nat,
 		.sets_are_empty = exact && capture->exact && !capture->anew,
 		.dirs[XF_DIR_OUT] = capture->dirty[XF_DIR_OUT],
 	};
@@ -283,9 +287,71 @@ static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
 		forget_sets(&capture->sieve[sieved[i]]);
 	err = try_nft(capture, exact, error);
+	if (err && capture->nat) {
+		capture->no_nat = true;
+		capture->nat = false;
+		err = try_nft(capture, exact, error);
+	}
 	if (!err)
 		capture->ops->nft_each_set(capture->arg, delete_stranger, capture);
 	return err;
+}
+
+/* --- the host's NAT --- */
+
+static int add_nat(struct xf_capture *capture, struct xf_io_error *error)
+{
+	char *script = NULL;
+	size_t size;
+	FILE *f = open_memstream(&script, &size);
+	int err = -ENOMEM;
+
+	if (!f)
+		return xf_io_fail(error, err, "cannot make capture rules");
+	xf_nat_put(f, &capture->cfg.names);
+	if (fclose(f) == 0)
+		err = capture->ops->nft_run(capture->arg, script, error);
+	free(script);
+	return err;
+}
+
+static void delete_nat(struct xf_capture *capture)
+{
+	for (unsigned i = 0; xf_nat_delete[i]; i++)
+		capture->ops->nft_run(capture->arg, xf_nat_delete[i], NULL);
+}
+
+int xf_capture_nat_fd(const struct xf_capture *capture)
+{
+	return capture->nft ? capture->ops->nat_fd(capture->arg) : -1;
+}
+
+int xf_capture_follow_nat(struct xf_capture *capture, struct xf_io_error *error)
+{
+	bool wanted;
+	int err = 0;
+
+	if (!capture->nft)
+		return 0;
+	wanted = capture->ops->foreign_nat(capture->arg);
+	if (!wanted && capture->nat)
+		delete_nat(capture);
+	else if (wanted && !capture->nat && !capture->no_nat)
+		err = add_nat(capture, error);
+	capture->no_nat |= err != 0;
+	capture->nat = wanted && !capture->no_nat;
+	return err;
+}
+
+/* The NAT of others decides what the table is to be; chains for it may be an earlier daemon's. */
+static void begin_nat(struct xf_capture *capture)
+{
+	if (!capture->nft)
+		return;
+	capture->nat = capture->ops->foreign_nat(capture->arg);
+	/* With NAT they are filled again with the rest, without a gap. */
+	if (!capture->nat)
+		delete_nat(capture);
 }
 
 static int sync_backstop(struct xf_capture *capture, bool exact, struct xf_io_error *error)
@@ -405,7 +471,8 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 		capture->arg = capture->kernel;
 	}
 	err = open_parts(capture, error);
-
+	if (!err)
+		begin_nat(capture);
 	if (!err)
 		err = capture->ops->route_add(capture->arg, error);
 	xf_spd_walk(capture->cfg.spd, &cursor, tell_policy, capture);
@@ -462,6 +529,7 @@ int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *ou
 	if (capture->nft)
 		err = capture->ops->nft_counters(capture->arg, out);
 	out->nft = capture->nft && !err;
+	out->nat = out->nft && capture->nat;
 	return err;
 }
 

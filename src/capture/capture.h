@@ -59,6 +59,14 @@ int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_
 /* A device came or changed (xf_route_dispatch() said so): the backstop goes onto it. */
 int xf_capture_links_changed(struct xf_capture *capture, struct xf_io_error *error);
 
+/*
+ * The host's NAT (decision 0022). A descriptor that is readable when it may have changed, or -1;
+ * NAT of iptables does not tell: xf_capture_follow_nat() is to be called now and then. It fails
+ * with a sentence, once, where this kernel cannot do what is needed.
+ */
+int xf_capture_nat_fd(const struct xf_capture *capture);
+int xf_capture_follow_nat(struct xf_capture *capture, struct xf_io_error *error);
+
 /* Forget @capture; everything in the kernel stays. */
 void xf_capture_free(struct xf_capture *capture);
 
@@ -70,8 +78,10 @@ struct xf_capture_stats {
 	uint64_t captured; /* marked for the TUN */
 	uint64_t plaintext_dropped; /* inbound: a policy wanted them protected */
 	uint64_t misrouted_dropped; /* marked, but about to leave by another device */
+	uint64_t nat_dropped; /* heading for the TUN with a source that the host's NAT gave it */
 	uint64_t backstop_dropped; /* by tc-BPF */
 	bool nft; /* in force? */
+	bool nat; /* chains for the host's NAT are */
 	bool backstop;
 	unsigned devices; /* with the backstop */
 };

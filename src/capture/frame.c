@@ -13,6 +13,7 @@
  * them.) The same holds for sockets bound to a device.
  */
 #include "capture/frame.h"
+#include "capture/nat.h"
 
 #define CAPTURE_PRIORITY "-90"
 #define FILTER_PRIORITY "-10"
@@ -24,9 +25,12 @@ static const char frame[] =
 	"add counter inet %1$s captured\n"
 	"add counter inet %1$s plaintext\n"
 	"add counter inet %1$s misrouted\n"
+	"add counter inet %1$s nat_dropped\n"
 	"add chain inet %1$s outbound\n"
 	"add chain inet %1$s inbound\n"
 	"add chain inet %1$s forwarded\n"
+	"add chain inet %1$s " XF_NAT_ARRIVED "\n"
+	"add chain inet %1$s " XF_NAT_RESTORED "\n"
 	"add chain inet %1$s prerouting { type filter hook prerouting priority " CAPTURE_PRIORITY
 	"; }\n"
 	"add chain inet %1$s output { type route hook output priority " CAPTURE_PRIORITY "; }\n"
@@ -46,9 +50,13 @@ static const char frame[] =
 	"add rule inet %1$s input iifname { \"lo\", \"%2$s\" } return\n"
 	"add rule inet %1$s input meta l4proto { 50, 51, 108 } return\n"
 	"add rule inet %1$s input socket mark & 0x%4$x != 0 return\n"
-	"add rule inet %1$s input goto inbound\n"
+	"add rule inet %1$s input jump " XF_NAT_ARRIVED "\n"
+	"add rule inet %1$s input jump inbound\n"
+	"add rule inet %1$s input jump " XF_NAT_RESTORED "\n"
 	"add rule inet %1$s forward iifname \"%2$s\" return\n"
-	"add rule inet %1$s forward goto forwarded\n"
+	"add rule inet %1$s forward jump " XF_NAT_ARRIVED "\n"
+	"add rule inet %1$s forward jump forwarded\n"
+	"add rule inet %1$s forward jump " XF_NAT_RESTORED "\n"
 	"add rule inet %1$s postrouting meta mark & 0x%3$x != 0 oifname != \"%2$s\" counter name "
 	"misrouted drop\n"
 	/* What the kernel itself says on the TUN (MLD) is for nobody. */

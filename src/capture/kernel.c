@@ -15,11 +15,13 @@
 #include "capture/ops.h"
 #include "capture/route.h"
 #include "capture/ruleset.h"
+#include "io/firewall.h"
 
 struct xf_kernel {
 	struct xf_io_names names;
 	struct nft_ctx *nft; /* NULL: not open, or this kernel has none */
 	struct xf_nft_elements *elements; /* with nft */
+	struct xf_firewall *firewall; /* with nft: who else has NAT */
 	struct xf_backstop *backstop; /* NULL: likewise */
 };
 
@@ -45,6 +47,13 @@ static struct nft_ctx *open_context(void)
 	return nft;
 }
 
+static int open_netlink(struct xf_kernel *kernel, struct xf_io_error *error)
+{
+	int err = xf_nft_elements_new(&kernel->elements, error);
+
+	return err ? err : xf_firewall_new(&kernel->firewall, error);
+}
+
 static int kernel_nft_open(void *arg, struct xf_io_error *error)
 {
 	struct xf_kernel *kernel = arg;
@@ -53,7 +62,7 @@ static int kernel_nft_open(void *arg, struct xf_io_error *error)
 	if (!kernel->nft)
 		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
 	if (nft_run_cmd_from_buffer(kernel->nft, "add table inet " XF_NFT_TABLE) == 0)
-		return xf_nft_elements_new(&kernel->elements, error);
+		return open_netlink(kernel, error);
 	nft_fail(kernel->nft, error, "add a table");
 	nft_ctx_free(kernel->nft);
 	kernel->nft = NULL;
@@ -82,6 +91,23 @@ static int kernel_nft_commit(void *arg)
 	const struct xf_kernel *kernel = arg;
 
 	return xf_nft_elements_commit(kernel->elements);
+}
+
+static int kernel_nat_fd(void *arg)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_firewall_fd(kernel->firewall);
+}
+
+static bool kernel_foreign_nat(void *arg)
+{
+	const struct xf_kernel *kernel = arg;
+	struct xf_firewall_why why;
+
+	xf_firewall_dispatch(kernel->firewall);
+	xf_firewall_look(kernel->firewall, &why);
+	return why.nat;
 }
 
 /* The answer to @command as JSON, or NULL. */
@@ -128,6 +154,8 @@ static void read_counter(const json_t *item, struct xf_capture_stats *out)
 		out->plaintext_dropped = packets;
 	else if (strcmp(name, "misrouted") == 0)
 		out->misrouted_dropped = packets;
+	else if (strcmp(name, "nat_dropped") == 0)
+		out->nat_dropped = packets;
 }
 
 static int kernel_nft_counters(void *arg, struct xf_capture_stats *out)
@@ -198,6 +226,8 @@ const struct xf_capture_ops xf_kernel_ops = {
 	.nft_commit = kernel_nft_commit,
 	.nft_each_set = kernel_nft_each_set,
 	.nft_counters = kernel_nft_counters,
+	.nat_fd = kernel_nat_fd,
+	.foreign_nat = kernel_foreign_nat,
 	.backstop_open = kernel_backstop_open,
 	.backstop_follow = kernel_backstop_follow,
 	.backstop_sync = kernel_backstop_sync,
@@ -225,6 +255,7 @@ void xf_kernel_free(struct xf_kernel *kernel)
 	if (kernel->nft)
 		nft_ctx_free(kernel->nft);
 	xf_nft_elements_free(kernel->elements);
+	xf_firewall_free(kernel->firewall);
 	xf_backstop_free(kernel->backstop);
 	free(kernel);
 }

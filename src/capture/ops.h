@@ -41,6 +41,11 @@ struct xf_capture_ops {
 	/* The table's counters, into those members of *@out. */
 	int (*nft_counters)(void *arg, struct xf_capture_stats *out);
 
+	/* Does another program translate addresses here? nat_fd() is readable when that may have
+	 * changed, until foreign_nat() is called; -1: nobody tells. iptables tells nobody. */
+	int (*nat_fd)(void *arg);
+	bool (*foreign_nat)(void *arg);
+
 	/* --- the backstop, after backstop_open() has returned 0; backstop.h --- */
 
 	int (*backstop_open)(void *arg, struct xf_io_error *error);

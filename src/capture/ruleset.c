@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "capture/frame.h"
+#include "capture/nat.h"
 #include "capture/nft_sets.h"
 #include "capture/policy_order.h"
 #include "capture/ruleset.h"
@@ -345,6 +346,8 @@ static int put_all(FILE *f, const struct xf_ruleset_plan *plan)
 
 	if (plan->anew)
 		xf_frame_put(f, plan->names);
+	if (plan->anew && plan->nat)
+		xf_nat_put(f, plan->names);
 	for (uint8_t dir = 0; dir < XF_DIR_MAX && !err; dir++) {
 		if (plan->anew || plan->dirs[dir])
 			err = put_chain(f, plan, dir);

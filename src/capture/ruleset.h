@@ -23,6 +23,7 @@ struct xf_ruleset_plan {
 	const struct xf_cover *cover;
 	/* In and fwd; where it is not by_sets, rules are those of each policy. */
 	const struct xf_sieve *sieve[XF_DIR_MAX];
+	bool nat; /* with @anew: with the chains of nat.h */
 	bool anew; /* all of the table; else the chains of @dirs */
 	bool sets_are_empty; /* else they are emptied before anything */
 	bool dirs[XF_DIR_MAX];

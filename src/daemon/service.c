@@ -20,6 +20,10 @@
 /* SAs and policies whose going is worth to look for memory. */
 #define TRIM_ENTRIES 2048
 
+/* iptables' own tables come without an event, so they are asked for so often. */
+#define NAT_AGAIN_NS (5 * XF_NSEC_PER_SEC)
+#define IPTABLES_NAMES "/proc/thread-self/net/ip_tables_names"
+
 static void random_bytes(void *arg, void *buf, size_t len)
 {
 	uint8_t *p = buf;
@@ -142,9 +146,21 @@ static void act_on_time(struct xf_service *service, uint64_t now_ns)
 	xf_journal_settle(service->journal);
 	next = earlier(next, settle_capture(service, now_ns));
 	next = earlier(next, xf_follow_due(service, now_ns));
+	next = earlier(next, service->nat_due_ns);
 	if (service->watchdog_ns)
 		next = earlier(next, now_ns + service->watchdog_ns);
 	xf_loop_set_deadline(service->loop, next);
+}
+
+static void follow_nat(struct xf_service *service, uint64_t now_ns)
+{
+	struct xf_io_error error;
+
+	if (xf_capture_nat_fd(service->capture) < 0)
+		return;
+	if (xf_capture_follow_nat(service->capture, &error))
+		xf_log(XF_LOG_WARNING, "%s", error.text);
+	service->nat_due_ns = access(IPTABLES_NAMES, F_OK) ? UINT64_MAX : now_ns + NAT_AGAIN_NS;
 }
 
 void xf_service_timer(void *arg, uint64_t now_ns)
@@ -154,6 +170,8 @@ void xf_service_timer(void *arg, uint64_t now_ns)
 	if (service->watchdog_ns)
 		xf_notify("WATCHDOG=1");
 	xf_follow_act(service, now_ns);
+	if (now_ns >= service->nat_due_ns)
+		follow_nat(service, now_ns);
 	act_on_time(service, now_ns);
 }
 
@@ -235,6 +253,15 @@ static uint32_t larval_lifetime(void *arg)
 	const struct xf_service *service = arg;
 
 	return xf_acquire_lifetime_s(service->acquire_fd);
+}
+
+static void nat_ready(void *arg, uint32_t events)
+{
+	struct xf_service *service = arg;
+
+	(void)events;
+	follow_nat(service, xf_clock_ns());
+	act_on_time(service, xf_clock_ns());
 }
 
 static int start_engine(struct xf_service *service, struct xf_io_error *error)
@@ -404,6 +431,14 @@ static int watch_all(struct xf_service *service)
 	err = xf_loop_add(service->loop, &service->attention, EPOLLIN);
 	if (!err)
 		err = xf_loop_add(service->loop, &service->route_watch, EPOLLIN);
+	service->nat_watch = (struct xf_watch){
+		.fd = xf_capture_nat_fd(service->capture),
+		.ready = nat_ready,
+		.arg = service,
+	};
+	if (!err && service->nat_watch.fd >= 0)
+		err = xf_loop_add(service->loop, &service->nat_watch, EPOLLIN);
+	follow_nat(service, xf_clock_ns());
 	if (err || !service->packet)
 		return err;
 	service->packet_watch = (struct xf_watch){
@@ -443,6 +478,7 @@ int xf_service_start(struct xf_service *service, struct xf_io_error *error)
 
 	service->attention.fd = -1;
 	service->acquire_fd = xf_acquire_open();
+	service->nat_due_ns = UINT64_MAX;
 	xf_follow_init(service);
 	read_clocks(service);
 	service->names = xf_config_names(service->cfg);

@@ -39,6 +39,8 @@ struct xf_service {
 	struct xf_watch attention;
 	struct xf_watch route_watch;
 	struct xf_watch packet_watch;
+	struct xf_watch nat_watch; /* with nftables */
+	uint64_t nat_due_ns;
 
 	/* Control thread. */
 	size_t entries; /* SAs and policies, at most since memory was given back */

@@ -18,11 +18,11 @@ static json_t *show_capture_state(const struct xf_service *service)
 
 	xf_capture_get_stats(service->capture, &stats);
 	xf_threads_get_stats(service->threads, &io);
-	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:o, s:o}", "tun",
+	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:o, s:o}", "tun",
 			 service->names.tun, "tun_marks", io.marks == queues, "tun_tso",
 			 io.supers == queues, "tun_uso", io.udp_supers == queues, "tun_steering",
-			 io.steered == queues, "nftables", stats.nft, "backstop", stats.backstop,
-			 "backstop_devices", (int)stats.devices, "mark_capture",
+			 io.steered == queues, "nftables", stats.nft, "nat", stats.nat, "backstop",
+			 stats.backstop, "backstop_devices", (int)stats.devices, "mark_capture",
 			 xf_show_hex(service->names.mark_capture), "mark_bypass",
 			 xf_show_hex(service->names.mark_bypass));
 }
@@ -130,9 +130,10 @@ static json_t *show_io(const struct xf_io_stats *stats)
 
 static json_t *show_capture(const struct xf_capture_stats *stats)
 {
-	return json_pack("{s:o, s:o, s:o, s:o}", "captured", counter(stats->captured),
+	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "captured", counter(stats->captured),
 			 "plaintext_dropped", counter(stats->plaintext_dropped),
-			 "misrouted_dropped", counter(stats->misrouted_dropped), "backstop_dropped",
+			 "misrouted_dropped", counter(stats->misrouted_dropped), "nat_dropped",
+			 counter(stats->nat_dropped), "backstop_dropped",
 			 counter(stats->backstop_dropped));
 }
 

@@ -1,0 +1,25 @@
+/*
+ * nat.h - chains of our nftables table for a namespace in which somebody else translates
+ * addresses, as text.
+ *
+ * They are there only while another program has a nat hook: rules that ask conntrack switch it on
+ * for the namespace, and each packet would pay for it. Pure: no kernel. Control thread.
+ */
+#ifndef XF_CAPTURE_NAT_H
+#define XF_CAPTURE_NAT_H
+
+#include <stdio.h>
+
+#include "io/io.h"
+
+/* Chains of xf_frame_put() that stay empty without NAT, called around the in and fwd policies. */
+#define XF_NAT_ARRIVED "nat_arrived"
+#define XF_NAT_RESTORED "nat_restored"
+
+/* Statements that make the chains, there or not, and fill them; xf_frame_put() came before. */
+void xf_nat_put(FILE *f, const struct xf_io_names *names);
+
+/* Commands that take them away, one by one: what is not there fails alone. NULL ends them. */
+extern const char *const xf_nat_delete[];
+
+#endif

@@ -1,0 +1,254 @@
+#!/usr/bin/env python3
+"""The host's NAT beside policies: from which source packets arrive, in clear or not."""
+import socket
+import subprocess
+import threading
+
+import xfrmd
+from xfrmd import equal
+
+KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
+# Each family: h1, its net, g1's wan; h2, its net, g2's wan; a server in the clear beyond g2
+FOUR = ("10.0.1.2", "10.0.1.0/24", "192.0.2.1", "10.0.2.2", "10.0.2.0/24", "192.0.2.2",
+        "203.0.113.2")
+SIX = ("fd01::2", "fd01::/64", "2001:db8::1", "fd02::2", "fd02::/64", "2001:db8::2",
+       "2001:db8:1::2")
+INSIDE = {FOUR: "10.0.1.77", SIX: "fd01::77"}
+PORT = 7000
+
+CHAINS = "add table inet host\n" \
+         "add chain inet host post { type nat hook postrouting priority srcnat; }\n" \
+         "add chain inet host pre { type nat hook prerouting priority dstnat; }\n"
+SNAT = "add rule inet host post ip saddr 10.0.1.0/24 snat ip to {}\n" \
+       "add rule inet host post ip6 saddr fd01::/64 snat ip6 to {}\n"
+FORMS = {
+    "masquerade -o wan": "add rule inet host post oifname wan masquerade\n",
+    "masquerade ! -o lan": "add rule inet host post oifname != lan masquerade\n",
+    "masquerade all": "add rule inet host post masquerade\n",
+    "snat out of the selector": SNAT.format("192.0.2.1", "2001:db8::1"),
+    "snat inside the selector": SNAT.format("10.0.1.77", "fd01::77"),
+}
+
+
+class World:
+    """h1 - g1 = g2 - h2, daemons in g1 and g2, echo servers in h2 and beyond g2."""
+
+    def __init__(self, netns):
+        self.h1, self.g1, self.g2, self.h2 = (netns() for _ in range(4))
+        for a, dev, b, peer in ((self.h1, "eth0", self.g1, "lan"), (self.g1, "wan", self.g2, "wan"),
+                                (self.g2, "lan", self.h2, "eth0")):
+            subprocess.run(["ip", "link", "add", dev, "netns", a.name, "type", "veth", "peer",
+                            "name", peer, "netns", b.name], check=True)
+        for net, dev, addrs in ((self.h1, "eth0", "10.0.1.2/24 fd01::2/64"),
+                                (self.g1, "lan", "10.0.1.1/24 fd01::1/64"),
+                                (self.g1, "wan", "192.0.2.1/24 2001:db8::1/64"),
+                                (self.g2, "wan", "192.0.2.2/24 2001:db8::2/64"),
+                                (self.g2, "lan", "10.0.2.1/24 fd02::1/64"),
+                                (self.g2, "lo", "203.0.113.2/32 2001:db8:1::2/128"),
+                                (self.h2, "eth0", "10.0.2.2/24 fd02::2/64")):
+            net.run("ip", "link", "set", dev, "up", check=True)
+            for addr in addrs.split():
+                net.run("ip", "addr", "add", addr, "dev", dev, *["nodad"] * (":" in addr),
+                        check=True)
+        for net, *hops in ((self.h1, "10.0.1.1", "fd01::1"), (self.g1, "192.0.2.2", "2001:db8::2"),
+                           (self.g2, "192.0.2.1", "2001:db8::1"), (self.h2, "10.0.2.1", "fd02::1")):
+            for hop in hops:
+                net.run("ip", "route", "add", "default", "via", hop, check=True)
+        for net in self.g1, self.g2:
+            net.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        # What reaches g2 in clear for h2 (what was decrypted comes from the TUN).
+        self.nft(self.g2, "add table inet see\nadd counter inet see clear\n"
+                 "add chain inet see pre { type filter hook prerouting priority -300; }\n"
+                 "add rule inet see pre iifname wan ip daddr 10.0.2.0/24 counter name clear drop\n"
+                 "add rule inet see pre iifname wan ip6 daddr fd02::/64 counter name clear drop\n")
+        self.g1.start()
+        self.g2.start()
+        self.servers = [s for family in (FOUR, SIX) for s in
+                        (*serve(self.h2, family[3], PORT), *serve(self.g2, family[6], PORT))]
+
+    def nft(self, net, text, **options):
+        net.run("nft", "-f", "-", input=text, check=True, **options)
+
+    def nat(self, rules):
+        """This and nothing else is g1's NAT; "": g1 has none."""
+        if rules is not None:
+            rules = CHAINS + rules
+        self.nft(self.g1, "add table inet host\ndelete table inet host\n" + (rules or ""))
+        xfrmd.wait_for(lambda: self.g1.ask("status")["capture"]["nat"] == (rules is not None))
+
+    def batch(self, net, lines):
+        done = net.run(xfrmd.EXEC, "ip", "-batch", "-", input="\n".join(lines) + "\n")
+        equal(done.stderr, "")
+
+    def sas(self):
+        for net in self.g1, self.g2:
+            self.batch(net, [f"xfrm state add src {s} dst {d} proto esp spi {spi} reqid 1 mode "
+                             f"tunnel replay-window 32 flag af-unspec aead rfc4106(gcm(aes)) {KEY} "
+                             "128" for s, d, spi in (("192.0.2.1", "192.0.2.2", "0x1000"),
+                                                     ("192.0.2.2", "192.0.2.1", "0x2000"))])
+
+    @staticmethod
+    def policies(near, here="{1}", there="{4}", verb="add"):
+        """What one gateway wants of the traffic between @here and @there (fields of FOUR, SIX)."""
+        lines = []
+        for family in FOUR, SIX:
+            a, b = here.format(*family), there.format(*family)
+            out, back = ("192.0.2.1", "192.0.2.2"), ("192.0.2.2", "192.0.2.1")
+            if not near:
+                a, b, out, back = b, a, back, out
+            for direction, src, dst, ends in (("out", a, b, out), ("in", b, a, back),
+                                              ("fwd", b, a, back)):
+                tmpl = f" tmpl src {ends[0]} dst {ends[1]} proto esp reqid 1 mode tunnel"
+                lines.append(f"xfrm policy {verb} src {src} dst {dst} dir {direction}"
+                             + (tmpl if verb == "add" else ""))
+        return lines
+
+    def tunnel(self):
+        self.sas()
+        self.batch(self.g1, self.policies(True))
+        self.batch(self.g2, self.policies(False))
+
+    def clear(self):
+        """Packets for h2 that came to g2 in clear."""
+        text = self.g2.run("nft", "list", "counter", "inet", "see", "clear").stdout
+        return int(text.split("packets ")[1].split()[0])
+
+    def stat(self, name):
+        return self.g1.ask("stats")["capture"][name]
+
+
+def family_of(addr):
+    return socket.AF_INET6 if ":" in addr else socket.AF_INET
+
+
+def serve(net, addr, port):
+    """UDP and TCP servers that answer with the source that they see."""
+    udp = xfrmd.in_netns(net, family_of(addr), socket.SOCK_DGRAM)
+    tcp = xfrmd.in_netns(net, family_of(addr), socket.SOCK_STREAM)
+    for s in udp, tcp:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((addr, port))
+    tcp.listen(16)
+
+    def serve_udp():
+        while True:
+            data, peer = udp.recvfrom(65536)
+            udp.sendto(peer[0].encode() + b" " + data, peer)
+
+    def talk(conn, peer):
+        try:
+            conn.sendall(peer[0].encode() + b" ")
+            while data := conn.recv(65536):
+                conn.sendall(data)
+        except OSError:
+            pass
+        conn.close()
+
+    def serve_tcp():
+        while True:
+            conn, peer = tcp.accept()
+            threading.Thread(target=talk, args=(conn, peer), daemon=True).start()
+
+    for loop in serve_udp, serve_tcp:
+        threading.Thread(target=loop, daemon=True).start()
+    return udp, tcp
+
+
+def udp_flow(net, to):
+    s = xfrmd.in_netns(net, family_of(to), socket.SOCK_DGRAM)
+    s.connect((to, PORT))
+    return s
+
+
+def ask_udp(s, data=b"x"):
+    """The source that the server sees; None: no answer to any of a few."""
+    for wait in 0.3, 0.5, 1, 2, 4:
+        s.settimeout(wait)
+        try:
+            s.send(data)
+            answer = s.recv(65536)
+        except OSError:
+            continue
+        source, _, back = answer.partition(b" ")
+        equal(back, data)
+        return source.decode()
+    return None
+
+
+def ask_tcp(net, to, rounds=3):
+    """The same by TCP: several rounds, so that more than the first packets live."""
+    s = xfrmd.in_netns(net, family_of(to), socket.SOCK_STREAM)
+    s.settimeout(8)
+    try:
+        s.connect((to, PORT))
+        answer = b""
+        while b" " not in answer:
+            answer += s.recv(64)
+        for i in range(rounds):
+            data = bytes([65 + i]) * 3000
+            s.sendall(data)
+            back = b""
+            while len(back) < len(data):
+                part = s.recv(65536)
+                if not part:
+                    return None
+                back += part
+            equal(back, data)
+        return answer.partition(b" ")[0].decode()
+    except OSError:
+        return None
+    finally:
+        s.close()
+
+
+def ask_both(net, to):
+    with udp_flow(net, to) as s:
+        return ask_udp(s), ask_tcp(net, to)
+
+
+def forms_of_nat(netns):
+    """New flows: what a policy wants keeps its source, in ESP; what none wants gets its NAT."""
+    world = World(netns)
+    world.tunnel()
+    for form, rules in FORMS.items():
+        world.nat(rules)
+        for family in FOUR, SIX:
+            got = form, ask_both(world.h1, family[3])
+            equal(got, (form, (family[0], family[0])))
+        for family in FOUR, SIX:
+            if form == "snat inside the selector":
+                continue
+            got = form, ask_both(world.h1, family[6])
+            equal(got, (form, (family[2], family[2])))
+    equal(world.clear(), 0)
+    equal(world.stat("nat_dropped"), 0)
+
+
+def no_nat_no_chains(netns):
+    """A namespace without NAT has no nat chain of ours, and no connection tracking by us."""
+    world = World(netns)
+    world.tunnel()
+
+    def ours():
+        return world.g1.run("nft", "list", "table", "inet", "xfrmd", check=True).stdout
+
+    def tracks():
+        ask_both(world.h1, FOUR[3])
+        return "10.0.1.2" in world.g1.run("cat", "/proc/net/nf_conntrack").stdout
+
+    equal(("type nat" in ours(), " ct " in ours(), tracks()), (False, False, False))
+    world.nat("")
+    equal(("type nat" in ours(), " ct " in ours(), tracks()), (True, True, True))
+    world.nat(None)
+    equal(("type nat" in ours(), " ct " in ours()), (False, False))
+    # A daemon that finds NAT when it starts; and one that finds what an earlier one left.
+    world.nat("")
+    world.g1.stop()
+    world.nft(world.g1, "delete table inet host")
+    equal("type nat" in ours(), True)
+    world.g1.start()
+    equal("type nat" in ours(), False)
+
+
+if __name__ == "__main__":
+    xfrmd.main([forms_of_nat, no_nat_no_chains])
