@@ -1,6 +1,9 @@
+/*
+ * The programs that stand behind nftables: at the egress of devices for what must not leave in
+ * clear, at netfilter's hooks and the ingress of devices for plaintext that must not come in.
+ * capture.c tells of policies here; these become entries of the maps that all programs share.
+ */
 #include <errno.h>
-#include <linux/rtnetlink.h>
-#include <net/if.h>
 #include <stdlib.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -13,20 +16,26 @@
 #pragma GCC diagnostic pop
 
 #include "capture/backstop.h"
-#include "capture/policy_order.h"
-#include "io/rtnl.h"
+#include "capture/devices.h"
+#include "capture/tuples.h"
 
-#include "egress.h"
+#include "policy_maps.h"
 
-/* First in the chain, and a handle that nobody picks by accident. */
-#define TC_PRIORITY 1
-#define TC_HANDLE 0x7866
+/* So many elements of a map are changed by one call. */
+#define BATCH 4096
 
 struct xf_backstop {
 	struct egress *tc;
+	struct xf_twin *twin; /* NULL: not in netfilter, because ... */
+	int twin_err; /* ... of this */
+	enum xf_twin_form form; /* wanted */
 	struct xf_io_names names;
-	struct xf_egress_config config;
-	unsigned devices;
+	struct xf_bpf_config config; /* as the programs have it */
+	struct xf_tuples tuples;
+	struct xf_devices devices;
+	/* Elements on their way into a map. */
+	uint8_t keys[BATCH * sizeof(struct xf_bpf_key)] __attribute__((aligned(8)));
+	uint8_t values[BATCH * sizeof(struct xf_bpf_entry)] __attribute__((aligned(8)));
 };
 
 static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
@@ -37,8 +46,24 @@ static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
 	return 0;
 }
 
-int xf_backstop_new(const struct xf_io_names *names, struct xf_backstop **out,
-		    struct xf_io_error *error)
+/* What netfilter cannot have, devices do. */
+static void open_twin(struct xf_backstop *backstop)
+{
+	const struct egress *tc = backstop->tc;
+	const struct xf_twin_maps maps = {
+		.config = bpf_map__fd(tc->maps.config),
+		.kinds = bpf_map__fd(tc->maps.kinds),
+		.entries = bpf_map__fd(tc->maps.entries),
+		.counts = bpf_map__fd(tc->maps.counts),
+		.holder = bpf_map__fd(tc->maps.holder),
+	};
+
+	if (backstop->form == XF_TWIN_AUTO || backstop->form == XF_TWIN_NETFILTER)
+		backstop->twin_err = xf_twin_new(&maps, &backstop->twin);
+}
+
+int xf_backstop_new(const struct xf_io_names *names, enum xf_twin_form form,
+		    struct xf_backstop **out, struct xf_io_error *error)
 {
 	struct xf_backstop *backstop = calloc(1, sizeof(*backstop));
 
@@ -46,6 +71,7 @@ int xf_backstop_new(const struct xf_io_names *names, struct xf_backstop **out,
 		return xf_io_fail(error, -ENOMEM, "cannot load the backstop");
 	libbpf_set_print(quiet);
 	backstop->names = *names;
+	backstop->form = form;
 	backstop->tc = egress__open_and_load();
 	if (!backstop->tc) {
 		int err = -errno;
@@ -53,6 +79,7 @@ int xf_backstop_new(const struct xf_io_names *names, struct xf_backstop **out,
 		free(backstop);
 		return xf_io_fail(error, err, "cannot load the backstop");
 	}
+	open_twin(backstop);
 	*out = backstop;
 	return 0;
 }
@@ -61,280 +88,336 @@ void xf_backstop_free(struct xf_backstop *backstop)
 {
 	if (!backstop)
 		return;
+	xf_twin_free(backstop->twin);
 	egress__destroy(backstop->tc);
+	xf_tuples_fini(&backstop->tuples);
 	free(backstop);
 }
 
-static void put_mask(uint32_t *mask, uint8_t bits)
+/* --- elements of maps, many at once --- */
+
+struct batch {
+	struct xf_backstop *backstop;
+	int fd;
+	uint32_t key_size;
+	uint32_t value_size; /* 0: they are deleted */
+	uint32_t n;
+};
+
+static struct batch start_batch(struct xf_backstop *backstop, const struct bpf_map *map, bool put)
 {
-	uint8_t *bytes = (uint8_t *)mask;
-
-	for (unsigned i = 0; i < 16; i++) {
-		unsigned here = bits > 8 * i ? xf_min_u32(bits - 8 * i, 8) : 0;
-
-		bytes[i] = (uint8_t)(0xff00u >> here);
-	}
-}
-
-/* False: the rule would be wider than a selector that lets pass. */
-static bool make_rule(const struct xf_policy_config *cfg, struct xf_egress_rule *out)
-{
-	const struct xf_selector *sel = &cfg->sel;
-	bool icmp = sel->proto == XF_IPPROTO_ICMP || sel->proto == XF_IPPROTO_ICMPV6;
-	bool ports = sel->sport_mask || sel->dport_mask;
-	bool exact = !sel->ifindex && !sel->user;
-
-	*out = (struct xf_egress_rule){
-		.mark = cfg->mark.v,
-		.mark_mask = cfg->mark.m,
-		.family = sel->family == XF_AF_INET    ? 4
-			  : sel->family == XF_AF_INET6 ? 6
-						       : 0,
-		.proto = sel->proto,
-		.drop = xf_policy_is_strict(cfg),
+	return (struct batch){
+		.backstop = backstop,
+		.fd = bpf_map__fd(map),
+		.key_size = bpf_map__key_size(map),
+		.value_size = put ? bpf_map__value_size(map) : 0,
 	};
-	memcpy(out->saddr_be, &sel->saddr, 16);
-	memcpy(out->daddr_be, &sel->daddr, 16);
-	put_mask(out->smask_be, sel->prefixlen_s);
-	put_mask(out->dmask_be, sel->prefixlen_d);
-	if (ports && !icmp && !xf_policy_has_ports(sel->proto)) {
-		exact = false;
-	} else {
-		out->sport = sel->sport;
-		out->sport_mask = sel->sport_mask;
-		out->dport = sel->dport;
-		out->dport_mask = sel->dport_mask;
-	}
-	/* Type sub lets nothing pass: main is asked too. */
-	return out->drop || (exact && cfg->type == XF_POLICY_MAIN);
 }
 
-int xf_backstop_follow(struct xf_backstop *backstop, const struct xf_cover *cover)
+static int change_one(const struct batch *batch, uint32_t i)
 {
-	const struct bpf_map *map = backstop->tc->maps.prefixes;
+	const void *key = batch->backstop->keys + (size_t)i * batch->key_size;
+	const void *value = batch->backstop->values + (size_t)i * batch->value_size;
+	int err;
+
+	if (batch->value_size)
+		return bpf_map_update_elem(batch->fd, key, value, BPF_ANY);
+	err = bpf_map_delete_elem(batch->fd, key);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* One by one where the kernel knows no batches of this map, or something in one of them failed. */
+static int end_batch(struct batch *batch)
+{
+	struct xf_backstop *backstop = batch->backstop;
+	uint32_t all = batch->n;
+	uint32_t n = all;
+	int err = -EOPNOTSUPP;
+
+	batch->n = 0;
+	if (n > 1 && batch->value_size)
+		err = bpf_map_update_batch(batch->fd, backstop->keys, backstop->values, &n, NULL);
+	else if (n > 1)
+		err = bpf_map_delete_batch(batch->fd, backstop->keys, &n, NULL);
+	if (err) {
+		err = 0;
+		for (uint32_t i = 0; !err && i < all; i++)
+			err = change_one(batch, i);
+	}
+	return err;
+}
+
+static int add_to_batch(struct batch *batch, const void *key, const void *value)
+{
+	struct xf_backstop *backstop = batch->backstop;
+
+	memcpy(backstop->keys + (size_t)batch->n * batch->key_size, key, batch->key_size);
+	if (batch->value_size)
+		memcpy(backstop->values + (size_t)batch->n * batch->value_size, value,
+		       batch->value_size);
+	return ++batch->n == BATCH ? end_batch(batch) : 0;
+}
+
+/* --- what the programs go by --- */
+
+static int put_prefixes(struct xf_backstop *backstop, const struct xf_cover *cover, bool put)
+{
+	struct batch batch = start_batch(backstop, backstop->tc->maps.prefixes, put);
 	const uint8_t value = 1;
 	int err = 0;
 
 	for (struct xf_cell *cell = cover->cells.pending; cell && !err; cell = cell->next_pending) {
 		bool six = xf_cover_six(&cell->key);
 		uint8_t bits = xf_cover_len(six, xf_cover_rung(&cell->key));
-		struct xf_egress_prefix key = { .bits = 32u + bits };
+		struct xf_bpf_prefix key = { .bits = 32u + bits };
 		bool there = cell->at & XF_CELL_IN_TRIE;
 
-		if (there == (cell->count != 0))
+		if (there == (cell->count != 0) || there == put)
 			continue;
 		xf_put_be32(&key.family_be, six ? 6 : 4);
 		memcpy(key.addr_be, &cell->key.addr[0], sizeof(key.addr_be));
-		if (there)
-			err = bpf_map__delete_elem(map, &key, sizeof(key), 0);
-		else
-			err = bpf_map__update_elem(map, &key, sizeof(key), &value, sizeof(value),
-						   BPF_ANY);
-		if (!err)
-			cell->at ^= XF_CELL_IN_TRIE;
+		err = add_to_batch(&batch, &key, &value);
 	}
-	return err;
+	return err ? err : end_batch(&batch);
 }
 
-static int put_rules(struct xf_backstop *backstop, const struct xf_policy_list *list)
+static void note_prefixes(const struct xf_cover *cover, bool put)
 {
-	uint32_t table = !backstop->config.active;
-	uint32_t count = 0;
+	for (struct xf_cell *cell = cover->cells.pending; cell; cell = cell->next_pending) {
+		bool there = cell->at & XF_CELL_IN_TRIE;
+
+		if (there != (cell->count != 0) && there != put)
+			cell->at ^= XF_CELL_IN_TRIE;
+	}
+}
+
+enum which { LETS_PASS, IS_STRICT, IS_GONE };
+
+/* Which of three passes @tuple is for. */
+static enum which which_of(const struct xf_tuple *tuple, struct xf_bpf_entry *entry)
+{
+	if (!tuple->first)
+		return IS_GONE;
+	xf_tuple_entry(tuple, entry);
+	return entry->strict ? IS_STRICT : LETS_PASS;
+}
+
+/* Noted only afterwards: what fails is done again, and an entry may be put or deleted twice. */
+static int put_entries(struct xf_backstop *backstop, enum which which)
+{
+	struct batch batch = start_batch(backstop, backstop->tc->maps.entries, which != IS_GONE);
+	struct xf_tuple *tuple = backstop->tuples.pending;
 	int err = 0;
 
-	for (size_t i = 0; !err && i < list->n; i++) {
-		struct xf_egress_rule rule;
-		uint32_t key = table * XF_EGRESS_RULES_MAX + count;
+	for (; tuple && !err; tuple = tuple->next_pending) {
+		struct xf_bpf_entry entry = { .rank = 0 };
 
-		if (!make_rule(xf_policy_cfg(list->policy[i]), &rule))
+		if (which_of(tuple, &entry) != which || (which == IS_GONE && !tuple->there))
 			continue;
-		if (count < XF_EGRESS_RULES_MAX)
-			err = bpf_map__update_elem(backstop->tc->maps.rules, &key, sizeof(key),
-						   &rule, sizeof(rule), BPF_ANY);
-		count++;
+		err = add_to_batch(&batch, &tuple->key, &entry);
+		tuple->there = true;
 	}
-	backstop->config.count[table] = count;
-	return err;
+	return err ? err : end_batch(&batch);
+}
+
+static int put_kinds(struct xf_backstop *backstop)
+{
+	struct batch batch = start_batch(backstop, backstop->tc->maps.kinds, true);
+	int err = 0;
+
+	for (uint32_t part = 0; part < XF_BPF_PARTS; part++) {
+		struct xf_tuple_part *of = &backstop->tuples.part[part];
+
+		for (uint32_t i = 0; i < of->nkinds && !err; i++) {
+			uint32_t key = part * XF_BPF_KINDS_MAX + i;
+
+			if (!of->kinds[i].dirty)
+				continue;
+			err = add_to_batch(&batch, &key, &of->kinds[i].kind);
+			of->kinds[i].dirty = false;
+		}
+	}
+	return err ? err : end_batch(&batch);
 }
 
 static int put_config(struct xf_backstop *backstop)
 {
+	const struct xf_tuples *tuples = &backstop->tuples;
+	struct xf_bpf_config config = {
+		.mark_bypass = backstop->names.mark_bypass,
+		.mark_capture = backstop->names.mark_capture,
+		.by_destination =
+			tuples->part[xf_tuples_part(XF_DIR_OUT, XF_POLICY_MAIN)].lost_at ||
+			tuples->part[xf_tuples_part(XF_DIR_OUT, XF_POLICY_SUB)].lost_at,
+		.tun_ifindex = backstop->devices.tun_ifindex,
+	};
 	uint32_t zero = 0;
-
-	backstop->config.mark_bypass = backstop->names.mark_bypass;
-	backstop->config.active = !backstop->config.active;
-	return bpf_map__update_elem(backstop->tc->maps.config, &zero, sizeof(zero),
-				    &backstop->config, sizeof(backstop->config), BPF_ANY);
-}
-
-int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_spd *spd)
-{
-	struct xf_policy_list list;
-	int err = xf_policy_list_get(spd, XF_DIR_OUT, NULL, &list);
-
-	if (err)
-		return err;
-	err = put_rules(backstop, &list);
-	xf_policy_list_free(&list);
-	return err ? err : put_config(backstop);
-}
-
-int xf_backstop_by_destination(struct xf_backstop *backstop)
-{
-	backstop->config.count[!backstop->config.active] = XF_EGRESS_RULES_MAX + 1;
-	return put_config(backstop);
-}
-
-/* A device as a dump of links shows it. */
-struct link {
-	const char *name;
-	const char *slave_kind;
-};
-
-static int linkinfo_attr(const struct nlattr *attr, void *arg)
-{
-	struct link *link = arg;
-
-	if (mnl_attr_get_type(attr) == IFLA_INFO_SLAVE_KIND &&
-	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
-		link->slave_kind = mnl_attr_get_str(attr);
-	return MNL_CB_OK;
-}
-
-static int link_attr(const struct nlattr *attr, void *arg)
-{
-	struct link *link = arg;
-
-	if (mnl_attr_get_type(attr) == IFLA_IFNAME &&
-	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
-		link->name = mnl_attr_get_str(attr);
-	else if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
-		mnl_attr_parse_nested(attr, linkinfo_attr, arg);
-	return MNL_CB_OK;
-}
-
-struct devices {
-	int (*act)(void *arg, int ifindex, const struct link *link);
-	void *arg;
-	unsigned done;
-	int err;
-};
-
-static int visit_link(const struct nlmsghdr *msg, void *arg)
-{
-	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(msg);
-	struct devices *devices = arg;
-	struct link link = { 0 };
 	int err;
 
-	if (msg->nlmsg_type != RTM_NEWLINK || (ifi->ifi_flags & IFF_LOOPBACK))
-		return MNL_CB_OK;
-	mnl_attr_parse(msg, sizeof(*ifi), link_attr, &link);
-	err = devices->act(devices->arg, ifi->ifi_index, &link);
-	if (err > 0)
-		devices->done++;
-	else if (err < 0 && err != -ENODEV)
-		devices->err = err;
-	return MNL_CB_OK;
-}
-
-static int for_each_device(struct devices *devices, struct xf_io_error *error)
-{
-	struct xf_rtnl rtnl;
-	struct nlmsghdr *msg;
-	struct ifinfomsg *ifi;
-	int err = xf_rtnl_open(&rtnl, error);
-
-	if (err)
-		return err;
-	msg = xf_rtnl_start(&rtnl, RTM_GETLINK, NLM_F_DUMP);
-	ifi = mnl_nlmsg_put_extra_header(msg, sizeof(*ifi));
-	ifi->ifi_family = AF_UNSPEC;
-	err = xf_rtnl_talk(&rtnl, msg, visit_link, devices);
-	xf_rtnl_close(&rtnl);
-	return err ? xf_io_fail(error, err, "cannot list devices") : 0;
-}
-
-/*
- * What leaves by a port of one of these passes its master first, and what the port forwards for
- * others is none of our business.
- */
-static bool is_port(const struct link *link)
-{
-	static const char *const kinds[] = { "bridge", "bond", "team", "openvswitch" };
-
-	for (unsigned i = 0; link->slave_kind && i < XF_ARRAY_SIZE(kinds); i++)
-		if (strcmp(link->slave_kind, kinds[i]) == 0)
-			return true;
-	return false;
-}
-
-/* 1: attached; 0: not a device for us. */
-static int attach_one(void *arg, int ifindex, const struct link *link)
-{
-	const struct xf_backstop *backstop = arg;
-	bool tun = link->name && strcmp(link->name, backstop->names.tun) == 0;
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = bpf_program__fd(backstop->tc->progs.xf_egress),
-		    .handle = TC_HANDLE, .priority = TC_PRIORITY, .flags = BPF_TC_F_REPLACE);
-	int err;
-
-	if (tun || is_port(link))
+	for (unsigned i = 0; i < XF_BPF_PARTS; i++)
+		config.kinds[i] = tuples->part[i].lost_at ? 0 : tuples->part[i].nkinds;
+	strncpy(config.tun, backstop->names.tun, sizeof(config.tun) - 1);
+	if (memcmp(&config, &backstop->config, sizeof(config)) == 0)
 		return 0;
-	err = bpf_tc_hook_create(&hook);
-	if (err && err != -EEXIST)
-		return err;
-	err = bpf_tc_attach(&hook, &opts);
-	return err ? err : 1;
-}
-
-int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error)
-{
-	struct devices devices = { .act = attach_one, .arg = backstop };
-	int err = for_each_device(&devices, error);
-
-	backstop->devices = devices.done;
-	if (!err && devices.err)
-		err = xf_io_fail(error, devices.err, "cannot attach the backstop to a device");
+	err = bpf_map__update_elem(backstop->tc->maps.config, &zero, sizeof(zero), &config,
+				   sizeof(config), BPF_ANY);
+	if (!err)
+		backstop->config = config;
 	return err;
 }
 
-static int detach_one(void *arg, int ifindex, const struct link *link)
+void xf_backstop_policy(struct xf_backstop *backstop, const struct xf_policy *policy, bool there)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
+	xf_tuples_change(&backstop->tuples, policy, there);
+}
 
-	(void)arg;
-	(void)link;
-	return bpf_tc_detach(&hook, &opts) == 0;
+struct telling {
+	struct xf_tuples *tuples;
+	unsigned part;
+};
+
+static bool tell_part(void *arg, struct xf_policy *policy)
+{
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+	const struct telling *telling = arg;
+
+	if (xf_tuples_part(cfg->dir, cfg->type) == telling->part)
+		xf_tuples_change(telling->tuples, policy, true);
+	return true;
+}
+
+static void restart_parts(struct xf_backstop *backstop, const struct xf_spd *spd)
+{
+	for (unsigned i = 0; i < XF_BPF_PARTS; i++) {
+		struct telling telling = { .tuples = &backstop->tuples, .part = i };
+		uint64_t cursor = 0;
+
+		if (!xf_tuples_can_restart(&backstop->tuples, i))
+			continue;
+		xf_tuples_restart(&backstop->tuples, i);
+		xf_spd_walk(spd, &cursor, tell_part, &telling);
+	}
+}
+
+/*
+ * What lets pass comes before what does not, and goes after it: for a moment too little is dropped
+ * of what is new, which nobody has been told is in force, and never too much. Kinds come in
+ * between: an entry whose kind is not known is not found.
+ */
+static int put_policies(struct xf_backstop *backstop)
+{
+	int err = put_entries(backstop, LETS_PASS);
+
+	if (!err)
+		err = put_entries(backstop, IS_STRICT);
+	if (!err)
+		err = put_kinds(backstop);
+	if (!err)
+		err = put_config(backstop);
+	return err ? err : put_entries(backstop, IS_GONE);
+}
+
+int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_cover *cover,
+		     const struct xf_spd *spd)
+{
+	int err;
+
+	restart_parts(backstop, spd);
+	err = put_prefixes(backstop, cover, true);
+	if (err)
+		return err;
+	note_prefixes(cover, true);
+	err = put_policies(backstop);
+	if (err)
+		return err;
+	xf_tuples_settled(&backstop->tuples);
+	err = put_prefixes(backstop, cover, false);
+	if (!err)
+		note_prefixes(cover, false);
+	return err;
+}
+
+/* --- where the programs are --- */
+
+int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error)
+{
+	bool at_devices = backstop->form == XF_TWIN_TC || backstop->form == XF_TWIN_AUTO;
+	const struct xf_devices_config devices = {
+		.tun = backstop->names.tun,
+		.egress_fd = bpf_program__fd(backstop->tc->progs.xf_egress),
+		.ingress_fd = at_devices ? bpf_program__fd(backstop->tc->progs.xf_ingress) : -1,
+	};
+	int err = xf_devices_attach(&devices, &backstop->devices, error);
+	int config_err;
+
+	if (backstop->twin) {
+		backstop->twin_err = xf_twin_attach(backstop->twin);
+		if (backstop->twin_err) {
+			xf_twin_free(backstop->twin);
+			backstop->twin = NULL;
+		}
+	}
+	config_err = put_config(backstop);
+	return err || !config_err ? err : xf_io_fail(error, config_err, "cannot tell the backstop");
+}
+
+int xf_backstop_fd(const struct xf_backstop *backstop, bool ingress)
+{
+	const struct egress *tc = backstop->tc;
+
+	return bpf_program__fd(ingress ? tc->progs.xf_ingress : tc->progs.xf_egress);
 }
 
 int xf_backstop_release(struct xf_io_error *error)
 {
-	struct devices devices = { .act = detach_one };
-
 	libbpf_set_print(quiet);
-	return for_each_device(&devices, error);
+	return xf_devices_release(error);
 }
 
-unsigned xf_backstop_devices(const struct xf_backstop *backstop)
-{
-	return backstop->devices;
-}
-
-uint64_t xf_backstop_dropped(const struct xf_backstop *backstop)
+static uint64_t sum(const struct xf_backstop *backstop, enum xf_bpf_count what)
 {
 	int cpus = libbpf_num_possible_cpus();
 	uint64_t *counts = cpus > 0 ? calloc((size_t)cpus, sizeof(*counts)) : NULL;
-	uint32_t zero = 0;
-	uint64_t sum = 0;
+	uint32_t key = what;
+	uint64_t all = 0;
 
 	if (!counts)
 		return 0;
-	if (bpf_map__lookup_elem(backstop->tc->maps.dropped, &zero, sizeof(zero), counts,
+	if (bpf_map__lookup_elem(backstop->tc->maps.counts, &key, sizeof(key), counts,
 				 (size_t)cpus * sizeof(*counts), 0) == 0)
 		for (int i = 0; i < cpus; i++)
-			sum += counts[i];
+			all += counts[i];
 	free(counts);
-	return sum;
+	return all;
+}
+
+static bool knows_in(const struct xf_tuples *tuples)
+{
+	for (uint8_t type = 0; type < XF_POLICY_TYPE_MAX; type++)
+		if (tuples->part[xf_tuples_part(XF_DIR_IN, type)].lost_at ||
+		    tuples->part[xf_tuples_part(XF_DIR_FWD, type)].lost_at)
+			return false;
+	return true;
+}
+
+void xf_backstop_get_stats(const struct xf_backstop *backstop, struct xf_backstop_stats *out)
+{
+	bool at_devices = backstop->form == XF_TWIN_TC || backstop->form == XF_TWIN_AUTO;
+
+	*out = (struct xf_backstop_stats){
+		.dropped = sum(backstop, XF_BPF_EGRESS_DROPPED),
+		.captured = sum(backstop, XF_BPF_EGRESS_CAPTURED),
+		.twin_dropped = sum(backstop, XF_BPF_IN_DROPPED) +
+				sum(backstop, XF_BPF_FWD_DROPPED) +
+				sum(backstop, XF_BPF_INGRESS_DROPPED),
+		.devices = backstop->devices.count,
+		.twin = backstop->twin ? XF_TWIN_NETFILTER
+			: at_devices   ? XF_TWIN_TC
+				       : XF_TWIN_NONE,
+		.why = "",
+	};
+	if (!knows_in(&backstop->tuples))
+		out->why = "there are too many policies";
+	else if (backstop->twin_err)
+		out->why = strerror(-backstop->twin_err);
 }

@@ -1,40 +1,51 @@
 /*
- * backstop.h - the tc program: loading it, its maps, the devices that it is on.
+ * backstop.h - the programs at devices and at netfilter's hooks, and the policies that they go by.
  *
  * Control thread. Functions return 0 or -errno, with a sentence in @error where they have that.
- * Program and maps stay in the kernel when the process goes.
+ * Programs at devices, and their maps, stay in the kernel when the process goes.
  */
 #ifndef XF_CAPTURE_BACKSTOP_H
 #define XF_CAPTURE_BACKSTOP_H
 
 #include "capture/cover.h"
+#include "capture/twin.h"
 #include "io/io.h"
 
 struct xf_backstop;
 
-/* Load, with no rules yet. -EOPNOTSUPP and others: this kernel or container has no such BPF. */
-int xf_backstop_new(const struct xf_io_names *names, struct xf_backstop **out,
-		    struct xf_io_error *error);
+/* Load, with no policies yet. -EOPNOTSUPP and others: this kernel or container has no such BPF. */
+int xf_backstop_new(const struct xf_io_names *names, enum xf_twin_form form,
+		    struct xf_backstop **out, struct xf_io_error *error);
 void xf_backstop_free(struct xf_backstop *backstop);
 
-/*
- * What the program looks for: destinations in the cells of a cover, and there, the rules of the
- * SPD, or no more (xf_backstop_by_destination()). Rules change at once, from one packet to the
- * next; xf_backstop_follow() brings the pending cells of @cover in and out and notes it in their
- * `at`. Of these three there is only -errno.
- */
-int xf_backstop_follow(struct xf_backstop *backstop, const struct xf_cover *cover);
-int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_spd *spd);
-int xf_backstop_by_destination(struct xf_backstop *backstop);
+/* A policy has come or gone; the programs hear of it by xf_backstop_sync(). */
+void xf_backstop_policy(struct xf_backstop *backstop, const struct xf_policy *policy, bool there);
 
-/* Put the program onto every device there is, where they are not yet. */
+/*
+ * Tell the programs: destinations in the pending cells of @cover (noted in their `at`), and
+ * policies. For one that changes, a few map operations. Of a direction with more policies than
+ * there is room for, destinations decide (out), or nobody (in, fwd: xf_backstop_stats tells).
+ */
+int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_cover *cover,
+		     const struct xf_spd *spd);
+
+/* Put the programs onto every device there is, where they are not yet, and at netfilter's hooks. */
 int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error);
 
-/* How many devices have it, and how many packets were dropped since xf_backstop_new(). */
-unsigned xf_backstop_devices(const struct xf_backstop *backstop);
-uint64_t xf_backstop_dropped(const struct xf_backstop *backstop);
+struct xf_backstop_stats {
+	uint64_t dropped; /* about to leave in clear */
+	uint64_t captured; /* likewise, but sent to the TUN */
+	uint64_t twin_dropped; /* plaintext that came */
+	unsigned devices; /* with the programs */
+	enum xf_twin_form twin; /* in force: XF_TWIN_NETFILTER, XF_TWIN_TC or XF_TWIN_NONE */
+	const char *why; /* it is not netfilter, or does not know all policies; "" */
+};
+void xf_backstop_get_stats(const struct xf_backstop *backstop, struct xf_backstop_stats *out);
 
-/* Take the program off every device, whoever put it there. */
+/* For tests: the program at the egress, or the ingress, of devices. */
+int xf_backstop_fd(const struct xf_backstop *backstop, bool ingress);
+
+/* Take the programs off every device, whoever put them there. */
 int xf_backstop_release(struct xf_io_error *error);
 
 #endif

@@ -50,6 +50,8 @@ void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *polic
 	if (cfg->if_id)
 		return;
 	capture->dirty[cfg->dir] = true;
+	if (capture->backstop)
+		capture->ops->backstop_policy(capture->arg, policy, there);
 	if (cfg->dir != XF_DIR_OUT) {
 		xf_sieve_change(&capture->sieve[cfg->dir], policy, there);
 		return;
@@ -354,35 +356,23 @@ static void begin_nat(struct xf_capture *capture)
 		delete_nat(capture);
 }
 
-static int sync_backstop(struct xf_capture *capture, bool exact, struct xf_io_error *error)
+static int sync_backstop(struct xf_capture *capture, struct xf_io_error *error)
 {
-	int err = capture->ops->backstop_follow(capture->arg, &capture->cover);
+	int err = capture->ops->backstop_sync(capture->arg, &capture->cover, capture->cfg.spd);
 
-	bool changed = capture->dirty[XF_DIR_OUT] || capture->anew;
-
-	if (!err && exact && changed)
-		err = capture->ops->backstop_sync(capture->arg, capture->cfg.spd);
-	else if (!err && !exact && (capture->exact || capture->anew))
-		err = capture->ops->backstop_by_destination(capture->arg);
 	return err ? xf_io_fail(error, err, "cannot fill the rules of the backstop") : 0;
 }
 
-/*
- * The backstop first, when it is not to be coarser than the rules in front of it: if these fail, it
- * stands already. Else it would drop for a moment what is not captured yet.
- */
+/* The backstop first: if the rules fail it stands already. */
 static int sync_all(struct xf_capture *capture, bool exact, struct xf_io_error *error)
 {
-	bool last = capture->exact && !exact;
 	int backstop_err = 0;
 	int err = 0;
 
-	if (capture->backstop && !last)
-		backstop_err = sync_backstop(capture, exact, error);
+	if (capture->backstop)
+		backstop_err = sync_backstop(capture, error);
 	if (capture->nft)
 		err = sync_nft(capture, exact, error);
-	if (capture->backstop && last)
-		backstop_err = sync_backstop(capture, exact, error);
 	if (!err)
 		err = backstop_err;
 	if (!err && capture->cover.failed)
@@ -445,7 +435,8 @@ static int open_parts(struct xf_capture *capture, struct xf_io_error *error)
 		return nft_err;
 	if (mode == XF_CAPTURE_NFT)
 		return 0;
-	tc_err = capture->ops->backstop_open(capture->arg, nft_err ? error : NULL);
+	tc_err = capture->ops->backstop_open(capture->arg, capture->cfg.twin,
+					     nft_err ? error : NULL);
 	capture->backstop = tc_err == 0;
 	return nft_err ? tc_err : 0;
 }

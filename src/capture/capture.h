@@ -16,6 +16,7 @@
 #ifndef XF_CAPTURE_CAPTURE_H
 #define XF_CAPTURE_CAPTURE_H
 
+#include "capture/backstop.h"
 #include "io/io.h"
 
 struct xf_capture;
@@ -32,6 +33,7 @@ struct xf_capture_config {
 	const struct xf_spd *spd;
 	uint64_t now_ns;
 	enum xf_capture_mode mode;
+	enum xf_twin_form twin;
 	const struct xf_capture_ops *ops; /* NULL: the kernel's; else with @arg, the caller's */
 	void *arg;
 };
@@ -79,11 +81,10 @@ struct xf_capture_stats {
 	uint64_t plaintext_dropped; /* inbound: a policy wanted them protected */
 	uint64_t misrouted_dropped; /* marked, but about to leave by another device */
 	uint64_t nat_dropped; /* heading for the TUN with a source that the host's NAT gave it */
-	uint64_t backstop_dropped; /* by tc-BPF */
 	bool nft; /* in force? */
 	bool nat; /* chains for the host's NAT are */
 	bool backstop;
-	unsigned devices; /* with the backstop */
+	struct xf_backstop_stats programs; /* with the backstop */
 };
 int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *out);
 

@@ -15,11 +15,13 @@
 #include "capture/frame.h"
 #include "capture/nat.h"
 
+#include "policy_maps.h"
+
 #define CAPTURE_PRIORITY "-90"
 #define FILTER_PRIORITY "-10"
 #define GUARD_PRIORITY "-400"
 
-/* %1$s table, %2$s TUN, %3$x capture, %4$x bypass. */
+/* %1$s table, %2$s TUN, %3$x capture, %4$x bypass, %5$x and %6$x the sign for the twin. */
 static const char frame[] =
 	"add table inet %1$s\n"
 	"add counter inet %1$s captured\n"
@@ -49,7 +51,8 @@ static const char frame[] =
 	/* ESP is not plaintext; IKE sockets carry the bypass mark. */
 	"add rule inet %1$s input iifname { \"lo\", \"%2$s\" } return\n"
 	"add rule inet %1$s input meta l4proto { 50, 51, 108 } return\n"
-	"add rule inet %1$s input socket mark & 0x%4$x != 0 return\n"
+	"add rule inet %1$s input socket mark & 0x%4$x != 0 meta priority set "
+	"%5$x:%6$x return\n"
 	"add rule inet %1$s input jump " XF_NAT_ARRIVED "\n"
 	"add rule inet %1$s input jump inbound\n"
 	"add rule inet %1$s input jump " XF_NAT_RESTORED "\n"
@@ -64,5 +67,6 @@ static const char frame[] =
 
 void xf_frame_put(FILE *f, const struct xf_io_names *names)
 {
-	fprintf(f, frame, XF_NFT_TABLE, names->tun, names->mark_capture, names->mark_bypass);
+	fprintf(f, frame, XF_NFT_TABLE, names->tun, names->mark_capture, names->mark_bypass,
+		XF_BPF_PRIORITY_BYPASS >> 16, XF_BPF_PRIORITY_BYPASS & 0xffff);
 }

@@ -169,32 +169,25 @@ static int kernel_nft_counters(void *arg, struct xf_capture_stats *out)
 	return root ? 0 : -EIO;
 }
 
-static int kernel_backstop_open(void *arg, struct xf_io_error *error)
+static int kernel_backstop_open(void *arg, enum xf_twin_form form, struct xf_io_error *error)
 {
 	struct xf_kernel *kernel = arg;
 
-	return xf_backstop_new(&kernel->names, &kernel->backstop, error);
+	return xf_backstop_new(&kernel->names, form, &kernel->backstop, error);
 }
 
-static int kernel_backstop_follow(void *arg, const struct xf_cover *cover)
+static void kernel_backstop_policy(void *arg, const struct xf_policy *policy, bool there)
 {
 	const struct xf_kernel *kernel = arg;
 
-	return xf_backstop_follow(kernel->backstop, cover);
+	xf_backstop_policy(kernel->backstop, policy, there);
 }
 
-static int kernel_backstop_sync(void *arg, const struct xf_spd *spd)
+static int kernel_backstop_sync(void *arg, const struct xf_cover *cover, const struct xf_spd *spd)
 {
 	const struct xf_kernel *kernel = arg;
 
-	return xf_backstop_sync(kernel->backstop, spd);
-}
-
-static int kernel_backstop_by_destination(void *arg)
-{
-	const struct xf_kernel *kernel = arg;
-
-	return xf_backstop_by_destination(kernel->backstop);
+	return xf_backstop_sync(kernel->backstop, cover, spd);
 }
 
 static int kernel_backstop_attach(void *arg, struct xf_io_error *error)
@@ -208,8 +201,7 @@ static void kernel_backstop_stats(void *arg, struct xf_capture_stats *out)
 {
 	const struct xf_kernel *kernel = arg;
 
-	out->devices = xf_backstop_devices(kernel->backstop);
-	out->backstop_dropped = xf_backstop_dropped(kernel->backstop);
+	xf_backstop_get_stats(kernel->backstop, &out->programs);
 }
 
 static int kernel_route_add(void *arg, struct xf_io_error *error)
@@ -229,9 +221,8 @@ const struct xf_capture_ops xf_kernel_ops = {
 	.nat_fd = kernel_nat_fd,
 	.foreign_nat = kernel_foreign_nat,
 	.backstop_open = kernel_backstop_open,
-	.backstop_follow = kernel_backstop_follow,
+	.backstop_policy = kernel_backstop_policy,
 	.backstop_sync = kernel_backstop_sync,
-	.backstop_by_destination = kernel_backstop_by_destination,
 	.backstop_attach = kernel_backstop_attach,
 	.backstop_stats = kernel_backstop_stats,
 	.route_add = kernel_route_add,

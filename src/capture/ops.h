@@ -11,9 +11,11 @@
 
 #include "capture/cells.h"
 #include "capture/cover.h"
+#include "capture/twin.h"
 #include "io/io.h"
 
 struct xf_nft_set;
+struct xf_policy;
 struct xf_spd;
 struct xf_capture_stats;
 
@@ -48,12 +50,10 @@ struct xf_capture_ops {
 
 	/* --- the backstop, after backstop_open() has returned 0; backstop.h --- */
 
-	int (*backstop_open)(void *arg, struct xf_io_error *error);
-	/* Pending cells of @cover come in or out, and their `at` says so. */
-	int (*backstop_follow)(void *arg, const struct xf_cover *cover);
-	/* There, it looks for the policies of @spd, or (by_destination) for no more. */
-	int (*backstop_sync)(void *arg, const struct xf_spd *spd);
-	int (*backstop_by_destination)(void *arg);
+	int (*backstop_open)(void *arg, enum xf_twin_form form, struct xf_io_error *error);
+	/* A policy has come or gone; backstop_sync() brings it into force. */
+	void (*backstop_policy)(void *arg, const struct xf_policy *policy, bool there);
+	int (*backstop_sync)(void *arg, const struct xf_cover *cover, const struct xf_spd *spd);
 	/* Onto every device that has it not. */
 	int (*backstop_attach)(void *arg, struct xf_io_error *error);
 	void (*backstop_stats)(void *arg, struct xf_capture_stats *out);

@@ -30,6 +30,14 @@ static void show_native(const json_t *native)
 	       why);
 }
 
+/* What keeps plaintext out when nftables has no rules. */
+static void show_twin(const json_t *capture)
+{
+	const char *why = xf_ctl_text(capture, "why_twin");
+
+	printf("twin      %s%s%s\n", xf_ctl_text(capture, "twin"), *why ? ", because " : "", why);
+}
+
 static void show(const json_t *s)
 {
 	const json_t *policies = json_object_get(s, "policies");
@@ -53,6 +61,7 @@ static void show(const json_t *s)
 	       yes_no(capture, "nftables"), yes_no(capture, "backstop"),
 	       (long long)xf_ctl_number(capture, "backstop_devices"), xf_ctl_text(capture, "tun"),
 	       xf_ctl_text(capture, "mark_capture"), xf_ctl_text(capture, "mark_bypass"));
+	show_twin(capture);
 	printf("tun       marks %s, TSO %s, USO %s, steering %s\n", yes_no(capture, "tun_marks"),
 	       yes_no(capture, "tun_tso"), yes_no(capture, "tun_uso"),
 	       yes_no(capture, "tun_steering"));

@@ -35,6 +35,14 @@ static const struct choice capture_modes[] = {
 	{ NULL, 0 },
 };
 
+static const struct choice twins[] = {
+	{ "auto", XF_TWIN_AUTO },
+	{ "netfilter", XF_TWIN_NETFILTER },
+	{ "tc", XF_TWIN_TC },
+	{ "none", XF_TWIN_NONE },
+	{ NULL, 0 },
+};
+
 static const struct choice natives[] = {
 	{ "auto", XF_NATIVE_AUTO },
 	{ "packet", XF_NATIVE_PACKET },
@@ -66,6 +74,7 @@ static const struct key {
 	{ "crypto", "threads", NUMBER, FIELD(crypto_threads), .max = XF_CRYPTO_THREADS_MAX },
 	{ "crypto", "suites", WORD, FIELD(crypto_suites), .choices = crypto_suites },
 	{ "capture", "mode", WORD, FIELD(capture_mode), .choices = capture_modes },
+	{ "capture", "twin", WORD, FIELD(twin), .choices = twins },
 	{ "capture", "tun", DEVICE, FIELD(tun) },
 	{ "capture", "mark_capture", BIT, FIELD(mark_capture) },
 	{ "capture", "mark_bypass", BIT, FIELD(mark_bypass) },
@@ -95,6 +104,7 @@ void xf_config_default(struct xf_config *cfg)
 		.max_clients = 1024,
 		.crypto_suites = XF_CRYPTO_THREADS_SLOW,
 		.capture_mode = XF_CAPTURE_AUTO,
+		.twin = XF_TWIN_AUTO,
 		.mark_capture = names->mark_capture,
 		.mark_bypass = names->mark_bypass,
 		.table = names->table,

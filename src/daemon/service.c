@@ -389,6 +389,7 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 		.spd = xf_engine_spd(service->engine),
 		.now_ns = xf_clock_ns(),
 		.mode = (enum xf_capture_mode)cfg->capture_mode,
+		.twin = (enum xf_twin_form)cfg->twin,
 	};
 	int err = xf_route_new(&service->route, error);
 

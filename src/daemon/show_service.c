@@ -12,17 +12,25 @@ static json_t *counter(uint64_t value)
 /* What the kernel does for us is said of the device only when it does so on each of its queues. */
 static json_t *show_capture_state(const struct xf_service *service)
 {
+	static const char *const twins[] = {
+		[XF_TWIN_AUTO] = "none",
+		[XF_TWIN_NETFILTER] = "netfilter",
+		[XF_TWIN_TC] = "tc",
+		[XF_TWIN_NONE] = "none",
+	};
 	uint64_t queues = xf_threads_count(service->threads);
-	struct xf_capture_stats stats = { 0 };
+	struct xf_capture_stats stats = { .programs.twin = XF_TWIN_NONE };
 	struct xf_io_stats io;
 
 	xf_capture_get_stats(service->capture, &stats);
 	xf_threads_get_stats(service->threads, &io);
-	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:o, s:o}", "tun",
+	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:s, s:s, s:o, s:o}", "tun",
 			 service->names.tun, "tun_marks", io.marks == queues, "tun_tso",
 			 io.supers == queues, "tun_uso", io.udp_supers == queues, "tun_steering",
 			 io.steered == queues, "nftables", stats.nft, "nat", stats.nat, "backstop",
-			 stats.backstop, "backstop_devices", (int)stats.devices, "mark_capture",
+			 stats.backstop, "backstop_devices", (int)stats.programs.devices, "twin",
+			 twins[stats.programs.twin], "why_twin",
+			 stats.programs.why ? stats.programs.why : "", "mark_capture",
 			 xf_show_hex(service->names.mark_capture), "mark_bypass",
 			 xf_show_hex(service->names.mark_bypass));
 }
@@ -130,11 +138,13 @@ static json_t *show_io(const struct xf_io_stats *stats)
 
 static json_t *show_capture(const struct xf_capture_stats *stats)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "captured", counter(stats->captured),
-			 "plaintext_dropped", counter(stats->plaintext_dropped),
-			 "misrouted_dropped", counter(stats->misrouted_dropped), "nat_dropped",
-			 counter(stats->nat_dropped), "backstop_dropped",
-			 counter(stats->backstop_dropped));
+	return json_pack(
+		"{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "captured", counter(stats->captured),
+		"plaintext_dropped", counter(stats->plaintext_dropped), "misrouted_dropped",
+		counter(stats->misrouted_dropped), "nat_dropped", counter(stats->nat_dropped),
+		"backstop_dropped", counter(stats->programs.dropped), "backstop_captured",
+		counter(stats->programs.captured), "twin_dropped",
+		counter(stats->programs.twin_dropped));
 }
 
 json_t *xf_show_stats(struct xf_service *service)

@@ -18,6 +18,7 @@
 #include "io/ring.h"
 
 #include "esp_ring.h"
+#include "tc_filter.h"
 
 /* Linux's, where the headers of 6.1 do not have it. */
 #define TCX_INGRESS 46
@@ -137,11 +138,16 @@ static int programs_at(uint32_t ifindex)
 	return (int)attr.query.prog_cnt;
 }
 
+/* The daemon's own lets ESP pass. */
 static int note_filter(const struct nlmsghdr *msg, void *arg)
 {
+	const struct tcmsg *tcm = mnl_nlmsg_get_payload(msg);
 	bool *found = arg;
 
-	*found |= msg->nlmsg_type == RTM_NEWTFILTER;
+	if (msg->nlmsg_type == RTM_NEWTFILTER && tcm->tcm_info >> 16 != XF_TC_PRIORITY)
+		*found = true;
+	else if (msg->nlmsg_type == RTM_NEWTFILTER)
+		*found |= tcm->tcm_handle != 0 && tcm->tcm_handle != XF_TC_HANDLE;
 	return MNL_CB_OK;
 }
 

@@ -1,0 +1,263 @@
+/*
+ * classify.h - for programs: what policies ask of a packet, and what they say to it.
+ *
+ * XF_SOURCE is what a program reads packets from; it defines load_bytes() before this header is
+ * included: @len bytes at @off behind the start of the IP header, false where there are none.
+ */
+#ifndef XF_BPF_CLASSIFY_H
+#define XF_BPF_CLASSIFY_H
+
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "policy_maps.h"
+
+#define EXT_HEADERS_MAX 4
+#define AF_INET 2
+#define AF_INET6 10
+
+enum { DIR_IN = 0, DIR_OUT = 1, DIR_FWD = 2 };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct xf_bpf_config);
+} config SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, XF_BPF_PARTS *XF_BPF_KINDS_MAX);
+	__type(key, __u32);
+	__type(value, struct xf_bpf_kind);
+} kinds SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, XF_BPF_ENTRIES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct xf_bpf_key);
+	__type(value, struct xf_bpf_entry);
+} entries SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, XF_BPF_COUNTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counts SEC(".maps");
+
+static __always_inline void count(enum xf_bpf_count what)
+{
+	__u32 key = what;
+	__u64 *value = bpf_map_lookup_elem(&counts, &key);
+
+	if (value)
+		*value += 1;
+}
+
+/* What of a packet the policies ask for. */
+struct flow {
+	__u32 saddr_be[4];
+	__u32 daddr_be[4];
+	__u32 mark;
+	__u16 sport;
+	__u16 dport;
+	__u8 family;
+	__u8 proto;
+	bool ports; /* known? */
+	bool piece; /* of a datagram in fragments */
+};
+
+static __always_inline void read_ports(XF_SOURCE *from, struct flow *flow, __u32 off)
+{
+	__be16 ports[2];
+	__u8 type[2];
+
+	switch (flow->proto) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+	case IPPROTO_DCCP:
+	case IPPROTO_SCTP:
+		if (!load_bytes(from, off, ports, sizeof(ports)))
+			return;
+		flow->sport = bpf_ntohs(ports[0]);
+		flow->dport = bpf_ntohs(ports[1]);
+		flow->ports = true;
+		return;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		if (!load_bytes(from, off, type, sizeof(type)))
+			return;
+		flow->sport = type[0];
+		flow->dport = type[1];
+		flow->ports = true;
+		return;
+	default:
+		return;
+	}
+}
+
+static __always_inline bool read_ipv4(XF_SOURCE *from, struct flow *flow)
+{
+	struct iphdr ip;
+
+	if (!load_bytes(from, 0, &ip, sizeof(ip)))
+		return false;
+	flow->family = 4;
+	flow->saddr_be[0] = ip.saddr;
+	flow->daddr_be[0] = ip.daddr;
+	flow->proto = ip.protocol;
+	flow->piece = (ip.frag_off & bpf_htons(0x3fff)) != 0;
+	if (!(ip.frag_off & bpf_htons(0x1fff)))
+		read_ports(from, flow, ip.ihl * 4);
+	return true;
+}
+
+/* Past one extension header: false when there is none to pass. */
+static __always_inline bool skip_header(XF_SOURCE *from, struct flow *flow, __u32 *off,
+					bool *behind)
+{
+	__u8 hdr[4];
+
+	if (flow->proto != IPPROTO_HOPOPTS && flow->proto != IPPROTO_ROUTING &&
+	    flow->proto != IPPROTO_DSTOPTS && flow->proto != IPPROTO_FRAGMENT)
+		return false;
+	if (!load_bytes(from, *off, hdr, sizeof(hdr)))
+		return false;
+	if (flow->proto == IPPROTO_FRAGMENT) {
+		flow->piece = true;
+		*behind = *behind || hdr[2] || (hdr[3] & 0xf8);
+		*off += 8;
+	} else {
+		*off += (hdr[1] + 1) * 8;
+	}
+	flow->proto = hdr[0];
+	return true;
+}
+
+static __always_inline bool read_ipv6(XF_SOURCE *from, struct flow *flow)
+{
+	struct ipv6hdr ip;
+	__u32 off = sizeof(ip);
+	bool behind = false; /* the first fragment */
+
+	if (!load_bytes(from, 0, &ip, sizeof(ip)))
+		return false;
+	flow->family = 6;
+	__builtin_memcpy(flow->saddr_be, &ip.saddr, 16);
+	__builtin_memcpy(flow->daddr_be, &ip.daddr, 16);
+	flow->proto = ip.nexthdr;
+	for (int i = 0; i < EXT_HEADERS_MAX; i++)
+		if (!skip_header(from, flow, &off, &behind))
+			break;
+	if (!behind)
+		read_ports(from, flow, off);
+	return true;
+}
+
+/* ESP, AH and IPComp are not plaintext. */
+static __always_inline bool is_cipher(const struct flow *flow)
+{
+	return flow->proto == IPPROTO_ESP || flow->proto == IPPROTO_AH ||
+	       flow->proto == IPPROTO_COMP;
+}
+
+/* What the SPD would find, of one part so far. */
+struct search {
+	const struct flow *flow;
+	__u32 first; /* kind */
+	bool known_ports_only; /* policies with ports match no packet that tells none */
+	struct xf_bpf_entry best[XF_BPF_CLASSES];
+	bool found[XF_BPF_CLASSES];
+};
+
+static __always_inline void make_key(struct xf_bpf_key *key, const struct xf_bpf_kind *kind,
+				     const struct flow *flow)
+{
+	for (int i = 0; i < 4; i++) {
+		key->saddr_be[i] = flow->saddr_be[i] & kind->smask_be[i];
+		key->daddr_be[i] = flow->daddr_be[i] & kind->dmask_be[i];
+	}
+	key->mark = flow->mark & kind->mark_mask;
+	key->sport = flow->sport & kind->sport_mask;
+	key->dport = flow->dport & kind->dport_mask;
+	key->proto = kind->proto ? flow->proto : 0;
+}
+
+static __always_inline bool is_asked(const struct xf_bpf_kind *kind, const struct search *search)
+{
+	if (kind->family != search->flow->family)
+		return false;
+	if (kind->no_ports)
+		return !search->flow->ports && !search->known_ports_only;
+	return search->flow->ports || !(kind->sport_mask | kind->dport_mask);
+}
+
+static long try_kind(__u32 i, void *arg)
+{
+	struct search *search = arg;
+	__u32 number = search->first + i;
+	const struct xf_bpf_kind *kind = bpf_map_lookup_elem(&kinds, &number);
+	struct xf_bpf_key key = { .kind = number };
+	const struct xf_bpf_entry *entry;
+	__u32 class;
+
+	if (!kind)
+		return 1;
+	if (!is_asked(kind, search))
+		return 0;
+	make_key(&key, kind, search->flow);
+	entry = bpf_map_lookup_elem(&entries, &key);
+	if (!entry || entry->class_of >= XF_BPF_CLASSES)
+		return 0;
+	class = entry->class_of;
+	if (search->found[class] && (entry->priority > search->best[class].priority ||
+				     (entry->priority == search->best[class].priority &&
+				      entry->rank >= search->best[class].rank)))
+		return 0;
+	search->best[class] = *entry;
+	search->found[class] = true;
+	return 0;
+}
+
+/* Does a policy of this direction and type want @search's flow protected, or blocked? */
+static __always_inline bool part_refuses(const struct xf_bpf_config *cfg, struct search *search,
+					 __u32 part)
+{
+	const struct xf_bpf_entry *best = NULL;
+	__u32 n = cfg->kinds[part];
+
+	if (!n)
+		return false;
+	search->first = part * XF_BPF_KINDS_MAX;
+	for (int i = 0; i < XF_BPF_CLASSES; i++)
+		search->found[i] = false;
+	bpf_loop(n, try_kind, search, 0);
+	for (int i = 0; i < XF_BPF_CLASSES; i++) {
+		const struct xf_bpf_entry *entry = &search->best[i];
+
+		if (!search->found[i])
+			continue;
+		if (!best || entry->priority < best->priority ||
+		    (entry->priority == best->priority && entry->pos < best->pos))
+			best = entry;
+	}
+	return best && best->strict;
+}
+
+/* Type sub lets nothing pass by itself: main is asked too. */
+static __always_inline bool is_refused(const struct xf_bpf_config *cfg, const struct flow *flow,
+				       __u32 dir, bool known_ports_only)
+{
+	struct search search = { .flow = flow, .known_ports_only = known_ports_only };
+
+	return part_refuses(cfg, &search, 2 * dir + 1) || part_refuses(cfg, &search, 2 * dir);
+}
+
+#endif

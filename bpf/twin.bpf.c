@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+/*
+ * The twin of the chains input and forward of nftables: BPF links at the same hooks, which a flush
+ * of nftables does not take away. Plaintext that a policy in or fwd wants protected is dropped.
+ *
+ * Addresses and ports are judged as they came from the wire, as Linux does it
+ * (nf_nat_decode_session()): conntrack knows them where NAT has changed them.
+ *
+ * A program of this type cannot look up the socket of a packet. The rules of nftables leave a sign
+ * when they have found one with the bypass mark; without them there is the socket that early
+ * demultiplexing has found, and of UDP those that the kernel's table has for the port.
+ */
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define XF_SOURCE const struct bpf_dynptr
+
+static __always_inline bool load_bytes(const struct bpf_dynptr *skb, __u32 off, void *to, __u32 len)
+{
+	return bpf_dynptr_read(to, len, (struct bpf_dynptr *)skb, off, 0) == 0;
+}
+
+#include "classify.h"
+
+/* --- of the kernel's structures what is read here; the loader finds the places --- */
+
+#define KERNEL __attribute__((preserve_access_index))
+
+union nf_inet_addr {
+	__u32 all[4];
+};
+
+struct nf_conntrack_tuple {
+	struct {
+		union nf_inet_addr u3;
+		union {
+			__be16 all;
+		} u;
+	} src;
+	struct {
+		union nf_inet_addr u3;
+		union {
+			__be16 all;
+		} u;
+		__u8 protonum;
+	} dst;
+} KERNEL;
+
+struct nf_conntrack_tuple_hash {
+	struct nf_conntrack_tuple tuple;
+} KERNEL;
+
+struct nf_conn {
+	struct nf_conntrack_tuple_hash tuplehash[2];
+	unsigned long status;
+} KERNEL;
+
+struct net_device {
+	int ifindex;
+	char name[XF_BPF_NAME_MAX];
+} KERNEL;
+
+struct hlist_node {
+	struct hlist_node *next;
+} KERNEL;
+
+struct hlist_head {
+	struct hlist_node *first;
+} KERNEL;
+
+struct udp_hslot {
+	struct hlist_head head;
+} KERNEL;
+
+struct udp_table {
+	struct udp_hslot *hash;
+	unsigned int mask;
+} KERNEL;
+
+struct netns_ipv4 {
+	struct udp_table *udp_table;
+} KERNEL;
+
+struct net {
+	__u32 hash_mix;
+	struct netns_ipv4 ipv4;
+} KERNEL;
+
+typedef struct {
+	struct net *net;
+} KERNEL possible_net_t;
+
+struct sock_common {
+	__be32 skc_rcv_saddr;
+	__u16 skc_num;
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_rcv_saddr;
+	struct hlist_node skc_node;
+} KERNEL;
+
+struct sock {
+	struct sock_common __sk_common;
+	__u32 sk_mark;
+} KERNEL;
+
+struct sk_buff {
+	struct sock *sk;
+	__u32 mark;
+	__u32 priority;
+	unsigned long _nfct;
+} KERNEL;
+
+struct nf_hook_state {
+	__u8 hook;
+	__u8 pf;
+	struct net_device *in;
+	struct net *net;
+} KERNEL;
+
+struct bpf_nf_ctx {
+	const struct nf_hook_state *state;
+	struct sk_buff *skb;
+} KERNEL;
+
+extern int bpf_dynptr_from_skb(struct sk_buff *skb, __u64 flags, struct bpf_dynptr *out) __ksym;
+
+enum { DROP = 0, ACCEPT = 1 };
+enum { LOCAL_IN = 1, FORWARD = 2 };
+enum { TCP_TIME_WAIT = 6, TCP_NEW_SYN_RECV = 12 };
+/* linux/netfilter/nf_conntrack_common.h */
+#define SRC_NAT (1 << 4)
+#define DST_NAT (1 << 5)
+#define FIRST_OF_REPLY 3
+#define CTINFO 7ul
+#define LOOPBACK_IFINDEX 1
+/* Of those with the same port of UDP (modulo the table's size) so many are looked at. */
+#define SOCKETS_MAX 64
+
+/* --- NAT --- */
+
+static __always_inline bool has_ports(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE ||
+	       proto == IPPROTO_DCCP || proto == IPPROTO_SCTP;
+}
+
+/* The kernel's array has elements of the kernel's size. */
+static __always_inline const struct nf_conntrack_tuple_hash *tuple_of(const struct nf_conn *ct,
+								      bool reply)
+{
+	return (const void *)ct + bpf_core_field_offset(ct->tuplehash) +
+	       reply * bpf_core_type_size(struct nf_conntrack_tuple_hash);
+}
+
+/* Addresses and ports of @flow as they were before NAT: see nf_nat_decode_session(). */
+static __always_inline void undo_nat(const struct sk_buff *skb, struct flow *flow)
+{
+	const struct nf_conntrack_tuple_hash *hash;
+	const struct nf_conn *ct;
+	unsigned long status;
+	unsigned long nfct;
+	bool reply;
+	bool ports;
+
+	if (!bpf_core_type_exists(struct nf_conn) || !bpf_core_field_exists(skb->_nfct))
+		return;
+	nfct = BPF_CORE_READ(skb, _nfct);
+	ct = (const struct nf_conn *)(nfct & ~CTINFO);
+	status = ct ? BPF_CORE_READ(ct, status) : 0;
+	if (!(status & (SRC_NAT | DST_NAT)))
+		return;
+	reply = (nfct & CTINFO) >= FIRST_OF_REPLY;
+	ports = flow->ports && has_ports(flow->proto);
+	hash = tuple_of(ct, reply);
+	if (status & (reply ? SRC_NAT : DST_NAT)) {
+		BPF_CORE_READ_INTO(&flow->daddr_be, hash, tuple.dst.u3.all);
+		if (ports)
+			flow->dport = bpf_ntohs(BPF_CORE_READ(hash, tuple.dst.u.all));
+	}
+	if (status & (reply ? DST_NAT : SRC_NAT)) {
+		BPF_CORE_READ_INTO(&flow->saddr_be, hash, tuple.src.u3.all);
+		if (ports)
+			flow->sport = bpf_ntohs(BPF_CORE_READ(hash, tuple.src.u.all));
+	}
+}
+
+/* --- sockets with the bypass mark --- */
+
+static __always_inline bool sk_has_mark(const struct sock *sk, __u32 bypass)
+{
+	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+
+	/* These are no whole sockets. */
+	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV)
+		return false;
+	return BPF_CORE_READ(sk, sk_mark) & bypass;
+}
+
+static __always_inline bool sk_is_at(const struct sock *sk, const struct net *net,
+				     const struct flow *flow)
+{
+	__u32 addr[4];
+
+	if (BPF_CORE_READ(sk, __sk_common.skc_num) != flow->dport ||
+	    BPF_CORE_READ(sk, __sk_common.skc_net.net) != net)
+		return false;
+	if (flow->family == 4) {
+		addr[0] = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		return !addr[0] || addr[0] == flow->daddr_be[0];
+	}
+	if (BPF_CORE_READ(sk, __sk_common.skc_family) != AF_INET6)
+		return false;
+	BPF_CORE_READ_INTO(&addr, sk, __sk_common.skc_v6_rcv_saddr);
+	return !(addr[0] | addr[1] | addr[2] | addr[3]) ||
+	       !((addr[0] ^ flow->daddr_be[0]) | (addr[1] ^ flow->daddr_be[1]) |
+		 (addr[2] ^ flow->daddr_be[2]) | (addr[3] ^ flow->daddr_be[3]));
+}
+
+/* The first of those that the kernel's table has for a port of UDP. */
+static __always_inline const struct hlist_node *first_at_port(const struct net *net, __u16 port)
+{
+	const struct udp_table *table = BPF_CORE_READ(net, ipv4.udp_table);
+	const void *slot = BPF_CORE_READ(table, hash);
+	__u32 number = (port + BPF_CORE_READ(net, hash_mix)) & BPF_CORE_READ(table, mask);
+
+	slot += number * bpf_core_type_size(struct udp_hslot);
+	return BPF_CORE_READ((const struct udp_hslot *)slot, head.first);
+}
+
+static __always_inline bool is_for_bypass(const struct bpf_nf_ctx *ctx, const struct flow *flow,
+					  __u32 bypass)
+{
+	const struct net *net = ctx->state->net;
+	const struct sock *sk = ctx->skb->sk;
+	const struct hlist_node *node;
+
+	if (ctx->skb->priority == XF_BPF_PRIORITY_BYPASS || (sk && sk_has_mark(sk, bypass)))
+		return true;
+	if (flow->proto != IPPROTO_UDP || !flow->ports ||
+	    !bpf_core_field_exists(net->ipv4.udp_table))
+		return false;
+	node = first_at_port(net, flow->dport);
+	for (int i = 0; node && i < SOCKETS_MAX; i++) {
+		sk = (const void *)node - bpf_core_field_offset(sk->__sk_common.skc_node);
+		if (sk_is_at(sk, net, flow) && sk_has_mark(sk, bypass))
+			return true;
+		node = BPF_CORE_READ(node, next);
+	}
+	return false;
+}
+
+/* --- the hook --- */
+
+static __always_inline bool is_name(const char *name, const char *other)
+{
+	for (int i = 0; i < XF_BPF_NAME_MAX; i++) {
+		if (name[i] != other[i])
+			return false;
+		if (!name[i])
+			return true;
+	}
+	return true;
+}
+
+/* Comes it from the daemon, or from this host itself? */
+static __always_inline bool is_from_us(const struct nf_hook_state *state,
+				       const struct xf_bpf_config *cfg)
+{
+	char name[XF_BPF_NAME_MAX];
+
+	if (state->hook == LOCAL_IN && state->in->ifindex == LOOPBACK_IFINDEX)
+		return true;
+	BPF_CORE_READ_INTO(&name, state, in, name);
+	return is_name(name, cfg->tun);
+}
+
+static __always_inline bool read_flow(struct bpf_nf_ctx *ctx, struct flow *flow)
+{
+	struct bpf_dynptr skb;
+
+	if (bpf_dynptr_from_skb(ctx->skb, 0, &skb))
+		return false;
+	return ctx->state->pf == AF_INET ? read_ipv4(&skb, flow) : read_ipv6(&skb, flow);
+}
+
+SEC("netfilter")
+int xf_twin(struct bpf_nf_ctx *ctx)
+{
+	bool in = ctx->state->hook == LOCAL_IN;
+	struct flow flow = { .mark = ctx->skb->mark };
+	__u32 zero = 0;
+	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
+	struct flow wire;
+
+	if (!cfg || is_from_us(ctx->state, cfg) || !read_flow(ctx, &flow))
+		return ACCEPT;
+	if (in && is_cipher(&flow))
+		return ACCEPT;
+	wire = flow;
+	undo_nat(ctx->skb, &wire);
+	if (!is_refused(cfg, &wire, in ? DIR_IN : DIR_FWD, false))
+		return ACCEPT;
+	if (in && is_for_bypass(ctx, &flow, cfg->mark_bypass))
+		return ACCEPT;
+	count(in ? XF_BPF_IN_DROPPED : XF_BPF_FWD_DROPPED);
+	return DROP;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""Plaintext that policies refuse stays out while nftables has no rules: far - near - inner."""
+import os
+import signal
+import socket
+import subprocess
+
+from xfrmd import equal, holds, in_netns, main, wait_for
+
+BYPASS = 0x20000000
+PORT = 4001
+V4, V6 = socket.AF_INET, socket.AF_INET6
+# Of each family: the forger, the inner host, near's own inner address, one that no policy names.
+ADDRS = {V4: ("10.2.0.9", "10.1.0.2", "10.1.0.1", "192.0.2.2"),
+         V6: ("fd02::9", "fd01::2", "fd01::1", "2001:db8::2")}
+
+
+def link(one, a, two, b):
+    subprocess.run(["ip", "link", "add", a, "netns", one.name, "type", "veth", "peer", "name", b,
+                    "netns", two.name], check=True)
+    for net, dev in (one, a), (two, b):
+        net.run("ip", "link", "set", dev, "up", check=True)
+
+
+def address(net, dev, *addrs):
+    for addr in addrs:
+        net.run("ip", "addr", "add", addr, "dev", dev, *(["nodad"] if ":" in addr else []),
+                check=True)
+
+
+def network(netns):
+    far, near, inner = netns(), netns(), netns()
+    for net in far, near, inner:
+        net.run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0",
+                "net.ipv4.conf.default.rp_filter=0", check=True)
+    near.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1",
+             check=True)
+    link(far, "wan", near, "wan")
+    link(near, "lan", inner, "lan")
+    address(far, "wan", "192.0.2.2/24", "2001:db8::2/64")
+    address(far, "lo", "10.2.0.9/32", "fd02::9/128")
+    address(near, "wan", "192.0.2.1/24", "2001:db8::1/64")
+    address(near, "lan", "10.1.0.1/24", "fd01::1/64")
+    address(inner, "lan", "10.1.0.2/24", "fd01::2/64")
+    for net, four, six in (far, "192.0.2.1", "2001:db8::1"), (inner, "10.1.0.1", "fd01::1"):
+        net.run("ip", "route", "add", "default", "via", four, check=True)
+        net.run("ip", "route", "add", "default", "via", six, check=True)
+    for src, dst in ("10.2.0.0/24", "192.0.2.1"), ("fd02::/64", "2001:db8::1"):
+        near.run("ip", "route", "add", src, "via", dst[:-1] + "2", check=True)
+    return far, near, inner
+
+
+def policy(net, direction, src, dst, *more, tmpl=True):
+    ends = ("192.0.2.2", "192.0.2.1") if "." in src else ("2001:db8::2", "2001:db8::1")
+    tail = ["tmpl", "src", ends[0], "dst", ends[1], "proto", "esp", "reqid", "1", "mode",
+            "tunnel"] if tmpl else []
+    done = net.xfrm("policy", "add", "src", src, "dst", dst, *more[:], "dir", direction,
+                    *priority_first(more), *tail)
+    equal((done.returncode, done.stderr), (0, ""))
+
+
+def priority_first(_):
+    return []
+
+
+def refuse(near, *upper):
+    for direction in "in", "fwd":
+        policy(near, direction, "10.2.0.0/24", "10.1.0.0/24", *upper)
+        policy(near, direction, "fd02::/64", "fd01::/64", *upper)
+
+
+class Wire:
+    """Datagrams from far, and who has received them."""
+
+    def __init__(self, far, near, inner):
+        self.far = far
+        self.receivers = {}
+        for family, (_, there, here, _) in ADDRS.items():
+            for net, addr in (inner, there), (near, here):
+                sock = in_netns(net, family, socket.SOCK_DGRAM)
+                sock.bind((addr, PORT))
+                sock.setblocking(False)
+                self.receivers[addr] = sock
+        self.senders = {}
+
+    def send(self, src, dst, text, sport=4000, dport=PORT):
+        family = V6 if ":" in src else V4
+        if (src, sport) not in self.senders:
+            sock = in_netns(self.far, family, socket.SOCK_DGRAM)
+            sock.bind((src, sport))
+            self.senders[src, sport] = sock
+        self.senders[src, sport].sendto(text, (dst, dport))
+
+    def received(self, dst):
+        got = []
+        while True:
+            try:
+                got.append(self.receivers[dst].recv(100))
+            except BlockingIOError:
+                return got
+
+    def passes(self, src, dst):
+        """Does what @src sends arrive? What nobody refuses, sent behind it, tells when to look."""
+        fence = ADDRS[V6 if ":" in src else V4][3]
+        seen = []
+
+        def fence_arrived():
+            self.send(src, dst, b"asked")
+            self.send(fence, dst, b"fence")
+            seen.extend(self.received(dst))
+            return b"fence" in seen
+
+        wait_for(fence_arrived, 20)
+        return b"asked" in seen
+
+    def all_pass(self):
+        return [self.passes(forger, dst) for forger, there, here, _ in ADDRS.values()
+                for dst in (there, here)]
+
+
+def flush(net):
+    net.run("nft", "flush", "ruleset", check=True)
+
+
+def forms(netns, form):
+    """As it is, then with nftables flushed while the daemon stands still."""
+    far, near, inner = network(netns)
+    near.start_with(f"[capture]\ntwin = {form}\n")
+    wire = Wire(far, near, inner)
+    refuse(near)
+    before = wire.all_pass()
+    os.kill(near.ask("status")["pid"], signal.SIGSTOP)
+    try:
+        flush(near)
+        return near, before, wire.all_pass()
+    finally:
+        near.daemon.send_signal(signal.SIGCONT)
+
+
+def a_flush_opens_where_there_is_no_twin(netns):
+    near, before, after = forms(netns, "none")
+    equal((before, after), ([False] * 4, [True] * 4))
+    equal(near.ask("status")["capture"]["twin"], "none")
+
+
+def a_flush_opens_nothing(netns, form, want):
+    near, before, after = forms(netns, form)
+    equal((before, after), ([False] * 4, [False] * 4))
+    equal(near.ask("status")["capture"]["twin"], want)
+    holds(near.ctl("status").stdout, f"\ntwin      {want}")
+    equal(near.ask("stats")["capture"]["twin_dropped"] >= 4, True)
+
+
+def a_flush_opens_nothing_with_netfilter(netns):
+    a_flush_opens_nothing(netns, "netfilter", "netfilter")
+
+
+def a_flush_opens_nothing_with_tc(netns):
+    a_flush_opens_nothing(netns, "tc", "tc")
+
+
+def filters(net):
+    return [line for dev in ("wan", "lan") for way in ("ingress", "egress")
+            for line in net.run("tc", "filter", "show", "dev", dev, way).stdout.splitlines()]
+
+
+def kill_and_flush_open_nothing_until_release(netns):
+    far, near, inner = network(netns)
+    near.start()
+    equal(near.ask("status")["capture"]["twin"], "netfilter")
+    wire = Wire(far, near, inner)
+    refuse(near)
+    near.stop(signal.SIGKILL)
+    equal(wire.all_pass(), [False] * 4)
+    flush(near)
+    equal(wire.all_pass(), [False] * 4)
+    # The next one takes over what it finds.
+    near.start()
+    equal(wire.all_pass(), [False] * 4)
+    near.stop(signal.SIGKILL)
+    equal(near.ctl("release").returncode, 0)
+    equal(wire.all_pass(), [True] * 4)
+    equal(filters(near), [])
+
+
+def a_host_that_does_not_forward(netns):
+    """At devices policies in alone decide then."""
+    far, near, inner = network(netns)
+    near.run("sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0", check=True)
+    for addr in "default via 2001:db8::2", :
+        near.run("ip", "-6", "route", "add", *addr.split())
+    near.start()
+    wire = Wire(far, near, inner)
+    policy(near, "in", "10.2.0.0/24", "10.1.0.0/24")
+    policy(near, "in", "fd02::/64", "fd01::/64")
+    near.stop(signal.SIGKILL)
+    flush(near)
+    equal([wire.passes("10.2.0.9", "10.1.0.1"), wire.passes("fd02::9", "fd01::1")], [False, False])
+
+
+main([
+    a_flush_opens_where_there_is_no_twin,
+    a_flush_opens_nothing_with_netfilter,
+    a_flush_opens_nothing_with_tc,
+    kill_and_flush_open_nothing_until_release,
+    a_host_that_does_not_forward,
+])
