@@ -21,6 +21,14 @@ CHAINS = "add table inet host\n" \
          "add chain inet host pre { type nat hook prerouting priority dstnat; }\n"
 SNAT = "add rule inet host post ip saddr 10.0.1.0/24 snat ip to {}\n" \
        "add rule inet host post ip6 saddr fd01::/64 snat ip6 to {}\n"
+FORWARDS = "".join(f"add rule inet host pre {ip} daddr {here} {proto} dport {port} "
+                   f"dnat {ip} to {to}:7000\n"
+                   for ip, here, tos in (("ip", "192.0.2.1", ("10.0.1.2", "10.0.1.1", "10.0.1.2")),
+                                         ("ip6", "2001:db8::1",
+                                          ("[fd01::2]", "[fd01::1]", "[fd01::2]")))
+                   for proto in ("tcp", "udp") for port, to in zip((7001, 7002, 7003), tos)) \
+    + "add rule inet host pre ip daddr 10.0.1.50 dnat ip to 10.0.1.2\n" \
+      "add rule inet host pre ip6 daddr fd01::50 dnat ip6 to fd01::2\n"
 FORMS = {
     "masquerade -o wan": "add rule inet host post oifname wan masquerade\n",
     "masquerade ! -o lan": "add rule inet host post oifname != lan masquerade\n",
@@ -154,15 +162,17 @@ def serve(net, addr, port):
     return udp, tcp
 
 
-def udp_flow(net, to):
+def udp_flow(net, to, port=PORT, source=None):
     s = xfrmd.in_netns(net, family_of(to), socket.SOCK_DGRAM)
-    s.connect((to, PORT))
+    if source:
+        s.bind((source, 0))
+    s.connect((to, port))
     return s
 
 
-def ask_udp(s, data=b"x"):
+def ask_udp(s, data=b"x", tries=(0.3, 0.5, 1, 2, 4)):
     """The source that the server sees; None: no answer to any of a few."""
-    for wait in 0.3, 0.5, 1, 2, 4:
+    for wait in tries:
         s.settimeout(wait)
         try:
             s.send(data)
@@ -175,12 +185,14 @@ def ask_udp(s, data=b"x"):
     return None
 
 
-def ask_tcp(net, to, rounds=3):
+def ask_tcp(net, to, rounds=3, port=PORT, source=None):
     """The same by TCP: several rounds, so that more than the first packets live."""
     s = xfrmd.in_netns(net, family_of(to), socket.SOCK_STREAM)
     s.settimeout(8)
     try:
-        s.connect((to, PORT))
+        if source:
+            s.bind((source, 0))
+        s.connect((to, port))
         answer = b""
         while b" " not in answer:
             answer += s.recv(64)
@@ -224,6 +236,50 @@ def forms_of_nat(netns):
     equal(world.stat("nat_dropped"), 0)
 
 
+def forwarded_and_masqueraded(netns):
+    """Plaintext is judged by the addresses with which it arrived, as the kernel does."""
+    world = World(netns)
+    world.sas()
+    world.batch(world.g1, [line for line in world.policies(True) if " dir out" in line])
+    world.batch(world.g1, [line for there in ("0.0.0.0/0", "::/0") for line in
+                           world.policies(True, there=there)
+                           if " dir out" not in line and (":" in there) == ("fd01" in line)])
+    # A port that no packet has any more when it is forwarded.
+    world.batch(world.g1, [f"xfrm policy add dir fwd src {any} dst {family[2]} proto {proto} "
+                           "dport 7003 action block" for proto in ("tcp", "udp")
+                           for any, family in (("0.0.0.0/0", FOUR), ("::/0", SIX))])
+    world.batch(world.g2, world.policies(False))
+    world.nat(FORWARDS + FORMS["masquerade -o wan"])
+    world.servers += [s for addr in ("10.0.1.2", "fd01::2") for s in serve(world.h1, addr, PORT)]
+    world.servers += [s for addr in ("10.0.1.1", "fd01::1") for s in serve(world.g1, addr, PORT)]
+    for family in FOUR, SIX:
+        equal(ask_both(world.h1, family[3]), (family[0], family[0]))
+        # Replies come to 10.0.1.2, but they arrived for 192.0.2.1, which no policy selects.
+        equal(ask_both(world.h1, family[6]), (family[2], family[2]))
+        for port in 7001, 7002:
+            with udp_flow(world.g2, family[2], port, family[6]) as s:
+                equal((port, ask_udp(s)), (port, family[6]))
+            equal((port, ask_tcp(world.g2, family[2], port=port, source=family[6])),
+                  (port, family[6]))
+        for kind in socket.SOCK_DGRAM, socket.SOCK_STREAM:
+            with xfrmd.in_netns(world.g2, family_of(family[6]), kind) as s:
+                s.settimeout(0.3)
+                try:
+                    s.bind((family[6], 0))
+                    s.connect((family[2], 7003))
+                    s.send(b"x")
+                    raise AssertionError(f"port 7003 is open: {s.recv(100)}")
+                except TimeoutError:
+                    pass
+        before = world.stat("plaintext_dropped")
+        # To the address itself, and to one of the selector that is translated: not in clear.
+        for addr in family[0], family[0].replace("2", "50"):
+            world.g2.run("ip", "route", "replace", addr, "via", family[2], check=True)
+            with udp_flow(world.g2, addr, source=family[6]) as s:
+                equal((addr, ask_udp(s, tries=(0.3,))), (addr, None))
+        equal(world.stat("plaintext_dropped"), before + 2)
+
+
 def no_nat_no_chains(netns):
     """A namespace without NAT has no nat chain of ours, and no connection tracking by us."""
     world = World(netns)
@@ -251,4 +307,4 @@ def no_nat_no_chains(netns):
 
 
 if __name__ == "__main__":
-    xfrmd.main([forms_of_nat, no_nat_no_chains])
+    xfrmd.main([forms_of_nat, forwarded_and_masqueraded, no_nat_no_chains])
