@@ -1,3 +1,7 @@
+/*
+ * Netlink sockets of clients: what comes on them goes to the netlink server, what that says goes
+ * back. Called by service.c and the loop. Clients come from greeters (greeter.h), checked.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -7,28 +11,38 @@
 
 #include "clients.h"
 #include "greet.h"
+#include "greeter.h"
 #include "log.h"
 
 /* The queue towards a client: half of net.core.rmem_default, because the kernel doubles it. */
 #define QUEUE_DEFAULT (212992 / 2)
 #define QUEUE_MAX (64u * 1024 * 1024)
 
-/* A connection that says hello, then (another descriptor) a netlink socket. */
+/* A netlink socket. */
 struct client {
 	struct xf_watch watch;
 	struct xf_clients *owner;
-	struct xf_nl_client *nl; /* NULL while saying hello */
+	struct xf_nl_client *nl;
 	uint32_t portid;
 	bool wants_room; /* EPOLLOUT is waited for */
 	struct client *next;
 };
 
+/* Where clients come from: root's socket, and that of a group. */
+enum door { DOOR_ROOT, DOOR_GROUP, DOORS };
+
+struct entrance {
+	struct xf_clients *owner;
+	struct xf_greeter *greeter; /* NULL: there is none */
+	struct xf_watch watch;
+};
+
 struct xf_clients {
 	struct xf_clients_config cfg;
-	struct xf_watch listener;
+	struct entrance doors[DOORS];
 	struct client *list;
-	unsigned connections;
 	struct xf_clients_stats stats;
+	struct xf_log_limit refusals;
 	uint8_t request[sizeof(struct xf_shim_msg) + XF_SHIM_REQUEST_MAX];
 };
 
@@ -41,42 +55,10 @@ static void drop(struct client *client)
 		at = &(*at)->next;
 	*at = client->next;
 	xf_loop_remove(owner->cfg.loop, &client->watch);
-	if (client->nl) {
-		xf_nl_client_free(client->nl);
-		owner->stats.now--;
-	}
-	owner->connections--;
+	xf_nl_client_free(client->nl);
+	owner->stats.now--;
 	close(client->watch.fd);
 	free(client);
-}
-
-static struct client *make(struct xf_clients *owner, int fd,
-			   void (*ready)(void *arg, uint32_t events))
-{
-	struct client *client = calloc(1, sizeof(*client));
-
-	if (!client)
-		return NULL;
-	client->owner = owner;
-	client->watch = (struct xf_watch){ .fd = fd, .ready = ready, .arg = client };
-	return client;
-}
-
-/* Into the list and the loop: from then on drop() is what ends @client. */
-static int join(struct client *client)
-{
-	struct xf_clients *owner = client->owner;
-	int err;
-
-	if (owner->connections >= owner->cfg.max)
-		return -EMFILE;
-	err = xf_loop_add(owner->cfg.loop, &client->watch, EPOLLIN);
-	if (err)
-		return err;
-	client->next = owner->list;
-	owner->list = client;
-	owner->connections++;
-	return 0;
 }
 
 static void wait_for_room(struct client *client, bool on)
@@ -103,7 +85,7 @@ static int send_datagram(void *arg, const void *data, size_t len)
 static bool portid_taken(const struct xf_clients *owner, uint32_t portid)
 {
 	for (const struct client *c = owner->list; c; c = c->next) {
-		if (c->nl && c->portid == portid)
+		if (c->portid == portid)
 			return true;
 	}
 	return false;
@@ -231,15 +213,35 @@ static void client_ready(void *arg, uint32_t events)
 		drop(client);
 }
 
+/* Into the list and the loop: from then on drop() is what ends @client. */
+static int join(struct client *client)
+{
+	struct xf_clients *owner = client->owner;
+	int err;
+
+	if (owner->stats.now >= owner->cfg.max)
+		return -EMFILE;
+	err = xf_loop_add(owner->cfg.loop, &client->watch, EPOLLIN);
+	if (err)
+		return err;
+	client->next = owner->list;
+	owner->list = client;
+	owner->stats.now++;
+	owner->stats.accepted++;
+	return 0;
+}
+
 /* On an error @fd stays the caller's. */
 static int start_netlink(struct xf_clients *owner, int fd)
 {
 	struct xf_nl_client_config cfg = { .send = send_datagram };
-	struct client *client = make(owner, fd, client_ready);
+	struct client *client = calloc(1, sizeof(*client));
 	int err;
 
 	if (!client)
 		return -ENOMEM;
+	client->owner = owner;
+	client->watch = (struct xf_watch){ .fd = fd, .ready = client_ready, .arg = client };
 	cfg.arg = client;
 	err = xf_nl_client_new(owner->cfg.server, &cfg, &client->nl);
 	if (err)
@@ -247,8 +249,6 @@ static int start_netlink(struct xf_clients *owner, int fd)
 	err = join(client);
 	if (err)
 		goto free_nl;
-	owner->stats.now++;
-	owner->stats.accepted++;
 	/* In a user namespace it may not be forced: the default is as good. */
 	set_queue(client, QUEUE_DEFAULT, true);
 	return 0;
@@ -259,46 +259,66 @@ free_client:
 	return err;
 }
 
-/* One hello a connection. */
-static void hello_ready(void *arg, uint32_t events)
+/* Somebody has shown CAP_NET_ADMIN, and waits for a welcome. */
+static void door_ready(void *arg, uint32_t events)
 {
-	struct client *conn = arg;
-	struct xf_clients *owner = conn->owner;
-	int end;
-	int err = xf_greet_accept(conn->watch.fd, owner->cfg.run, &end);
+	const struct entrance *door = arg;
+	struct xf_clients *owner = door->owner;
+	struct xf_greeted who;
+	int fds[XF_PEER_FDS];
+	int err;
 
 	(void)events;
-	if (err == -EAGAIN)
+	if (xf_greeter_take(door->greeter, &who, fds))
 		return;
-	if (!err && end >= 0) {
-		err = start_netlink(owner, end);
-		if (err)
-			close(end);
-	}
+	err = start_netlink(owner, fds[0]);
 	if (err) {
 		owner->stats.refused++;
-		xf_log(XF_LOG_NOTICE, "a netlink client was refused: %s", strerror(-err));
+		close(fds[0]);
+		if (xf_log_may(&owner->refusals, xf_clock_ns()))
+			xf_log(XF_LOG_NOTICE, "a netlink client, pid %d of uid %u, was refused: %s",
+			       who.pid, who.uid, strerror(-err));
 	}
-	xf_greet_answer(conn->watch.fd, owner->cfg.run, err, owner->cfg.bypass_mark);
-	drop(conn);
+	xf_greet_answer(fds[1], owner->cfg.run, err, owner->cfg.bypass_mark);
+	close(fds[1]);
 }
 
-static void listener_ready(void *arg, uint32_t events)
+static int open_door(struct xf_clients *clients, enum door which,
+		     const struct xf_greeter_config *cfg)
 {
-	struct xf_clients *owner = arg;
-	int fd = accept4(owner->listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	struct client *conn;
+	struct entrance *door = &clients->doors[which];
+	int err = xf_greeter_new(cfg, &door->greeter);
 
-	(void)events;
-	if (fd < 0)
-		return;
-	conn = make(owner, fd, hello_ready);
-	if (conn && !join(conn))
-		return;
-	owner->stats.refused++;
-	xf_greet_answer(fd, owner->cfg.run, -EMFILE, 0);
-	free(conn);
-	close(fd);
+	if (err)
+		return err;
+	door->owner = clients;
+	door->watch = (struct xf_watch){ .fd = xf_greeter_fd(door->greeter),
+					 .ready = door_ready,
+					 .arg = door };
+	return xf_loop_add(clients->cfg.loop, &door->watch, EPOLLIN);
+}
+
+/* Two sockets, so that members of the group have no queue in common with root. */
+static int open_doors(struct xf_clients *clients)
+{
+	const struct xf_clients_config *cfg = &clients->cfg;
+	const struct xf_greeter_config root = { .run = cfg->run,
+						.path = cfg->run->client_path,
+						.mode = 0600,
+						.bypass_mark = cfg->bypass_mark };
+	const struct xf_greeter_config group = { .run = cfg->run,
+						 .path = cfg->run->group_path,
+						 .mode = 0660,
+						 .group = cfg->group,
+						 .counted = true,
+						 .bypass_mark = cfg->bypass_mark };
+	int err = open_door(clients, DOOR_ROOT, &root);
+
+	/* What a daemon with another configuration left behind. */
+	unlink(cfg->run->group_path);
+	if (err || cfg->group == 0)
+		return err;
+	return open_door(clients, DOOR_GROUP, &group);
 }
 
 int xf_clients_new(const struct xf_clients_config *cfg, struct xf_clients **out)
@@ -309,16 +329,9 @@ int xf_clients_new(const struct xf_clients_config *cfg, struct xf_clients **out)
 	if (!clients)
 		return -ENOMEM;
 	clients->cfg = *cfg;
-	clients->listener.ready = listener_ready;
-	clients->listener.arg = clients;
-	/* Everyone may connect: the capability decides (greet.h). */
-	clients->listener.fd = xf_rundir_listen(cfg->run->client_path, SOCK_SEQPACKET, 0666);
-	err = clients->listener.fd < 0 ? clients->listener.fd
-				       : xf_loop_add(cfg->loop, &clients->listener, EPOLLIN);
+	err = open_doors(clients);
 	if (err) {
-		if (clients->listener.fd >= 0)
-			close(clients->listener.fd);
-		free(clients);
+		xf_clients_free(clients);
 		return err;
 	}
 	*out = clients;
@@ -331,12 +344,21 @@ void xf_clients_free(struct xf_clients *clients)
 		return;
 	while (clients->list)
 		drop(clients->list);
-	xf_loop_remove(clients->cfg.loop, &clients->listener);
-	close(clients->listener.fd);
+	for (unsigned i = 0; i < DOORS; i++) {
+		struct entrance *door = &clients->doors[i];
+
+		if (door->watch.ready)
+			xf_loop_remove(clients->cfg.loop, &door->watch);
+		xf_greeter_free(door->greeter);
+	}
 	free(clients);
 }
 
 void xf_clients_get_stats(const struct xf_clients *clients, struct xf_clients_stats *out)
 {
 	*out = clients->stats;
+	for (unsigned i = 0; i < DOORS; i++) {
+		if (clients->doors[i].greeter)
+			out->refused += xf_greeter_refused(clients->doors[i].greeter);
+	}
 }

@@ -18,13 +18,14 @@ struct xf_clients_config {
 	struct xf_nl_server *server;
 	const struct xf_rundir *run;
 	uint32_t bypass_mark;
-	unsigned max; /* connections that say hello are counted too */
+	unsigned max; /* netlink sockets */
+	gid_t group; /* whose members may come, too, and show the capability; 0 = nobody's */
 	/* A request was dealt with: deadlines may have changed. */
 	void (*served)(void *arg, uint64_t now_ns);
 	void *arg;
 };
 
-/* Listen at the rundir's client_path. */
+/* Listen at the rundir's client_path, and for the group at its group_path. */
 int xf_clients_new(const struct xf_clients_config *cfg, struct xf_clients **out);
 
 /* Close all connections; the server is the caller's. */

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <glob.h>
+#include <grp.h>
 #include <ini.h>
 #include <libgen.h>
 #include <limits.h>
@@ -16,7 +17,7 @@
 
 #define FIELD(name) .offset = offsetof(struct xf_config, name)
 
-enum kind { NUMBER, WORD, BIT, DEVICE };
+enum kind { NUMBER, WORD, BIT, DEVICE, GROUP };
 
 struct choice {
 	const char *word;
@@ -68,6 +69,7 @@ static const struct key {
 	{ "daemon", "workers", NUMBER, FIELD(workers), .min = 1, .max = 64 },
 	{ "daemon", "log_level", WORD, FIELD(log_level), .choices = log_levels },
 	{ "daemon", "max_clients", NUMBER, FIELD(max_clients), .min = 1, .max = 65536 },
+	{ "daemon", "group", GROUP, FIELD(group) },
 	{ "engine", "max_sas", NUMBER, FIELD(max_sas), .max = UINT32_MAX },
 	{ "engine", "max_policies", NUMBER, FIELD(max_policies), .max = UINT32_MAX },
 	{ "engine", "acquire_lifetime", NUMBER, FIELD(acquire_lifetime_s), .max = 86400 },
@@ -227,6 +229,16 @@ static int set_device(struct reading *r, const struct key *key, const char *text
 	return 1;
 }
 
+static int set_group(struct reading *r, const struct key *key, const char *text, uint32_t *out)
+{
+	const struct group *group = getgrnam(text);
+
+	if (!group)
+		return complain(r, "%s must be the name of a group, not \"%s\"", key->name, text);
+	*out = group->gr_gid;
+	return 1;
+}
+
 /* inih's handler: 0 marks the line as wrong. */
 static int set_value(void *user, const char *section, const char *name, const char *text)
 {
@@ -248,6 +260,8 @@ static int set_value(void *user, const char *section, const char *name, const ch
 		return set_bit(r, key, text, number);
 	case WORD:
 		return set_word(r, key, text, number);
+	case GROUP:
+		return set_group(r, key, text, number);
 	case DEVICE:
 		break;
 	}

@@ -16,6 +16,7 @@ struct xf_config {
 	uint32_t workers;
 	uint32_t log_level; /* enum xf_log_level */
 	uint32_t max_clients;
+	uint32_t group; /* id of the group whose members may connect; 0 = root alone */
 	uint32_t max_sas; /* 0 = no limit but memory */
 	uint32_t max_policies; /* likewise */
 	uint32_t acquire_lifetime_s; /* 0 = as net.core.xfrm_acq_expires says */

@@ -163,7 +163,7 @@ int xf_control_new(struct xf_service *service, struct xf_control **out)
 	control->service = service;
 	control->listener.ready = listener_ready;
 	control->listener.arg = control;
-	control->listener.fd = xf_rundir_listen(service->run.ctl_path, SOCK_STREAM, 0600);
+	control->listener.fd = xf_rundir_listen(service->run.ctl_path, SOCK_STREAM, 0600, 0);
 	err = control->listener.fd < 0 ? control->listener.fd
 				       : xf_loop_add(service->loop, &control->listener, EPOLLIN);
 	if (err) {

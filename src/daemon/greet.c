@@ -1,3 +1,4 @@
+/* Checks on a hello. Called by greeter.c; clients.c answers those that have passed. */
 #include <errno.h>
 #include <unistd.h>
 #include <netinet/in.h>
@@ -10,8 +11,13 @@
 
 #include "greet.h"
 
-/* Does socket @fd belong to our network namespace? */
-static int check_netns(int fd, const struct xf_rundir *run)
+/* Linux's number where glibc 2.36 does not have the name. */
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+/* Before Linux 5.14: by the namespace's inode, for which CAP_NET_ADMIN is needed. */
+static int check_inode(int fd, const struct xf_rundir *run)
 {
 	struct xf_inode_id id;
 	int ns = ioctl(fd, SIOCGSKNS);
@@ -25,6 +31,19 @@ static int check_netns(int fd, const struct xf_rundir *run)
 	if (err)
 		return err;
 	return xf_inode_equal(&id, &run->netns) ? 0 : -EXDEV;
+}
+
+/* Does socket @fd belong to our network namespace? */
+static int check_netns(int fd, const struct xf_rundir *run)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	if (!run->cookie)
+		return check_inode(fd, run);
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len))
+		return -errno;
+	return cookie == run->cookie ? 0 : -EXDEV;
 }
 
 /* Setting repair mode took CAP_NET_ADMIN over the namespace of that socket: it must be ours. */
@@ -71,27 +90,22 @@ static int check_all(int conn, const struct xf_rundir *run, const struct xf_shim
 	return err ? err : check_capability(fds[1], run);
 }
 
-int xf_greet_accept(int conn, const struct xf_rundir *run, int *end)
+int xf_greet_read(int conn, const struct xf_rundir *run, struct xf_greet_fds *out)
 {
 	struct xf_shim_hello hello;
-	int fds[XF_PEER_FDS];
 	unsigned nfds;
-	ssize_t n = xf_peer_recv(conn, &hello, sizeof(hello), fds, &nfds, MSG_DONTWAIT);
+	ssize_t n = xf_peer_recv(conn, &hello, sizeof(hello), out->others, &nfds, MSG_DONTWAIT);
 	int err;
 
-	*end = -1;
+	out->end = -1;
 	if (n < 0)
 		return (int)n;
 	err = check_hello(&hello, n);
 	if (!err)
-		err = check_all(conn, run, &hello, fds, nfds);
+		err = check_all(conn, run, &hello, out->others, nfds);
 	if (!err && nfds) {
-		*end = fds[0];
-		fds[0] = -1;
-	}
-	for (unsigned i = 0; i < nfds; i++) {
-		if (fds[i] >= 0)
-			close(fds[i]);
+		out->end = out->others[0];
+		out->others[0] = -1;
 	}
 	return err;
 }

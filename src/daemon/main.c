@@ -153,7 +153,7 @@ static int run(const struct xf_config *cfg)
 	err = xf_privs_init();
 	if (err)
 		return fail("cannot find out about privileges", err);
-	/* A client needs a connection while it says hello, a descriptor in flight, a token. */
+	/* A client needs a descriptor, one while it says hello, a token. */
 	xf_privs_raise_limits(3 * cfg->max_clients + 1024);
 	xf_huge_memory_init();
 	err = xf_secret_memory_init();

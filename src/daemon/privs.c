@@ -190,11 +190,6 @@ int xf_privs_init(void)
 	return err;
 }
 
-bool xf_privs_has_cookies(void)
-{
-	return has_cookies;
-}
-
 static void raise_limit(__rlimit_resource_t what, rlim_t value)
 {
 	struct rlimit lim;

@@ -26,9 +26,6 @@
  */
 int xf_privs_init(void);
 
-/* Does SO_NETNS_COOKIE work (Linux 5.14)? Valid after xf_privs_init(). */
-bool xf_privs_has_cookies(void);
-
 /*
  * The calling thread becomes one of @role, for good: nothing but what the table says is left to
  * it. Of capabilities that the process does not have there is less. On an error the thread must

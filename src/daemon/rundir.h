@@ -19,19 +19,23 @@ struct xf_rundir {
 	int lock;
 	int netns_fd; /* of the daemon's own namespace, for the welcome */
 	char lock_path[XF_RUN_PATH_MAX];
-	char client_path[XF_RUN_PATH_MAX]; /* netlink clients */
+	uint64_t cookie; /* of the namespace; 0: the kernel does not tell (before 5.14) */
+	char client_path[XF_RUN_PATH_MAX]; /* netlink clients: root's */
+	char group_path[XF_RUN_PATH_MAX]; /* and those of a group's members */
 	char ctl_path[XF_RUN_PATH_MAX]; /* xfrmctl */
 	char policies_path[XF_RUN_PATH_MAX]; /* journal.h */
 };
 
 /*
- * Make @dir, which has to belong to us and to be writable for nobody else, and take the lock.
+ * Make @dir, which has to belong to us and to be writable for nobody else, and take the lock. Locks
+ * and sockets in it that daemons of other namespaces left behind are removed.
  *   -EBUSY  another daemon serves this namespace   -EPERM  the directory is not safe
  */
 int xf_rundir_open(struct xf_rundir *run, const char *dir);
 
-/* A listening socket at @path; what a daemon that died left there is replaced. */
-int xf_rundir_listen(const char *path, int type, mode_t mode);
+/* A listening socket at @path, @group's if that is not 0; what a daemon that died left there is
+ * replaced. */
+int xf_rundir_listen(const char *path, int type, mode_t mode, gid_t group);
 
 /* Remove the sockets, give up the lock. */
 void xf_rundir_close(struct xf_rundir *run);

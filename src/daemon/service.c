@@ -411,6 +411,7 @@ static int start_clients(struct xf_service *service)
 		.run = &service->run,
 		.bypass_mark = service->names.mark_bypass,
 		.max = service->cfg->max_clients,
+		.group = (gid_t)service->cfg->group,
 		.served = served,
 		.arg = service,
 	};

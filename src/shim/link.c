@@ -123,8 +123,15 @@ static int welcome(int conn, struct xf_shim_welcome *w)
 	return err;
 }
 
-/* One hello and its welcome over a connection of its own. */
-static int greet(uint16_t kind, const int *fds, unsigned nfds, const char *path)
+static int fail_to_connect(int err, const char *path)
+{
+	if (err == -EACCES)
+		return fail(err, "this user may not talk to xfrmd", path);
+	return fail(err, "no xfrmd serves this network namespace", path);
+}
+
+/* One hello and its welcome over @conn, which ends here. */
+static int greet(uint16_t kind, const int *fds, unsigned nfds, const char *path, int conn)
 {
 	struct xf_shim_hello hello = {
 		.magic = XF_SHIM_MAGIC,
@@ -132,13 +139,9 @@ static int greet(uint16_t kind, const int *fds, unsigned nfds, const char *path)
 		.kind = kind,
 	};
 	struct xf_shim_welcome w;
-	int conn = xf_peer_connect(path);
+	int err = check_owner(conn);
 	ssize_t n;
-	int err;
 
-	if (conn < 0)
-		return fail(conn, "no xfrmd serves this network namespace", path);
-	err = check_owner(conn);
 	if (!err) {
 		n = xf_peer_send(conn, &hello, sizeof(hello), fds, nfds, 0);
 		err = n < 0 ? (int)n : welcome(conn, &w);
@@ -150,23 +153,32 @@ static int greet(uint16_t kind, const int *fds, unsigned nfds, const char *path)
 	return 0;
 }
 
-static int daemon_path(char *buf, size_t size)
+/* Root's socket, or else that of a group that we may be in. */
+static int connect_by_path(char *path, size_t size)
 {
 	const char *env = getenv(XF_SHIM_PATH_ENV);
+	int err;
+	int conn;
 
-	if (!env)
-		return xf_peer_path(XF_RUN_DIR, "sock", buf, size);
-	return snprintf(buf, size, "%s", env) < (int)size ? 0 : -ENAMETOOLONG;
+	if (env) {
+		err = snprintf(path, size, "%s", env) < (int)size ? 0 : -ENAMETOOLONG;
+		return err ? err : xf_peer_connect(path);
+	}
+	err = xf_peer_path(XF_RUN_DIR, "sock", path, size);
+	conn = err ? err : xf_peer_connect(path);
+	if (conn != -EACCES)
+		return conn;
+	err = xf_peer_path(XF_RUN_DIR, XF_PEER_GROUP, path, size);
+	conn = err ? err : xf_peer_connect(path);
+	return conn == -ENOENT ? -EACCES : conn;
 }
 
 static int greet_by_path(uint16_t kind, const int *fds, unsigned nfds)
 {
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	int err = daemon_path(path, sizeof(path));
+	char path[sizeof(((struct sockaddr_un *)0)->sun_path)] = XF_RUN_DIR;
+	int conn = connect_by_path(path, sizeof(path));
 
-	if (err)
-		return fail(err, "cannot tell where xfrmd listens", XF_RUN_DIR);
-	return greet(kind, fds, nfds, path);
+	return conn < 0 ? fail_to_connect(conn, path) : greet(kind, fds, nfds, path, conn);
 }
 
 int xf_shim_open(void)

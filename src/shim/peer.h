@@ -31,6 +31,8 @@ bool xf_inode_equal(const struct xf_inode_id *a, const struct xf_inode_id *b);
 int xf_peer_path(const char *run_dir, const char *suffix, char *buf, size_t size);
 
 #define XF_RUN_DIR "/run/xfrmd"
+/* The suffix of the socket for members of a group; root has its own, "sock". */
+#define XF_PEER_GROUP "group"
 
 /* A SEQPACKET connection to the socket at @path: a descriptor (close-on-exec) or -errno. */
 int xf_peer_connect(const char *path);

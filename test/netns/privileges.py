@@ -45,10 +45,10 @@ def worker_mask(net):
 def each_thread_has_what_the_table_says(netns):
     net = netns()
     net.start_with("[daemon]\nworkers = 3\n[crypto]\nthreads = 2\n")
-    want = {"xfrmd": mask(*CAPS), "worker": worker_mask(net), "crypto": 0}
+    want = {"xfrmd": mask(*CAPS), "worker": worker_mask(net), "crypto": 0, "greeter": 0}
     found = [task for task in tasks(net) if not (sanitized() and task[0] not in want)]
     equal(sorted(name for name, _ in found),
-          ["crypto"] * 2 + ["worker"] * 3 + ["xfrmd"])
+          ["crypto"] * 2 + ["greeter"] + ["worker"] * 3 + ["xfrmd"])
     for name, fields in found:
         for field in "CapEff", "CapPrm":
             equal((name, field, int(fields[field], 16)), (name, field, want[name]))

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <grp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -103,6 +104,7 @@ static void every_key_is_read(void **state)
 
 	assert_int_equal(load(f, "# a comment\n"
 				 "[daemon]\nworkers = 4\nlog_level = debug\nmax_clients = 7\n"
+				 "group = daemon\n"
 				 "[engine]\nmax_sas = 10\nmax_policies = 11\n"
 				 "acquire_lifetime = 165\n"
 				 "[capture]\nmode = nft\ntun = ipsec0\nmark_capture = 0x100\n"
@@ -112,6 +114,7 @@ static void every_key_is_read(void **state)
 	assert_int_equal(f->cfg.workers, 4);
 	assert_int_equal(f->cfg.log_level, XF_LOG_DEBUG);
 	assert_int_equal(f->cfg.max_clients, 7);
+	assert_int_equal(f->cfg.group, getgrnam("daemon")->gr_gid);
 	assert_int_equal(f->cfg.max_sas, 10);
 	assert_int_equal(f->cfg.max_policies, 11);
 	assert_int_equal(f->cfg.acquire_lifetime_s, 165);
@@ -148,6 +151,8 @@ static void errors_name_the_line(void **state)
 		{ "[engine]\nmax_sas = 99999999999999999999\n",
 		  ":2: max_sas must be a number from 0 to 4294967295, not "
 		  "\"99999999999999999999\"" },
+		{ "[daemon]\ngroup = no such group\n",
+		  ":2: group must be the name of a group, not \"no such group\"" },
 		{ "[io]\nnative = fast\n",
 		  ":2: native must be one of auto, packet, raw, not \"fast\"" },
 		{ "[capture]\nmode = magic\n",
