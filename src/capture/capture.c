@@ -16,29 +16,18 @@
 #include "capture/nft_sets.h"
 #include "capture/ops.h"
 #include "capture/ruleset.h"
-
-struct xf_capture {
-	struct xf_capture_config cfg;
-	const struct xf_capture_ops *ops;
-	void *arg; /* theirs */
-	struct xf_kernel *kernel; /* the same, or NULL: the caller's */
-	bool nft; /* else mode tc */
-	bool backstop;
-	bool nat; /* the table has, or is to have, the chains of nat.h */
-	bool no_nat; /* this kernel does not take them */
-	struct xf_cover cover; /* of those policies out that want something */
-	struct xf_sieve sieve[XF_DIR_MAX]; /* in and fwd */
-	uint32_t out; /* policies out, all that count */
-	uint32_t rungs[2]; /* of the cover, that the rules in force look at */
-	bool anew; /* the table is not what it was, or not known */
-	bool dirty[XF_DIR_MAX]; /* policies that the rules do not follow yet */
-	bool exact; /* rules out are those of each policy */
-	uint64_t changed_ns; /* last change out */
-};
+#include "capture/state.h"
 
 /* So few policies have rules of their own at once, more when nothing changes for a while. */
 #define FEW 64
 #define QUIET_NS (200 * XF_NSEC_PER_SEC / 1000)
+
+/* Is the table not what it was, or not known? Sets are a part of it. */
+static bool is_lost(const struct xf_capture *capture)
+{
+	return xf_heal_is_lost(&capture->heal, XF_HEAL_TABLE) ||
+	       xf_heal_is_lost(&capture->heal, XF_HEAL_ELEMENTS);
+}
 
 /* --- following the SPD --- */
 
@@ -49,7 +38,8 @@ void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *polic
 	/* Those with an if_id see only what an xfrm interface sends. */
 	if (cfg->if_id)
 		return;
-	capture->dirty[cfg->dir] = true;
+	capture->changed[cfg->dir] = true;
+	xf_heal_changed(&capture->heal, XF_HEAL_TABLE);
 	if (capture->backstop)
 		capture->ops->backstop_policy(capture->arg, policy, there);
 	if (cfg->dir != XF_DIR_OUT) {
@@ -123,7 +113,7 @@ static void choose_form(struct xf_capture *capture, struct xf_sieve *sieve)
 	}
 	by_sets =
 		!sieve->failed && !sieve->lost && sieve->simple > (sieve->by_sets ? FEW / 2 : FEW);
-	if (by_sets == sieve->by_sets && !capture->anew)
+	if (by_sets == sieve->by_sets && !is_lost(capture))
 		return;
 	sieve->by_sets = by_sets;
 	sieve->rules_dirty = true;
@@ -150,7 +140,7 @@ static int before_rules(struct xf_capture *capture, struct xf_sieve *sieve, bool
 	int err = 0;
 
 	*rules = false;
-	if (!capture->anew && !capture->dirty[sieve->dir])
+	if (!is_lost(capture) && !capture->changed[sieve->dir])
 		return 0;
 	choose_form(capture, sieve);
 	*rules = sieve->rules_dirty || !sieve->by_sets;
@@ -196,12 +186,52 @@ static void forget_sets(struct xf_sieve *sieve)
 	xf_cells_lost(&sieve->cells, XF_CELL_IN_SETS);
 }
 
+/* Nothing that somebody else has put into the table is left, in one transaction. */
+static char *in_place_of_old(char *script)
+{
+	char *both = NULL;
+
+	if (asprintf(&both, "%s%s", xf_ruleset_delete, script) < 0)
+		both = NULL;
+	free(script);
+	return both;
+}
+
+static bool has_sets(const struct xf_ruleset_plan *plan)
+{
+	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
+		if (plan->sieve[dir] && plan->sieve[dir]->by_sets)
+			return true;
+	}
+	return false;
+}
+
+/* Counters that go with the table are kept here. */
+static void keep_counts(struct xf_capture *capture)
+{
+	struct xf_capture_stats stats = { 0 };
+
+	if (capture->ops->nft_counters(capture->arg, &stats) < 0)
+		return;
+	capture->before.captured += stats.captured;
+	capture->before.plaintext_dropped += stats.plaintext_dropped;
+	capture->before.misrouted_dropped += stats.misrouted_dropped;
+	capture->before.nat_dropped += stats.nat_dropped;
+}
+
 static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *plan,
 		      struct xf_io_error *error)
 {
+	/* Where sets of elements are filled already, the old table is emptied instead. */
+	bool replace = plan->anew && capture->started && !has_sets(plan);
 	char *script;
 	int err = xf_ruleset_build(plan, &script);
 
+	if (!err && replace) {
+		keep_counts(capture);
+		script = in_place_of_old(script);
+		err = script ? 0 : -ENOMEM;
+	}
 	if (err)
 		return xf_io_fail(error, err, "cannot make capture rules");
 	err = capture->ops->nft_run(capture->arg, script, error);
@@ -244,21 +274,21 @@ static void delete_stranger(void *arg, const char *name)
 	capture->ops->nft_run(capture->arg, script, NULL);
 }
 
-/* The least that is to be done; with capture->anew, everything. */
+/* The least that is to be done; when the table is lost, everything. */
 static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
 {
 	struct xf_ruleset_plan plan = {
 		.names = &capture->cfg.names,
 		.spd = capture->cfg.spd,
 		.cover = exact ? NULL : &capture->cover,
-		.anew = capture->anew,
+		.anew = is_lost(capture),
 		.nat = capture->nat,
-		.sets_are_empty = exact && capture->exact && !capture->anew,
-		.dirs[XF_DIR_OUT] = capture->dirty[XF_DIR_OUT],
+		.sets_are_empty = exact && capture->by_policy && !is_lost(capture),
+		.dirs[XF_DIR_OUT] = capture->changed[XF_DIR_OUT],
 	};
 	int err = 0;
 
-	if (!capture->anew && !exact && !capture->exact && looks_everywhere(capture)) {
+	if (!is_lost(capture) && !exact && !capture->by_policy && looks_everywhere(capture)) {
 		plan.dirs[XF_DIR_OUT] = false;
 		err = xf_nft_sets_follow(capture->ops, capture->arg, &capture->cover);
 	}
@@ -281,11 +311,13 @@ static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *e
 /* What fails is done anew from the start: somebody may have taken our table away. */
 static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
 {
-	int err = capture->anew ? -EAGAIN : try_nft(capture, exact, error);
+	int err = is_lost(capture) ? -EAGAIN : try_nft(capture, exact, error);
 
 	if (!err)
 		return 0;
-	capture->anew = true;
+	if (!is_lost(capture))
+		xf_heal_lost(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
+			     "nftables table " XF_NFT_TABLE " is not as it was");
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
 		forget_sets(&capture->sieve[sieved[i]]);
 	err = try_nft(capture, exact, error);
@@ -297,6 +329,13 @@ static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *
 	if (!err)
 		capture->ops->nft_each_set(capture->arg, delete_stranger, capture);
 	return err;
+}
+
+/* The table has changed by our own doing: what it is like is to be seen anew. */
+static void expect_change(struct xf_capture *capture)
+{
+	capture->snapshot.there = false;
+	capture->snapshot_ns = capture->now_ns + XF_CAPTURE_SNAPSHOT_NS;
 }
 
 /* --- the host's NAT --- */
@@ -340,6 +379,8 @@ int xf_capture_follow_nat(struct xf_capture *capture, struct xf_io_error *error)
 		delete_nat(capture);
 	else if (wanted && !capture->nat && !capture->no_nat)
 		err = add_nat(capture, error);
+	if (wanted != capture->nat)
+		expect_change(capture);
 	capture->no_nat |= err != 0;
 	capture->nat = wanted && !capture->no_nat;
 	return err;
@@ -382,41 +423,101 @@ static int sync_all(struct xf_capture *capture, bool exact, struct xf_io_error *
 	xf_cells_settled(&capture->cover.cells);
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
 		xf_cells_settled(&capture->sieve[sieved[i]].cells);
-	memset(capture->dirty, 0, sizeof(capture->dirty));
-	capture->exact = exact;
-	capture->anew = false;
+	memset(capture->changed, 0, sizeof(capture->changed));
+	capture->by_policy = exact;
+	expect_change(capture);
 	return 0;
+}
+
+/* The table stands as it should, or is lost for now. */
+static void note_outcome(struct xf_capture *capture, int err, const struct xf_io_error *error)
+{
+	static const enum xf_heal_part parts[] = { XF_HEAL_TABLE, XF_HEAL_ELEMENTS };
+	char why[XF_HEAL_TEXT];
+
+	snprintf(why, sizeof(why), "cannot be made anew, it is tried again: %.*s",
+		 (int)sizeof(why) - 64, error->text);
+	if (err && !is_lost(capture))
+		xf_heal_lost(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
+			     "what captures does not follow the policies");
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(parts); i++) {
+		if (err)
+			xf_heal_failed(&capture->heal, parts[i], capture->now_ns, why);
+		else
+			xf_heal_repaired(&capture->heal, parts[i], capture->now_ns, "made anew");
+		xf_heal_follows(&capture->heal, parts[i]);
+	}
+}
+
+/* Whoever changed the table so that it cannot be put right has it taken away. */
+int xf_capture_sync_now(struct xf_capture *capture, struct xf_io_error *error)
+{
+	struct xf_io_error own = { .text = "" };
+	bool exact = capture->by_policy;
+	int err;
+
+	if (is_lost(capture) || capture->changed[XF_DIR_OUT]) {
+		exact = capture->out <= FEW || (capture->out <= XF_RULESET_EXACT_MAX &&
+						capture->now_ns - capture->changed_ns >= QUIET_NS);
+		capture->changed_ns = capture->now_ns;
+		refine(capture);
+	}
+	err = sync_all(capture, exact, &own);
+	if (err && capture->started && capture->nft &&
+	    capture->ops->nft_run(capture->arg, xf_ruleset_delete, NULL) == 0)
+		err = sync_all(capture, exact, &own);
+	note_outcome(capture, err, &own);
+	if (err && error)
+		*error = own;
+	return err;
 }
 
 int xf_capture_sync(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error)
 {
-	bool exact = capture->exact;
+	bool changed = capture->changed[XF_DIR_IN] || capture->changed[XF_DIR_OUT] ||
+		       capture->changed[XF_DIR_FWD];
 
-	if (!capture->anew && !capture->dirty[XF_DIR_IN] && !capture->dirty[XF_DIR_OUT] &&
-	    !capture->dirty[XF_DIR_FWD])
+	capture->now_ns = now_ns;
+	xf_capture_read_events(capture);
+	if (!changed && !xf_heal_is_due(&capture->heal, XF_HEAL_TABLE, now_ns) &&
+	    !xf_heal_is_due(&capture->heal, XF_HEAL_ELEMENTS, now_ns))
 		return 0;
-	if (capture->anew || capture->dirty[XF_DIR_OUT]) {
-		exact = capture->out <= FEW || (capture->out <= XF_RULESET_EXACT_MAX &&
-						now_ns - capture->changed_ns >= QUIET_NS);
-		capture->changed_ns = now_ns;
-		refine(capture);
-	}
-	return sync_all(capture, exact, error);
+	return xf_capture_sync_now(capture, error);
 }
 
-uint64_t xf_capture_due(const struct xf_capture *capture)
+static uint64_t exact_due(const struct xf_capture *capture)
 {
-	if (capture->exact || capture->out > XF_RULESET_EXACT_MAX)
+	if (capture->by_policy || capture->out > XF_RULESET_EXACT_MAX)
 		return UINT64_MAX;
 	return capture->changed_ns + QUIET_NS;
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+uint64_t xf_capture_due(const struct xf_capture *capture)
+{
+	uint64_t due = xf_heal_due(&capture->heal);
+
+	due = earlier(due, exact_due(capture));
+	if (capture->fd < 0)
+		return due;
+	return earlier(due, earlier(capture->check_ns, capture->snapshot_ns));
+}
+
 int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error)
 {
-	if (now_ns < xf_capture_due(capture))
-		return 0;
-	capture->dirty[XF_DIR_OUT] = true;
-	return xf_capture_sync(capture, now_ns, error);
+	int err = 0;
+
+	capture->now_ns = now_ns;
+	if (now_ns >= exact_due(capture)) {
+		capture->changed[XF_DIR_OUT] = true;
+		err = xf_capture_sync(capture, now_ns, error);
+	}
+	xf_capture_reconcile(capture);
+	return err;
 }
 
 /* --- start and end --- */
@@ -447,31 +548,43 @@ static bool tell_policy(void *arg, struct xf_policy *policy)
 	return true;
 }
 
-static int start(struct xf_capture *capture, struct xf_io_error *error)
+static int choose_ops(struct xf_capture *capture, struct xf_io_error *error)
 {
-	uint64_t cursor = 0;
 	int err;
 
 	capture->ops = capture->cfg.ops;
 	capture->arg = capture->cfg.arg;
-	if (!capture->ops) {
-		err = xf_kernel_new(&capture->cfg.names, &capture->kernel);
-		if (err)
-			return xf_io_fail(error, err, "cannot capture");
-		capture->ops = &xf_kernel_ops;
-		capture->arg = capture->kernel;
-	}
+	if (capture->ops)
+		return 0;
+	err = xf_kernel_new(&capture->cfg, &capture->kernel);
+	capture->ops = &xf_kernel_ops;
+	capture->arg = capture->kernel;
+	return err ? xf_io_fail(error, err, "cannot capture") : 0;
+}
+
+/* Rules and backstop first: what the TUN carries is what they let through. */
+static int start(struct xf_capture *capture, struct xf_io_error *error)
+{
+	uint64_t cursor = 0;
+	int err = choose_ops(capture, error);
+
+	if (err)
+		return err;
+	xf_capture_watch(capture);
 	err = open_parts(capture, error);
 	if (!err)
 		begin_nat(capture);
-	if (!err)
-		err = capture->ops->route_add(capture->arg, error);
 	xf_spd_walk(capture->cfg.spd, &cursor, tell_policy, capture);
-	capture->anew = true;
+	/* Whatever stands there is of no policy of ours. */
+	capture->heal.part[XF_HEAL_TABLE].state = XF_HEAL_LOST;
 	if (!err)
-		err = xf_capture_sync(capture, capture->cfg.now_ns, error);
+		err = xf_capture_sync_now(capture, error);
 	if (!err && capture->backstop)
 		err = capture->ops->backstop_attach(capture->arg, error);
+	if (!err)
+		err = capture->ops->route_add(capture->arg, error);
+	capture->heal = (struct xf_heal){ .say = capture->cfg.say, .arg = capture->cfg.say_arg };
+	capture->started = err == 0;
 	return err;
 }
 
@@ -484,6 +597,9 @@ int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 	if (!capture)
 		return xf_io_fail(error, -ENOMEM, "cannot capture");
 	capture->cfg = *cfg;
+	capture->now_ns = cfg->now_ns;
+	capture->check_ns = UINT64_MAX;
+	capture->snapshot_ns = UINT64_MAX;
 	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
 		capture->sieve[dir].dir = dir;
 		capture->sieve[dir].round = (uint16_t)cfg->now_ns;
@@ -508,6 +624,28 @@ void xf_capture_free(struct xf_capture *capture)
 	free(capture);
 }
 
+static bool has_part(const struct xf_capture *capture, enum xf_heal_part part)
+{
+	if (part == XF_HEAL_TABLE || part == XF_HEAL_ELEMENTS)
+		return capture->nft;
+	return part != XF_HEAL_BACKSTOP || capture->backstop;
+}
+
+static void show_parts(const struct xf_capture *capture, struct xf_capture_stats *out)
+{
+	for (enum xf_heal_part part = 0; part < XF_HEAL_PARTS; part++) {
+		const struct xf_heal_entry *entry = &capture->heal.part[part];
+
+		out->parts[part] = (struct xf_capture_part){
+			.name = has_part(capture, part) ? xf_heal_name(part) : NULL,
+			.in_force = !xf_heal_is_lost(&capture->heal, part),
+			.losses = entry->losses,
+			.repairs = entry->repairs,
+			.what = entry->what,
+		};
+	}
+}
+
 int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *out)
 {
 	int err = 0;
@@ -521,6 +659,11 @@ int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *ou
 		err = capture->ops->nft_counters(capture->arg, out);
 	out->nft = capture->nft && !err;
 	out->nat = out->nft && capture->nat;
+	out->captured += capture->before.captured;
+	out->plaintext_dropped += capture->before.plaintext_dropped;
+	out->misrouted_dropped += capture->before.misrouted_dropped;
+	out->nat_dropped += capture->before.nat_dropped;
+	show_parts(capture, out);
 	return err;
 }
 

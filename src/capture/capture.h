@@ -17,6 +17,7 @@
 #define XF_CAPTURE_CAPTURE_H
 
 #include "capture/backstop.h"
+#include "capture/heal.h"
 #include "io/io.h"
 
 struct xf_capture;
@@ -36,6 +37,15 @@ struct xf_capture_config {
 	enum xf_twin_form twin;
 	const struct xf_capture_ops *ops; /* NULL: the kernel's; else with @arg, the caller's */
 	void *arg;
+	/*
+	 * The workers read from a new TUN (xf_io_remake_tun()). NULL: nobody's changes are followed
+	 * by the kernel's table of operations.
+	 */
+	int (*remake_tun)(void *arg, struct xf_io_error *error);
+	void *remake_arg;
+	/* A line for the log: what was lost and repaired, or (@bad) could not be; NULL: none. */
+	void (*say)(void *arg, bool bad, const char *line);
+	void *say_arg;
 };
 
 /*
@@ -69,14 +79,32 @@ int xf_capture_links_changed(struct xf_capture *capture, struct xf_io_error *err
 int xf_capture_nat_fd(const struct xf_capture *capture);
 int xf_capture_follow_nat(struct xf_capture *capture, struct xf_io_error *error);
 
+/*
+ * What somebody else does to table, rules, routes and TUN is healed at once, within the limits of
+ * heal.h: call xf_capture_dispatch() when xf_capture_fd() is readable (-1: nothing is followed),
+ * and xf_capture_settle() at xf_capture_due(), which looks by itself every 10 s too.
+ */
+int xf_capture_fd(const struct xf_capture *capture);
+void xf_capture_dispatch(struct xf_capture *capture, uint64_t now_ns);
+
 /* Forget @capture; everything in the kernel stays. */
 void xf_capture_free(struct xf_capture *capture);
 
 /* Take all of it away, TUN included: traffic flows in clear from then on. */
 int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *error);
 
+/* A part of the host's state, as heal.h knows them. */
+struct xf_capture_part {
+	const char *name; /* "table", "rule", …; NULL: not in this mode */
+	bool in_force;
+	uint64_t losses;
+	uint64_t repairs;
+	const char *what; /* of the last loss; "": none. Until @capture changes. */
+};
+
 /* Packets by the kernel's own counters. */
 struct xf_capture_stats {
+	struct xf_capture_part parts[XF_HEAL_PARTS];
 	uint64_t captured; /* marked for the TUN */
 	uint64_t plaintext_dropped; /* inbound: a policy wanted them protected */
 	uint64_t misrouted_dropped; /* marked, but about to leave by another device */

@@ -4,6 +4,7 @@
  * rtnetlink for rule and route (route.c).
  */
 #include <errno.h>
+#include <net/if.h>
 #include <jansson.h>
 #include <nftables/libnftables.h>
 #include <stdio.h>
@@ -11,10 +12,12 @@
 
 #include "capture/backstop.h"
 #include "capture/capture.h"
+#include "capture/inspect.h"
 #include "capture/nft_sets.h"
 #include "capture/ops.h"
 #include "capture/route.h"
 #include "capture/ruleset.h"
+#include "capture/watch.h"
 #include "io/firewall.h"
 
 struct xf_kernel {
@@ -23,6 +26,10 @@ struct xf_kernel {
 	struct xf_nft_elements *elements; /* with nft */
 	struct xf_firewall *firewall; /* with nft: who else has NAT */
 	struct xf_backstop *backstop; /* NULL: likewise */
+	struct xf_watcher *watcher; /* NULL: likewise */
+	unsigned tun; /* its number */
+	int (*remake_tun)(void *arg, struct xf_io_error *error);
+	void *remake_arg;
 };
 
 /* The first line of what libnftables had to say. */
@@ -211,6 +218,69 @@ static int kernel_route_add(void *arg, struct xf_io_error *error)
 	return xf_capture_route_add(&kernel->names, error);
 }
 
+/* --- what others do --- */
+
+static int kernel_watch(void *arg, struct xf_io_error *error)
+{
+	struct xf_kernel *kernel = arg;
+	int err;
+
+	if (!kernel->remake_tun)
+		return -EOPNOTSUPP;
+	kernel->tun = if_nametoindex(kernel->names.tun);
+	err = xf_watcher_new(&kernel->names, &kernel->watcher, error);
+	return err ? err : xf_watcher_fd(kernel->watcher);
+}
+
+static void kernel_events(void *arg, void (*tell)(void *tell_arg, const struct xf_capture_event *),
+			  void *tell_arg)
+{
+	const struct xf_kernel *kernel = arg;
+
+	xf_watcher_read(kernel->watcher, tell, tell_arg);
+}
+
+static int kernel_inspect(void *arg, struct xf_capture_seen *out)
+{
+	const struct xf_kernel *kernel = arg;
+	struct xf_tun_seen tun;
+
+	xf_tun_look(kernel->names.tun, kernel->tun, &tun);
+	out->tun = tun.there;
+	out->tun_named = tun.named;
+	out->tun_ready = tun.ready;
+	return xf_inspect_routes(&kernel->names, kernel->tun, out);
+}
+
+static int kernel_nft_read(void *arg, bool elements, struct xf_nft_seen *out)
+{
+	(void)arg;
+	return xf_inspect_table(elements, out);
+}
+
+static bool kernel_nft_has_changed(void *arg)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_watcher_missed(kernel->watcher);
+}
+
+static int kernel_tun_make(void *arg, struct xf_io_error *error)
+{
+	struct xf_kernel *kernel = arg;
+	int err = kernel->remake_tun(kernel->remake_arg, error);
+
+	kernel->tun = if_nametoindex(kernel->names.tun);
+	return err;
+}
+
+static int kernel_tun_mend(void *arg, struct xf_io_error *error)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_tun_mend(kernel->names.tun, kernel->tun, error);
+}
+
 const struct xf_capture_ops xf_kernel_ops = {
 	.nft_open = kernel_nft_open,
 	.nft_run = kernel_nft_run,
@@ -226,15 +296,24 @@ const struct xf_capture_ops xf_kernel_ops = {
 	.backstop_attach = kernel_backstop_attach,
 	.backstop_stats = kernel_backstop_stats,
 	.route_add = kernel_route_add,
+	.watch = kernel_watch,
+	.events = kernel_events,
+	.inspect = kernel_inspect,
+	.nft_read = kernel_nft_read,
+	.nft_has_changed = kernel_nft_has_changed,
+	.tun_make = kernel_tun_make,
+	.tun_mend = kernel_tun_mend,
 };
 
-int xf_kernel_new(const struct xf_io_names *names, struct xf_kernel **out)
+int xf_kernel_new(const struct xf_capture_config *cfg, struct xf_kernel **out)
 {
 	struct xf_kernel *kernel = calloc(1, sizeof(*kernel));
 
 	if (!kernel)
 		return -ENOMEM;
-	kernel->names = *names;
+	kernel->names = cfg->names;
+	kernel->remake_tun = cfg->remake_tun;
+	kernel->remake_arg = cfg->remake_arg;
 	*out = kernel;
 	return 0;
 }
@@ -248,6 +327,7 @@ void xf_kernel_free(struct xf_kernel *kernel)
 	xf_nft_elements_free(kernel->elements);
 	xf_firewall_free(kernel->firewall);
 	xf_backstop_free(kernel->backstop);
+	xf_watcher_free(kernel->watcher);
 	free(kernel);
 }
 

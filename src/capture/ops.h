@@ -11,12 +11,37 @@
 
 #include "capture/cells.h"
 #include "capture/cover.h"
+#include "capture/heal.h"
 #include "capture/twin.h"
 #include "io/io.h"
+
+/* Somebody else has changed a part of what stands, or may have. */
+struct xf_capture_event {
+	enum xf_heal_part part;
+	bool sure; /* else look (inspect(), nft_read()) */
+	char what[XF_HEAL_TEXT]; /* "nftables table xfrmd was deleted by nft (pid 7)" */
+};
+
+/* What stands of TUN, rule and route. An address family that the host has not counts as there. */
+struct xf_capture_seen {
+	bool tun; /* in this namespace, the one that we read from */
+	bool tun_named; /* as it should be */
+	bool tun_ready; /* up, with its MTU and sysctls */
+	bool rule;
+	bool route; /* into the TUN, and the black hole behind it */
+};
+
+/* What stands of the nftables table: the same numbers again, the same table. */
+struct xf_nft_seen {
+	bool there;
+	uint64_t digest; /* of flags, chains, rules and sets, by their handles */
+	uint64_t elements; /* of its sets; 0 unless asked for */
+};
 
 struct xf_nft_set;
 struct xf_policy;
 struct xf_spd;
+struct xf_capture_config;
 struct xf_capture_stats;
 
 struct xf_capture_ops {
@@ -61,6 +86,22 @@ struct xf_capture_ops {
 	/* --- rule and route; route.h --- */
 
 	int (*route_add)(void *arg, struct xf_io_error *error);
+
+	/* --- what others do; all of these NULL: nothing is followed, nothing healed --- */
+
+	/* Begin to listen. Returns a descriptor, readable when there is something to tell. */
+	int (*watch)(void *arg, struct xf_io_error *error);
+	/* Tell what has come since, without blocking. What this process did is not told. */
+	void (*events)(void *arg, void (*tell)(void *tell_arg, const struct xf_capture_event *ev),
+		       void *tell_arg);
+	int (*inspect)(void *arg, struct xf_capture_seen *out);
+	int (*nft_read)(void *arg, bool elements, struct xf_nft_seen *out);
+	/* Has any transaction of anybody come in since the last event that was told? */
+	bool (*nft_has_changed)(void *arg);
+	/* A TUN of our name that the workers read from, in place of one that is gone. */
+	int (*tun_make)(void *arg, struct xf_io_error *error);
+	/* Give ours its name, its settings and its programs again, and bring it up. */
+	int (*tun_mend)(void *arg, struct xf_io_error *error);
 };
 
 /* The kernel of this network namespace. */
@@ -68,7 +109,7 @@ extern const struct xf_capture_ops xf_kernel_ops;
 
 /* Its @arg. -ENOMEM. */
 struct xf_kernel;
-int xf_kernel_new(const struct xf_io_names *names, struct xf_kernel **out);
+int xf_kernel_new(const struct xf_capture_config *cfg, struct xf_kernel **out);
 void xf_kernel_free(struct xf_kernel *kernel); /* NULL is allowed */
 
 #endif

@@ -1,3 +1,6 @@
+/*
+ * The ip rule for packets with the capture bit and the table that it leads to; kernel.c calls it.
+ */
 #include <errno.h>
 #include <linux/fib_rules.h>
 #include <linux/rtnetlink.h>
@@ -56,20 +59,20 @@ static int change_route(struct xf_rtnl *rtnl, const struct xf_io_names *names, u
 	return xf_rtnl_talk(rtnl, msg, NULL, NULL);
 }
 
+/* Without the TUN what is captured goes into the black hole, nowhere else. */
 static int route_family(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family)
 {
 	unsigned ifindex = if_nametoindex(names->tun);
-	int err;
+	int err = change_route(rtnl, names, family, 0, true);
 
-	if (!ifindex)
-		return -ENODEV;
-	err = change_route(rtnl, names, family, 0, true);
 	if (!err)
-		err = change_route(rtnl, names, family, ifindex, true);
-	return err ? err : change_rule(rtnl, names, family, true);
+		err = change_rule(rtnl, names, family, true);
+	if (!err && !ifindex)
+		err = -ENODEV;
+	return err ? err : change_route(rtnl, names, family, ifindex, true);
 }
 
-static bool has_ipv6(void)
+bool xf_capture_has_ipv6(void)
 {
 	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
@@ -87,7 +90,7 @@ int xf_capture_route_add(const struct xf_io_names *names, struct xf_io_error *er
 	if (err)
 		return err;
 	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(families); i++) {
-		if (families[i] == AF_INET6 && !has_ipv6())
+		if (families[i] == AF_INET6 && !xf_capture_has_ipv6())
 			continue;
 		err = route_family(&rtnl, names, families[i]);
 		if (err)

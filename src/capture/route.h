@@ -1,5 +1,5 @@
 /*
- * capture_route.h - what has the capture bit goes into the TUN: an ip rule, and its table.
+ * route.h - what has the capture bit goes into the TUN: an ip rule, and its table.
  *
  * Control thread. Functions return 0 or -errno with a sentence in @error.
  */
@@ -13,5 +13,8 @@ int xf_capture_route_add(const struct xf_io_names *names, struct xf_io_error *er
 
 /* Everything that is there goes; what is not there is no error. */
 int xf_capture_route_del(const struct xf_io_names *names, struct xf_io_error *error);
+
+/* Has this host the address family? Without, there are no rules and routes of it. */
+bool xf_capture_has_ipv6(void);
 
 #endif

@@ -38,6 +38,29 @@ static void show_twin(const json_t *capture)
 	printf("twin      %s%s%s\n", xf_ctl_text(capture, "twin"), *why ? ", because " : "", why);
 }
 
+/* What is not in force, and what was lost and repaired. */
+static void show_parts(const json_t *parts)
+{
+	const char *start = "host      ";
+	const json_t *part;
+	size_t i;
+
+	json_array_foreach(parts, i, part)
+	{
+		long long losses = xf_ctl_number(part, "losses");
+		bool in_force = json_is_true(json_object_get(part, "in_force"));
+
+		if (in_force && !losses)
+			continue;
+		printf("%s%s %s, lost %lld times, repaired %lld times, last: %s\n", start,
+		       xf_ctl_text(part, "name"), in_force ? "in force" : "NOT IN FORCE", losses,
+		       (long long)xf_ctl_number(part, "repairs"), xf_ctl_text(part, "last_loss"));
+		start = "          ";
+	}
+	if (*start == 'h')
+		puts("host      all parts in force, none was lost");
+}
+
 static void show(const json_t *s)
 {
 	const json_t *policies = json_object_get(s, "policies");
@@ -65,6 +88,7 @@ static void show(const json_t *s)
 	printf("tun       marks %s, TSO %s, USO %s, steering %s\n", yes_no(capture, "tun_marks"),
 	       yes_no(capture, "tun_tso"), yes_no(capture, "tun_uso"),
 	       yes_no(capture, "tun_steering"));
+	show_parts(json_object_get(capture, "parts"));
 	show_native(json_object_get(s, "native"));
 }
 

@@ -240,6 +240,29 @@ static void route_ready(void *arg, uint32_t events)
 	act_on_time(service, xf_clock_ns());
 }
 
+static void capture_ready(void *arg, uint32_t events)
+{
+	struct xf_service *service = arg;
+	uint64_t now_ns = xf_clock_ns();
+
+	(void)events;
+	xf_capture_dispatch(service->capture, now_ns);
+	act_on_time(service, now_ns);
+}
+
+static void say_of_capture(void *arg, bool bad, const char *line)
+{
+	(void)arg;
+	xf_log(bad ? XF_LOG_WARNING : XF_LOG_NOTICE, "%s", line);
+}
+
+static int remake_tun(void *arg, struct xf_io_error *error)
+{
+	const struct xf_service *service = arg;
+
+	return xf_threads_remake_tun(service->threads, error);
+}
+
 static void packet_ready(void *arg, uint32_t events)
 {
 	struct xf_service *service = arg;
@@ -390,6 +413,9 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 		.now_ns = xf_clock_ns(),
 		.mode = (enum xf_capture_mode)cfg->capture_mode,
 		.twin = (enum xf_twin_form)cfg->twin,
+		.remake_tun = remake_tun,
+		.remake_arg = service,
+		.say = say_of_capture,
 	};
 	int err = xf_route_new(&service->route, error);
 
@@ -430,7 +456,14 @@ static int watch_all(struct xf_service *service)
 		.ready = route_ready,
 		.arg = service,
 	};
+	service->capture_watch = (struct xf_watch){
+		.fd = xf_capture_fd(service->capture),
+		.ready = capture_ready,
+		.arg = service,
+	};
 	err = xf_loop_add(service->loop, &service->attention, EPOLLIN);
+	if (!err && service->capture_watch.fd >= 0)
+		err = xf_loop_add(service->loop, &service->capture_watch, EPOLLIN);
 	if (!err)
 		err = xf_loop_add(service->loop, &service->route_watch, EPOLLIN);
 	service->nat_watch = (struct xf_watch){

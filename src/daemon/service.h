@@ -39,6 +39,7 @@ struct xf_service {
 	struct xf_watch attention;
 	struct xf_watch route_watch;
 	struct xf_watch packet_watch;
+	struct xf_watch capture_watch;
 	struct xf_watch nat_watch; /* with nftables */
 	uint64_t nat_due_ns;
 

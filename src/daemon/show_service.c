@@ -9,6 +9,24 @@ static json_t *counter(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
+/* Does each part stand, how often was it lost, and what became of it the last time? */
+static json_t *show_parts(const struct xf_capture_stats *stats)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(stats->parts); i++) {
+		const struct xf_capture_part *part = &stats->parts[i];
+
+		if (part->name)
+			json_array_append_new(
+				list, json_pack("{s:s, s:b, s:o, s:o, s:s}", "name", part->name,
+						"in_force", part->in_force, "losses",
+						counter(part->losses), "repairs",
+						counter(part->repairs), "last_loss", part->what));
+	}
+	return list;
+}
+
 /* What the kernel does for us is said of the device only when it does so on each of its queues. */
 static json_t *show_capture_state(const struct xf_service *service)
 {
@@ -24,15 +42,15 @@ static json_t *show_capture_state(const struct xf_service *service)
 
 	xf_capture_get_stats(service->capture, &stats);
 	xf_threads_get_stats(service->threads, &io);
-	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:s, s:s, s:o, s:o}", "tun",
-			 service->names.tun, "tun_marks", io.marks == queues, "tun_tso",
+	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:s, s:s, s:o, s:o, s:o}",
+			 "tun", service->names.tun, "tun_marks", io.marks == queues, "tun_tso",
 			 io.supers == queues, "tun_uso", io.udp_supers == queues, "tun_steering",
 			 io.steered == queues, "nftables", stats.nft, "nat", stats.nat, "backstop",
 			 stats.backstop, "backstop_devices", (int)stats.programs.devices, "twin",
 			 twins[stats.programs.twin], "why_twin",
 			 stats.programs.why ? stats.programs.why : "", "mark_capture",
 			 xf_show_hex(service->names.mark_capture), "mark_bypass",
-			 xf_show_hex(service->names.mark_bypass));
+			 xf_show_hex(service->names.mark_bypass), "parts", show_parts(&stats));
 }
 
 /* By what native packets leave, to how many destinations, and why not by packet sockets. */

@@ -96,6 +96,15 @@ int xf_threads_set_udp_ports(struct xf_threads *threads, const uint16_t *ports, 
 	return xf_io_set_udp_ports(threads->shared, ports, n, error);
 }
 
+int xf_threads_remake_tun(struct xf_threads *threads, struct xf_io_error *error)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < threads->n && !err; i++)
+		err = xf_io_remake_tun(threads->list[i].io, error);
+	return err;
+}
+
 void xf_threads_get_stats(const struct xf_threads *threads, struct xf_io_stats *out)
 {
 	memset(out, 0, sizeof(*out));

@@ -28,6 +28,9 @@ void xf_threads_free(struct xf_threads *threads);
 int xf_threads_set_udp_ports(struct xf_threads *threads, const uint16_t *ports, unsigned n,
 			     struct xf_io_error *error);
 
+/* xf_io_remake_tun() of each. On an error call again. */
+int xf_threads_remake_tun(struct xf_threads *threads, struct xf_io_error *error);
+
 /* Sums over all workers. */
 void xf_threads_get_stats(const struct xf_threads *threads, struct xf_io_stats *out);
 

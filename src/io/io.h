@@ -48,6 +48,17 @@ extern const struct xf_io_names xf_io_names_default;
 /* Let the TUN go with the last process that has it open. It is no error when there is none. */
 int xf_tun_remove(const char *name, struct xf_io_error *error);
 
+/* What there is of a TUN that was made, by its number. */
+struct xf_tun_seen {
+	bool there; /* in this namespace */
+	bool named; /* as @name says */
+	bool ready; /* up, with its MTU and the settings that matter */
+};
+void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out);
+
+/* Give it its name, its settings, its program for marks again, and bring it up. */
+int xf_tun_mend(const char *name, unsigned ifindex, struct xf_io_error *error);
+
 /* What the workers of one network namespace read from. */
 struct xf_io_shared;
 /* And where they may send by packet sockets; packet.h. */
@@ -82,6 +93,12 @@ int xf_io_new(const struct xf_io_config *cfg, struct xf_io **out, struct xf_io_e
 
 /* Close everything; the TUN stays and drops what is routed into it. */
 void xf_io_free(struct xf_io *io);
+
+/*
+ * The TUN is gone, or in another namespace: the worker reads from a new one of the same name,
+ * which the first of all workers makes. It may run meanwhile.
+ */
+int xf_io_remake_tun(struct xf_io *io, struct xf_io_error *error);
 
 /* The body of a worker thread (registers it for RCU itself): returns after xf_io_stop(). */
 void xf_io_run(struct xf_io *io);

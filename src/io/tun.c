@@ -10,6 +10,7 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -163,6 +164,98 @@ int xf_tun_open(const char *name, bool offloads, struct xf_tun *out, struct xf_i
 	}
 	out->fd = fd;
 	return 0;
+}
+
+/* --- what became of it --- */
+
+static bool has_settings(const char *name)
+{
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sysctls); i++) {
+		char path[128];
+
+		snprintf(path, sizeof(path), sysctls[i].path, name);
+		if (access(path, F_OK) == 0 && !holds(path, sysctls[i].value))
+			return false;
+	}
+	return true;
+}
+
+void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr = { .ifr_ifindex = (int)ifindex };
+
+	*out = (struct xf_tun_seen){ .there = false };
+	if (fd < 0)
+		return;
+	out->there = ifindex && ioctl(fd, SIOCGIFNAME, &ifr) == 0;
+	out->named = out->there && strcmp(ifr.ifr_name, name) == 0;
+	out->ready = out->named && ioctl(fd, SIOCGIFFLAGS, &ifr) == 0 && (ifr.ifr_flags & IFF_UP) &&
+		     ioctl(fd, SIOCGIFMTU, &ifr) == 0 && ifr.ifr_mtu == XF_TUN_MTU &&
+		     has_settings(name);
+	close(fd);
+}
+
+/* A device that is up keeps its name, with older kernels. */
+static int rename_back(unsigned ifindex, const char *name, struct xf_io_error *error)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr = { .ifr_ifindex = (int)ifindex };
+	int err = 0;
+
+	if (fd < 0)
+		return xf_io_fail(error, -errno, "cannot open a socket");
+	if (ioctl(fd, SIOCGIFNAME, &ifr) < 0 || ioctl(fd, SIOCGIFFLAGS, &ifr) < 0) {
+		err = -errno;
+	} else if (strcmp(ifr.ifr_name, name) != 0) {
+		ifr.ifr_flags = (short)(ifr.ifr_flags & ~IFF_UP);
+		if (ioctl(fd, SIOCSIFFLAGS, &ifr) == 0)
+			snprintf(ifr.ifr_newname, sizeof(ifr.ifr_newname), "%s", name);
+		if (ioctl(fd, SIOCSIFNAME, &ifr) < 0)
+			err = -errno;
+	}
+	close(fd);
+	return err ? xf_io_fail(error, err, "cannot give the TUN its name %s", name) : 0;
+}
+
+/* Without its program for marks it does what it can, as at the start. */
+int xf_tun_mend(const char *name, unsigned ifindex, struct xf_io_error *error)
+{
+	int err = rename_back(ifindex, name, error);
+
+	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(sysctls); i++)
+		err = set_sysctl(&sysctls[i], name, error);
+	if (err)
+		return err;
+	xf_meta_attach(name, NULL);
+	return bring_up(name, error);
+}
+
+/*
+ * The worker goes on with the same number, behind which there is another device from one moment to
+ * the next: what it is just reading from or writing to is the old one, to its end. An old device
+ * that is alive, in somebody else's namespace, goes with its last descriptor.
+ */
+int xf_io_remake_tun(struct xf_io *io, struct xf_io_error *error)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u32 = XF_SOURCE_TUN };
+	struct xf_tun tun = { .fd = -1 };
+	int err;
+
+	ioctl(io->tun.fd, TUNSETPERSIST, 0);
+	err = xf_tun_open(io->cfg.names.tun, !io->cfg.no_offloads, &tun, error);
+	if (err)
+		return err;
+	if (tun.supers != io->tun.supers || tun.udp_supers != io->tun.udp_supers)
+		err = xf_io_fail(error, -EOPNOTSUPP, "the new TUN takes no super-packets");
+	if (!err && dup3(tun.fd, io->tun.fd, O_CLOEXEC) < 0)
+		err = xf_io_fail(error, -errno, "cannot take over the new TUN");
+	close(tun.fd);
+	if (!err && epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, io->tun.fd, &event) < 0)
+		err = xf_io_fail(error, -errno, "cannot watch the new TUN");
+	io->tun.marks = tun.marks;
+	io->tun.steered = tun.steered;
+	return err;
 }
 
 int xf_tun_remove(const char *name, struct xf_io_error *error)

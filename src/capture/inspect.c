@@ -1,0 +1,341 @@
+/*
+ * Reads back from the kernel what capture has put there; kernel.c calls it.
+ */
+#include <errno.h>
+#include <linux/fib_rules.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "capture/inspect.h"
+#include "capture/route.h"
+#include "io/rtnl.h"
+
+#define NFPROTO_INET 1
+
+static const uint8_t families[] = { AF_INET, AF_INET6 };
+
+static uint32_t number(const struct nlattr *attr)
+{
+	return mnl_attr_get_payload_len(attr) == 4 ? mnl_attr_get_u32(attr) : 0;
+}
+
+/* --- rule and route --- */
+
+struct search {
+	const struct xf_io_names *names;
+	unsigned ifindex;
+	bool rule;
+	bool into_tun;
+	bool black_hole;
+};
+
+struct rule {
+	uint32_t table;
+	uint32_t priority;
+	uint32_t mark;
+	uint32_t mask;
+	bool narrow; /* it asks for more */
+};
+
+static int rule_attr(const struct nlattr *attr, void *arg)
+{
+	struct rule *rule = arg;
+
+	switch (mnl_attr_get_type(attr)) {
+	case FRA_TABLE:
+		rule->table = number(attr);
+		break;
+	case FRA_PRIORITY:
+		rule->priority = number(attr);
+		break;
+	case FRA_FWMARK:
+		rule->mark = number(attr);
+		break;
+	case FRA_FWMASK:
+		rule->mask = number(attr);
+		break;
+	case FRA_SRC:
+	case FRA_DST:
+	case FRA_IIFNAME:
+	case FRA_OIFNAME:
+	case FRA_L3MDEV:
+	case FRA_UID_RANGE:
+	case FRA_IP_PROTO:
+	case FRA_SPORT_RANGE:
+	case FRA_DPORT_RANGE:
+		rule->narrow = true;
+		break;
+	default:
+		break;
+	}
+	return MNL_CB_OK;
+}
+
+static int see_rule(const struct nlmsghdr *msg, void *arg)
+{
+	const struct fib_rule_hdr *hdr = mnl_nlmsg_get_payload(msg);
+	struct search *search = arg;
+	const struct xf_io_names *names = search->names;
+	struct rule rule = { 0 };
+
+	if (msg->nlmsg_type != RTM_NEWRULE || hdr->action != FR_ACT_TO_TBL ||
+	    (hdr->flags & FIB_RULE_INVERT) || hdr->tos)
+		return MNL_CB_OK;
+	mnl_attr_parse(msg, sizeof(*hdr), rule_attr, &rule);
+	search->rule |= !rule.narrow && rule.table == names->table &&
+			rule.priority == names->rule_priority && rule.mark == names->mark_capture &&
+			rule.mask == names->mark_capture;
+	return MNL_CB_OK;
+}
+
+struct route {
+	uint32_t table;
+	uint32_t oif;
+};
+
+static int route_attr(const struct nlattr *attr, void *arg)
+{
+	struct route *route = arg;
+
+	if (mnl_attr_get_type(attr) == RTA_TABLE)
+		route->table = number(attr);
+	else if (mnl_attr_get_type(attr) == RTA_OIF)
+		route->oif = number(attr);
+	return MNL_CB_OK;
+}
+
+static int see_route(const struct nlmsghdr *msg, void *arg)
+{
+	const struct rtmsg *hdr = mnl_nlmsg_get_payload(msg);
+	struct search *search = arg;
+	struct route route = { 0 };
+
+	if (msg->nlmsg_type != RTM_NEWROUTE || hdr->rtm_dst_len || hdr->rtm_src_len)
+		return MNL_CB_OK;
+	mnl_attr_parse(msg, sizeof(*hdr), route_attr, &route);
+	if (route.table != search->names->table)
+		return MNL_CB_OK;
+	search->black_hole |= hdr->rtm_type == RTN_BLACKHOLE;
+	search->into_tun |= hdr->rtm_type == RTN_UNICAST && route.oif == search->ifindex;
+	return MNL_CB_OK;
+}
+
+static int dump_rules(struct xf_rtnl *rtnl, uint8_t family, struct search *search)
+{
+	struct nlmsghdr *msg = xf_rtnl_start(rtnl, RTM_GETRULE, NLM_F_DUMP);
+	struct fib_rule_hdr *rule = mnl_nlmsg_put_extra_header(msg, sizeof(*rule));
+
+	rule->family = family;
+	return xf_rtnl_talk(rtnl, msg, see_rule, search);
+}
+
+/* A table that nothing is in is ENOENT. */
+static int dump_routes(struct xf_rtnl *rtnl, uint8_t family, struct search *search)
+{
+	struct nlmsghdr *msg = xf_rtnl_start(rtnl, RTM_GETROUTE, NLM_F_DUMP);
+	struct rtmsg *route = mnl_nlmsg_put_extra_header(msg, sizeof(*route));
+	int err;
+
+	route->rtm_family = family;
+	mnl_attr_put_u32(msg, RTA_TABLE, search->names->table);
+	err = xf_rtnl_talk(rtnl, msg, see_route, search);
+	return err == -ENOENT ? 0 : err;
+}
+
+int xf_inspect_routes(const struct xf_io_names *names, unsigned ifindex,
+		      struct xf_capture_seen *out)
+{
+	struct xf_rtnl rtnl;
+	int one = 1;
+	int err = xf_rtnl_open(&rtnl, NULL);
+
+	if (err)
+		return err;
+	/* Then one table is dumped, not all of a router's. Without it (before 4.20) all are. */
+	mnl_socket_setsockopt(rtnl.socket, NETLINK_GET_STRICT_CHK, &one, sizeof(one));
+	out->rule = true;
+	out->route = true;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(families) && !err; i++) {
+		struct search search = { .names = names, .ifindex = ifindex };
+
+		if (families[i] == AF_INET6 && !xf_capture_has_ipv6())
+			continue;
+		err = dump_rules(&rtnl, families[i], &search);
+		if (!err)
+			err = dump_routes(&rtnl, families[i], &search);
+		out->rule = out->rule && search.rule;
+		out->route = out->route && search.into_tun && search.black_hole;
+	}
+	xf_rtnl_close(&rtnl);
+	return err;
+}
+
+/* --- the nftables table --- */
+
+struct digest {
+	uint64_t value;
+	uint16_t last; /* attribute that counts */
+};
+
+/* Attributes that tell one object from another: names, handles, flags, hooks. */
+static int digest_attr(const struct nlattr *attr, void *arg)
+{
+	const uint8_t *bytes = mnl_attr_get_payload(attr);
+	uint16_t len = mnl_attr_get_payload_len(attr);
+	struct digest *digest = arg;
+
+	if (mnl_attr_get_type(attr) > digest->last)
+		return MNL_CB_OK;
+	for (uint16_t i = 0; i < len; i++)
+		digest->value = (digest->value ^ bytes[i]) * 0x100000001b3ull;
+	return MNL_CB_OK;
+}
+
+struct reading {
+	struct xf_nft_seen *seen;
+	struct xf_rtnl rtnl;
+	char (*sets)[64];
+	unsigned nsets;
+	unsigned room;
+};
+
+static int table_name_attr(const struct nlattr *attr, void *arg)
+{
+	if (mnl_attr_get_type(attr) == NFTA_SET_TABLE &&
+	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
+		*(bool *)arg = strcmp(mnl_attr_get_str(attr), XF_NFT_TABLE) == 0;
+	return MNL_CB_OK;
+}
+
+static bool is_of_our_table(const struct nlmsghdr *msg)
+{
+	const struct nfgenmsg *gen = mnl_nlmsg_get_payload(msg);
+	bool ours = false;
+
+	if (gen->nfgen_family == NFPROTO_INET)
+		mnl_attr_parse(msg, sizeof(*gen), table_name_attr, &ours);
+	return ours;
+}
+
+/* Bodies of rules do not count, their handles do; nor do values of counters. */
+static int see_object(const struct nlmsghdr *msg, void *arg)
+{
+	uint16_t type = msg->nlmsg_type & 0xff;
+	struct reading *reading = arg;
+	struct digest digest = {
+		.value = 0xcbf29ce484222325ull ^ type,
+		.last = type == NFT_MSG_NEWRULE || type == NFT_MSG_NEWOBJ ? NFTA_RULE_HANDLE
+									  : NFTA_CHAIN_POLICY,
+	};
+
+	if (!is_of_our_table(msg))
+		return MNL_CB_OK;
+	reading->seen->there = reading->seen->there || type == NFT_MSG_NEWTABLE;
+	mnl_attr_parse(msg, sizeof(struct nfgenmsg), digest_attr, &digest);
+	/* A sum: they may come in any order. */
+	reading->seen->digest += digest.value;
+	return MNL_CB_OK;
+}
+
+static int set_name_attr(const struct nlattr *attr, void *arg)
+{
+	struct reading *reading = arg;
+
+	if (mnl_attr_get_type(attr) == NFTA_SET_NAME &&
+	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
+		snprintf(reading->sets[reading->nsets], sizeof(reading->sets[0]), "%s",
+			 mnl_attr_get_str(attr));
+	return MNL_CB_OK;
+}
+
+static int see_set(const struct nlmsghdr *msg, void *arg)
+{
+	struct reading *reading = arg;
+
+	if (!is_of_our_table(msg))
+		return MNL_CB_OK;
+	if (reading->nsets == reading->room) {
+		unsigned room = reading->room ? 2 * reading->room : 64;
+		void *bigger = realloc(reading->sets, room * sizeof(reading->sets[0]));
+
+		if (!bigger)
+			return MNL_CB_ERROR;
+		reading->sets = bigger;
+		reading->room = room;
+	}
+	reading->sets[reading->nsets][0] = 0;
+	mnl_attr_parse(msg, sizeof(struct nfgenmsg), set_name_attr, reading);
+	/* Anonymous sets are a part of their rule. */
+	if (strncmp(reading->sets[reading->nsets], "__", 2) != 0)
+		reading->nsets++;
+	return see_object(msg, arg);
+}
+
+static int element_attr(const struct nlattr *attr, void *arg)
+{
+	(void)attr;
+	++*(uint64_t *)arg;
+	return MNL_CB_OK;
+}
+
+static int element_list_attr(const struct nlattr *attr, void *arg)
+{
+	if (mnl_attr_get_type(attr) == NFTA_SET_ELEM_LIST_ELEMENTS)
+		mnl_attr_parse_nested(attr, element_attr, arg);
+	return MNL_CB_OK;
+}
+
+static int see_elements(const struct nlmsghdr *msg, void *arg)
+{
+	struct reading *reading = arg;
+
+	mnl_attr_parse(msg, sizeof(struct nfgenmsg), element_list_attr, &reading->seen->elements);
+	return MNL_CB_OK;
+}
+
+static int dump(struct reading *reading, uint8_t type, const char *set, mnl_cb_t see)
+{
+	struct nlmsghdr *msg = xf_rtnl_start(
+		&reading->rtnl, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), NLM_F_DUMP);
+	struct nfgenmsg *gen = mnl_nlmsg_put_extra_header(msg, sizeof(*gen));
+
+	gen->nfgen_family = NFPROTO_INET;
+	gen->version = NFNETLINK_V0;
+	if (type != NFT_MSG_GETTABLE && type != NFT_MSG_GETCHAIN)
+		mnl_attr_put_strz(msg, NFTA_SET_TABLE, XF_NFT_TABLE);
+	if (set)
+		mnl_attr_put_strz(msg, NFTA_SET_NAME, set);
+	return xf_rtnl_talk(&reading->rtnl, msg, see, reading);
+}
+
+int xf_inspect_table(bool elements, struct xf_nft_seen *out)
+{
+	static const uint8_t types[] = { NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETOBJ };
+	struct reading reading = { .seen = out };
+	int err = xf_rtnl_open_bus(&reading.rtnl, NETLINK_NETFILTER, NULL);
+
+	*out = (struct xf_nft_seen){ .there = false };
+	if (err)
+		return err;
+	err = dump(&reading, NFT_MSG_GETTABLE, NULL, see_object);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(types) && !err && out->there; i++)
+		err = dump(&reading, types[i], NULL, see_object);
+	if (!err && out->there)
+		err = dump(&reading, NFT_MSG_GETSET, NULL, see_set);
+	for (unsigned i = 0; i < reading.nsets && !err && elements; i++)
+		err = dump(&reading, NFT_MSG_GETSETELEM, reading.sets[i], see_elements);
+	free(reading.sets);
+	xf_rtnl_close(&reading.rtnl);
+	/* Gone between two of them. */
+	if (err == -ENOENT) {
+		*out = (struct xf_nft_seen){ .there = false };
+		err = 0;
+	}
+	return err;
+}

@@ -1,0 +1,18 @@
+/*
+ * inspect.h - what stands in the kernel of what capture has put there.
+ *
+ * Control thread. Functions return 0 or -errno.
+ */
+#ifndef XF_CAPTURE_INSPECT_H
+#define XF_CAPTURE_INSPECT_H
+
+#include "capture/ops.h"
+
+/* Rule and route, into those members of *@out; @ifindex is the TUN's. */
+int xf_inspect_routes(const struct xf_io_names *names, unsigned ifindex,
+		      struct xf_capture_seen *out);
+
+/* The nftables table; with @elements, these are counted. */
+int xf_inspect_table(bool elements, struct xf_nft_seen *out);
+
+#endif

@@ -1,0 +1,227 @@
+/*
+ * What others do to our part of the kernel is seen and undone: events, a look every 10 s, repairs
+ * within limits (heal.h). The daemon's control thread calls it, as capture.c.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "capture/state.h"
+
+#define CHECK_NS (10 * XF_NSEC_PER_SEC)
+
+/* Before the first change, so that nothing is missed. Without it there is capture all the same. */
+void xf_capture_watch(struct xf_capture *capture)
+{
+	struct xf_io_error error = { .text = "" };
+
+	capture->fd = capture->ops->watch ? capture->ops->watch(capture->arg, &error) : -1;
+	if (capture->fd >= 0)
+		capture->check_ns = capture->now_ns + CHECK_NS;
+	else if (*error.text && capture->cfg.say)
+		capture->cfg.say(capture->cfg.say_arg, true, error.text);
+}
+
+int xf_capture_fd(const struct xf_capture *capture)
+{
+	return capture->fd;
+}
+
+static void lose(struct xf_capture *capture, enum xf_heal_part part, const char *what)
+{
+	xf_heal_lost(&capture->heal, part, capture->now_ns, what);
+}
+
+static void note_event(void *arg, const struct xf_capture_event *event)
+{
+	struct xf_capture *capture = arg;
+	bool table = event->part == XF_HEAL_TABLE || event->part == XF_HEAL_ELEMENTS;
+
+	if ((table && !capture->nft) || (event->part == XF_HEAL_BACKSTOP && !capture->backstop))
+		return;
+	if (event->sure)
+		lose(capture, event->part, event->what);
+	else if (table)
+		capture->look_at_table = true;
+	/* When the TUN has been repaired, what else is there is not known. */
+	if (!table)
+		capture->look = true;
+}
+
+void xf_capture_read_events(struct xf_capture *capture)
+{
+	if (capture->fd >= 0 && capture->started)
+		capture->ops->events(capture->arg, note_event, capture);
+}
+
+/* --- looking --- */
+
+static void look_around(struct xf_capture *capture, struct xf_capture_seen *seen)
+{
+	const char *tun = capture->cfg.names.tun;
+	char what[XF_HEAL_TEXT];
+
+	if (capture->ops->inspect(capture->arg, seen) < 0) {
+		*seen = (struct xf_capture_seen){ .tun = true };
+		return;
+	}
+	capture->look = false;
+	snprintf(what, sizeof(what), "TUN %s %s", tun,
+		 !seen->tun	    ? "is gone"
+		 : !seen->tun_named ? "has another name"
+				    : "was brought down or set up otherwise");
+	if (!seen->tun || !seen->tun_named || !seen->tun_ready)
+		lose(capture, XF_HEAL_TUN, what);
+	snprintf(what, sizeof(what), "the route of captured packets into %s was deleted", tun);
+	if (!seen->route)
+		lose(capture, XF_HEAL_ROUTE, what);
+	if (!seen->rule)
+		lose(capture, XF_HEAL_RULE, "the ip rule for captured packets was deleted");
+}
+
+static void count_element(void *arg, struct xf_cell *cell)
+{
+	*(uint64_t *)arg += (cell->at & XF_CELL_IN_SETS) != 0;
+}
+
+static uint64_t count_elements(const struct xf_capture *capture)
+{
+	uint64_t n = 0;
+
+	xf_cells_each(&capture->cover.cells, count_element, &n);
+	xf_cells_each(&capture->sieve[XF_DIR_IN].cells, count_element, &n);
+	xf_cells_each(&capture->sieve[XF_DIR_FWD].cells, count_element, &n);
+	return n;
+}
+
+/* Events were lost, so what has happened meanwhile is not known: is all still there? */
+static void look_at_table(struct xf_capture *capture)
+{
+	struct xf_nft_seen seen;
+
+	capture->look_at_table = false;
+	if (xf_heal_is_lost(&capture->heal, XF_HEAL_TABLE))
+		return;
+	if (capture->ops->nft_read(capture->arg, true, &seen) < 0)
+		return;
+	if (!seen.there)
+		lose(capture, XF_HEAL_TABLE, "nftables table " XF_NFT_TABLE " is gone");
+	else if (!capture->snapshot.there || seen.digest != capture->snapshot.digest)
+		lose(capture, XF_HEAL_TABLE, "nftables table " XF_NFT_TABLE " may have changed");
+	else if (seen.elements != count_elements(capture))
+		lose(capture, XF_HEAL_ELEMENTS,
+		     "nftables table " XF_NFT_TABLE ", sets, have other elements");
+}
+
+/* As nobody else has changed it: whose events come behind this have changed it since. */
+static void take_snapshot(struct xf_capture *capture)
+{
+	bool stands = !xf_heal_is_lost(&capture->heal, XF_HEAL_TABLE) &&
+		      !xf_heal_is_lost(&capture->heal, XF_HEAL_ELEMENTS);
+
+	if (capture->now_ns < capture->snapshot_ns || capture->look_at_table)
+		return;
+	capture->snapshot_ns = UINT64_MAX;
+	if (!capture->nft || !stands)
+		return;
+	if (capture->ops->nft_read(capture->arg, false, &capture->snapshot) < 0)
+		capture->snapshot.there = false;
+}
+
+/* --- repairs --- */
+
+static void note(struct xf_capture *capture, enum xf_heal_part part, int err, const char *how,
+		 const struct xf_io_error *error)
+{
+	char why[XF_HEAL_TEXT];
+
+	snprintf(why, sizeof(why), "cannot be repaired, it is tried again: %.*s",
+		 (int)sizeof(why) - 64, error->text);
+	if (err)
+		xf_heal_failed(&capture->heal, part, capture->now_ns, why);
+	else
+		xf_heal_repaired(&capture->heal, part, capture->now_ns, how);
+}
+
+static bool is_due(const struct xf_capture *capture, enum xf_heal_part part)
+{
+	return xf_heal_is_due(&capture->heal, part, capture->now_ns);
+}
+
+/* A device that goes is down first. What else hangs on it, its route, goes with it. */
+static void repair_tun(struct xf_capture *capture, struct xf_capture_seen *seen)
+{
+	struct xf_io_error error = { .text = "" };
+	int err = -ENODEV;
+
+	if (seen->tun)
+		err = capture->ops->tun_mend(capture->arg, &error);
+	if (err && seen->tun)
+		look_around(capture, seen);
+	if (!seen->tun)
+		err = capture->ops->tun_make(capture->arg, &error);
+	note(capture, XF_HEAL_TUN, err, seen->tun ? "set up again" : "made anew", &error);
+	capture->look = true;
+}
+
+static void repair_routes(struct xf_capture *capture)
+{
+	struct xf_io_error error = { .text = "" };
+	int err = capture->ops->route_add(capture->arg, &error);
+
+	note(capture, XF_HEAL_ROUTE, err, "put back", &error);
+	note(capture, XF_HEAL_RULE, err, "put back", &error);
+}
+
+static void repair_backstop(struct xf_capture *capture)
+{
+	struct xf_io_error error = { .text = "" };
+	int err = capture->ops->backstop_attach(capture->arg, &error);
+
+	note(capture, XF_HEAL_BACKSTOP, err, "put back", &error);
+}
+
+/* Sync says itself what came of it. */
+static void repair(struct xf_capture *capture)
+{
+	if (is_due(capture, XF_HEAL_TABLE) || is_due(capture, XF_HEAL_ELEMENTS))
+		xf_capture_sync_now(capture, NULL);
+	if (is_due(capture, XF_HEAL_BACKSTOP))
+		repair_backstop(capture);
+	if (is_due(capture, XF_HEAL_ROUTE) || is_due(capture, XF_HEAL_RULE))
+		repair_routes(capture);
+}
+
+static void check(struct xf_capture *capture)
+{
+	if (capture->fd < 0 || capture->now_ns < capture->check_ns)
+		return;
+	capture->check_ns = capture->now_ns + CHECK_NS;
+	capture->look = true;
+	if (capture->nft && capture->ops->nft_has_changed(capture->arg))
+		capture->look_at_table = true;
+}
+
+/* The TUN first: the route leads into it. */
+void xf_capture_reconcile(struct xf_capture *capture)
+{
+	struct xf_capture_seen seen = { .tun = true };
+
+	xf_capture_read_events(capture);
+	check(capture);
+	take_snapshot(capture);
+	if (capture->look_at_table)
+		look_at_table(capture);
+	if (capture->look || is_due(capture, XF_HEAL_TUN))
+		look_around(capture, &seen);
+	if (is_due(capture, XF_HEAL_TUN)) {
+		repair_tun(capture, &seen);
+		look_around(capture, &seen);
+	}
+	repair(capture);
+}
+
+void xf_capture_dispatch(struct xf_capture *capture, uint64_t now_ns)
+{
+	capture->now_ns = now_ns;
+	xf_capture_reconcile(capture);
+}

@@ -1,0 +1,54 @@
+/*
+ * state.h - struct xf_capture, for the files that keep it: capture.c (what the SPD asks for) and
+ * reconcile.c (what others do).
+ */
+#ifndef XF_CAPTURE_STATE_H
+#define XF_CAPTURE_STATE_H
+
+#include "capture/capture.h"
+#include "capture/ops.h"
+#include "capture/sieve.h"
+
+struct xf_capture {
+	/* Constant after xf_capture_new(). */
+	struct xf_capture_config cfg;
+	const struct xf_capture_ops *ops;
+	void *arg; /* theirs */
+	struct xf_kernel *kernel; /* the same, or NULL: the caller's */
+	bool nft; /* else mode tc */
+	bool backstop;
+	bool started;
+	int fd; /* -1: what others do is not followed */
+
+	/* What the SPD asks for, and what of it stands in the kernel. */
+	struct xf_cover cover; /* of those policies out that want something */
+	struct xf_sieve sieve[XF_DIR_MAX]; /* in and fwd */
+	uint32_t out; /* policies out, all that count */
+	uint32_t rungs[2]; /* of the cover, that the rules in force look at */
+	bool changed[XF_DIR_MAX]; /* policies that the rules do not follow yet */
+	bool by_policy; /* rules out are those of each policy; else of destinations */
+	uint64_t changed_ns; /* last change out */
+	bool nat; /* the table has, or is to have, the chains of nat.h */
+	bool no_nat; /* this kernel does not take them */
+
+	/* What stands, and what does not. */
+	struct xf_heal heal;
+	uint64_t now_ns; /* of this call */
+	uint64_t check_ns; /* look by yourself then */
+	bool look; /* TUN, rule or route may be others now */
+	bool look_at_table; /* likewise */
+	struct xf_nft_seen snapshot; /* as we left the table; not there: not taken yet ... */
+	uint64_t snapshot_ns; /* ... but then, if nothing changes until then */
+	struct xf_capture_stats before; /* counts of tables that are gone */
+};
+
+/* Do what the SPD asks for, or everything, when the table is lost. */
+int xf_capture_sync_now(struct xf_capture *capture, struct xf_io_error *error);
+
+/* reconcile.c */
+#define XF_CAPTURE_SNAPSHOT_NS XF_NSEC_PER_SEC
+void xf_capture_watch(struct xf_capture *capture);
+void xf_capture_read_events(struct xf_capture *capture);
+void xf_capture_reconcile(struct xf_capture *capture);
+
+#endif

@@ -1,0 +1,403 @@
+#!/usr/bin/env python3
+"""Somebody takes away, or changes, what protection rests on: it comes back, the log says who."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+from xfrmd import (equal, gateways, holds, in_netns, main, stream, wait_for, wire)
+
+NEAR, FAR = "198.51.100.1", "203.0.113.1"
+TUN = "xfrmd0"
+
+
+def parts(net):
+    return {part["name"]: part for part in net.ask("status")["capture"]["parts"]}
+
+
+def what_stands(net):
+    """Chains and rules without handles and counts, rule, routes and TUN."""
+    table = net.run("nft", "-s", "list", "table", "inet", "xfrmd").stdout
+    # Names of sets tell how often they were made anew.
+    table = re.sub(r"(\d_)[0-9a-f]+\b", r"\1N", table)
+    rules = [line for line in (net.run("ip", "rule").stdout +
+                               net.run("ip", "-6", "rule").stdout).splitlines()
+             if "0x40000000" in line]
+    routes = sorted((net.run("ip", "route", "show", "table", "30822").stdout +
+                     net.run("ip", "-6", "route", "show", "table", "30822").stdout).splitlines())
+    link = net.run("ip", "-o", "link", "show", TUN).stdout
+    return {"table": sorted(table.splitlines()), "rules": rules,
+            "routes": [re.sub(" +", " ", route).strip() for route in routes],
+            "up": ",UP" in link, "mtu": " mtu 65535 " in link}
+
+
+def ping(net, count=1, wait="1"):
+    done = net.run("ping", "-n", "-q", "-c", str(count), "-i", "0.05", "-W", wait, "-I", NEAR, FAR)
+    return int(done.stdout.split(" received")[0].split()[-1])
+
+
+class Wire:
+    """Counts what passes the wire in clear between the inner addresses."""
+
+    def __init__(self, net):
+        # ETH_P_ALL: what leaves, too.
+        self.socket = in_netns(net, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.socket.bind(("eth0", 3))
+        self.socket.settimeout(0.2)
+        self.ends = [socket.inet_aton(addr) for addr in (NEAR, FAR)]
+        self.clear = self.esp = 0
+        self.over = False
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        while not self.over:
+            try:
+                frame = self.socket.recv(65535)
+            except OSError:  # nothing for a while, or the device went down
+                continue
+            if frame[12:14] == b"\x08\x00":
+                self.clear += frame[26:30] in self.ends and frame[30:34] in self.ends
+                self.esp += frame[23] == 50
+
+    def close(self):
+        self.over = True
+        self.thread.join()
+        self.socket.close()
+
+
+def tunnel(netns, config=""):
+    near, far = wire(netns)
+    near.start_with(config)
+    far.start_with("")
+    gateways(near, far, (NEAR, FAR))
+    wait_for(lambda: ping(near))
+    return near, far
+
+
+def heals(near, part, event, says, expect=None):
+    """After @event(near) all stands as before, traffic flows, and log and status say so."""
+    before = what_stands(near)
+    log = len(near.text())
+    counts = parts(near)[part]
+    event(near)
+
+    def is_repaired():
+        now = parts(near)[part]
+        return now["in_force"] and now["repairs"] > counts["repairs"]
+    wait_for(is_repaired, 20)
+    equal(parts(near)[part]["losses"] > counts["losses"], True)
+
+    def is_back():
+        return what_stands(near) == (expect or before)
+    try:
+        wait_for(is_back, 20)
+    except AssertionError as error:
+        raise AssertionError(f"{says}: {what_stands(near)} is not {before}") from error
+    said = [line for line in near.text()[log:].splitlines() if says in line]
+    if not said:
+        raise AssertionError(f"{says!r} is not in {near.text()[log:]!r}")
+    wait_for(lambda: ping(near), 20)
+
+
+def nft(*words):
+    def run(net):
+        net.run("nft", *words, check=True)
+    return run
+
+
+def delete_a_rule(net):
+    rules = json.loads(net.run("nft", "-j", "-a", "list", "chain", "inet", "xfrmd",
+                               "prerouting").stdout)["nftables"]
+    handle = [item["rule"]["handle"] for item in rules if "rule" in item][-1]
+    net.run("nft", "delete", "rule", "inet", "xfrmd", "prerouting", "handle", str(handle),
+            check=True)
+
+
+def the_table(netns):
+    near, far = tunnel(netns)
+    seen = Wire(far)
+    nft_says = " by nft (pid "
+    for event, says in [
+            (nft("flush", "ruleset"), "table xfrmd was deleted" + nft_says),
+            (nft("delete", "table", "inet", "xfrmd"), "table xfrmd was deleted" + nft_says),
+            (nft("flush", "chain", "inet", "xfrmd", "outbound"),
+             "a rule of outbound, was deleted" + nft_says),
+            (delete_a_rule, "a rule of prerouting, was deleted" + nft_says),
+            (nft("insert", "rule", "inet", "xfrmd", "prerouting", "return"),
+             "a rule of prerouting, was added" + nft_says)]:
+        heals(near, "table", event, says)
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def chains_and_flags(netns):
+    near, far = tunnel(netns)
+    seen = Wire(far)
+    heals(near, "table", nft("flush chain inet xfrmd output; delete chain inet xfrmd output"),
+          "xfrmd, a rule of output, was deleted by nft")
+    # A chain of another kind in its place: nothing can be added to it.
+    heals(near, "table", nft("flush chain inet xfrmd output; delete chain inet xfrmd output; "
+                             "add chain inet xfrmd output { type nat hook output priority 0; }"),
+          "by nft")
+    heals(near, "table", nft("add table inet xfrmd { flags dormant; }"), "was changed by nft")
+    heals(near, "table", nft("add chain inet xfrmd more { type filter hook output priority 0; }"),
+          "chain more, was changed by nft")
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def a_restored_ruleset(netns):
+    """As a firewall's own does it: everything away, and what was saved with our table in it."""
+    near, far = tunnel(netns)
+    seen = Wire(far)
+    path = f"/tmp/{near.name}.nft"
+    near.run("nft", "add table ip mine", check=True)
+    saved = near.run("nft", "list", "ruleset", check=True).stdout
+    near.xfrm("policy", "add", "src", "10.9.0.0/16", "dst", "10.10.0.0/16", "dir", "out", "tmpl",
+              "src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "reqid", "1", "mode",
+              "tunnel", check=True)
+    with open(path, "w", encoding="ascii") as file:
+        file.write("flush ruleset\n" + saved)
+    try:
+        heals(near, "table", nft("-f", path), "table xfrmd was replaced by nft")
+    finally:
+        os.unlink(path)
+    holds(near.run("nft", "list", "tables").stdout, "table ip mine")
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def many_policies(net):
+    """So many that sets decide."""
+    batch = "".join(
+        f"policy add src 10.{i}.0.0/16 dst 203.0.113.1/32 dir {way} tmpl src 192.0.2.2 dst "
+        f"192.0.2.1 proto esp reqid 1 mode tunnel\n" for i in range(100) for way in ("in", "fwd"))
+    batch += "".join(
+        f"policy add src 10.{i // 200}.{i % 200}.0/24 dst 10.200.{i % 250}.0/24 dir out tmpl src "
+        f"192.0.2.1 dst 192.0.2.2 proto esp reqid 1 mode tunnel\n" for i in range(600))
+    done = net.run(*xfrm_exec(), "ip", "-batch", "-", input=batch.replace("policy", "xfrm policy"))
+    equal(done.stderr, "")
+
+
+def xfrm_exec():
+    from xfrmd import EXEC  # the build that is tested
+    return (EXEC,)
+
+
+def elements(netns):
+    near, far = tunnel(netns)
+    many_policies(near)
+
+    def by_sets():
+        text = near.run("nft", "list", "table", "inet", "xfrmd").stdout
+        return "@dst4_24" in text and "@in4_" in text and "10.200.249.0" in text
+    wait_for(by_sets, 20)
+    wait_for(lambda: ping(near), 20)
+    seen = Wire(far)
+    heals(near, "elements", nft("delete element inet xfrmd dst4_32 { 203.0.113.1 }"),
+          "an element of dst4_32, was deleted by nft")
+    heals(near, "elements", nft("flush set inet xfrmd dst4_24"),
+          "an element of dst4_24, was deleted by nft")
+    heals(near, "table", nft("flush", "ruleset"), "table xfrmd was deleted by nft")
+    heals(near, "table", nft("add table inet xfrmd { flags dormant; }"), "was changed by nft")
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def lose_events(net, event):
+    """More happens while the daemon sleeps than its socket holds, and @event in the middle."""
+    elements = ", ".join(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}" for i in range(60000))
+    fill = f"add table ip mine; add set ip mine s {{ type ipv4_addr; }}; " \
+           f"add element ip mine s {{ {elements} }}; delete table ip mine"
+    net.daemon.send_signal(signal.SIGSTOP)
+    for _ in range(2):
+        net.run("nft", "-f", "-", input=fill.replace("; ", "\n"), check=True)
+    event(net)
+    net.run("nft", "-f", "-", input=fill.replace("; ", "\n"), check=True)
+    net.daemon.send_signal(signal.SIGCONT)
+
+
+def events_that_were_lost(netns):
+    """What the table should be is known then, too: no loss where there was none."""
+    near, far = tunnel(netns)
+    time.sleep(1.5)  # only then it is known how it was left
+    lose_events(near, lambda net: None)
+    ping(near, 3)
+    equal(parts(near)["table"]["losses"], 0)
+    heals(near, "table", lambda net: lose_events(net, delete_a_rule),
+          "table xfrmd may have changed")
+    heals(near, "table", lambda net: lose_events(net, nft("flush", "ruleset")),
+          "table xfrmd is gone")
+    many_policies(near)
+    time.sleep(1.5)
+    equal(parts(near)["elements"]["losses"], 0)
+    heals(near, "elements",
+          lambda net: lose_events(net, nft("delete element inet xfrmd dst4_32 { 203.0.113.1 }")),
+          "sets, have other elements")
+    equal(near.daemon.poll(), None)
+
+
+def flush_rules(net):
+    net.run("ip", "rule", "flush", check=True)
+    net.run("ip", "rule", "add", "lookup", "main", "pref", "32766", check=True)
+
+
+def ip(*words):
+    def run(net):
+        net.run("ip", *words, check=True)
+    return run
+
+
+def rules_and_routes(netns):
+    near, far = tunnel(netns)
+    seen = Wire(far)
+    heals(near, "rule", flush_rules, "the ip rule for captured packets was deleted: put back")
+    heals(near, "rule", ip("rule", "del", "pref", "50"), "the ip rule for captured packets")
+    heals(near, "rule", ip("-6", "rule", "del", "pref", "50"), "the ip rule for captured packets")
+    for words in (("route", "flush", "table", "30822"), ("-6", "route", "flush", "table", "30822"),
+                  ("route", "del", "blackhole", "default", "table", "30822")):
+        heals(near, "route", ip(*words), "the route of captured packets into xfrmd0 was deleted")
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def rename(net):
+    """Where the kernel lets no device that is up change its name, it must be down for a moment."""
+    if net.run("ip", "link", "set", TUN, "name", "other0").returncode:
+        net.run("sh", "-c", f"ip link set {TUN} down; ip link set {TUN} name other0; "
+                "ip link set other0 up")
+
+
+def the_tun_as_it_is(netns):
+    near, far = tunnel(netns)
+    seen = Wire(far)
+    heals(near, "tun", ip("link", "set", TUN, "down"), "TUN xfrmd0 was brought down")
+    heals(near, "tun", ip("link", "set", TUN, "mtu", "1400"), "TUN xfrmd0 was brought down or set")
+    heals(near, "tun", rename, "TUN xfrmd0 has another name: set up again")
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def a_tun_that_is_gone(netns):
+    near, far = tunnel(netns, "[daemon]\nworkers = 2\n")
+    away = netns()
+    seen = Wire(far)
+    heals(near, "tun", ip("link", "del", TUN), "TUN xfrmd0 is gone: made anew")
+    heals(near, "tun", ip("link", "set", TUN, "netns", away.name), "TUN xfrmd0 is gone: made anew")
+    equal(away.run("ip", "link", "show", TUN).returncode != 0, True)
+    heals(near, "tun", ip("link", "del", TUN), "TUN xfrmd0 is gone: made anew")
+    # What many packets need works as at the start: queues, marks, super-packets.
+    stream(near, far, (NEAR, FAR), 4 << 20)
+    equal(near.ask("status")["capture"]["tun_marks"], True)
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def under_load(netns):
+    """The TUN goes three times while packets flow: workers take over the new one, nothing leaks."""
+    near, far = tunnel(netns, "[daemon]\nworkers = 2\n")
+    seen = Wire(far)
+    flood = subprocess.Popen(near.argv("ping", "-n", "-q", "-f", "-I", NEAR, FAR),
+                             stdout=subprocess.DEVNULL)
+    try:
+        for i in range(3):
+            near.run("ip", "link", "del", TUN, check=True)
+            wait_for(lambda: parts(near)["tun"]["repairs"] > i and
+                     parts(near)["route"]["in_force"], 20)
+            before = seen.esp
+            wait_for(lambda: seen.esp > before + 20, 20)
+    finally:
+        flood.send_signal(signal.SIGINT)
+        flood.wait()
+    equal(near.daemon.poll(), None)
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def filters(netns):
+    near, far = tunnel(netns)
+    seen = Wire(far)
+
+    def stands(net, device="eth0"):
+        return "xf_" in net.run("tc", "filter", "show", "dev", device, "egress").stdout
+    equal(stands(near), True)
+    for device, part in ("eth0", "backstop"), (TUN, "tun"):
+        heals(near, part, lambda net, dev=device: net.run("tc", "qdisc", "del", "dev", dev,
+                                                          "clsact", check=True),
+              f"the tc filter of {device} was deleted")
+        wait_for(lambda dev=device: stands(near, dev), 20)
+    heals(near, "backstop", lambda net: net.run("tc", "filter", "del", "dev", "eth0", "egress",
+                                                check=True),
+          "the tc filter of eth0 was deleted")
+    wait_for(lambda: stands(near), 20)
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def an_agent_that_undoes_repairs(netns):
+    """Few repairs, few lines, and the backstop stays: nothing in clear."""
+    near, far = tunnel(netns)
+    seen = Wire(far)
+    agent = subprocess.Popen(near.argv("sh", "-c", "while :; do nft delete table inet xfrmd "
+                                       "2>/dev/null || sleep 0.01; done"))
+    try:
+        wait_for(lambda: "more than 5 times within 10 s" in near.text(), 30)
+        text = near.text()
+        for _ in range(20):
+            ping(near, wait="0.1")
+        equal(parts(near)["table"]["in_force"], False)
+    finally:
+        agent.kill()
+        agent.wait()
+    equal(seen.clear, 0)
+    holds(text, "by nft (pid ")
+    equal(text.count("was deleted") <= 7, True)
+    # The next loss is repaired within 10 s; a change of policies does not wait for that.
+    near.xfrm("policy", "add", "src", "10.9.0.0/16", "dst", "10.10.0.0/16", "dir", "out", "action",
+              "block", check=True)
+    equal(parts(near)["table"]["in_force"], True)
+    wait_for(lambda: ping(near), 20)
+    seen.close()
+
+
+def ours_is_not_foreign(netns):
+    """Many changes of our own, and others' of their own tables, are no loss; release is none."""
+    near, _ = tunnel(netns)
+    many_policies(near)
+    near.run("nft", "add table ip mine; add chain ip mine c; add rule ip mine c counter; "
+             "delete table ip mine", check=True)
+    near.run("ip", "tuntap", "add", "dev", "tun9", "mode", "tun", check=True)
+    near.run("ip", "route", "add", "10.77.0.0/16", "via", "192.0.2.2", check=True)
+    near.xfrm("policy", "flush", check=True)
+    time.sleep(0.5)
+    for part in parts(near).values():
+        equal((part["name"], part["losses"], part["in_force"]), (part["name"], 0, True))
+    near.ctl("release", check=True)
+    near.daemon.wait(timeout=20)
+    equal("made anew" in near.text() or "put back" in near.text(), False)
+    equal(near.run("nft", "list", "tables").stdout, "")
+    equal(near.run("ip", "link", "show", TUN).returncode != 0, True)
+
+
+def what_stands_survives_the_daemon(netns):
+    near, _ = tunnel(netns)
+    for how in signal.SIGTERM, signal.SIGKILL:
+        before = what_stands(near)
+        near.stop(how)
+        # A persistent TUN without a reader has no carrier, which its routes tell.
+        after = what_stands(near)
+        equal({k: after[k] for k in ("table", "rules", "up", "mtu")},
+              {k: before[k] for k in ("table", "rules", "up", "mtu")})
+        equal(len(after["routes"]), len(before["routes"]))
+        near.start_with("")
+        equal(what_stands(near), before)
+
+
+main([the_table, chains_and_flags, a_restored_ruleset, elements, events_that_were_lost,
+      rules_and_routes, the_tun_as_it_is, a_tun_that_is_gone, under_load, filters,
+      an_agent_that_undoes_repairs, ours_is_not_foreign, what_stands_survives_the_daemon])
