@@ -24,7 +24,7 @@ struct client {
 	struct xf_clients *owner;
 	struct xf_nl_client *nl;
 	uint32_t portid;
-	bool wants_room; /* EPOLLOUT is waited for */
+	bool wants_room; /* it is in the owner's set of those who wait */
 	struct client *next;
 };
 
@@ -41,10 +41,47 @@ struct xf_clients {
 	struct xf_clients_config cfg;
 	struct entrance doors[DOORS];
 	struct client *list;
+	struct xf_watch room; /* an epoll set of those who wait */
+	unsigned waiting;
 	struct xf_clients_stats stats;
 	struct xf_log_limit refusals;
 	uint8_t request[sizeof(struct xf_shim_msg) + XF_SHIM_REQUEST_MAX];
 };
+
+/*
+ * Those who wait are in an epoll set of their own, which is in the loop's: one look at it tells who
+ * has made room, however many have not.
+ */
+static void wait_for_room(struct client *client, bool on)
+{
+	struct xf_clients *owner = client->owner;
+	struct epoll_event event = { .events = EPOLLOUT, .data.ptr = client };
+
+	if (client->wants_room == on ||
+	    epoll_ctl(owner->room.fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, client->watch.fd, &event))
+		return;
+	client->wants_room = on;
+	owner->waiting += on ? 1 : -1u;
+}
+
+/* Each who has room now gets what waits for it; whoever is full again has to wait. */
+static void go_on(struct xf_clients *owner)
+{
+	struct epoll_event event;
+
+	for (unsigned n = owner->waiting; n && epoll_wait(owner->room.fd, &event, 1, 0) == 1; n--) {
+		struct client *client = event.data.ptr;
+
+		wait_for_room(client, false);
+		xf_nl_client_writable(client->nl);
+	}
+}
+
+static void room_ready(void *arg, uint32_t events)
+{
+	(void)events;
+	go_on(arg);
+}
 
 static void drop(struct client *client)
 {
@@ -54,19 +91,12 @@ static void drop(struct client *client)
 	while (*at != client)
 		at = &(*at)->next;
 	*at = client->next;
+	wait_for_room(client, false);
 	xf_loop_remove(owner->cfg.loop, &client->watch);
 	xf_nl_client_free(client->nl);
 	owner->stats.now--;
 	close(client->watch.fd);
 	free(client);
-}
-
-static void wait_for_room(struct client *client, bool on)
-{
-	if (client->wants_room == on)
-		return;
-	client->wants_room = on;
-	xf_loop_modify(client->owner->cfg.loop, &client->watch, on ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 static int send_datagram(void *arg, const void *data, size_t len)
@@ -139,6 +169,8 @@ static void request(struct client *client, const void *data, size_t len)
 	uint64_t now_ns = xf_clock_ns();
 
 	owner->stats.requests++;
+	/* Who has read what there was hears of this one. */
+	go_on(owner);
 	xf_nl_client_request(client->nl, data, len, now_ns);
 	owner->cfg.served(owner->cfg.arg, now_ns);
 }
@@ -203,10 +235,6 @@ static void client_ready(void *arg, uint32_t events)
 {
 	struct client *client = arg;
 
-	if (events & EPOLLOUT) {
-		wait_for_room(client, false);
-		xf_nl_client_writable(client->nl);
-	}
 	if (events & EPOLLIN)
 		receive(client);
 	else if (events & (EPOLLHUP | EPOLLERR))
@@ -329,7 +357,12 @@ int xf_clients_new(const struct xf_clients_config *cfg, struct xf_clients **out)
 	if (!clients)
 		return -ENOMEM;
 	clients->cfg = *cfg;
-	err = open_doors(clients);
+	clients->room = (struct xf_watch){ .fd = epoll_create1(EPOLL_CLOEXEC),
+					   .ready = room_ready,
+					   .arg = clients };
+	err = clients->room.fd < 0 ? -errno : xf_loop_add(cfg->loop, &clients->room, EPOLLIN);
+	if (!err)
+		err = open_doors(clients);
 	if (err) {
 		xf_clients_free(clients);
 		return err;
@@ -351,6 +384,8 @@ void xf_clients_free(struct xf_clients *clients)
 			xf_loop_remove(clients->cfg.loop, &door->watch);
 		xf_greeter_free(door->greeter);
 	}
+	if (clients->room.fd >= 0)
+		close(clients->room.fd);
 	free(clients);
 }
 

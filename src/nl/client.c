@@ -88,20 +88,21 @@ static int send_overrun(struct xf_nl_client *client)
 	return client->cfg.send(client->cfg.arg, "", 0);
 }
 
+/*
+ * A reader that has lost something gets nothing until it has made room (xf_nl_client_writable()),
+ * as in the kernel (NETLINK_S_CONGESTED): hundreds that never read cost an event nothing.
+ */
 int xf_nl_try_send(struct xf_nl_client *client, const void *data, size_t len)
 {
-	int err = 0;
+	int err;
 
 	if (!client->cfg.inside)
 		xf_nl_settle(client->server);
 	if (client->gone)
 		return -EPIPE;
 	if (client->overrun)
-		err = send_overrun(client);
-	if (!err) {
-		client->overrun = false;
-		err = client->cfg.send(client->cfg.arg, data, len);
-	}
+		return -EAGAIN;
+	err = client->cfg.send(client->cfg.arg, data, len);
 	client->gone = err && err != -EAGAIN;
 	return err;
 }

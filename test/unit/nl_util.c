@@ -44,6 +44,7 @@ static int receive(void *arg, const void *data, size_t len)
 {
 	struct nl_inbox *in = arg;
 
+	in->tries++;
 	if (in->room == 0)
 		return in->err;
 	if (in->room > 0)

@@ -25,6 +25,7 @@ struct nl_inbox {
 	struct xf_nl_client *client;
 	int room;
 	int err; /* what send() returns when there is no room */
+	unsigned tries; /* calls of send(), with room or not */
 	unsigned n;
 	size_t len[NL_DATAGRAMS];
 	uint8_t *data[NL_DATAGRAMS];

@@ -314,12 +314,33 @@ static void test_overrun(void **state)
 	nl_add_sa(f, 0x102);
 	assert_int_equal(f->in[1].n, 1);
 	f->in[1].room = -1;
+	xf_nl_client_writable(f->in[1].client);
 	nl_add_sa(f, 0x103);
 	assert_int_equal(f->in[1].n, 3);
 	assert_int_equal(f->in[1].len[1], 0);
 	assert_int_equal(nl_msg(&f->in[1], 2)->nlmsg_type, XFRM_MSG_NEWSA);
 	nl_add_sa(f, 0x104);
 	assert_int_equal(f->in[1].n, 4);
+	nl_teardown(f);
+}
+
+/* However much happens, a reader that makes no room is tried once: each try is a system call. */
+static void test_overrun_is_tried_once(void **state)
+{
+	struct nl_fixture *f = nl_setup();
+
+	(void)state;
+	xf_nl_client_set_groups(f->in[1].client, 1u << (XFRMNLGRP_SA - 1));
+	f->in[1].room = 0;
+	for (uint32_t i = 0; i < 300; i++) {
+		nl_add_sa(f, 0x100 + i);
+		nl_forget(&f->in[0]);
+	}
+	assert_int_equal(f->in[1].tries, 1);
+	/* It is asked again when it has made room, and no room is still none. */
+	xf_nl_client_writable(f->in[1].client);
+	nl_add_sa(f, 0x1000);
+	assert_int_equal(f->in[1].tries, 2);
 	nl_teardown(f);
 }
 
@@ -419,6 +440,7 @@ int main(void)
 		cmocka_unit_test(test_dump_filters),
 		cmocka_unit_test(test_dump_error),
 		cmocka_unit_test(test_overrun),
+		cmocka_unit_test(test_overrun_is_tried_once),
 		cmocka_unit_test(test_overrun_told_when_writable),
 		cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_info),
