@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "daemon/crypto_threads.h"
 #include "sim.h"
@@ -17,12 +16,17 @@
 #define PACKETS 300000
 #endif
 #define BATCH 16
+/* One thread replaces SAs as often as packets go, not as time does, and the other one waits. */
+#define REKEYS 200
+#define EACH (PACKETS / REKEYS)
+#define AHEAD 3
 #define THREADS 3
 
 static struct sim sim;
 static _Atomic unsigned wakes;
 static _Atomic bool finished;
-static unsigned sent;
+static _Atomic unsigned sent;
+static _Atomic unsigned rekeyed;
 static unsigned delivered;
 static unsigned disordered;
 
@@ -75,6 +79,11 @@ static void carry(struct xf_pktq *wire, struct xf_pktq *to)
 	}
 }
 
+static bool may_send(void)
+{
+	return sent < PACKETS && sent < EACH * (rekeyed + AHEAD);
+}
+
 static void *move_packets(void *arg)
 {
 	struct xf_path_result out = { 0 };
@@ -87,7 +96,7 @@ static void *move_packets(void *arg)
 	while (sent < PACKETS || xf_path_waiting(sim.a.worker) || xf_path_waiting(sim.b.worker)) {
 		struct xf_pktq q = { .count = 0 };
 
-		if (sent < PACKETS && !xf_path_busy(sim.a.worker) && !xf_path_busy(sim.b.worker)) {
+		if (may_send() && !xf_path_busy(sim.a.worker) && !xf_path_busy(sim.b.worker)) {
 			send_batch(&q, &tag);
 			xf_path_out(sim.a.worker, &q, sim.now_ns, &out);
 		}
@@ -140,10 +149,13 @@ static void packets_survive_rekeying(void **state)
 	/* This thread writes only: it is no reader while it waits for grace periods. */
 	xf_read_unregister();
 	while (!atomic_load(&finished)) {
-		if (spi < 200)
+		if (spi < REKEYS && atomic_load(&sent) >= EACH * spi) {
 			replace_sas(&spi);
-		usleep(500);
+			atomic_store(&rekeyed, spi);
+		}
+		sched_yield();
 	}
+	assert_true(spi > REKEYS - AHEAD);
 	xf_read_register();
 	pthread_join(thread, NULL);
 	assert_int_equal(disordered, 0);

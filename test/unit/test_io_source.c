@@ -68,6 +68,12 @@ static void *work(void *arg)
 	}
 }
 
+/* On a busy machine workers may seldom meet. */
+static bool seen_enough(void)
+{
+	return atomic_load(&refused) > 100 && atomic_load(&again) > 100;
+}
+
 static void what_arrives_is_read_by_one(void **state)
 {
 	pthread_t id[WORKERS];
@@ -75,24 +81,19 @@ static void what_arrives_is_read_by_one(void **state)
 	(void)state;
 	for (unsigned i = 0; i < WORKERS; i++)
 		assert_int_equal(pthread_create(&id[i], NULL, work, &told[i]), 0);
-	for (unsigned i = 0; i < ARRIVALS; i++) {
+	for (unsigned i = 0; i < ARRIVALS || !seen_enough(); i++) {
 		uint64_t now = atomic_fetch_add(&arrived, 1) + 1;
 
 		atomic_store(&told[i % WORKERS], true);
-		/* Nothing may be left lying: nobody else will tell. */
-		for (unsigned spins = 0; i % 16 == 15 && atomic_load(&taken) < now; spins++) {
-			assert_true(spins < 10000000);
+		/* Nothing may be left lying: nobody else will tell, and this would not end. */
+		while (i % 16 == 15 && atomic_load(&taken) < now)
 			sched_yield();
-		}
 	}
 	atomic_store(&over, true);
 	for (unsigned i = 0; i < WORKERS; i++)
 		pthread_join(id[i], NULL);
-	assert_int_equal(atomic_load(&taken), ARRIVALS);
+	assert_int_equal(atomic_load(&taken), atomic_load(&arrived));
 	assert_int_equal(atomic_load(&source.claims), 0);
-	/* Else nothing was shown. */
-	assert_true(atomic_load(&refused) > 100);
-	assert_true(atomic_load(&again) > 100);
 }
 
 static void who_is_first_reads(void **state)

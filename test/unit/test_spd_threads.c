@@ -3,6 +3,7 @@
  * be alive, and never be missing while it is only replaced.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stdatomic.h>
@@ -48,6 +49,7 @@ struct reader {
 	pthread_t thread;
 	unsigned seed;
 	uint64_t found;
+	_Atomic unsigned batches;
 	uint64_t wrong;
 };
 
@@ -78,6 +80,7 @@ static void read_batch(struct reader *r, struct xf_policy **held)
 	*held = out[1] ? xf_policy_get(out[1]) : NULL;
 	xf_read_end();
 	xf_read_quiescent();
+	atomic_fetch_add_explicit(&r->batches, 1, memory_order_relaxed);
 }
 
 static void *read_on(void *arg)
@@ -108,6 +111,12 @@ static void write_one(unsigned *seed)
 		assert_int_equal(xf_spd_insert(spd, &cfg, false, 0, &policy), 0);
 }
 
+/* On a busy machine a reader may not have run at all when the writer is through. */
+static bool seen_enough(const struct reader *readers)
+{
+	return atomic_load(&readers[0].batches) >= 100 && atomic_load(&readers[1].batches) >= 100;
+}
+
 static void readers_and_writer(void **state)
 {
 	const struct xf_spd_config spd_cfg = { .seed = { 1, 2 } };
@@ -124,8 +133,11 @@ static void readers_and_writer(void **state)
 	assert_int_equal(xf_spd_insert(spd, &cfg, false, 0, &policy), 0);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(pthread_create(&readers[i].thread, NULL, read_on, &readers[i]), 0);
-	for (int i = 0; i < WRITES; i++)
+	for (int i = 0; i < WRITES || !seen_enough(readers); i++) {
 		write_one(&seed);
+		if (i >= WRITES)
+			sched_yield();
+	}
 	atomic_store(&stop, true);
 	for (int i = 0; i < 2; i++) {
 		pthread_join(readers[i].thread, NULL);
