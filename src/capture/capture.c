@@ -47,6 +47,8 @@ void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *polic
 		return;
 	}
 	capture->out += there ? 1u : -1u;
+	if (capture->nat)
+		xf_conntrack_note(&capture->changes, cfg, there);
 	if (xf_policy_is_strict(cfg))
 		xf_cover_change(&capture->cover, &cfg->sel, there);
 }
@@ -367,6 +369,21 @@ int xf_capture_nat_fd(const struct xf_capture *capture)
 	return capture->nft ? capture->ops->nat_fd(capture->arg) : -1;
 }
 
+uint64_t xf_capture_clean_conntrack(struct xf_capture *capture, uint64_t now_ns, int *err,
+				    struct xf_io_error *error)
+{
+	uint64_t due = xf_conntrack_due(&capture->changes);
+	uint64_t deleted = 0;
+
+	*err = 0;
+	if (now_ns < due)
+		return due;
+	*err = capture->ops->conntrack_clean(capture->arg, &capture->changes, capture->cfg.spd,
+					     &deleted, error);
+	capture->conntrack_deleted += deleted;
+	return UINT64_MAX;
+}
+
 int xf_capture_follow_nat(struct xf_capture *capture, struct xf_io_error *error)
 {
 	bool wanted;
@@ -479,6 +496,8 @@ int xf_capture_sync(struct xf_capture *capture, uint64_t now_ns, struct xf_io_er
 
 	capture->now_ns = now_ns;
 	xf_capture_read_events(capture);
+	if (capture->changed[XF_DIR_OUT])
+		xf_conntrack_noted(&capture->changes, now_ns);
 	if (!changed && !xf_heal_is_due(&capture->heal, XF_HEAL_TABLE, now_ns) &&
 	    !xf_heal_is_due(&capture->heal, XF_HEAL_ELEMENTS, now_ns))
 		return 0;
@@ -659,6 +678,7 @@ int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *ou
 		err = capture->ops->nft_counters(capture->arg, out);
 	out->nft = capture->nft && !err;
 	out->nat = out->nft && capture->nat;
+	out->conntrack_deleted = capture->conntrack_deleted;
 	out->captured += capture->before.captured;
 	out->plaintext_dropped += capture->before.plaintext_dropped;
 	out->misrouted_dropped += capture->before.misrouted_dropped;

@@ -79,6 +79,11 @@ int xf_capture_links_changed(struct xf_capture *capture, struct xf_io_error *err
 int xf_capture_nat_fd(const struct xf_capture *capture);
 int xf_capture_follow_nat(struct xf_capture *capture, struct xf_io_error *error);
 
+/* Delete entries of connection tracking that the changes of policies contradict, when they are
+ * due (conntrack.h): returns when that is the next time, or UINT64_MAX. *@err: -errno. */
+uint64_t xf_capture_clean_conntrack(struct xf_capture *capture, uint64_t now_ns, int *err,
+				    struct xf_io_error *error);
+
 /*
  * What somebody else does to table, rules, routes and TUN is healed at once, within the limits of
  * heal.h: call xf_capture_dispatch() when xf_capture_fd() is readable (-1: nothing is followed),
@@ -109,6 +114,7 @@ struct xf_capture_stats {
 	uint64_t plaintext_dropped; /* inbound: a policy wanted them protected */
 	uint64_t misrouted_dropped; /* marked, but about to leave by another device */
 	uint64_t nat_dropped; /* heading for the TUN with a source that the host's NAT gave it */
+	uint64_t conntrack_deleted; /* entries that contradicted the policies */
 	bool nft; /* in force? */
 	bool nat; /* chains for the host's NAT are */
 	bool backstop;

@@ -12,6 +12,7 @@
 
 #include "capture/backstop.h"
 #include "capture/capture.h"
+#include "capture/conntrack.h"
 #include "capture/inspect.h"
 #include "capture/nft_sets.h"
 #include "capture/ops.h"
@@ -115,6 +116,14 @@ static bool kernel_foreign_nat(void *arg)
 	xf_firewall_dispatch(kernel->firewall);
 	xf_firewall_look(kernel->firewall, &why);
 	return why.nat;
+}
+
+static int kernel_conntrack_clean(void *arg, struct xf_conntrack_changes *changes,
+				  const struct xf_spd *spd, uint64_t *deleted,
+				  struct xf_io_error *error)
+{
+	(void)arg;
+	return xf_conntrack_clean(changes, spd, deleted, error);
 }
 
 /* The answer to @command as JSON, or NULL. */
@@ -290,6 +299,7 @@ const struct xf_capture_ops xf_kernel_ops = {
 	.nft_counters = kernel_nft_counters,
 	.nat_fd = kernel_nat_fd,
 	.foreign_nat = kernel_foreign_nat,
+	.conntrack_clean = kernel_conntrack_clean,
 	.backstop_open = kernel_backstop_open,
 	.backstop_policy = kernel_backstop_policy,
 	.backstop_sync = kernel_backstop_sync,

@@ -42,6 +42,7 @@ struct xf_nft_set;
 struct xf_policy;
 struct xf_spd;
 struct xf_capture_config;
+struct xf_conntrack_changes;
 struct xf_capture_stats;
 
 struct xf_capture_ops {
@@ -72,6 +73,11 @@ struct xf_capture_ops {
 	 * changed, until foreign_nat() is called; -1: nobody tells. iptables tells nobody. */
 	int (*nat_fd)(void *arg);
 	bool (*foreign_nat)(void *arg);
+
+	/* Entries of connection tracking that @changes contradict are deleted; conntrack.h. */
+	int (*conntrack_clean)(void *arg, struct xf_conntrack_changes *changes,
+			       const struct xf_spd *spd, uint64_t *deleted,
+			       struct xf_io_error *error);
 
 	/* --- the backstop, after backstop_open() has returned 0; backstop.h --- */
 

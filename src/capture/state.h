@@ -6,6 +6,7 @@
 #define XF_CAPTURE_STATE_H
 
 #include "capture/capture.h"
+#include "capture/conntrack.h"
 #include "capture/ops.h"
 #include "capture/sieve.h"
 
@@ -30,6 +31,8 @@ struct xf_capture {
 	uint64_t changed_ns; /* last change out */
 	bool nat; /* the table has, or is to have, the chains of nat.h */
 	bool no_nat; /* this kernel does not take them */
+	struct xf_conntrack_changes changes; /* with nat: that entries do not follow yet */
+	uint64_t conntrack_deleted; /* entries */
 
 	/* What stands, and what does not. */
 	struct xf_heal heal;

@@ -127,12 +127,17 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static uint64_t settle_capture(struct xf_service *service, uint64_t now_ns)
 {
 	struct xf_io_error error;
+	uint64_t conntrack;
+	int err;
 
 	if (!service->capture)
 		return UINT64_MAX;
 	if (xf_capture_settle(service->capture, now_ns, &error))
 		xf_log(XF_LOG_WARNING, "capture goes by destinations alone: %s", error.text);
-	return xf_capture_due(service->capture);
+	conntrack = xf_capture_clean_conntrack(service->capture, now_ns, &err, &error);
+	if (err)
+		xf_log(XF_LOG_WARNING, "%s", error.text);
+	return earlier(conntrack, xf_capture_due(service->capture));
 }
 
 /* Act on what is due, wait for what is next. */

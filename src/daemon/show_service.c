@@ -157,10 +157,11 @@ static json_t *show_io(const struct xf_io_stats *stats)
 static json_t *show_capture(const struct xf_capture_stats *stats)
 {
 	return json_pack(
-		"{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "captured", counter(stats->captured),
+		"{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "captured", counter(stats->captured),
 		"plaintext_dropped", counter(stats->plaintext_dropped), "misrouted_dropped",
 		counter(stats->misrouted_dropped), "nat_dropped", counter(stats->nat_dropped),
-		"backstop_dropped", counter(stats->programs.dropped), "backstop_captured",
+		"conntrack_deleted", counter(stats->conntrack_deleted), "backstop_dropped",
+		counter(stats->programs.dropped), "backstop_captured",
 		counter(stats->programs.captured), "twin_dropped",
 		counter(stats->programs.twin_dropped));
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The host's NAT beside policies: from which source packets arrive, in clear or not."""
+import os
 import socket
 import subprocess
 import threading
@@ -29,6 +30,10 @@ FORWARDS = "".join(f"add rule inet host pre {ip} daddr {here} {proto} dport {por
                    for proto in ("tcp", "udp") for port, to in zip((7001, 7002, 7003), tos)) \
     + "add rule inet host pre ip daddr 10.0.1.50 dnat ip to 10.0.1.2\n" \
       "add rule inet host pre ip6 daddr fd01::50 dnat ip6 to fd01::2\n"
+SEE = "add table inet see\nadd counter inet see clear\n" \
+      "add chain inet see pre { type filter hook prerouting priority -300; }\n" \
+      "add rule inet see pre iifname wan ip daddr 10.0.2.0/24 counter name clear drop\n" \
+      "add rule inet see pre iifname wan ip6 daddr fd02::/64 counter name clear drop\n"
 FORMS = {
     "masquerade -o wan": "add rule inet host post oifname wan masquerade\n",
     "masquerade ! -o lan": "add rule inet host post oifname != lan masquerade\n",
@@ -65,10 +70,7 @@ class World:
         for net in self.g1, self.g2:
             net.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         # What reaches g2 in clear for h2 (what was decrypted comes from the TUN).
-        self.nft(self.g2, "add table inet see\nadd counter inet see clear\n"
-                 "add chain inet see pre { type filter hook prerouting priority -300; }\n"
-                 "add rule inet see pre iifname wan ip daddr 10.0.2.0/24 counter name clear drop\n"
-                 "add rule inet see pre iifname wan ip6 daddr fd02::/64 counter name clear drop\n")
+        self.nft(self.g2, SEE)
         self.g1.start()
         self.g2.start()
         self.servers = [s for family in (FOUR, SIX) for s in
@@ -170,18 +172,19 @@ def udp_flow(net, to, port=PORT, source=None):
     return s
 
 
-def ask_udp(s, data=b"x", tries=(0.3, 0.5, 1, 2, 4)):
+def ask_udp(s, size=16, tries=(0.3, 0.5, 1, 2, 4)):
     """The source that the server sees; None: no answer to any of a few."""
-    for wait in tries:
+    asked = [os.urandom(size) for _ in tries]
+    for data, wait in zip(asked, tries):
         s.settimeout(wait)
         try:
             s.send(data)
-            answer = s.recv(65536)
+            while True:
+                source, _, back = s.recv(65536).partition(b" ")
+                if back in asked:  # else of an earlier call
+                    return source.decode()
         except OSError:
             continue
-        source, _, back = answer.partition(b" ")
-        equal(back, data)
-        return source.decode()
     return None
 
 
@@ -280,6 +283,32 @@ def forwarded_and_masqueraded(netns):
         equal(world.stat("plaintext_dropped"), before + 2)
 
 
+def entries_that_stand(netns):
+    """Flows that live when a policy comes or goes: protected at once, or given their NAT."""
+    world = World(netns)
+    world.sas()
+    world.nat(FORMS["snat out of the selector"])
+    world.nft(world.g2, "flush chain inet see pre")
+    flows = [(family, udp_flow(world.h1, family[3])) for family in (FOUR, SIX)]
+    for family, s in flows:
+        equal(ask_udp(s), family[2])
+    before = world.stat("conntrack_deleted")
+    world.nft(world.g2, SEE)
+    world.batch(world.g1, world.policies(True))
+    world.batch(world.g2, world.policies(False))
+    for family, s in flows:
+        equal(ask_udp(s), family[0])
+    equal(world.clear(), 0)
+    xfrmd.wait_for(lambda: world.stat("conntrack_deleted") == before + 2)
+    world.nft(world.g2, "flush chain inet see pre")
+    for net, near in (world.g1, True), (world.g2, False):
+        world.batch(net, world.policies(near, verb="del"))
+    xfrmd.wait_for(lambda: world.stat("conntrack_deleted") == before + 4)
+    for family, s in flows:
+        equal(ask_udp(s), family[2])
+        s.close()
+
+
 def no_nat_no_chains(netns):
     """A namespace without NAT has no nat chain of ours, and no connection tracking by us."""
     world = World(netns)
@@ -307,4 +336,5 @@ def no_nat_no_chains(netns):
 
 
 if __name__ == "__main__":
-    xfrmd.main([forms_of_nat, forwarded_and_masqueraded, no_nat_no_chains])
+    xfrmd.main([forms_of_nat, forwarded_and_masqueraded, entries_that_stand,
+                no_nat_no_chains])
