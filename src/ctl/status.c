@@ -66,6 +66,8 @@ static void show(const json_t *s)
 	const json_t *policies = json_object_get(s, "policies");
 	const json_t *clients = json_object_get(s, "clients");
 	const json_t *capture = json_object_get(s, "capture");
+	const json_t *missing;
+	size_t i;
 
 	printf("xfrmd %s, pid %lld, network namespace %lld, ", xf_ctl_text(s, "version"),
 	       (long long)xf_ctl_number(s, "pid"), (long long)xf_ctl_number(s, "netns"));
@@ -90,6 +92,8 @@ static void show(const json_t *s)
 	       yes_no(capture, "tun_steering"));
 	show_parts(json_object_get(capture, "parts"));
 	show_native(json_object_get(s, "native"));
+	json_array_foreach(json_object_get(s, "missing"), i, missing)
+		printf("missing   %s\n", json_string_value(missing));
 }
 
 int xf_ctl_status(const struct xf_ctl_options *opt)

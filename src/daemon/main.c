@@ -14,6 +14,7 @@
 #include "control.h"
 #include "huge.h"
 #include "log.h"
+#include "missing.h"
 #include "notify.h"
 #include "privs.h"
 #include "secret.h"
@@ -121,6 +122,7 @@ static int serve(struct xf_service *service)
 		xf_log(XF_LOG_ERROR, "%s", error.text);
 		return EXIT_FAILURE;
 	}
+	xf_missing_find(service);
 	err = xf_control_new(service, &control);
 	if (!err)
 		err = xf_privs_enter(XF_ROLE_CONTROL);

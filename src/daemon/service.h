@@ -44,6 +44,7 @@ struct xf_service {
 	uint64_t nat_due_ns;
 
 	/* Control thread. */
+	uint32_t missing; /* bits of missing.h */
 	size_t entries; /* SAs and policies, at most since memory was given back */
 	struct xf_follow follow;
 };

@@ -1,6 +1,7 @@
 /* The state of the daemon itself, and its counters. */
 #include <unistd.h>
 
+#include "missing.h"
 #include "secret.h"
 #include "show.h"
 
@@ -74,6 +75,17 @@ static json_t *show_native(const struct xf_service *service)
 			 "why_not_ring", service->packet ? status.why_no_ring : why);
 }
 
+static json_t *show_missing(const struct xf_service *service)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; xf_missing_text(i); i++) {
+		if (service->missing & 1u << i)
+			json_array_append_new(list, json_string(xf_missing_text(i)));
+	}
+	return list;
+}
+
 json_t *xf_show_status(struct xf_service *service)
 {
 	struct xf_sad_info sad;
@@ -86,7 +98,7 @@ json_t *xf_show_status(struct xf_service *service)
 	xf_clients_get_stats(service->clients, &clients);
 	return json_pack(
 		"{s:s, s:i, s:I, s:I, s:i, s:I, s:{s:I, s:I, s:I}, s:{s:i, s:I, s:I, s:I}, s:I, "
-		"s:o, s:o}",
+		"s:o, s:o, s:o}",
 		"version", XFRMD_VERSION, "pid", (int)getpid(), "netns",
 		(json_int_t)service->run.netns.ino, "uptime_s", (json_int_t)up_s, "workers",
 		(int)xf_threads_count(service->threads), "sas", (json_int_t)sad.count, "policies",
@@ -95,7 +107,7 @@ json_t *xf_show_status(struct xf_service *service)
 		"accepted", (json_int_t)clients.accepted, "refused", (json_int_t)clients.refused,
 		"requests", (json_int_t)clients.requests, "locked_bytes",
 		(json_int_t)xf_secret_memory_locked(), "capture", show_capture_state(service),
-		"native", show_native(service));
+		"native", show_native(service), "missing", show_missing(service));
 }
 
 /* Every counter of /proc/net/xfrm_stat under its name, and ours behind them. */

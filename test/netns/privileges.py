@@ -5,7 +5,7 @@ import re
 import select
 import subprocess
 
-from xfrmd import DAEMON, ESP_IN_UDP, equal, gateways, main, stream, wire
+from xfrmd import DAEMON, ESP_IN_UDP, equal, gateways, holds, main, stream, wire
 
 CAPS = {"net_bind_service": 10, "net_admin": 12, "net_raw": 13, "ipc_lock": 14, "perfmon": 38,
         "bpf": 39}
@@ -77,6 +77,27 @@ def traffic_passes_with_them(netns):
             equal(net.daemon.poll(), None)
 
 
+def what_is_missing_is_said(netns):
+    """Started with two capabilities it runs, and says what it does without: log and status."""
+    net = netns()
+    plain = net.argv
+    net.argv = lambda *args: plain(*(("setpriv", "--bounding-set=-all,+net_admin,+net_raw")
+                                     if args[0] == DAEMON else ()), *args)
+    net.start_with("[daemon]\nworkers = 2\n")
+    missing = net.ask("status")["missing"]
+    words = ["no backstop", "no marks", "no steering", "no CAP_NET_BIND_SERVICE"]
+    # Locked memory ends somewhere or not, as the limits of this machine are.
+    equal([text[:len(word)] for text, word in zip(missing, words)], words)
+    text = net.text()
+    for each in missing:
+        equal(text.count(f"xfrmd: {each}\n"), 1)
+        holds(net.ctl("status").stdout, f"missing   {each}\n")
+    # Nothing is, for one that has all.
+    whole = netns()
+    whole.start_with("[daemon]\nworkers = 2\n")
+    equal(whole.ask("status")["missing"], [])
+
+
 def nothing_is_inherited(netns):
     net = netns()
     read, write = os.pipe()
@@ -95,5 +116,6 @@ def nothing_is_inherited(netns):
 main([
     each_thread_has_what_the_table_says,
     traffic_passes_with_them,
+    what_is_missing_is_said,
     nothing_is_inherited,
 ])

@@ -1,0 +1,86 @@
+/* What is missing, and what that means. Called by main.c at start, by show_service.c later. */
+#include <sys/capability.h>
+#include <sys/resource.h>
+
+#include "log.h"
+#include "missing.h"
+#include "privs.h"
+
+/* What the kernel was willing to do. */
+struct facts {
+	unsigned queues; /* of the TUN */
+	struct xf_io_stats io;
+	struct xf_capture_stats capture;
+	enum xf_capture_mode mode;
+};
+
+static bool lacks_nftables(const struct facts *facts)
+{
+	return facts->mode != XF_CAPTURE_TC && !facts->capture.nft;
+}
+
+static bool lacks_backstop(const struct facts *facts)
+{
+	return facts->mode != XF_CAPTURE_NFT && !facts->capture.backstop;
+}
+
+static bool lacks_marks(const struct facts *facts)
+{
+	return facts->io.marks != facts->queues;
+}
+
+static bool lacks_steering(const struct facts *facts)
+{
+	return facts->queues > 1 && facts->io.steered != facts->queues;
+}
+
+static bool lacks_ports(const struct facts *facts)
+{
+	(void)facts;
+	return xf_privs_lacks(CAP_NET_BIND_SERVICE);
+}
+
+static bool lacks_locked_memory(const struct facts *facts)
+{
+	struct rlimit lim;
+
+	(void)facts;
+	return xf_privs_lacks(CAP_IPC_LOCK) &&
+	       (getrlimit(RLIMIT_MEMLOCK, &lim) || lim.rlim_cur != RLIM_INFINITY);
+}
+
+static const struct {
+	bool (*is)(const struct facts *facts);
+	const char *text;
+} things[] = {
+	{ lacks_nftables, "no nftables: protected traffic is blocked, not protected" },
+	{ lacks_backstop, "no backstop (CAP_BPF, CAP_PERFMON): what nftables does not capture "
+			  "leaves in clear" },
+	{ lacks_marks, "no marks of captured packets (CAP_BPF, CAP_PERFMON): policies that ask "
+		       "for a mark, an interface or a user do not match" },
+	{ lacks_steering, "no steering of the TUN's queues (CAP_BPF): a flow's packets may "
+			  "change workers" },
+	{ lacks_ports, "no CAP_NET_BIND_SERVICE: ESP in UDP is not received on ports below 1024" },
+	{ lacks_locked_memory, "no CAP_IPC_LOCK: memory for keys ends at the limit of locked "
+			       "memory" },
+};
+
+void xf_missing_find(struct xf_service *service)
+{
+	struct facts facts = { .queues = xf_threads_count(service->threads),
+			       .mode = (enum xf_capture_mode)service->cfg->capture_mode };
+
+	xf_threads_get_stats(service->threads, &facts.io);
+	xf_capture_get_stats(service->capture, &facts.capture);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(things); i++) {
+		if (!things[i].is(&facts))
+			continue;
+		service->missing |= 1u << i;
+		xf_log(XF_LOG_WARNING, "%s", things[i].text);
+	}
+}
+
+const char *xf_missing_text(unsigned i)
+{
+	return i < XF_ARRAY_SIZE(things) ? things[i].text : NULL;
+}
