@@ -186,7 +186,7 @@ void xf_sa_get_stats(const struct xf_sa *sa, struct xf_sa_stats *out);
 /*
  * The largest outer packet towards the peer: by our own routes (0 = not known), and what a router
  * said by ICMP (RFC 1191; believed until @expires_ns, rounded up to a second; 0 = it gave no
- * figure). Neither is taken below 576 (IPv4) or 1280 (IPv6), nor above 65,535. xf_sa_path_mtu() is
+ * figure). Neither is taken below 552 (IPv4) or 1280 (IPv6), nor above 65,535. xf_sa_path_mtu() is
  * the smaller one, 0 = neither is known.
  */
 void xf_sa_set_route_mtu(struct xf_sa *sa, uint32_t mtu);

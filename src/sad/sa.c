@@ -328,10 +328,15 @@ void xf_sa_get_stats(const struct xf_sa *sa, struct xf_sa_stats *out)
 	}
 }
 
+/* The kernel's net.ipv4.route.min_pmtu; RFC 8200 s5. */
+#define PATH_MTU_MIN4 552u
+#define PATH_MTU_MIN6 1280u
+
 /* No IP packet is longer than 16 bits can say. */
 static uint16_t mtu_of(const struct xf_sa *sa, uint32_t mtu)
 {
-	uint32_t floor = xf_sa_cfg(sa)->id.family == XF_AF_INET6 ? 1280 : 576;
+	bool v6 = xf_sa_cfg(sa)->id.family == XF_AF_INET6;
+	uint32_t floor = v6 ? PATH_MTU_MIN6 : PATH_MTU_MIN4;
 
 	if (mtu && mtu < floor)
 		return (uint16_t)floor;

@@ -410,10 +410,10 @@ static void path_mtu_has_a_floor_and_an_end(void **state)
 	xf_sa_set_route_mtu(sa, 1500);
 	assert_int_equal(xf_sa_path_mtu(sa, 0), 1500);
 	xf_sa_learn_mtu(sa, 68, 20 * S);
-	assert_int_equal(xf_sa_path_mtu(sa, 20 * S - 1), 576);
+	assert_int_equal(xf_sa_path_mtu(sa, 20 * S - 1), 552);
 	assert_int_equal(xf_sa_path_mtu(sa, 20 * S), 1500);
 	xf_sa_set_route_mtu(sa, 1500);
-	assert_int_equal(xf_sa_path_mtu(sa, 0), 576);
+	assert_int_equal(xf_sa_path_mtu(sa, 0), 552);
 	xf_sa_set_route_mtu(sa, 1300);
 	assert_int_equal(xf_sa_path_mtu(sa, 0), 1300);
 	xf_sa_learn_mtu(sa, 1400, 20 * S);
