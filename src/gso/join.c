@@ -98,17 +98,21 @@ void xf_gro_get_stats(const struct xf_gro *gro, struct xf_gro_stats *out)
 /*
  * Both of them: a wrong one would come out right when the packet is cut again. So would minus zero,
  * which adds up too (RFC 1624 s3), but is never computed for IPv4 or TCP; for UDP it always is.
+ * A checksum that is still to be completed is right by itself.
  */
 static bool csums_ok(const struct xf_pkt *pkt, const struct xf_ip_info *ip, const uint8_t *hdr)
 {
 	uint32_t len = ip->total_len - ip->l4_off;
-	uint64_t sum = xf_csum_pseudo(&ip->saddr, &ip->daddr, ip->family, ip->proto, len);
+	uint64_t sum;
 
 	if (ip->family == XF_AF_INET && (xf_get_be16(hdr + IPV4_CSUM) == 0xffff ||
 					 xf_csum_fold(xf_csum_add(0, hdr, XF_IPV4_HDR_LEN)) != 0))
 		return false;
+	if (XF_UNLIKELY(pkt->csum_start))
+		return true;
 	if (ip->proto == XF_IPPROTO_TCP && xf_get_be16(hdr + ip->l4_off + TCP_CSUM) == 0xffff)
 		return false;
+	sum = xf_csum_pseudo(&ip->saddr, &ip->daddr, ip->family, ip->proto, len);
 	return xf_csum_fold(xf_pkt_csum(pkt, ip->l4_off, len, sum)) == 0;
 }
 

@@ -17,6 +17,10 @@
 #include "proto/runs.h"
 #include "proto/transform.h"
 
+#define TCP_HDR_LEN 20u
+#define TCP_CSUM 16
+#define UDP_CSUM 6
+
 static enum xf_drop check_sa(struct xf_sa *sa, unsigned what, uint64_t now_ns)
 {
 	enum xf_drop drop = xf_sa_check(sa, what, false, now_ns);
@@ -297,6 +301,35 @@ static enum xf_drop leave_transport(struct xf_esp_op *op, uint8_t next_hdr)
 	return xf_ip_parse(op->pkt, false, op->ip) < 0 ? XF_DROP_IN_HDR : XF_PASS;
 }
 
+/*
+ * Behind a NAT the addresses are others than those that the checksum of TCP or UDP was computed
+ * with. The kernel takes it as checked, since the ICV vouches for what is inside (RFC 3948 s3.1.2,
+ * esp_input_done2()); a TUN has no word for that, so the checksum is left to be completed, over the
+ * addresses as they are now. A UDP datagram without one has none (RFC 768).
+ */
+static enum xf_drop renew_csum(struct xf_esp_op *op)
+{
+	const struct xf_ip_info *ip = op->ip;
+	bool tcp = ip->proto == XF_IPPROTO_TCP;
+	uint16_t at = tcp ? TCP_CSUM : UDP_CSUM;
+	uint32_t len = ip->total_len - ip->l4_off;
+	uint8_t *field;
+	uint64_t sum;
+
+	if ((!tcp && ip->proto != XF_IPPROTO_UDP) || len < (tcp ? TCP_HDR_LEN : XF_UDP_HDR_LEN))
+		return XF_PASS;
+	field = xf_pkt_writable(op->pkt, ip->l4_off + at, 2);
+	if (!field)
+		return XF_DROP_IN_BUFFER;
+	if (!tcp && xf_get_be16(field) == 0)
+		return XF_PASS;
+	sum = xf_csum_pseudo(&ip->saddr, &ip->daddr, ip->family, ip->proto, len);
+	xf_put_be16(field, (uint16_t)~xf_csum_fold(sum));
+	op->pkt->csum_start = (uint16_t)ip->l4_off;
+	op->pkt->csum_offset = at;
+	return XF_PASS;
+}
+
 /* Steps 5 and 6. */
 static enum xf_drop unwrap(struct xf_esp_op *op, uint64_t *bytes)
 {
@@ -316,6 +349,8 @@ static enum xf_drop unwrap(struct xf_esp_op *op, uint64_t *bytes)
 	op->pkt->mark = xf_form_mark(form, op->pkt->mark);
 	drop = form->outer_len ? leave_tunnel(op, form->what, next_hdr)
 			       : leave_transport(op, next_hdr);
+	if (drop == XF_PASS && form->udp_len && !form->outer_len)
+		drop = renew_csum(op);
 	op->pkt->family = op->ip->family;
 	return drop;
 }
@@ -360,6 +395,8 @@ static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, unsigned what, uin
 	} else {
 		seg->len = pkt->len = op->text_off + op->crypto.len - cut;
 		drop = leave_transport_usual(op, next_hdr);
+		if (XF_UNLIKELY(op->udp_len) && drop == XF_PASS)
+			drop = renew_csum(op);
 	}
 	pkt->family = op->ip->family;
 	return drop;

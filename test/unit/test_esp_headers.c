@@ -300,6 +300,18 @@ static uint32_t chain6(uint8_t *out, const struct ext *exts, unsigned n)
 	return off + 40;
 }
 
+/* Behind a NAT the checksum of the UDP datagram of 40 bytes at @off is left to be completed. */
+static void leave_csum6(uint8_t *packet, uint32_t off)
+{
+	union xf_addr saddr, daddr;
+	uint64_t sum;
+
+	xf_addr_load(&saddr, packet + 8, XF_AF_INET6);
+	xf_addr_load(&daddr, packet + 24, XF_AF_INET6);
+	sum = xf_csum_pseudo(&saddr, &daddr, XF_AF_INET6, XF_IPPROTO_UDP, 40);
+	xf_put_be16(packet + off + 6, (uint16_t)~xf_csum_fold(sum));
+}
+
 static void transport_behind_extension_headers(void **state)
 {
 	static const struct {
@@ -350,6 +362,9 @@ static void transport_behind_extension_headers(void **state)
 
 		pkt = packets_new(esp_pool, shape, wire, wire_len);
 		assert_int_equal(esp_open(sa, pkt, &op), XF_PASS);
+		assert_int_equal(pkt->csum_start, udp ? len - 40 : 0);
+		if (udp)
+			leave_csum6(clear, len - 40);
 		packets_check(pkt, clear, len);
 		xf_pkt_free(pkt);
 		packets_unshare();
