@@ -217,6 +217,7 @@ static void keep_counts(struct xf_capture *capture)
 		return;
 	capture->before.captured += stats.captured;
 	capture->before.plaintext_dropped += stats.plaintext_dropped;
+	capture->before.blocked_dropped += stats.blocked_dropped;
 	capture->before.misrouted_dropped += stats.misrouted_dropped;
 	capture->before.nat_dropped += stats.nat_dropped;
 }
@@ -681,6 +682,7 @@ int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *ou
 	out->conntrack_deleted = capture->conntrack_deleted;
 	out->captured += capture->before.captured;
 	out->plaintext_dropped += capture->before.plaintext_dropped;
+	out->blocked_dropped += capture->before.blocked_dropped;
 	out->misrouted_dropped += capture->before.misrouted_dropped;
 	out->nat_dropped += capture->before.nat_dropped;
 	show_parts(capture, out);

@@ -111,7 +111,8 @@ struct xf_capture_part {
 struct xf_capture_stats {
 	struct xf_capture_part parts[XF_HEAL_PARTS];
 	uint64_t captured; /* marked for the TUN */
-	uint64_t plaintext_dropped; /* inbound: a policy wanted them protected */
+	uint64_t plaintext_dropped; /* inbound: a policy wanted them protected ... */
+	uint64_t blocked_dropped; /* ... or blocks them */
 	uint64_t misrouted_dropped; /* marked, but about to leave by another device */
 	uint64_t nat_dropped; /* heading for the TUN with a source that the host's NAT gave it */
 	uint64_t conntrack_deleted; /* entries that contradicted the policies */

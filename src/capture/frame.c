@@ -26,6 +26,7 @@ static const char frame[] =
 	"add table inet %1$s\n"
 	"add counter inet %1$s captured\n"
 	"add counter inet %1$s plaintext\n"
+	"add counter inet %1$s blocked\n"
 	"add counter inet %1$s misrouted\n"
 	"add counter inet %1$s nat_dropped\n"
 	"add chain inet %1$s outbound\n"

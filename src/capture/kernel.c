@@ -168,6 +168,8 @@ static void read_counter(const json_t *item, struct xf_capture_stats *out)
 		out->captured = packets;
 	else if (strcmp(name, "plaintext") == 0)
 		out->plaintext_dropped = packets;
+	else if (strcmp(name, "blocked") == 0)
+		out->blocked_dropped = packets;
 	else if (strcmp(name, "misrouted") == 0)
 		out->misrouted_dropped = packets;
 	else if (strcmp(name, "nat_dropped") == 0)

@@ -36,9 +36,9 @@ void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, u
 	if (of->proto)
 		snprintf(upper, sizeof(upper), "%c_%x_%x_", of->pieces ? 'f' : 'p',
 			 of->port_mask[0], of->port_mask[1]);
-	snprintf(out->name, sizeof(out->name), "%s%c_%u_%u_%s%u_%x",
+	snprintf(out->name, sizeof(out->name), "%s%c_%u_%u_%s%s%u_%x",
 		 sieve->dir == XF_DIR_IN ? "in" : "fwd", of->six ? '6' : '4', of->bits[0],
-		 of->bits[1], upper, of->segment, sieve->round);
+		 of->bits[1], upper, of->blocks ? "b_" : "", of->segment, sieve->round);
 }
 
 static bool differs(const struct xf_cell *cell)

@@ -29,8 +29,8 @@ struct xf_nft_set {
 
 /* The set of a cover's cells of one length: "dst4_24". */
 void xf_nft_set_of_cover(struct xf_nft_set *out, bool six, unsigned rung);
-/* A set of a sieve: "in4_16_24_0_", or with protocol and ports "in4_16_24_p_0_ffff_0_", and the
- * sieve's round. */
+/* A set of a sieve: "in4_16_24_0_", or with protocol and ports "in4_16_24_p_0_ffff_0_", with "b_"
+ * of policies that block, and the sieve's round. */
 void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, unsigned kind);
 
 /*

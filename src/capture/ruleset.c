@@ -14,7 +14,9 @@
 
 #define FOUR_IN_PIECES "ip frag-off & 0x3fff != 0 "
 #define SIX_IN_PIECES "exthdr frag exists "
+/* What should have come through an SA (XfrmInTmplMismatch), or not at all (XfrmInPolBlock). */
 #define PLAINTEXT "counter name plaintext drop"
+#define BLOCKED "counter name blocked drop"
 
 const char xf_ruleset_delete[] = "add table inet " XF_NFT_TABLE "\n"
 				 "delete table inet " XF_NFT_TABLE "\n";
@@ -116,9 +118,17 @@ static void put_allow(FILE *f, const struct xf_policy_config *cfg, const char *c
 	fprintf(f, "return\n");
 }
 
+static const char *drop_verdict(bool blocks)
+{
+	return blocks ? BLOCKED : PLAINTEXT;
+}
+
+/* @verdict NULL: the packet is dropped. */
 static void put_policy(FILE *f, const struct xf_policy_config *cfg, const char *chain,
 		       const char *verdict)
 {
+	if (!verdict)
+		verdict = drop_verdict(cfg->action == XF_POLICY_BLOCK);
 	if (xf_policy_is_strict(cfg))
 		put_strict(f, cfg, chain, verdict);
 	else if (xf_policy_allows(cfg))
@@ -260,7 +270,7 @@ static void put_segment(FILE *f, const struct xf_sieve *sieve, uint32_t segment,
 		xf_nft_set_of_sieve(&set, sieve, i);
 		fprintf(f, "add rule inet " XF_NFT_TABLE " %s ", chain);
 		put_lookup(f, &set);
-		fprintf(f, PLAINTEXT "\n");
+		fprintf(f, "%s\n", drop_verdict(kind->blocks));
 	}
 }
 
@@ -272,7 +282,7 @@ static void put_sieve(FILE *f, const struct xf_sieve *sieve, const struct xf_pol
 	for (size_t i = 0; i < list->n; i++) {
 		const struct xf_policy_config *cfg = xf_policy_cfg(list->policy[i]);
 
-		put_policy(f, cfg, chain, PLAINTEXT);
+		put_policy(f, cfg, chain, NULL);
 		if (xf_policy_allows(cfg))
 			put_segment(f, sieve, xf_sieve_segment(sieve, list->policy[i]), chain);
 	}
@@ -333,7 +343,7 @@ static int put_chain(FILE *f, const struct xf_ruleset_plan *plan, uint8_t dir)
 	else if (by_sets)
 		put_sieve(f, sieve, &list, chains[dir]);
 	else
-		put_policies(f, &list, chains[dir], PLAINTEXT);
+		put_policies(f, &list, chains[dir], NULL);
 	if (sieve)
 		put_unused_sets(f, sieve);
 	xf_policy_list_free(&list);

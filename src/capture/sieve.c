@@ -43,7 +43,8 @@ static bool is_alike(const struct xf_sieve_kind *a, const struct xf_sieve_kind *
 {
 	return a->segment == b->segment && a->six == b->six && a->bits[0] == b->bits[0] &&
 	       a->bits[1] == b->bits[1] && a->proto == b->proto && a->pieces == b->pieces &&
-	       a->port_mask[0] == b->port_mask[0] && a->port_mask[1] == b->port_mask[1];
+	       a->blocks == b->blocks && a->port_mask[0] == b->port_mask[0] &&
+	       a->port_mask[1] == b->port_mask[1];
 }
 
 static int kind_of(struct xf_sieve *sieve, const struct xf_sieve_kind *like)
@@ -108,6 +109,7 @@ static void change_simple(struct xf_sieve *sieve, const struct xf_policy *policy
 		.port_mask = { sel->sport_mask, sel->dport_mask },
 		.bits = { sel->prefixlen_s, sel->prefixlen_d },
 		.proto = sel->proto,
+		.blocks = xf_policy_cfg(policy)->action == XF_POLICY_BLOCK,
 		.six = sel->family == XF_AF_INET6,
 	};
 

@@ -27,6 +27,7 @@ struct xf_sieve_kind {
 	uint8_t bits[2]; /* likewise */
 	bool proto;
 	bool pieces; /* of fragmented packets alone */
+	bool blocks; /* of policies that block: they have a counter of their own */
 	bool six;
 	bool made; /* in the kernel */
 	bool ruled; /* the rules in force look into it */

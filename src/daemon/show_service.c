@@ -169,8 +169,9 @@ static json_t *show_io(const struct xf_io_stats *stats)
 static json_t *show_capture(const struct xf_capture_stats *stats)
 {
 	return json_pack(
-		"{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "captured", counter(stats->captured),
-		"plaintext_dropped", counter(stats->plaintext_dropped), "misrouted_dropped",
+		"{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "captured",
+		counter(stats->captured), "plaintext_dropped", counter(stats->plaintext_dropped),
+		"blocked_dropped", counter(stats->blocked_dropped), "misrouted_dropped",
 		counter(stats->misrouted_dropped), "nat_dropped", counter(stats->nat_dropped),
 		"conntrack_deleted", counter(stats->conntrack_deleted), "backstop_dropped",
 		counter(stats->programs.dropped), "backstop_captured",
@@ -187,6 +188,9 @@ json_t *xf_show_stats(struct xf_service *service)
 	xf_engine_get_stats(service->engine, &engine);
 	xf_threads_get_stats(service->threads, &io);
 	xf_capture_get_stats(service->capture, &capture);
+	/* What rules drop for policies is told under the kernel's names, too. */
+	engine.drops[XF_DROP_IN_TMPL_MISMATCH] += capture.plaintext_dropped;
+	engine.drops[XF_DROP_IN_POL_BLOCK] += capture.blocked_dropped;
 	return json_pack("{s:o, s:o, s:o, s:o}", "xfrm_stat", show_xfrm_stat(&engine), "engine",
 			 show_engine(&engine), "io", show_io(&io), "capture",
 			 show_capture(&capture));

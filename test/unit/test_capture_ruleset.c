@@ -113,6 +113,26 @@ static void test_directions(void **state)
 	find_rule(text, "forwarded", match, "counter name plaintext drop");
 }
 
+/* What is blocked has a counter of its own, and is captured like what is to be protected. */
+static void test_blocks(void **state)
+{
+	struct fixture *f = *state;
+	const char *match = "meta nfproto ipv4 ip saddr 10.1.0.0/16 ip daddr 10.2.0.0/16";
+	const char *text;
+
+	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
+		struct xf_policy_config cfg = make(dir, "10.1.0.0", "10.2.0.0", 16);
+
+		cfg.action = XF_POLICY_BLOCK;
+		insert(f, &cfg);
+	}
+	text = build(f);
+	find_rule(text, "outbound", match, CAPTURE);
+	find_rule(text, "inbound", match, "counter name blocked drop");
+	find_rule(text, "forwarded", match, "counter name blocked drop");
+	assert_null(strstr(text, "counter name plaintext"));
+}
+
 /* Order is by priority, then age; an exception before what it is an exception from. */
 static void test_order(void **state)
 {
@@ -243,7 +263,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_directions), TEST(test_order), TEST(test_inexact), TEST(test_ports),
-		TEST(test_optional),   TEST(test_if_id), TEST(test_cover),
+		TEST(test_optional),   TEST(test_if_id), TEST(test_cover),   TEST(test_blocks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -285,6 +285,9 @@ static bool looks_into_set(const char *rest)
 	return strstr(rest, "@in4");
 }
 
+/* Of the last rule that dropped: is its counter that of policies that block? */
+static bool counted_as_blocked;
+
 /* Behind "add rule inet xfrmd inbound". 1: drop, 0: return, -1: no match. */
 static int run_rule(const struct fixture *f, const struct packet *p, char *line)
 {
@@ -293,8 +296,11 @@ static int run_rule(const struct fixture *f, const struct packet *p, char *line)
 	for (char *word = strtok_r(line, " ", &rest);; word = next(&rest)) {
 		bool matches = true;
 
-		if (strcmp(word, "counter") == 0)
+		if (strcmp(word, "counter") == 0) {
+			next(&rest);
+			counted_as_blocked = strcmp(next(&rest), "blocked") == 0;
 			return 1;
+		}
 		if (strcmp(word, "return") == 0)
 			return 0;
 		if (strncmp(rest, "frag-off ", 9) == 0) {
@@ -383,6 +389,23 @@ static bool policies_drop(const struct fixture *f, const struct packet *p)
 	return drops;
 }
 
+/* Is there a policy that drops @p and has that counter? Between those that allow, any may. */
+static bool counter_fits(const struct fixture *f, const struct packet *p)
+{
+	struct xf_policy_list list;
+	bool fits = false;
+
+	assert_int_equal(xf_policy_list_get(f->spd, XF_DIR_IN, NULL, &list), 0);
+	for (size_t i = 0; i < list.n; i++) {
+		const struct xf_policy_config *cfg = xf_policy_cfg(list.policy[i]);
+
+		fits |= xf_policy_is_strict(cfg) && matches(cfg, p) &&
+			(cfg->action == XF_POLICY_BLOCK) == counted_as_blocked;
+	}
+	xf_policy_list_free(&list);
+	return fits;
+}
+
 static void set_up(struct fixture *f)
 {
 	const struct xf_spd_config cfg = { .seed = { 1, 2 }, .watch = watch, .watch_arg = f };
@@ -425,6 +448,8 @@ static void test_model(void **unused)
 			dropped += want;
 			if (kernel_drops(&f, text, &p) != want)
 				fail_msg("round %u: want %d of\n%s", round, want, text);
+			if (want && !counter_fits(&f, &p))
+				fail_msg("round %u: another's counter in\n%s", round, text);
 		}
 		free(text);
 		if (round % 20 == 19)
