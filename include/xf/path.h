@@ -38,6 +38,8 @@ struct xf_engine_config {
 	struct xf_sad_config sad;
 	struct xf_spd_config spd;
 	struct xf_env env;
+	/* Lower the MSS of TCP SYNs that leave protected to what the SAs carry in one piece. */
+	bool clamp_mss;
 };
 
 struct xf_engine *xf_engine_new(const struct xf_engine_config *cfg);
@@ -145,6 +147,7 @@ struct xf_engine_stats {
 	uint64_t csum_copies; /* packets cut from super-packets, their payload copied and summed */
 	uint64_t gro_supers; /* delivered, and the packets joined in them */
 	uint64_t gro_joined;
+	uint64_t mss_clamped; /* SYNs that leave with another MSS than they came with */
 };
 void xf_engine_get_stats(struct xf_engine *engine, struct xf_engine_stats *out);
 

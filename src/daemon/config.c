@@ -51,6 +51,12 @@ static const struct choice natives[] = {
 	{ NULL, 0 },
 };
 
+static const struct choice yes_or_no[] = {
+	{ "no", false },
+	{ "yes", true },
+	{ NULL, 0 },
+};
+
 static const struct choice crypto_suites[] = {
 	{ "slow", XF_CRYPTO_THREADS_SLOW },
 	{ "all", XF_CRYPTO_THREADS_ALL },
@@ -73,6 +79,7 @@ static const struct key {
 	{ "engine", "max_sas", NUMBER, FIELD(max_sas), .max = UINT32_MAX },
 	{ "engine", "max_policies", NUMBER, FIELD(max_policies), .max = UINT32_MAX },
 	{ "engine", "acquire_lifetime", NUMBER, FIELD(acquire_lifetime_s), .max = 86400 },
+	{ "engine", "clamp_mss", WORD, FIELD(clamp_mss), .choices = yes_or_no },
 	{ "crypto", "threads", NUMBER, FIELD(crypto_threads), .max = XF_CRYPTO_THREADS_MAX },
 	{ "crypto", "suites", WORD, FIELD(crypto_suites), .choices = crypto_suites },
 	{ "capture", "mode", WORD, FIELD(capture_mode), .choices = capture_modes },
@@ -104,6 +111,7 @@ void xf_config_default(struct xf_config *cfg)
 		.workers = 1,
 		.log_level = XF_LOG_INFO,
 		.max_clients = 1024,
+		.clamp_mss = true,
 		.crypto_suites = XF_CRYPTO_THREADS_SLOW,
 		.capture_mode = XF_CAPTURE_AUTO,
 		.twin = XF_TWIN_AUTO,

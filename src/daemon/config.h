@@ -20,6 +20,7 @@ struct xf_config {
 	uint32_t max_sas; /* 0 = no limit but memory */
 	uint32_t max_policies; /* likewise */
 	uint32_t acquire_lifetime_s; /* 0 = as net.core.xfrm_acq_expires says */
+	uint32_t clamp_mss; /* a bool */
 	uint32_t crypto_threads; /* 0 = workers do the ciphers' work themselves */
 	uint32_t crypto_suites; /* enum xf_crypto_threads_for */
 	uint32_t capture_mode; /* enum xf_capture_mode */

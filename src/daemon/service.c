@@ -307,6 +307,7 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 			 .watch = policy_changed,
 			 .watch_arg = service },
 		.env = { .arg = service, .is_local = is_local, .attention = want_attention },
+		.clamp_mss = cfg->clamp_mss,
 	};
 
 	if (cfg->workers > 1)

@@ -122,14 +122,14 @@ static json_t *show_xfrm_stat(const struct xf_engine_stats *stats)
 
 static json_t *show_engine(const struct xf_engine_stats *stats)
 {
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "out_packets",
-			 counter(stats->out_packets), "out_bytes", counter(stats->out_bytes),
-			 "in_packets", counter(stats->in_packets), "in_bytes",
-			 counter(stats->in_bytes), "clear_packets", counter(stats->clear_packets),
-			 "lin_copies", counter(stats->lin_copies), "payload_bytes_copied",
-			 counter(stats->payload_bytes_copied), "csum_copies",
-			 counter(stats->csum_copies), "gro_supers", counter(stats->gro_supers),
-			 "gro_joined", counter(stats->gro_joined));
+	return json_pack(
+		"{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "out_packets",
+		counter(stats->out_packets), "out_bytes", counter(stats->out_bytes), "in_packets",
+		counter(stats->in_packets), "in_bytes", counter(stats->in_bytes), "clear_packets",
+		counter(stats->clear_packets), "lin_copies", counter(stats->lin_copies),
+		"payload_bytes_copied", counter(stats->payload_bytes_copied), "csum_copies",
+		counter(stats->csum_copies), "gro_supers", counter(stats->gro_supers), "gro_joined",
+		counter(stats->gro_joined), "mss_clamped", counter(stats->mss_clamped));
 }
 
 static json_t *show_io(const struct xf_io_stats *stats)

@@ -16,6 +16,7 @@ struct xf_engine *xf_engine_new(const struct xf_engine_config *cfg)
 	if (!engine)
 		return NULL;
 	engine->env = cfg->env;
+	engine->clamp_mss = cfg->clamp_mss;
 	engine->sad = xf_sad_new(&cfg->sad);
 	engine->spd = xf_spd_new(&cfg->spd);
 	if (!engine->sad || !engine->spd) {
@@ -134,6 +135,7 @@ static void add_counters(const struct xf_path_counters *count, struct xf_engine_
 	out->csum_copies += count->csum_copies;
 	out->gro_supers += count->gro_supers;
 	out->gro_joined += count->gro_joined;
+	out->mss_clamped += count->mss_clamped;
 }
 
 static void unlink_worker(struct xf_worker *worker)

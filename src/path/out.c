@@ -8,6 +8,7 @@
 #include <xf/gso.h>
 
 #include "path/worker.h"
+#include "proto/mss.h"
 
 /* What to do with a packet before it is encapsulated. */
 enum fit { FITS, CUT_OUTER, CUT_INNER, REFUSE };
@@ -270,6 +271,13 @@ static enum fit see_fit(const struct out *o, const struct xf_slot *s, uint32_t l
 	return REFUSE;
 }
 
+/* What goes through the tunnel later had better fit: the peer's sender is told by its SYN. */
+static void clamp_mss(const struct out *o, const struct xf_slot *s)
+{
+	if (o->worker->engine->clamp_mss && xf_mss_clamp(s->pkt, &s->ip, s->mtu))
+		xf_count(&o->worker->count.mss_clamped, 1);
+}
+
 /* A packet that is to be protected: how it fits, or it leaves the batch. */
 static void check_fit(struct out *o, struct xf_flight *f, struct xf_slot *s)
 {
@@ -285,6 +293,8 @@ static void check_fit(struct out *o, struct xf_flight *f, struct xf_slot *s)
 		refuse_too_big(o, s);
 	else if (s->pkt->csum_start && !s->pkt->gso_type && xf_gso_complete_csum(s->pkt) < 0)
 		xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, s->bundle[0]);
+	else if (XF_UNLIKELY(xf_mss_is_syn(s->pkt, &s->ip)) && !s->pkt->gso_type)
+		clamp_mss(o, s);
 }
 
 /* The bundle of @policy for slot @s and how it fits, or @s leaves the batch. */

@@ -39,6 +39,7 @@ struct xf_path_counters {
 	_Atomic uint64_t csum_copies;
 	_Atomic uint64_t gro_supers;
 	_Atomic uint64_t gro_joined;
+	_Atomic uint64_t mss_clamped;
 };
 
 /* Where the packets of a group go. */
@@ -154,6 +155,7 @@ struct xf_engine {
 	struct xf_sad *sad;
 	struct xf_spd *spd;
 	struct xf_env env;
+	bool clamp_mss;
 	struct xf_worker *workers;
 	struct xf_engine_stats gone; /* of workers that were freed */
 };

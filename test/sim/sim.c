@@ -52,6 +52,7 @@ static void host_init(struct sim *sim, struct sim_host *host, const char *addr4,
 	struct xf_engine_config cfg = {
 		.sad = { .random = sim_random_bytes, .arg = sim, .larval_lifetime_s = 30 },
 		.env = { .arg = host, .is_local = is_local, .attention = attention },
+		.clamp_mss = true,
 	};
 
 	host->addr4 = sim_addr(addr4);
@@ -198,6 +199,7 @@ struct xf_policy *sim_add_policy(struct sim *sim, struct sim_host *host,
 	struct xf_policy_config cfg = {
 		.dir = policy->dir,
 		.action = policy->action,
+		.flags = policy->flags,
 		.priority = policy->priority,
 		.ntmpl = policy->no_tmpl ? 0 : 1,
 		.sel = { .proto = policy->proto,

@@ -78,6 +78,7 @@ struct sim_policy {
 	const char *dst;
 	uint8_t dir;
 	uint8_t action;
+	uint8_t flags; /* XF_POLICY_… */
 	uint8_t proto;
 	uint16_t dport;
 	uint32_t priority;
