@@ -44,6 +44,15 @@ struct xf_icmp_error {
  */
 int xf_icmp_read(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_icmp_error *out);
 
+/*
+ * The flow of the packet that @pkt, an ICMP error, is about, reversed: the flow that the error
+ * belongs to (RFC 4301 s6, the kernel's xfrm_icmp_flow_decode()). Without ports where the quoted
+ * packet was a fragment or is cut off; mark, interface and user are those of @pkt. 0, -EINVAL
+ * (what is quoted cannot be read), -ENOENT (no error, or in fragments).
+ */
+int xf_icmp_quoted_flow(const struct xf_pkt *pkt, const struct xf_ip_info *ip,
+			struct xf_flow *flow);
+
 #ifdef __cplusplus
 }
 #endif

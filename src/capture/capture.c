@@ -49,6 +49,8 @@ void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *polic
 	capture->out += there ? 1u : -1u;
 	if (capture->nat)
 		xf_conntrack_note(&capture->changes, cfg, there);
+	if (cfg->flags & XF_POLICY_ICMP)
+		capture->icmp += there ? 1u : -1u;
 	if (xf_policy_is_strict(cfg))
 		xf_cover_change(&capture->cover, &cfg->sel, there);
 }
@@ -84,6 +86,7 @@ static void note_rules(struct xf_capture *capture, const struct xf_ruleset_plan 
 {
 	if (!plan->anew && !plan->dirs[XF_DIR_OUT])
 		return;
+	capture->icmp_ruled = plan->icmp_errors;
 	xf_cells_lost(&capture->cover.cells, XF_CELL_IN_SETS);
 	if (plan->cover)
 		xf_cells_each(&capture->cover.cells, note_in_sets, NULL);
@@ -244,9 +247,11 @@ static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *
 	return err;
 }
 
-/* Do the rules in force look into all sets that have something? */
+/* Do the rules in force look into all sets that have something, and at ICMP errors? */
 static bool looks_everywhere(const struct xf_capture *capture)
 {
+	if (capture->icmp_ruled != (capture->icmp > 0))
+		return false;
 	for (unsigned six = 0; six < 2; six++) {
 		if (xf_cover_rungs(&capture->cover, six) & ~capture->rungs[six])
 			return false;
@@ -284,6 +289,7 @@ static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *e
 		.names = &capture->cfg.names,
 		.spd = capture->cfg.spd,
 		.cover = exact ? NULL : &capture->cover,
+		.icmp_errors = capture->icmp > 0,
 		.anew = is_lost(capture),
 		.nat = capture->nat,
 		.sets_are_empty = exact && capture->by_policy && !is_lost(capture),

@@ -17,6 +17,8 @@
 /* What should have come through an SA (XfrmInTmplMismatch), or not at all (XfrmInPolBlock). */
 #define PLAINTEXT "counter name plaintext drop"
 #define BLOCKED "counter name blocked drop"
+#define ICMP_ERRORS "icmp type { 3, 4, 5, 11, 12 } "
+#define ICMPV6_ERRORS "icmpv6 type { 1, 2, 3, 4 } "
 
 const char xf_ruleset_delete[] = "add table inet " XF_NFT_TABLE "\n"
 				 "delete table inet " XF_NFT_TABLE "\n";
@@ -306,6 +308,13 @@ static bool is_not_simple(const struct xf_policy_config *cfg)
 	return !xf_sieve_is_simple(cfg);
 }
 
+/* They may belong to a policy that does not select them: only the engine reads what they quote. */
+static void put_icmp_errors(FILE *f, const char *verdict)
+{
+	fprintf(f, "add rule inet " XF_NFT_TABLE " outbound " ICMP_ERRORS "%s\n", verdict);
+	fprintf(f, "add rule inet " XF_NFT_TABLE " outbound " ICMPV6_ERRORS "%s\n", verdict);
+}
+
 static void put_outbound(FILE *f, const struct xf_ruleset_plan *plan,
 			 const struct xf_policy_list *list)
 {
@@ -316,6 +325,8 @@ static void put_outbound(FILE *f, const struct xf_ruleset_plan *plan,
 		 plan->names->mark_capture);
 	if (!plan->sets_are_empty)
 		put_empty_sets(f);
+	if (plan->icmp_errors)
+		put_icmp_errors(f, verdict);
 	if (plan->cover)
 		put_cover(f, plan->cover, verdict);
 	else

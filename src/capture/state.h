@@ -25,6 +25,8 @@ struct xf_capture {
 	struct xf_cover cover; /* of those policies out that want something */
 	struct xf_sieve sieve[XF_DIR_MAX]; /* in and fwd */
 	uint32_t out; /* policies out, all that count */
+	uint32_t icmp; /* of these, with flag icmp */
+	bool icmp_ruled; /* the rules in force capture ICMP errors */
 	uint32_t rungs[2]; /* of the cover, that the rules in force look at */
 	bool changed[XF_DIR_MAX]; /* policies that the rules do not follow yet */
 	bool by_policy; /* rules out are those of each policy; else of destinations */

@@ -372,6 +372,9 @@ static void judge(struct in *in, enum xf_policy_dir dir)
 			selectors = has_selectors(s->pkt);
 		}
 		s->err = (uint8_t)last;
+		if (XF_UNLIKELY(last != XF_PASS) && xf_path_is_icmp(&s->ip))
+			s->err = (uint8_t)xf_path_check_icmp(in->worker, dir, s, &asked->flows[i],
+							     asked->policies[i]);
 	}
 }
 

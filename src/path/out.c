@@ -297,6 +297,31 @@ static void check_fit(struct out *o, struct xf_flight *f, struct xf_slot *s)
 		clamp_mss(o, s);
 }
 
+/*
+ * An ICMP error that nothing protects goes by the policy of the packet that it is about, reversed,
+ * if that one has flag icmp (the kernel's icmp_route_lookup() and xfrm_out_fwd_icmp()). Where an SA
+ * is wanted and missing it is dropped: it quotes what the policy protects.
+ */
+static enum xf_drop look_again(struct out *o, struct xf_flight *f, struct xf_slot *s,
+			       enum xf_drop before)
+{
+	struct xf_flow *flow = &o->worker->flows[s - f->slots];
+	struct xf_policy *policy = xf_path_quoted_policy(o->worker, XF_DIR_OUT, s, flow);
+	const struct xf_policy_config *cfg = policy ? xf_policy_cfg(policy) : NULL;
+	struct xf_sad_query query;
+
+	if (!cfg || !(cfg->flags & XF_POLICY_ICMP))
+		return before;
+	xf_policy_count(policy, 1, s->pkt->len, o->now_ns);
+	/* Packets that it leads have another flow. */
+	s->by_flow = true;
+	if (!wants_bundle(policy))
+		return cfg->action == XF_POLICY_BLOCK ? XF_DROP_OUT_POL_BLOCK : XF_PASS;
+	query = first_query(cfg, flow, &s->by_flow);
+	take_bundle(o, s, cfg, &query, xf_sad_find_out(o->worker->engine->sad, &query, NULL));
+	return (enum xf_drop)s->err;
+}
+
 /* The bundle of @policy for slot @s and how it fits, or @s leaves the batch. */
 static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 			 const struct xf_policy *policy)
@@ -309,6 +334,9 @@ static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 		err = follow(o, f, s, policy);
 	else
 		err = (enum xf_drop)s->err;
+	if (XF_UNLIKELY(err == XF_DROP_OUT_POL_BLOCK || (err == XF_PASS && s->depth == 0)) &&
+	    xf_path_is_icmp(&s->ip))
+		err = look_again(o, f, s, err);
 	if (XF_UNLIKELY(err != XF_PASS))
 		xf_slot_drop(o->worker, s, err, NULL);
 	else if (s->depth == 0)

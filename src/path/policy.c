@@ -63,17 +63,20 @@ static enum xf_drop check_tmpls(const struct xf_policy_config *cfg, const struct
 	return has_nontransport(pkt, k) ? XF_DROP_IN_TMPL_MISMATCH : XF_PASS;
 }
 
+bool xf_path_sa_selects(const struct xf_sa *sa, const struct xf_flow *flow)
+{
+	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
+
+	if (XF_LIKELY(!(xf_form_of(cfg)->what & XF_FORM_SELECTS)))
+		return true;
+	return cfg->terms->sel.family == flow->family && xf_selector_match(&cfg->terms->sel, flow);
+}
+
 enum xf_drop xf_path_check_selectors(const struct xf_pkt *pkt, const struct xf_flow *flow)
 {
-	for (int i = pkt->sp_len; i-- > 0;) {
-		const struct xf_sa_view *cfg = xf_sa_cfg(pkt->sp[i]);
-
-		if (XF_LIKELY(!(xf_form_of(cfg)->what & XF_FORM_SELECTS)))
-			continue;
-		if (cfg->terms->sel.family != flow->family ||
-		    !xf_selector_match(&cfg->terms->sel, flow))
+	for (int i = pkt->sp_len; i-- > 0;)
+		if (!xf_path_sa_selects(pkt->sp[i], flow))
 			return XF_DROP_IN_STATE_MISMATCH;
-	}
 	return XF_PASS;
 }
 

@@ -263,11 +263,31 @@ static inline bool xf_path_same_wants(const struct xf_policy *a, const struct xf
 	return a == b || xf_path_equal_wants(a, b);
 }
 
+/* Does @sa's own selector, if it has one, select @flow? */
+bool xf_path_sa_selects(const struct xf_sa *sa, const struct xf_flow *flow);
+
 /* Of what came in, do the SAs that @pkt came through want @flow ... */
 enum xf_drop xf_path_check_selectors(const struct xf_pkt *pkt, const struct xf_flow *flow);
 
 /* ... and does @policy, in or fwd, want them? NULL: there is none. */
 enum xf_drop xf_path_check_policy(const struct xf_pkt *pkt, const struct xf_policy *policy);
+
+/* quoted.c: can @ip be an ICMP error's? */
+static inline bool xf_path_is_icmp(const struct xf_ip_info *ip)
+{
+	return ip->proto == XF_IPPROTO_ICMP || ip->proto == XF_IPPROTO_ICMPV6;
+}
+
+/* The policy of the packet that the ICMP error @s is about, reversed as @flow; NULL: none, or @s is
+ * no error. In a read section. */
+struct xf_policy *xf_path_quoted_policy(struct xf_worker *worker, enum xf_policy_dir dir,
+					const struct xf_slot *s, struct xf_flow *flow);
+
+/* What @s, which s->err refuses, is in the end: that, or XF_PASS for an ICMP error that goes by the
+ * packet that it is about. @flow, @policy: its own. In a read section. */
+enum xf_drop xf_path_check_icmp(struct xf_worker *worker, enum xf_policy_dir dir,
+				const struct xf_slot *s, const struct xf_flow *flow,
+				const struct xf_policy *policy);
 
 /* Count packets of @lens bytes for their policies, once for each run that has the same. */
 void xf_path_count_policies(struct xf_policy *const *policies, const uint32_t *lens, unsigned n,

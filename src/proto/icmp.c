@@ -1,3 +1,7 @@
+/*
+ * ICMP errors: made for senders whose packets do not fit (src/path/out.c, src/io/tx.c), read from
+ * routers (src/path/pmtu.c), and for policies the flow that an error belongs to (src/path/).
+ */
 #include <errno.h>
 
 #include <xf/icmp.h>
@@ -99,81 +103,91 @@ void xf_icmp_too_big(const struct xf_pkt *pkt, const struct xf_ip_info *ip, uint
 	*out = reply;
 }
 
-/* What the quoted packet has behind its IP header and extension headers. */
-struct quoted {
-	uint8_t proto;
-	uint32_t off;
-};
-
-static int quoted_v4(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct quoted *q,
-		     struct xf_icmp_error *out)
+static int quoted_v4(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_ip_info *q)
 {
 	uint8_t scratch[XF_IPV4_HDR_LEN];
-	const uint8_t *hdr = read_at(pkt, ip, q->off, XF_IPV4_HDR_LEN, scratch);
+	const uint8_t *hdr = read_at(pkt, ip, q->l4_off, XF_IPV4_HDR_LEN, scratch);
 	uint32_t hdr_len = hdr ? (hdr[0] & 0xfu) * 4 : 0;
+	uint16_t frag;
 
 	if (hdr_len < XF_IPV4_HDR_LEN || hdr[0] >> 4 != 4)
 		return -EINVAL;
-	xf_addr_load(&out->saddr, hdr + 12, XF_AF_INET);
-	xf_addr_load(&out->daddr, hdr + 16, XF_AF_INET);
+	xf_addr_load(&q->saddr, hdr + 12, XF_AF_INET);
+	xf_addr_load(&q->daddr, hdr + 16, XF_AF_INET);
+	frag = xf_get_be16(hdr + 6);
+	q->is_frag = frag & (XF_IPV4_MF | XF_IPV4_OFFSET_MASK);
+	q->frag_off = (frag & XF_IPV4_OFFSET_MASK) * 8u;
 	q->proto = hdr[9];
-	q->off += hdr_len;
-	return xf_get_be16(hdr + 6) & XF_IPV4_OFFSET_MASK ? -ENOENT : 0;
+	q->l4_off += hdr_len;
+	return 0;
 }
 
-/* Step over one extension header: 1 = done, 0 = it was none, -ENOENT = no transport header. */
-static int skip_ext_hdr(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct quoted *q)
+/* Step over one extension header: 1 = done, 0 = it was none, or nothing stands behind it. */
+static int skip_ext_hdr(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_ip_info *q)
 {
 	uint8_t scratch[4];
 	const uint8_t *hdr;
 
-	if (q->proto != XF_IPPROTO_HOPOPTS && q->proto != XF_IPPROTO_ROUTING &&
-	    q->proto != XF_IPPROTO_DSTOPTS && q->proto != XF_IPPROTO_FRAGMENT)
+	if (q->frag_off || (q->proto != XF_IPPROTO_HOPOPTS && q->proto != XF_IPPROTO_ROUTING &&
+			    q->proto != XF_IPPROTO_DSTOPTS && q->proto != XF_IPPROTO_FRAGMENT))
 		return 0;
-	hdr = read_at(pkt, ip, q->off, sizeof(scratch), scratch);
+	hdr = read_at(pkt, ip, q->l4_off, sizeof(scratch), scratch);
 	if (!hdr)
 		return -EINVAL;
 	if (q->proto == XF_IPPROTO_FRAGMENT) {
-		if (xf_get_be16(hdr + 2) & 0xfff8)
-			return -ENOENT;
-		q->off += XF_IPV6_FRAG_HDR_LEN;
+		q->frag_off = xf_get_be16(hdr + 2) & 0xfff8u;
+		q->is_frag = q->frag_off || hdr[3] & 1;
+		q->l4_off += XF_IPV6_FRAG_HDR_LEN;
 	} else {
-		q->off += (hdr[1] + 1u) * 8;
+		q->l4_off += (hdr[1] + 1u) * 8;
 	}
 	q->proto = hdr[0];
 	return 1;
 }
 
-static int quoted_v6(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct quoted *q,
-		     struct xf_icmp_error *out)
+static int quoted_v6(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_ip_info *q)
 {
 	uint8_t scratch[XF_IPV6_HDR_LEN];
-	const uint8_t *hdr = read_at(pkt, ip, q->off, XF_IPV6_HDR_LEN, scratch);
+	const uint8_t *hdr = read_at(pkt, ip, q->l4_off, XF_IPV6_HDR_LEN, scratch);
 	int step;
 
 	if (!hdr || hdr[0] >> 4 != 6)
 		return -EINVAL;
-	xf_addr_load(&out->saddr, hdr + 8, XF_AF_INET6);
-	xf_addr_load(&out->daddr, hdr + 24, XF_AF_INET6);
+	xf_addr_load(&q->saddr, hdr + 8, XF_AF_INET6);
+	xf_addr_load(&q->daddr, hdr + 24, XF_AF_INET6);
 	q->proto = hdr[6];
-	q->off += XF_IPV6_HDR_LEN;
+	q->l4_off += XF_IPV6_HDR_LEN;
 	while ((step = skip_ext_hdr(pkt, ip, q)) > 0)
 		;
 	return step;
 }
 
+/*
+ * What the packet that an error is about was: as much of @q as its quoted beginning says, with
+ * offsets in @pkt. 0 or -EINVAL.
+ */
+static int read_quoted(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_ip_info *q)
+{
+	*q = (struct xf_ip_info){ .family = ip->family,
+				  .total_len = ip->total_len,
+				  .l4_off = ip->l4_off + ICMP_HDR_LEN };
+	return ip->family == XF_AF_INET ? quoted_v4(pkt, ip, q) : quoted_v6(pkt, ip, q);
+}
+
 /* ESP, or UDP that may carry it: an SPI of 0 would be IKE's non-ESP marker (RFC 3948 s2.2). */
 static int read_quoted_esp(const struct xf_pkt *pkt, const struct xf_ip_info *ip,
-			   const struct quoted *q, struct xf_icmp_error *out)
+			   const struct xf_ip_info *q, struct xf_icmp_error *out)
 {
 	uint8_t scratch[8];
 	const uint8_t *l4;
 
-	if (q->proto != XF_IPPROTO_ESP && q->proto != XF_IPPROTO_UDP)
+	if (q->frag_off || (q->proto != XF_IPPROTO_ESP && q->proto != XF_IPPROTO_UDP))
 		return -ENOENT;
-	l4 = read_at(pkt, ip, q->off, 8, scratch);
+	l4 = read_at(pkt, ip, q->l4_off, 8, scratch);
 	if (!l4)
 		return -EINVAL;
+	out->saddr = q->saddr;
+	out->daddr = q->daddr;
 	out->proto = q->proto;
 	if (q->proto == XF_IPPROTO_ESP) {
 		out->spi = xf_get_be32(l4);
@@ -181,7 +195,7 @@ static int read_quoted_esp(const struct xf_pkt *pkt, const struct xf_ip_info *ip
 	}
 	out->sport = xf_get_be16(l4);
 	out->dport = xf_get_be16(l4 + 2);
-	l4 = read_at(pkt, ip, q->off + XF_UDP_HDR_LEN, 4, scratch);
+	l4 = read_at(pkt, ip, q->l4_off + XF_UDP_HDR_LEN, 4, scratch);
 	if (l4)
 		out->spi = xf_get_be32(l4);
 	return l4 && !out->spi ? -ENOENT : 0;
@@ -222,7 +236,7 @@ int xf_icmp_read(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct x
 	bool v4 = ip->family == XF_AF_INET;
 	uint8_t scratch[ICMP_HDR_LEN];
 	const uint8_t *icmp;
-	struct quoted q = { .off = ip->l4_off + ICMP_HDR_LEN };
+	struct xf_ip_info q;
 	int err;
 
 	memset(out, 0, sizeof(*out));
@@ -236,6 +250,25 @@ int xf_icmp_read(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct x
 	out->code = icmp[1];
 	err = v4 ? read_header_v4(icmp, out) : read_header_v6(icmp, out);
 	if (!err)
-		err = v4 ? quoted_v4(pkt, ip, &q, out) : quoted_v6(pkt, ip, &q, out);
+		err = read_quoted(pkt, ip, &q);
 	return err ? err : read_quoted_esp(pkt, ip, &q, out);
+}
+
+int xf_icmp_quoted_flow(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_flow *flow)
+{
+	bool v4 = ip->family == XF_AF_INET;
+	struct xf_ip_info q;
+	uint8_t scratch;
+	const uint8_t *type;
+	int err;
+
+	if (ip->is_frag || ip->proto != (v4 ? XF_IPPROTO_ICMP : XF_IPPROTO_ICMPV6))
+		return -ENOENT;
+	type = read_at(pkt, ip, ip->l4_off, 1, &scratch);
+	if (!type || (v4 ? !is_error_v4(*type) : *type >= ICMPV6_INFORMATIONAL))
+		return -ENOENT;
+	err = read_quoted(pkt, ip, &q);
+	if (!err)
+		xf_ip_flow(pkt, &q, true, flow);
+	return err;
 }

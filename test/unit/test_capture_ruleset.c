@@ -133,6 +133,29 @@ static void test_blocks(void **state)
 	assert_null(strstr(text, "counter name plaintext"));
 }
 
+/* ICMP errors come first: no policy that allows may let them go unread. */
+static void test_icmp_errors(void **state)
+{
+	struct fixture *f = *state;
+	struct xf_ruleset_plan plan = { .names = &xf_io_names_default,
+					.spd = f->spd,
+					.anew = true };
+	struct xf_policy_config cfg = make(XF_DIR_OUT, "10.1.0.0", "10.2.0.0", 16);
+	const char *first;
+
+	cfg.ntmpl = 0;
+	insert(f, &cfg);
+	assert_null(strstr(build(f), "icmp type"));
+	free(f->text);
+	plan.icmp_errors = true;
+	assert_int_equal(xf_ruleset_build(&plan, &f->text), 0);
+	first = find_rule(f->text, "outbound", "meta nfproto ipv4 ip saddr 10.1.0.0/16",
+			  "ip daddr");
+	assert_true(find_rule(f->text, "outbound", "icmp type { 3, 4, 5, 11, 12 }", CAPTURE) <
+		    first);
+	assert_true(find_rule(f->text, "outbound", "icmpv6 type { 1, 2, 3, 4 }", CAPTURE) < first);
+}
+
 /* Order is by priority, then age; an exception before what it is an exception from. */
 static void test_order(void **state)
 {
@@ -262,8 +285,9 @@ static void test_cover(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_directions), TEST(test_order), TEST(test_inexact), TEST(test_ports),
-		TEST(test_optional),   TEST(test_if_id), TEST(test_cover),   TEST(test_blocks),
+		TEST(test_directions), TEST(test_order),    TEST(test_inexact),
+		TEST(test_ports),      TEST(test_optional), TEST(test_if_id),
+		TEST(test_cover),      TEST(test_blocks),   TEST(test_icmp_errors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
