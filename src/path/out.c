@@ -272,7 +272,7 @@ static enum fit see_fit(const struct out *o, const struct xf_slot *s, uint32_t l
 }
 
 /* What goes through the tunnel later had better fit: the peer's sender is told by its SYN. */
-static void clamp_mss(const struct out *o, const struct xf_slot *s)
+static __attribute__((noinline)) void clamp_mss(const struct out *o, const struct xf_slot *s)
 {
 	if (o->worker->engine->clamp_mss && xf_mss_clamp(s->pkt, &s->ip, s->mtu))
 		xf_count(&o->worker->count.mss_clamped, 1);
@@ -293,7 +293,7 @@ static void check_fit(struct out *o, struct xf_flight *f, struct xf_slot *s)
 		refuse_too_big(o, s);
 	else if (s->pkt->csum_start && !s->pkt->gso_type && xf_gso_complete_csum(s->pkt) < 0)
 		xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, s->bundle[0]);
-	else if (XF_UNLIKELY(xf_mss_is_syn(s->pkt, &s->ip)) && !s->pkt->gso_type)
+	else if (!s->pkt->gso_type && XF_UNLIKELY(xf_mss_is_syn(s->pkt, &s->ip)))
 		clamp_mss(o, s);
 }
 
@@ -322,6 +322,21 @@ static enum xf_drop look_again(struct out *o, struct xf_flight *f, struct xf_slo
 	return (enum xf_drop)s->err;
 }
 
+/* There is no bundle for @s: it is dropped for @err, or sent on, unless a second look finds one. */
+static __attribute__((noinline)) bool find_another(struct out *o, struct xf_flight *f,
+						   struct xf_slot *s, enum xf_drop err)
+{
+	if ((err == XF_PASS || err == XF_DROP_OUT_POL_BLOCK) && xf_path_is_icmp(&s->ip))
+		err = look_again(o, f, s, err);
+	if (err == XF_PASS && s->depth > 0)
+		return true;
+	if (err == XF_PASS)
+		send_clear(o, s);
+	else
+		xf_slot_drop(o->worker, s, err, NULL);
+	return false;
+}
+
 /* The bundle of @policy for slot @s and how it fits, or @s leaves the batch. */
 static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 			 const struct xf_policy *policy)
@@ -334,14 +349,7 @@ static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 		err = follow(o, f, s, policy);
 	else
 		err = (enum xf_drop)s->err;
-	if (XF_UNLIKELY(err == XF_DROP_OUT_POL_BLOCK || (err == XF_PASS && s->depth == 0)) &&
-	    xf_path_is_icmp(&s->ip))
-		err = look_again(o, f, s, err);
-	if (XF_UNLIKELY(err != XF_PASS))
-		xf_slot_drop(o->worker, s, err, NULL);
-	else if (s->depth == 0)
-		send_clear(o, s);
-	else
+	if (XF_LIKELY(err == XF_PASS && s->depth > 0) || find_another(o, f, s, err))
 		check_fit(o, f, s);
 }
 
