@@ -3,10 +3,10 @@
  * Programs for every device but lo, the TUN and ports of bridges. They outlive the daemon.
  *
  * The backstop, at egress: what a policy out wants protected, and what nevertheless is about to
- * leave without the daemon's mark, is dropped. Its limits:
- *   - it stands behind source NAT: what was rewritten is judged by its new source;
- *   - behind fragmentation: all fragments match a policy with ports;
- *   - behind neighbour resolution: ARP and discovery were done for what it drops;
+ * leave without the daemon's mark, goes to the TUN, or nowhere where that cannot be. It stands
+ * behind source NAT, so it catches what NAT brings into a policy. Its limits:
+ *   - behind fragmentation: all fragments match a policy with ports; the engine puts them together;
+ *   - behind neighbour resolution: ARP and discovery were done for what it takes;
  *   - frames of AF_PACKET sockets are seen as well (the kernel's IPsec does not see them); the
  *     limited broadcast passes, so that DHCP clients work;
  *   - extension headers of IPv6 are followed for a few steps only; a header that is not reached
@@ -82,6 +82,29 @@ static __always_inline bool is_bypass(struct __sk_buff *skb, __u32 bypass)
 	return sk && (sk->mark & bypass);
 }
 
+static __always_inline bool is_multicast(const struct flow *flow)
+{
+	__u32 first = bpf_ntohl(flow->daddr_be[0]);
+
+	return flow->family == 4 ? first >> 28 == 0xe || first == 0xffffffff : first >> 24 == 0xff;
+}
+
+/*
+ * With the bit set it has been there already, or should have been: what comes out again must not
+ * go round for ever.
+ */
+static __always_inline int capture(struct __sk_buff *skb, const struct xf_bpf_config *cfg,
+				   const struct flow *flow)
+{
+	if (!cfg->tun_ifindex || (skb->mark & cfg->mark_capture) || is_multicast(flow)) {
+		count(XF_BPF_EGRESS_DROPPED);
+		return TC_ACT_SHOT;
+	}
+	skb->mark |= cfg->mark_capture;
+	count(XF_BPF_EGRESS_CAPTURED);
+	return bpf_redirect(cfg->tun_ifindex, 0);
+}
+
 SEC("tc")
 int xf_egress(struct __sk_buff *skb)
 {
@@ -99,8 +122,7 @@ int xf_egress(struct __sk_buff *skb)
 	flow.ports = flow.ports && !flow.piece;
 	if (!cfg->by_destination && !is_refused(cfg, &flow, DIR_OUT, false))
 		return TC_ACT_UNSPEC;
-	count(XF_BPF_EGRESS_DROPPED);
-	return TC_ACT_SHOT;
+	return capture(skb, cfg, &flow);
 }
 
 /* Does the daemon hold the twin in netfilter? */
