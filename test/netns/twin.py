@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 
-from xfrmd import equal, holds, in_netns, main, wait_for
+from xfrmd import EXEC, equal, holds, in_netns, main, wait_for
 
 BYPASS = 0x20000000
 PORT = 4001
@@ -50,23 +50,33 @@ def network(netns):
     return far, near, inner
 
 
-def policy(net, direction, src, dst, *more, tmpl=True):
+def policy(net, src, dst, *more, tmpl=True):
     ends = ("192.0.2.2", "192.0.2.1") if "." in src else ("2001:db8::2", "2001:db8::1")
     tail = ["tmpl", "src", ends[0], "dst", ends[1], "proto", "esp", "reqid", "1", "mode",
             "tunnel"] if tmpl else []
-    done = net.xfrm("policy", "add", "src", src, "dst", dst, *more[:], "dir", direction,
-                    *priority_first(more), *tail)
+    done = net.xfrm("policy", "add", "src", src, "dst", dst, *more, *tail)
     equal((done.returncode, done.stderr), (0, ""))
-
-
-def priority_first(_):
-    return []
 
 
 def refuse(near, *upper):
     for direction in "in", "fwd":
-        policy(near, direction, "10.2.0.0/24", "10.1.0.0/24", *upper)
-        policy(near, direction, "fd02::/64", "fd01::/64", *upper)
+        policy(near, "10.2.0.0/24", "10.1.0.0/24", *upper, "dir", direction)
+        policy(near, "fd02::/64", "fd01::/64", *upper, "dir", direction)
+
+
+class stopped:
+    """The daemon of @net stands still, and nftables is empty."""
+
+    def __init__(self, net):
+        self.net = net
+
+    def __enter__(self):
+        self.pid = self.net.ask("status")["pid"]
+        os.kill(self.pid, signal.SIGSTOP)
+        flush(self.net)
+
+    def __exit__(self, *_):
+        os.kill(self.pid, signal.SIGCONT)
 
 
 class Wire:
@@ -99,13 +109,13 @@ class Wire:
             except BlockingIOError:
                 return got
 
-    def passes(self, src, dst):
+    def passes(self, src, dst, sport=4000):
         """Does what @src sends arrive? What nobody refuses, sent behind it, tells when to look."""
         fence = ADDRS[V6 if ":" in src else V4][3]
         seen = []
 
         def fence_arrived():
-            self.send(src, dst, b"asked")
+            self.send(src, dst, b"asked", sport)
             self.send(fence, dst, b"fence")
             seen.extend(self.received(dst))
             return b"fence" in seen
@@ -129,12 +139,9 @@ def forms(netns, form):
     wire = Wire(far, near, inner)
     refuse(near)
     before = wire.all_pass()
-    os.kill(near.ask("status")["pid"], signal.SIGSTOP)
-    try:
-        flush(near)
-        return near, before, wire.all_pass()
-    finally:
-        near.daemon.send_signal(signal.SIGCONT)
+    with stopped(near):
+        after = wire.all_pass()
+    return near, before, after
 
 
 def a_flush_opens_where_there_is_no_twin(netns):
@@ -187,15 +194,86 @@ def a_host_that_does_not_forward(netns):
     """At devices policies in alone decide then."""
     far, near, inner = network(netns)
     near.run("sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0", check=True)
-    for addr in "default via 2001:db8::2", :
-        near.run("ip", "-6", "route", "add", *addr.split())
     near.start()
     wire = Wire(far, near, inner)
-    policy(near, "in", "10.2.0.0/24", "10.1.0.0/24")
-    policy(near, "in", "fd02::/64", "fd01::/64")
+    policy(near, "10.2.0.0/24", "10.1.0.0/24", "dir", "in")
+    policy(near, "fd02::/64", "fd01::/64", "dir", "in")
     near.stop(signal.SIGKILL)
     flush(near)
     equal([wire.passes("10.2.0.9", "10.1.0.1"), wire.passes("fd02::9", "fd01::1")], [False, False])
+
+
+def the_order_of_many_is_kept(netns):
+    """600 that refuse, one that lets pass before half of them, and ports."""
+    far, near, inner = network(netns)
+    near.start_with("[capture]\ntwin = netfilter\n")
+    wire = Wire(far, near, inner)
+    tail = "tmpl proto esp mode transport"
+    batch = [f"xfrm policy add src 10.2.{i % 250}.0/24 dst 10.{1 + i // 250}.0.0/{16 + i % 9} dir "
+             f"{direction} priority 50 {tail}" for i in range(300) for direction in ("in", "fwd")]
+    # From port 4000 10.2.0.9 may send.
+    batch += [f"xfrm policy add src 10.2.0.9/32 dst 10.1.0.0/16 proto udp sport {port} dir "
+              f"{direction} priority {priority}" + (f" {tail}" if refuse else "")
+              for direction in ("in", "fwd")
+              for port, priority, refuse in ((4000, 49, False), (4001, 51, False),
+                                             (4002, 48, True))]
+    done = near.run(EXEC, "ip", "-batch", "-", input="\n".join(batch) + "\n")
+    equal((done.returncode, done.stderr), (0, ""))
+    want = [True, False, False, False]
+
+    def verdicts():
+        return [[wire.passes("10.2.0.9", dst, sport) for sport in (4000, 4001, 4002, 4003)]
+                for dst in ("10.1.0.2", "10.1.0.1")]
+
+    equal(verdicts(), [want, want])
+    with stopped(near):
+        equal(verdicts(), [want, want])
+    equal(near.ask("stats")["capture"]["twin_dropped"] >= 6, True)
+
+
+def bypass_sockets_hear_everything(netns):
+    """IKE's do: it finds them without nftables, connected or not, and no others."""
+    far, near, inner = network(netns)
+    near.start_with("[capture]\ntwin = netfilter\n")
+    wire = Wire(far, near, inner)
+    refuse(near)
+    ours = [(forger, here) for forger, _, here, _ in ADDRS.values()]
+    for stop in False, True:
+        for forger, here in ours:
+            sock = wire.receivers[here]
+            for mark, want in (0, False), (BYPASS, True), (0, False):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+                if stop:
+                    with stopped(near):
+                        equal((here, mark, wire.passes(forger, here)), (here, mark, want))
+                else:
+                    equal((here, mark, wire.passes(forger, here)), (here, mark, want))
+
+
+def it_goes_by_the_addresses_of_the_wire(netns):
+    """Destination NAT leads to what is refused, but came by an address that is not, as in Linux."""
+    far, near, inner = network(netns)
+    near.start_with("[capture]\ntwin = netfilter\n")
+    wire = Wire(far, near, inner)
+    policy(near, "10.2.0.0/24", "10.1.0.0/24", "dir", "fwd")
+    sender = in_netns(far, V4, socket.SOCK_DGRAM)
+    sender.bind(("10.2.0.9", 4444))
+
+    def arrives():
+        sender.sendto(b"asked", ("192.0.2.1", 5555))
+        return b"asked" in wire.received("10.1.0.2")
+
+    # Its chain stays: only what the daemon has in nftables goes.
+    near.run("nft", "add table inet user; add chain inet user nat { type nat hook prerouting "
+             "priority dstnat; }; add rule inet user nat ip daddr 192.0.2.1 udp dport 5555 "
+             "dnat ip to 10.1.0.2:4001", check=True)
+    os.kill(near.ask("status")["pid"], signal.SIGSTOP)
+    near.run("nft", "delete", "table", "inet", "xfrmd", check=True)
+    try:
+        wait_for(arrives, 20)
+        equal(wire.passes("10.2.0.9", "10.1.0.2"), False)
+    finally:
+        near.daemon.send_signal(signal.SIGCONT)
 
 
 main([
@@ -204,4 +282,7 @@ main([
     a_flush_opens_nothing_with_tc,
     kill_and_flush_open_nothing_until_release,
     a_host_that_does_not_forward,
+    the_order_of_many_is_kept,
+    bypass_sockets_hear_everything,
+    it_goes_by_the_addresses_of_the_wire,
 ])
