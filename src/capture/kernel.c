@@ -29,6 +29,7 @@ struct xf_kernel {
 	struct xf_backstop *backstop; /* NULL: likewise */
 	struct xf_watcher *watcher; /* NULL: likewise */
 	unsigned tun; /* its number */
+	uint32_t tun_settings; /* that it had when it was set up */
 	int (*remake_tun)(void *arg, struct xf_io_error *error);
 	void *remake_arg;
 };
@@ -231,6 +232,16 @@ static int kernel_route_add(void *arg, struct xf_io_error *error)
 
 /* --- what others do --- */
 
+/* As it is when it has just been set up: in a container some settings cannot be had. */
+static void note_tun(struct xf_kernel *kernel)
+{
+	struct xf_tun_seen seen;
+
+	kernel->tun = if_nametoindex(kernel->names.tun);
+	xf_tun_look(kernel->names.tun, kernel->tun, &seen);
+	kernel->tun_settings = seen.settings;
+}
+
 static int kernel_watch(void *arg, struct xf_io_error *error)
 {
 	struct xf_kernel *kernel = arg;
@@ -238,7 +249,7 @@ static int kernel_watch(void *arg, struct xf_io_error *error)
 
 	if (!kernel->remake_tun)
 		return -EOPNOTSUPP;
-	kernel->tun = if_nametoindex(kernel->names.tun);
+	note_tun(kernel);
 	err = xf_watcher_new(&kernel->names, &kernel->watcher, error);
 	return err ? err : xf_watcher_fd(kernel->watcher);
 }
@@ -259,7 +270,7 @@ static int kernel_inspect(void *arg, struct xf_capture_seen *out)
 	xf_tun_look(kernel->names.tun, kernel->tun, &tun);
 	out->tun = tun.there;
 	out->tun_named = tun.named;
-	out->tun_ready = tun.ready;
+	out->tun_ready = tun.ready && !(kernel->tun_settings & ~tun.settings);
 	return xf_inspect_routes(&kernel->names, kernel->tun, out);
 }
 
@@ -281,15 +292,18 @@ static int kernel_tun_make(void *arg, struct xf_io_error *error)
 	struct xf_kernel *kernel = arg;
 	int err = kernel->remake_tun(kernel->remake_arg, error);
 
-	kernel->tun = if_nametoindex(kernel->names.tun);
+	note_tun(kernel);
 	return err;
 }
 
 static int kernel_tun_mend(void *arg, struct xf_io_error *error)
 {
-	const struct xf_kernel *kernel = arg;
+	struct xf_kernel *kernel = arg;
+	int err = xf_tun_mend(kernel->names.tun, kernel->tun, error);
 
-	return xf_tun_mend(kernel->names.tun, kernel->tun, error);
+	if (!err)
+		note_tun(kernel);
+	return err;
 }
 
 const struct xf_capture_ops xf_kernel_ops = {

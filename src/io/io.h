@@ -52,7 +52,8 @@ int xf_tun_remove(const char *name, struct xf_io_error *error);
 struct xf_tun_seen {
 	bool there; /* in this namespace */
 	bool named; /* as @name says */
-	bool ready; /* up, with its MTU and the settings that matter */
+	bool ready; /* up, with its MTU */
+	uint32_t settings; /* sysctls that are as we want them, a bit each; not all may be had */
 };
 void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out);
 

@@ -168,16 +168,17 @@ int xf_tun_open(const char *name, bool offloads, struct xf_tun *out, struct xf_i
 
 /* --- what became of it --- */
 
-static bool has_settings(const char *name)
+static uint32_t read_settings(const char *name)
 {
+	uint32_t settings = 0;
+
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(sysctls); i++) {
 		char path[128];
 
 		snprintf(path, sizeof(path), sysctls[i].path, name);
-		if (access(path, F_OK) == 0 && !holds(path, sysctls[i].value))
-			return false;
+		settings |= (uint32_t)holds(path, sysctls[i].value) << i;
 	}
-	return true;
+	return settings;
 }
 
 void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out)
@@ -191,8 +192,9 @@ void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out)
 	out->there = ifindex && ioctl(fd, SIOCGIFNAME, &ifr) == 0;
 	out->named = out->there && strcmp(ifr.ifr_name, name) == 0;
 	out->ready = out->named && ioctl(fd, SIOCGIFFLAGS, &ifr) == 0 && (ifr.ifr_flags & IFF_UP) &&
-		     ioctl(fd, SIOCGIFMTU, &ifr) == 0 && ifr.ifr_mtu == XF_TUN_MTU &&
-		     has_settings(name);
+		     ioctl(fd, SIOCGIFMTU, &ifr) == 0 && ifr.ifr_mtu == XF_TUN_MTU;
+	if (out->named)
+		out->settings = read_settings(name);
 	close(fd);
 }
 
