@@ -116,8 +116,8 @@ static void choose_form(struct xf_capture *capture, struct xf_sieve *sieve)
 		xf_sieve_restart(sieve);
 		xf_spd_walk(capture->cfg.spd, &cursor, tell_sieve, sieve);
 	}
-	by_sets =
-		!sieve->failed && !sieve->lost && sieve->simple > (sieve->by_sets ? FEW / 2 : FEW);
+	by_sets = !sieve->failed && !sieve->lost && !capture->without_sets &&
+		  sieve->simple > (sieve->by_sets ? FEW / 2 : FEW);
 	if (by_sets == sieve->by_sets && !is_lost(capture))
 		return;
 	sieve->by_sets = by_sets;
@@ -317,7 +317,23 @@ static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *e
 	return err;
 }
 
-/* What fails is done anew from the start: somebody may have taken our table away. */
+static int try_anew(struct xf_capture *capture, bool exact, struct xf_io_error *error)
+{
+	int err;
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
+		forget_sets(&capture->sieve[sieved[i]]);
+	err = try_nft(capture, exact, error);
+	if (!err)
+		capture->ops->nft_each_set(capture->arg, delete_stranger, capture);
+	return err;
+}
+
+/*
+ * What fails is done anew from the start: somebody may have taken our table away. Where that fails,
+ * too, he may have changed it so that nothing can be added to it: without sets, which must be there
+ * before the rules, it is replaced in one transaction.
+ */
 static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
 {
 	int err = is_lost(capture) ? -EAGAIN : try_nft(capture, exact, error);
@@ -327,17 +343,16 @@ static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *
 	if (!is_lost(capture))
 		xf_heal_lost(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
 			     "nftables table " XF_NFT_TABLE " is not as it was");
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
-		forget_sets(&capture->sieve[sieved[i]]);
-	err = try_nft(capture, exact, error);
-	if (err && capture->nat) {
+	err = try_anew(capture, exact, error);
+	if (err && capture->nat && !capture->started) {
 		capture->no_nat = true;
 		capture->nat = false;
-		err = try_nft(capture, exact, error);
+		err = try_anew(capture, exact, error);
 	}
-	if (!err)
-		capture->ops->nft_each_set(capture->arg, delete_stranger, capture);
-	return err;
+	if (!err || !capture->started)
+		return err;
+	capture->without_sets = true;
+	return try_anew(capture, exact, error);
 }
 
 /* The table has changed by our own doing: what it is like is to be seen anew. */
@@ -473,10 +488,8 @@ static void note_outcome(struct xf_capture *capture, int err, const struct xf_io
 	}
 }
 
-/* Whoever changed the table so that it cannot be put right has it taken away. */
-int xf_capture_sync_now(struct xf_capture *capture, struct xf_io_error *error)
+static int sync_once(struct xf_capture *capture, struct xf_io_error *error)
 {
-	struct xf_io_error own = { .text = "" };
 	bool exact = capture->by_policy;
 	int err;
 
@@ -486,11 +499,23 @@ int xf_capture_sync_now(struct xf_capture *capture, struct xf_io_error *error)
 		capture->changed_ns = capture->now_ns;
 		refine(capture);
 	}
-	err = sync_all(capture, exact, &own);
-	if (err && capture->started && capture->nft &&
-	    capture->ops->nft_run(capture->arg, xf_ruleset_delete, NULL) == 0)
-		err = sync_all(capture, exact, &own);
-	note_outcome(capture, err, &own);
+	err = sync_all(capture, exact, error);
+	note_outcome(capture, err, error);
+	return err;
+}
+
+/* Where it had to do without sets, they come now that the table stands. */
+int xf_capture_sync_now(struct xf_capture *capture, struct xf_io_error *error)
+{
+	struct xf_io_error own = { .text = "" };
+	int err = sync_once(capture, &own);
+
+	if (capture->without_sets) {
+		capture->without_sets = false;
+		capture->changed[XF_DIR_IN] = capture->changed[XF_DIR_FWD] = true;
+		if (!err)
+			err = sync_once(capture, &own);
+	}
 	if (err && error)
 		*error = own;
 	return err;

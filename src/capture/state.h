@@ -29,6 +29,7 @@ struct xf_capture {
 	bool icmp_ruled; /* the rules in force capture ICMP errors */
 	uint32_t rungs[2]; /* of the cover, that the rules in force look at */
 	bool changed[XF_DIR_MAX]; /* policies that the rules do not follow yet */
+	bool without_sets; /* for this once, in and fwd by rules alone */
 	bool by_policy; /* rules out are those of each policy; else of destinations */
 	uint64_t changed_ns; /* last change out */
 	bool nat; /* the table has, or is to have, the chains of nat.h */

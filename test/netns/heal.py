@@ -2,106 +2,12 @@
 """Somebody takes away, or changes, what protection rests on: it comes back, the log says who."""
 import json
 import os
-import re
 import signal
-import socket
 import subprocess
-import threading
 import time
 
-from xfrmd import (equal, gateways, holds, in_netns, main, stream, wait_for, wire)
-
-NEAR, FAR = "198.51.100.1", "203.0.113.1"
-TUN = "xfrmd0"
-
-
-def parts(net):
-    return {part["name"]: part for part in net.ask("status")["capture"]["parts"]}
-
-
-def what_stands(net):
-    """Chains and rules without handles and counts, rule, routes and TUN."""
-    table = net.run("nft", "-s", "list", "table", "inet", "xfrmd").stdout
-    # Names of sets tell how often they were made anew.
-    table = re.sub(r"(\d_)[0-9a-f]+\b", r"\1N", table)
-    rules = [line for line in (net.run("ip", "rule").stdout +
-                               net.run("ip", "-6", "rule").stdout).splitlines()
-             if "0x40000000" in line]
-    routes = sorted((net.run("ip", "route", "show", "table", "30822").stdout +
-                     net.run("ip", "-6", "route", "show", "table", "30822").stdout).splitlines())
-    link = net.run("ip", "-o", "link", "show", TUN).stdout
-    return {"table": sorted(table.splitlines()), "rules": rules,
-            "routes": [re.sub(" +", " ", route).strip() for route in routes],
-            "up": ",UP" in link, "mtu": " mtu 65535 " in link}
-
-
-def ping(net, count=1, wait="1"):
-    done = net.run("ping", "-n", "-q", "-c", str(count), "-i", "0.05", "-W", wait, "-I", NEAR, FAR)
-    return int(done.stdout.split(" received")[0].split()[-1])
-
-
-class Wire:
-    """Counts what passes the wire in clear between the inner addresses."""
-
-    def __init__(self, net):
-        # ETH_P_ALL: what leaves, too.
-        self.socket = in_netns(net, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-        self.socket.bind(("eth0", 3))
-        self.socket.settimeout(0.2)
-        self.ends = [socket.inet_aton(addr) for addr in (NEAR, FAR)]
-        self.clear = self.esp = 0
-        self.over = False
-        self.thread = threading.Thread(target=self.read, daemon=True)
-        self.thread.start()
-
-    def read(self):
-        while not self.over:
-            try:
-                frame = self.socket.recv(65535)
-            except OSError:  # nothing for a while, or the device went down
-                continue
-            if frame[12:14] == b"\x08\x00":
-                self.clear += frame[26:30] in self.ends and frame[30:34] in self.ends
-                self.esp += frame[23] == 50
-
-    def close(self):
-        self.over = True
-        self.thread.join()
-        self.socket.close()
-
-
-def tunnel(netns, config=""):
-    near, far = wire(netns)
-    near.start_with(config)
-    far.start_with("")
-    gateways(near, far, (NEAR, FAR))
-    wait_for(lambda: ping(near))
-    return near, far
-
-
-def heals(near, part, event, says, expect=None):
-    """After @event(near) all stands as before, traffic flows, and log and status say so."""
-    before = what_stands(near)
-    log = len(near.text())
-    counts = parts(near)[part]
-    event(near)
-
-    def is_repaired():
-        now = parts(near)[part]
-        return now["in_force"] and now["repairs"] > counts["repairs"]
-    wait_for(is_repaired, 20)
-    equal(parts(near)[part]["losses"] > counts["losses"], True)
-
-    def is_back():
-        return what_stands(near) == (expect or before)
-    try:
-        wait_for(is_back, 20)
-    except AssertionError as error:
-        raise AssertionError(f"{says}: {what_stands(near)} is not {before}") from error
-    said = [line for line in near.text()[log:].splitlines() if says in line]
-    if not said:
-        raise AssertionError(f"{says!r} is not in {near.text()[log:]!r}")
-    wait_for(lambda: ping(near), 20)
+from healing import FAR, NEAR, TUN, Wire, heals, ip, parts, ping, tunnel, what_stands
+from xfrmd import EXEC, equal, holds, main, wait_for
 
 
 def nft(*words):
@@ -180,13 +86,8 @@ def many_policies(net):
     batch += "".join(
         f"policy add src 10.{i // 200}.{i % 200}.0/24 dst 10.200.{i % 250}.0/24 dir out tmpl src "
         f"192.0.2.1 dst 192.0.2.2 proto esp reqid 1 mode tunnel\n" for i in range(600))
-    done = net.run(*xfrm_exec(), "ip", "-batch", "-", input=batch.replace("policy", "xfrm policy"))
+    done = net.run(EXEC, "ip", "-batch", "-", input=batch.replace("policy", "xfrm policy"))
     equal(done.stderr, "")
-
-
-def xfrm_exec():
-    from xfrmd import EXEC  # the build that is tested
-    return (EXEC,)
 
 
 def elements(netns):
@@ -205,6 +106,11 @@ def elements(netns):
           "an element of dst4_24, was deleted by nft")
     heals(near, "table", nft("flush", "ruleset"), "table xfrmd was deleted by nft")
     heals(near, "table", nft("add table inet xfrmd { flags dormant; }"), "was changed by nft")
+    # Nothing can be added to that, and sets come before rules.
+    heals(near, "table", nft("flush chain inet xfrmd output; delete chain inet xfrmd output; "
+                             "add chain inet xfrmd output { type nat hook output priority 0; }"),
+          "by nft")
+    equal(by_sets(), True)
     equal(seen.clear, 0)
     seen.close()
 
@@ -247,12 +153,6 @@ def flush_rules(net):
     net.run("ip", "rule", "add", "lookup", "main", "pref", "32766", check=True)
 
 
-def ip(*words):
-    def run(net):
-        net.run("ip", *words, check=True)
-    return run
-
-
 def rules_and_routes(netns):
     near, far = tunnel(netns)
     seen = Wire(far)
@@ -262,79 +162,6 @@ def rules_and_routes(netns):
     for words in (("route", "flush", "table", "30822"), ("-6", "route", "flush", "table", "30822"),
                   ("route", "del", "blackhole", "default", "table", "30822")):
         heals(near, "route", ip(*words), "the route of captured packets into xfrmd0 was deleted")
-    equal(seen.clear, 0)
-    seen.close()
-
-
-def rename(net):
-    """Where the kernel lets no device that is up change its name, it must be down for a moment."""
-    if net.run("ip", "link", "set", TUN, "name", "other0").returncode:
-        net.run("sh", "-c", f"ip link set {TUN} down; ip link set {TUN} name other0; "
-                "ip link set other0 up")
-
-
-def the_tun_as_it_is(netns):
-    near, far = tunnel(netns)
-    seen = Wire(far)
-    heals(near, "tun", ip("link", "set", TUN, "down"), "TUN xfrmd0 was brought down")
-    heals(near, "tun", ip("link", "set", TUN, "mtu", "1400"), "TUN xfrmd0 was brought down or set")
-    heals(near, "tun", rename, "TUN xfrmd0 has another name: set up again")
-    equal(seen.clear, 0)
-    seen.close()
-
-
-def a_tun_that_is_gone(netns):
-    near, far = tunnel(netns, "[daemon]\nworkers = 2\n")
-    away = netns()
-    seen = Wire(far)
-    heals(near, "tun", ip("link", "del", TUN), "TUN xfrmd0 is gone: made anew")
-    heals(near, "tun", ip("link", "set", TUN, "netns", away.name), "TUN xfrmd0 is gone: made anew")
-    equal(away.run("ip", "link", "show", TUN).returncode != 0, True)
-    heals(near, "tun", ip("link", "del", TUN), "TUN xfrmd0 is gone: made anew")
-    # What many packets need works as at the start: queues, marks, super-packets.
-    stream(near, far, (NEAR, FAR), 4 << 20)
-    equal(near.ask("status")["capture"]["tun_marks"], True)
-    equal(seen.clear, 0)
-    seen.close()
-
-
-def under_load(netns):
-    """The TUN goes three times while packets flow: workers take over the new one, nothing leaks."""
-    near, far = tunnel(netns, "[daemon]\nworkers = 2\n")
-    seen = Wire(far)
-    flood = subprocess.Popen(near.argv("ping", "-n", "-q", "-f", "-I", NEAR, FAR),
-                             stdout=subprocess.DEVNULL)
-    try:
-        for i in range(3):
-            near.run("ip", "link", "del", TUN, check=True)
-            wait_for(lambda: parts(near)["tun"]["repairs"] > i and
-                     parts(near)["route"]["in_force"], 20)
-            before = seen.esp
-            wait_for(lambda: seen.esp > before + 20, 20)
-    finally:
-        flood.send_signal(signal.SIGINT)
-        flood.wait()
-    equal(near.daemon.poll(), None)
-    equal(seen.clear, 0)
-    seen.close()
-
-
-def filters(netns):
-    near, far = tunnel(netns)
-    seen = Wire(far)
-
-    def stands(net, device="eth0"):
-        return "xf_" in net.run("tc", "filter", "show", "dev", device, "egress").stdout
-    equal(stands(near), True)
-    for device, part in ("eth0", "backstop"), (TUN, "tun"):
-        heals(near, part, lambda net, dev=device: net.run("tc", "qdisc", "del", "dev", dev,
-                                                          "clsact", check=True),
-              f"the tc filter of {device} was deleted")
-        wait_for(lambda dev=device: stands(near, dev), 20)
-    heals(near, "backstop", lambda net: net.run("tc", "filter", "del", "dev", "eth0", "egress",
-                                                check=True),
-          "the tc filter of eth0 was deleted")
-    wait_for(lambda: stands(near), 20)
     equal(seen.clear, 0)
     seen.close()
 
@@ -399,5 +226,5 @@ def what_stands_survives_the_daemon(netns):
 
 
 main([the_table, chains_and_flags, a_restored_ruleset, elements, events_that_were_lost,
-      rules_and_routes, the_tun_as_it_is, a_tun_that_is_gone, under_load, filters,
-      an_agent_that_undoes_repairs, ours_is_not_foreign, what_stands_survives_the_daemon])
+      rules_and_routes, an_agent_that_undoes_repairs, ours_is_not_foreign,
+      what_stands_survives_the_daemon])

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""Somebody takes away, or changes, the TUN or tc filters: they come back, the log says so."""
+import signal
+import subprocess
+
+from healing import FAR, NEAR, TUN, Wire, heals, ip, parts, tunnel
+from xfrmd import equal, main, stream, wait_for
+
+
+def rename(net):
+    """Where the kernel lets no device that is up change its name, it must be down for a moment."""
+    if net.run("ip", "link", "set", TUN, "name", "other0").returncode:
+        net.run("sh", "-c", f"ip link set {TUN} down; ip link set {TUN} name other0; "
+                "ip link set other0 up")
+
+
+def the_tun_as_it_is(netns):
+    near, far = tunnel(netns)
+    seen = Wire(far)
+    heals(near, "tun", ip("link", "set", TUN, "down"), "TUN xfrmd0 was brought down")
+    heals(near, "tun", ip("link", "set", TUN, "mtu", "1400"), "TUN xfrmd0 was brought down or set")
+    # Of this one nothing tells: the look every 10 s finds it.
+    heals(near, "tun", lambda net: net.run("sysctl", "-qw", f"net.ipv4.conf.{TUN}.accept_local=0",
+                                           check=True), "TUN xfrmd0 was brought down or set up")
+    equal(near.run("sysctl", "-n", f"net.ipv4.conf.{TUN}.accept_local").stdout, "1\n")
+    heals(near, "tun", rename, "TUN xfrmd0 has another name: set up again")
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def a_tun_that_is_gone(netns):
+    near, far = tunnel(netns, "[daemon]\nworkers = 2\n")
+    away = netns()
+    seen = Wire(far)
+    heals(near, "tun", ip("link", "del", TUN), "TUN xfrmd0 is gone: made anew")
+    heals(near, "tun", ip("link", "set", TUN, "netns", away.name), "TUN xfrmd0 is gone: made anew")
+    equal(away.run("ip", "link", "show", TUN).returncode != 0, True)
+    heals(near, "tun", ip("link", "del", TUN), "TUN xfrmd0 is gone: made anew")
+    # What many packets need works as at the start: queues, marks, super-packets.
+    stream(near, far, (NEAR, FAR), 4 << 20)
+    equal(near.ask("status")["capture"]["tun_marks"], True)
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def under_load(netns):
+    """The TUN goes three times while packets flow: workers take over the new one, nothing leaks."""
+    near, far = tunnel(netns, "[daemon]\nworkers = 2\n")
+    seen = Wire(far)
+    flood = subprocess.Popen(near.argv("ping", "-n", "-q", "-f", "-I", NEAR, FAR),
+                             stdout=subprocess.DEVNULL)
+    try:
+        for i in range(3):
+            near.run("ip", "link", "del", TUN, check=True)
+            wait_for(lambda: parts(near)["tun"]["repairs"] > i and
+                     parts(near)["route"]["in_force"], 20)
+            before = seen.esp
+            wait_for(lambda: seen.esp > before + 20, 20)
+    finally:
+        flood.send_signal(signal.SIGINT)
+        flood.wait()
+    equal(near.daemon.poll(), None)
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def filters(netns):
+    near, far = tunnel(netns)
+    seen = Wire(far)
+
+    def stands(net, device="eth0"):
+        return "xf_" in net.run("tc", "filter", "show", "dev", device, "egress").stdout
+    equal(stands(near), True)
+    for device, part in ("eth0", "backstop"), (TUN, "tun"):
+        heals(near, part, lambda net, dev=device: net.run("tc", "qdisc", "del", "dev", dev,
+                                                          "clsact", check=True),
+              f"the tc filter of {device} was deleted")
+        wait_for(lambda dev=device: stands(near, dev), 20)
+    heals(near, "backstop", lambda net: net.run("tc", "filter", "del", "dev", "eth0", "egress",
+                                                check=True),
+          "the tc filter of eth0 was deleted")
+    wait_for(lambda: stands(near), 20)
+    equal(seen.clear, 0)
+    seen.close()
+
+
+main([the_tun_as_it_is, a_tun_that_is_gone, under_load, filters])

@@ -1,0 +1,108 @@
+"""What the tests of healing share: a tunnel, what stands in the kernel, what passes the wire."""
+import re
+import socket
+import threading
+
+from xfrmd import equal, gateways, in_netns, wait_for, wire
+
+NEAR, FAR = "198.51.100.1", "203.0.113.1"
+TUN = "xfrmd0"
+
+
+def parts(net):
+    return {part["name"]: part for part in net.ask("status")["capture"]["parts"]}
+
+
+def what_stands(net):
+    """Chains and rules without handles and counts, rule, routes and TUN."""
+    table = net.run("nft", "-s", "list", "table", "inet", "xfrmd").stdout
+    # Names of sets tell how often they were made anew.
+    table = re.sub(r"(\d_)[0-9a-f]+\b", r"\1N", table)
+    rules = [line for line in (net.run("ip", "rule").stdout +
+                               net.run("ip", "-6", "rule").stdout).splitlines()
+             if "0x40000000" in line]
+    routes = sorted((net.run("ip", "route", "show", "table", "30822").stdout +
+                     net.run("ip", "-6", "route", "show", "table", "30822").stdout).splitlines())
+    link = net.run("ip", "-o", "link", "show", TUN).stdout
+    return {"table": sorted(table.splitlines()), "rules": rules,
+            "routes": [re.sub(" +", " ", route).strip() for route in routes],
+            "up": ",UP" in link, "mtu": " mtu 65535 " in link}
+
+
+def ping(net, count=1, wait="1"):
+    done = net.run("ping", "-n", "-q", "-c", str(count), "-i", "0.05", "-W", wait, "-I", NEAR, FAR)
+    return int(done.stdout.split(" received")[0].split()[-1])
+
+
+class Wire:
+    """Counts what passes the wire in clear between the inner addresses."""
+
+    def __init__(self, net):
+        # ETH_P_ALL: what leaves, too.
+        self.socket = in_netns(net, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.socket.bind(("eth0", 3))
+        self.socket.settimeout(0.2)
+        self.ends = [socket.inet_aton(addr) for addr in (NEAR, FAR)]
+        self.clear = self.esp = 0
+        self.over = False
+        self.thread = threading.Thread(target=self.read, daemon=True)
+        self.thread.start()
+
+    def read(self):
+        while not self.over:
+            try:
+                frame = self.socket.recv(65535)
+            except OSError:  # nothing for a while, or the device went down
+                continue
+            if frame[12:14] == b"\x08\x00":
+                self.clear += frame[26:30] in self.ends and frame[30:34] in self.ends
+                self.esp += frame[23] == 50
+
+    def close(self):
+        self.over = True
+        self.thread.join()
+        self.socket.close()
+
+
+def tunnel(netns, config=""):
+    near, far = wire(netns)
+    near.start_with(config)
+    far.start_with("")
+    gateways(near, far, (NEAR, FAR))
+    wait_for(lambda: ping(near))
+    return near, far
+
+
+def heals(near, part, event, says):
+    """After @event(near) all stands as before, traffic flows, and log and status say so."""
+    before = what_stands(near)
+    log = len(near.text())
+    counts = parts(near)[part]
+    event(near)
+
+    def is_repaired():
+        now = parts(near)[part]
+        return now["in_force"] and now["repairs"] > counts["repairs"]
+    wait_for(is_repaired, 20)
+    equal(parts(near)[part]["losses"] > counts["losses"], True)
+
+    def is_back():
+        return what_stands(near) == before
+    try:
+        wait_for(is_back, 20)
+    except AssertionError as error:
+        now = what_stands(near)
+        lines = set(now.pop("table")) ^ set(before.pop("table"))
+        raise AssertionError(f"{says}: {now} is not {before}, or {len(lines)} lines of the table "
+                             f"are others: {sorted(lines)[:4]}") from error
+    said = [line for line in near.text()[log:].splitlines() if says in line]
+    if not said:
+        raise AssertionError(f"{says!r} is not in {near.text()[log:]!r}")
+    wait_for(lambda: ping(near), 20)
+
+
+def ip(*words):
+    """An event for heals(): this command."""
+    def run(net):
+        net.run("ip", *words, check=True)
+    return run
