@@ -95,6 +95,9 @@ class Full:
 
     def __init__(self, net, kib):
         self.net = net
+        self.daemon = None
+        self.hog = None
+        self.monitor = None
         self.dir = f"/tmp/{net.name}.run"
         os.mkdir(self.dir)
         self.holder = subprocess.Popen(
@@ -121,17 +124,35 @@ class Full:
         log.close()
         wait_for(lambda: "ready: network namespace" in self.text(), 30)
 
+    def fill(self):
+        """All of it, and on and on."""
+        self.hog = subprocess.Popen(self.argv(
+            "sh", "-c", "while :; do dd if=/dev/zero bs=4k oflag=append conv=notrunc "
+            "of=/run/xfrmd/filler status=none 2>/dev/null; done"))
+        wait_for(lambda: self.run("sh", "-c", "df --output=avail /run/xfrmd | tail -n 1")
+                 .stdout.strip() == "0", 30)
+
+    def relent(self):
+        if self.hog:
+            self.hog.kill()
+            self.hog.wait()
+        self.hog = None
+
     def kill(self):
-        self.daemon.kill()
-        self.daemon.wait()
+        if self.daemon:
+            self.daemon.kill()
+            self.daemon.wait()
 
     def text(self):
         with open(f"{self.dir}/log") as f:
             return f.read()
 
     def close(self):
-        self.daemon.kill()
-        self.daemon.wait()
+        self.relent()
+        self.kill()
+        if self.monitor:
+            self.monitor.kill()
+            self.monitor.wait()
         self.holder.kill()
         self.holder.wait()
         subprocess.run(["rm", "-r", self.dir], check=True)
@@ -158,12 +179,12 @@ def a_full_run_refuses_and_keeps(netns):
         holds(failed.stderr, "the journal of policies is full: /run/xfrmd/")
         many = full.xfrm("policy").stdout.count("dir out")
         equal(100 < many < 1500, True)
-        # Nobody else's room helps: the rest of /run is filled, too.
-        full.run("sh", "-c", "cat /dev/zero >/run/xfrmd/filler")
+        # Somebody takes what is left, and whatever is given back.
+        full.fill()
         # The rules become exact a moment after the last change; what is refused moves nothing.
         before = full.xfrm("policy").stdout
-        monitor = subprocess.Popen(full.argv(EXEC, "ip", "xfrm", "monitor", "policy"),
-                                   stdout=subprocess.PIPE, text=True)
+        full.monitor = subprocess.Popen(full.argv(EXEC, "ip", "xfrm", "monitor", "policy"),
+                                        stdout=subprocess.PIPE, text=True)
         wait_for(lambda: '"now":1' in full.ctl("status", "--json").stdout.replace(" ", ""), 30)
         for _ in range(3):
             equal(batch(full, "add", [1999]).returncode != 0, True)
@@ -175,8 +196,9 @@ def a_full_run_refuses_and_keeps(netns):
         for _ in range(4):
             equal(batch(full, "update", range(many)).stderr, "")
         equal(batch(full, "delete", range(0, many, 2)).stderr, "")
-        monitor.kill()
-        events = monitor.communicate()[0]
+        full.relent()
+        full.monitor.kill()
+        events = full.monitor.communicate()[0]
         equal("10.7.249.0/24" in events, False)
         holds(events, "10.0.1.0/24")
         before = full.xfrm("policy").stdout
