@@ -213,7 +213,7 @@ uint32_t xf_policy_order_find(const struct xf_policy_order *order, const struct 
 	return order->by_list[low];
 }
 
-/* --- all that decide --- */
+/* --- the list --- */
 
 struct strict {
 	const struct xf_policy *policy;
@@ -250,7 +250,7 @@ static bool collect(void *arg, struct xf_policy *policy)
 
 	if (cfg->dir != all->dir || cfg->if_id)
 		return true;
-	if (xf_policy_allows(cfg))
+	if (xf_policy_lets_pass(cfg))
 		err = xf_policy_order_add(&all->allows, policy, 0);
 	else if (xf_policy_is_strict(cfg) && (!all->wanted || all->wanted(cfg)))
 		err = add_strict(all, policy);
@@ -337,12 +337,16 @@ static bool ports_are_exact(const struct xf_selector *sel)
 	return xf_policy_has_ports(sel->proto);
 }
 
+bool xf_policy_lets_pass(const struct xf_policy_config *cfg)
+{
+	return cfg->type == XF_POLICY_MAIN && !xf_policy_is_strict(cfg);
+}
+
 bool xf_policy_allows(const struct xf_policy_config *cfg)
 {
 	const struct xf_selector *sel = &cfg->sel;
 
-	return cfg->type == XF_POLICY_MAIN && !xf_policy_is_strict(cfg) && !sel->ifindex &&
-	       !sel->user && ports_are_exact(sel);
+	return xf_policy_lets_pass(cfg) && !sel->ifindex && !sel->user && ports_are_exact(sel);
 }
 
 bool xf_policy_has_ports(uint8_t proto)

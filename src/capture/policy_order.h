@@ -14,7 +14,8 @@
  *     whose rank is not above A's.
  * For if S wins where A matches too, the first match M of A's class has a larger pos than S and no
  * larger rank than A. If M is strict, it stands before A; if it allows, it is one of those that
- * pos_max() looks at.
+ * pos_max looks at. So those have a place, too, that rules cannot tell exactly and that are left
+ * out of them (a device, a user).
  *
  * Control thread. What is collected is borrowed from the SPD and valid until it changes.
  */
@@ -45,7 +46,7 @@ struct xf_policy_order {
 
 void xf_policy_order_fini(struct xf_policy_order *order);
 
-/* Add one for which xf_policy_allows(), with @segment. -ENOMEM. The order is to be sorted again. */
+/* Add one that xf_policy_lets_pass(), with @segment. -ENOMEM. The order is to be sorted again. */
 int xf_policy_order_add(struct xf_policy_order *order, const struct xf_policy *policy,
 			uint32_t segment);
 /* Take it out, if it is there; likewise. */
@@ -61,7 +62,7 @@ uint32_t xf_policy_order_place(const struct xf_policy_order *order, const struct
 /* The place of the allowing @policy itself, which must be in @order. */
 uint32_t xf_policy_order_find(const struct xf_policy_order *order, const struct xf_policy *policy);
 
-/* --- all policies of a direction that decide, as a list --- */
+/* --- the policies of a direction, as a list --- */
 
 struct xf_policy_list {
 	const struct xf_policy **policy;
@@ -69,8 +70,9 @@ struct xf_policy_list {
 };
 
 /*
- * Strict and allowing policies of @dir. Those with an if_id are left out: they see only what an
- * xfrm interface sends; and those strict ones that @wanted says no to, if it is not NULL. -ENOMEM.
+ * Strict policies of @dir, and those that xf_policy_lets_pass(). Those with an if_id are left out:
+ * they see only what an xfrm interface sends; and those strict ones that @wanted says no to, if it
+ * is not NULL. -ENOMEM.
  */
 int xf_policy_list_get(const struct xf_spd *spd, uint8_t dir,
 		       bool (*wanted)(const struct xf_policy_config *cfg),
@@ -86,9 +88,11 @@ void xf_policy_list_free(struct xf_policy_list *list);
 bool xf_policy_is_strict(const struct xf_policy_config *cfg);
 
 /*
- * Does the policy let pass what it selects, and can rules tell exactly what that is? One of type
- * sub decides nothing: main is asked too.
+ * Does the policy let pass what it selects? One of type sub decides nothing: main is asked too.
  */
+bool xf_policy_lets_pass(const struct xf_policy_config *cfg);
+
+/* Likewise, and can rules tell exactly what that is? */
 bool xf_policy_allows(const struct xf_policy_config *cfg);
 
 /* Does @proto have ports where TCP has them? */

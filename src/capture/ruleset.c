@@ -276,7 +276,7 @@ static void put_segment(FILE *f, const struct xf_sieve *sieve, uint32_t segment,
 	}
 }
 
-/* @list: what is not simple, in order. Behind each that allows, the segment that it begins. */
+/* @list: what is not simple, in order. Behind each that lets pass, the segment that it begins. */
 static void put_sieve(FILE *f, const struct xf_sieve *sieve, const struct xf_policy_list *list,
 		      const char *chain)
 {
@@ -285,7 +285,7 @@ static void put_sieve(FILE *f, const struct xf_sieve *sieve, const struct xf_pol
 		const struct xf_policy_config *cfg = xf_policy_cfg(list->policy[i]);
 
 		put_policy(f, cfg, chain, NULL);
-		if (xf_policy_allows(cfg))
+		if (xf_policy_lets_pass(cfg))
 			put_segment(f, sieve, xf_sieve_segment(sieve, list->policy[i]), chain);
 	}
 }

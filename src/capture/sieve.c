@@ -16,7 +16,7 @@ uint32_t xf_sieve_segment(const struct xf_sieve *sieve, const struct xf_policy *
 	const struct xf_policy_order *allows = &sieve->allows;
 	uint32_t place;
 
-	if (xf_policy_allows(xf_policy_cfg(policy)))
+	if (xf_policy_lets_pass(xf_policy_cfg(policy)))
 		return allows->allow[xf_policy_order_find(allows, policy)].segment;
 	place = xf_policy_order_place(allows, policy);
 	return place ? allows->allow[place - 1].segment : XF_SIEVE_FIRST;
@@ -131,7 +131,7 @@ void xf_sieve_change(struct xf_sieve *sieve, const struct xf_policy *policy, boo
 			change_simple(sieve, policy, there);
 		return;
 	}
-	if (xf_policy_allows(cfg)) {
+	if (xf_policy_lets_pass(cfg)) {
 		if (!there)
 			xf_policy_order_del(&sieve->allows, policy);
 		else if (xf_policy_order_add(&sieve->allows, policy, ++sieve->last_segment) < 0)

@@ -48,7 +48,7 @@ struct xf_sieve {
 	struct xf_cells cells; /* the set is the kind's number */
 	struct xf_sieve_kind *kinds;
 	unsigned nkinds;
-	struct xf_policy_order allows; /* with the segment that each begins */
+	struct xf_policy_order allows; /* that let pass, with the segment that each begins */
 	uint32_t last_segment;
 };
 
