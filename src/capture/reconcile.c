@@ -121,7 +121,7 @@ static void take_snapshot(struct xf_capture *capture)
 	if (capture->now_ns < capture->snapshot_ns || capture->look_at_table)
 		return;
 	capture->snapshot_ns = UINT64_MAX;
-	if (!capture->nft || !stands)
+	if (!capture->nft || capture->fd < 0 || !stands)
 		return;
 	if (capture->ops->nft_read(capture->arg, false, &capture->snapshot) < 0)
 		capture->snapshot.there = false;
