@@ -1,0 +1,444 @@
+/*
+ * nftables for model_capture.c: scripts are parsed into chains of rules, and a rule into
+ * expressions; fake_rule.c knows what these mean.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "fake_rule.h"
+
+struct fake_nft *fake_nft_new(void)
+{
+	struct fake_nft *nft = calloc(1, sizeof(*nft));
+
+	assert_non_null(nft);
+	return nft;
+}
+
+/* --- what has a name --- */
+
+struct object *object_find(const struct fake_nft *nft, enum kind kind, const char *name)
+{
+	for (struct object *o = nft->objects; o; o = o->next) {
+		if (o->kind == kind && strcmp(o->name, name) == 0)
+			return o;
+	}
+	return NULL;
+}
+
+static void drop_rules(struct object *chain)
+{
+	for (unsigned i = 0; i < chain->nrules; i++)
+		rule_free(chain->rules[i]);
+	chain->nrules = 0;
+}
+
+static void object_free(struct object *object)
+{
+	drop_rules(object);
+	free(object->rules);
+	free(object->keys);
+	free(object);
+}
+
+static void delete_object(struct fake_nft *nft, struct object *object)
+{
+	struct object **at = &nft->objects;
+
+	while (*at != object)
+		at = &(*at)->next;
+	*at = object->next;
+	object_free(object);
+}
+
+static struct object *add_object(struct fake_nft *nft, enum kind kind, const char *name)
+{
+	struct object *object = object_find(nft, kind, name);
+
+	if (object)
+		return object;
+	object = calloc(1, sizeof(*object));
+	assert_non_null(object);
+	object->kind = kind;
+	assert_in_range(strlen(name), 1, sizeof(object->name) - 1);
+	strcpy(object->name, name);
+	object->next = nft->objects;
+	nft->objects = object;
+	return object;
+}
+
+static void delete_table(struct fake_nft *nft)
+{
+	struct object *next;
+
+	for (struct object *o = nft->objects; o; o = next) {
+		next = o->next;
+		object_free(o);
+	}
+	nft->objects = NULL;
+	nft->there = false;
+}
+
+void fake_nft_free(struct fake_nft *nft)
+{
+	delete_table(nft);
+	free(nft);
+}
+
+/* --- sets --- */
+
+static unsigned find_key(const struct object *set, const uint8_t key[FAKE_KEY])
+{
+	unsigned i = 0;
+
+	while (i < set->nkeys && memcmp(set->keys[i], key, FAKE_KEY) != 0)
+		i++;
+	return i;
+}
+
+bool set_has(const struct object *set, const uint8_t key[FAKE_KEY])
+{
+	return find_key(set, key) < set->nkeys;
+}
+
+static void change_key(struct object *set, const uint8_t key[FAKE_KEY], bool there)
+{
+	unsigned at = find_key(set, key);
+
+	if (there != (at == set->nkeys))
+		return;
+	if (!there) {
+		memmove(set->keys[at], set->keys[--set->nkeys], FAKE_KEY);
+		return;
+	}
+	if (set->nkeys == set->room) {
+		set->room = set->room ? 2 * set->room : 8;
+		set->keys = realloc(set->keys, set->room * sizeof(set->keys[0]));
+		assert_non_null(set->keys);
+	}
+	memcpy(set->keys[set->nkeys++], key, FAKE_KEY);
+}
+
+bool fake_nft_has_set(const struct fake_nft *nft, const char *set)
+{
+	return object_find(nft, SET, set);
+}
+
+bool fake_nft_has_element(const struct fake_nft *nft, const char *set, const uint8_t key[FAKE_KEY])
+{
+	return set_has(object_find(nft, SET, set), key);
+}
+
+void fake_nft_change_element(struct fake_nft *nft, const char *set, const uint8_t key[FAKE_KEY],
+			     bool there)
+{
+	change_key(object_find(nft, SET, set), key, there);
+}
+
+void fake_nft_each_set(struct fake_nft *nft, void (*visit)(void *arg, const char *name), void *arg)
+{
+	struct object *next;
+
+	for (struct object *o = nft->objects; o; o = next) {
+		char name[sizeof(o->name)];
+
+		next = o->next;
+		strcpy(name, o->name);
+		if (o->kind == SET)
+			visit(arg, name);
+	}
+}
+
+/* "{ type ipv4_addr . inet_proto }" */
+static void read_type(struct object *set, struct words *w)
+{
+	words_expect(w, "{");
+	words_expect(w, "type");
+	set->nfields = 0;
+	do {
+		assert_in_range(set->nfields, 0, FAKE_FIELDS - 1);
+		set->fields[set->nfields++] = type_of(words_next(w));
+	} while (words_take(w, "."));
+	words_expect(w, "}");
+}
+
+static void read_elements(struct object *set, struct words *w)
+{
+	words_expect(w, "{");
+	assert_int_equal(set->nfields, 1);
+	while (!words_take(w, "}")) {
+		uint8_t key[FAKE_KEY] = { 0 };
+
+		read_value(set->fields[0], words_next(w), key, NULL);
+		change_key(set, key, true);
+	}
+}
+
+/* --- scripts --- */
+
+static enum kind kind_of(const char *word)
+{
+	static const char *const names[] = {
+		[TABLE] = "table", [CHAIN] = "chain",	  [SET] = "set",
+		[RULE] = "rule",   [COUNTER] = "counter", [ELEMENT] = "element",
+	};
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(names); i++) {
+		if (strcmp(names[i], word) == 0)
+			return (enum kind)i;
+	}
+	fail_msg("nftables knows no \"%s\"", word);
+	return TABLE;
+}
+
+/* "add rule inet xfrmd outbound" */
+struct command {
+	char verb[16];
+	enum kind kind;
+	char name[64];
+};
+
+static struct command read_command(struct words *w)
+{
+	struct command c = { .name = "" };
+
+	snprintf(c.verb, sizeof(c.verb), "%s", words_next(w));
+	c.kind = kind_of(words_next(w));
+	words_expect(w, "inet");
+	words_expect(w, "xfrmd");
+	if (c.kind != TABLE)
+		snprintf(c.name, sizeof(c.name), "%s", words_next(w));
+	return c;
+}
+
+static void add_chain(struct fake_nft *nft, const char *name, struct words *w)
+{
+	struct object *chain = add_object(nft, CHAIN, name);
+
+	if (words_end(w))
+		return;
+	words_expect(w, "{");
+	words_expect(w, "type");
+	if (!words_take(w, "route"))
+		words_expect(w, "filter");
+	words_expect(w, "hook");
+	snprintf(chain->hook, sizeof(chain->hook), "%s", words_next(w));
+	words_expect(w, "priority");
+	chain->priority = atoi(words_next(w));
+	words_expect(w, "}");
+}
+
+static void add_rule(struct fake_nft *nft, const char *name, struct words *w)
+{
+	struct object *chain = object_find(nft, CHAIN, name);
+
+	if (chain->nrules == chain->room) {
+		chain->room = chain->room ? 2 * chain->room : 8;
+		chain->rules = realloc(chain->rules, chain->room * sizeof(chain->rules[0]));
+		assert_non_null(chain->rules);
+	}
+	chain->rules[chain->nrules++] = rule_read(nft, w);
+}
+
+static void add(struct fake_nft *nft, const struct command *c, struct words *w)
+{
+	switch (c->kind) {
+	case TABLE:
+		nft->there = true;
+		break;
+	case COUNTER:
+		add_object(nft, COUNTER, c->name);
+		break;
+	case CHAIN:
+		add_chain(nft, c->name, w);
+		break;
+	case RULE:
+		add_rule(nft, c->name, w);
+		break;
+	case SET:
+		read_type(add_object(nft, SET, c->name), w);
+		break;
+	case ELEMENT:
+		read_elements(object_find(nft, SET, c->name), w);
+		break;
+	}
+}
+
+static void flush(struct fake_nft *nft, const struct command *c)
+{
+	if (c->kind == SET) {
+		object_find(nft, SET, c->name)->nkeys = 0;
+		return;
+	}
+	for (struct object *o = nft->objects; o; o = o->next) {
+		if (o->kind == CHAIN && (c->kind == TABLE || strcmp(o->name, c->name) == 0))
+			drop_rules(o);
+	}
+}
+
+static bool is_looked_into(const struct fake_nft *nft, const struct object *set)
+{
+	for (const struct object *o = nft->objects; o; o = o->next) {
+		for (unsigned i = 0; i < o->nrules; i++) {
+			if (rule_looks_into(o->rules[i], set))
+				return true;
+		}
+	}
+	return false;
+}
+
+static int act(struct fake_nft *nft, const struct command *c, struct words *w)
+{
+	if (strcmp(c->verb, "add") == 0) {
+		add(nft, c, w);
+	} else if (strcmp(c->verb, "flush") == 0) {
+		flush(nft, c);
+	} else {
+		assert_string_equal(c->verb, "delete");
+		if (c->kind == TABLE) {
+			delete_table(nft);
+		} else {
+			struct object *object = object_find(nft, c->kind, c->name);
+
+			if (c->kind == SET && is_looked_into(nft, object))
+				return -EBUSY;
+			delete_object(nft, object);
+		}
+	}
+	if (!words_end(w))
+		fail_msg("what is \"%s\" in a script?", words_next(w));
+	return 0;
+}
+
+/* Names as they will be: what a script can miss is found before anything is changed. */
+struct names {
+	bool there;
+	unsigned n;
+	struct {
+		enum kind kind;
+		char name[64];
+	} of[2048];
+};
+
+static unsigned find_name(const struct names *names, enum kind kind, const char *name)
+{
+	unsigned i = 0;
+
+	while (i < names->n && (names->of[i].kind != kind || strcmp(names->of[i].name, name) != 0))
+		i++;
+	return i;
+}
+
+static void add_name(struct names *names, enum kind kind, const char *name)
+{
+	if (find_name(names, kind, name) < names->n)
+		return;
+	assert_in_range(names->n, 0, XF_ARRAY_SIZE(names->of) - 1);
+	names->of[names->n].kind = kind;
+	snprintf(names->of[names->n++].name, sizeof(names->of[0].name), "%s", name);
+}
+
+static bool has_references(const struct names *names, struct words *w)
+{
+	while (!words_end(w)) {
+		const char *word = words_next(w);
+		enum kind kind = SET;
+
+		if (strcmp(word, "goto") == 0 || strcmp(word, "jump") == 0) {
+			kind = CHAIN;
+			word = words_next(w);
+		} else if (word[0] == '@' && !strchr(word, ',')) {
+			word++;
+		} else {
+			continue;
+		}
+		if (find_name(names, kind, word) == names->n)
+			return false;
+	}
+	return true;
+}
+
+/* Does all that @c needs exist? */
+static bool check_command(struct names *names, const struct command *c, struct words *w)
+{
+	bool adds = strcmp(c->verb, "add") == 0;
+	enum kind needs = c->kind == RULE ? CHAIN : c->kind == ELEMENT ? SET : c->kind;
+
+	if (c->kind == TABLE && adds) {
+		names->there = true;
+		return true;
+	}
+	if (!names->there)
+		return false;
+	if (c->kind == TABLE) {
+		if (strcmp(c->verb, "delete") == 0)
+			*names = (struct names){ .n = 0 };
+		return true;
+	}
+	if (adds && needs == c->kind)
+		add_name(names, c->kind, c->name);
+	else if (find_name(names, needs, c->name) == names->n)
+		return false;
+	if (strcmp(c->verb, "delete") == 0)
+		names->of[find_name(names, c->kind, c->name)] = names->of[--names->n];
+	return c->kind != RULE || has_references(names, w);
+}
+
+static bool check_script(const struct fake_nft *nft, const char *script, unsigned *commands)
+{
+	static struct names names;
+	struct words w = { .at = script };
+
+	names.n = 0;
+	names.there = nft->there;
+	for (const struct object *o = nft->objects; o; o = o->next)
+		add_name(&names, o->kind, o->name);
+	for (*commands = 0; words_line(&w); ++*commands) {
+		struct command c = read_command(&w);
+
+		if (!check_command(&names, &c, &w))
+			return false;
+	}
+	return true;
+}
+
+int fake_nft_run(struct fake_nft *nft, const char *script)
+{
+	struct words w = { .at = script };
+	unsigned commands;
+
+	if (!check_script(nft, script, &commands))
+		return -ENOENT;
+	while (words_line(&w)) {
+		struct command c = read_command(&w);
+		int err = act(nft, &c, &w);
+
+		if (err && commands > 1)
+			fail_msg("%s is deleted while a rule looks into it", c.name);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+uint64_t fake_nft_counter(const struct fake_nft *nft, const char *name)
+{
+	const struct object *counter = object_find(nft, COUNTER, name);
+
+	return counter ? counter->packets : 0;
+}
+
+unsigned fake_nft_rules(const struct fake_nft *nft)
+{
+	unsigned n = 0;
+
+	for (const struct object *o = nft->objects; o; o = o->next)
+		n += o->nrules;
+	return n;
+}

@@ -1,0 +1,58 @@
+/*
+ * fake_nft.h - the part of nftables that our scripts use: a table of chains, sets and counters that
+ * packets can be sent through.
+ *
+ * Scripts are those of src/capture. A statement that is not known here fails the test: a model that
+ * skips what it does not understand would agree with anything. As in the kernel a script is applied
+ * as a whole, or not at all when a name in it is missing (-ENOENT).
+ *
+ * For one thread. Addresses are as on the wire, all other numbers in host order.
+ */
+#ifndef TEST_FAKE_NFT_H
+#define TEST_FAKE_NFT_H
+
+#include <xf/addr.h>
+
+/* As nftables sees it at one hook. */
+struct fake_packet {
+	uint16_t family;
+	union xf_addr addr[2]; /* source, destination */
+	uint8_t proto;
+	uint8_t l4[4]; /* how the transport header begins */
+	bool fragment; /* of a packet */
+	bool behind; /* the first one: there is no transport header */
+	uint32_t mark;
+	uint32_t socket_mark;
+	const char *iif;
+	const char *oif;
+	const char *daddr_type; /* "unicast", "local" ... */
+};
+
+enum { FAKE_FIELD = 16, FAKE_FIELDS = 5, FAKE_KEY = FAKE_FIELD * FAKE_FIELDS };
+
+struct fake_nft;
+
+struct fake_nft *fake_nft_new(void);
+void fake_nft_free(struct fake_nft *nft);
+
+/* 0, -ENOENT, or -EBUSY for a set that rules look into and that is the script's only subject. */
+int fake_nft_run(struct fake_nft *nft, const char *script);
+
+/* Elements are fields of FAKE_FIELD bytes: addresses, or numbers, and zeros. */
+bool fake_nft_has_set(const struct fake_nft *nft, const char *set);
+bool fake_nft_has_element(const struct fake_nft *nft, const char *set, const uint8_t key[FAKE_KEY]);
+void fake_nft_change_element(struct fake_nft *nft, const char *set, const uint8_t key[FAKE_KEY],
+			     bool there);
+void fake_put_number(uint8_t field[FAKE_FIELD], uint32_t number);
+
+/* Visit the sets' names: which may be deleted meanwhile. */
+void fake_nft_each_set(struct fake_nft *nft, void (*visit)(void *arg, const char *name), void *arg);
+
+/* Chains of a hook, in the order of their priorities. False: dropped. @p's mark may change. */
+bool fake_nft_hook(struct fake_nft *nft, const char *hook, struct fake_packet *p);
+
+uint64_t fake_nft_counter(const struct fake_nft *nft, const char *name);
+/* How many rules there are, for tests that would do without. */
+unsigned fake_nft_rules(const struct fake_nft *nft);
+
+#endif

@@ -1,0 +1,499 @@
+/*
+ * What capture.c has put into a kernel, beside the SPD: random policies come, change and go, the
+ * kernel fails now and then, and packets are sent through what is there.
+ *
+ * Out: what the SPD protects or blocks is captured, and while the kernel fails, captured or dropped
+ * by the backstop; what it lets pass is not captured. In and fwd: plaintext is refused exactly when
+ * the SPD's policy wants protection. Where more is caught than the SPD says there is one of a few
+ * reasons, and each is counted.
+ */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include <xf/rcu.h>
+
+#include "capture/capture.h"
+#include "capture/policy_order.h"
+
+#include "fake_kernel.h"
+
+#ifndef MODEL_DIVISOR
+#define MODEL_DIVISOR 1u
+#endif
+#define SEED 20261130u
+#define PACKETS 60
+#define MANY 700
+
+/* Why a packet may be caught though its policy lets it pass. */
+enum excuse { NONE, TIE, INEXACT, FRAGMENT, EXCUSES };
+
+struct world {
+	struct xf_spd *spd;
+	struct xf_capture *capture;
+	struct fake_kernel kernel;
+	uint64_t now_ns;
+	struct xf_policy_config known[MANY]; /* which are there, or were */
+	unsigned n;
+	unsigned max; /* policies */
+	/* What was seen. */
+	unsigned long packets;
+	unsigned long caught[XF_DIR_MAX];
+	unsigned long too_many[EXCUSES];
+	unsigned long failed; /* syncs */
+	unsigned long by_backstop;
+	unsigned long sets; /* of in and fwd, after each change */
+};
+
+/* --- policies --- */
+
+static void draw_addr(union xf_addr *addr, uint16_t family)
+{
+	memset(addr, 0, sizeof(*addr));
+	if (family == XF_AF_INET) {
+		xf_put_be32(addr->bytes, 0x0a000000 | below(2) << 16 | below(3) << 8 | below(2));
+		return;
+	}
+	xf_put_be32(addr->bytes, 0xfd000000 | below(2) << 8);
+	addr->bytes[7] = (uint8_t)below(2);
+	addr->bytes[15] = (uint8_t)below(2);
+}
+
+static uint8_t draw_len(uint16_t family)
+{
+	static const uint8_t four[] = { 32, 32, 24, 24, 16, 15, 8, 0 };
+	static const uint8_t six[] = { 128, 128, 64, 64, 48, 32, 8, 0 };
+
+	return family == XF_AF_INET ? four[below(8)] : six[below(8)];
+}
+
+static uint8_t draw_proto(uint16_t family)
+{
+	static const uint8_t protos[] = { XF_IPPROTO_UDP, XF_IPPROTO_TCP, XF_IPPROTO_ICMP };
+	uint8_t proto = protos[below(3)];
+
+	return proto == XF_IPPROTO_ICMP && family == XF_AF_INET6 ? XF_IPPROTO_ICMPV6 : proto;
+}
+
+static bool is_icmp(uint8_t proto)
+{
+	return proto == XF_IPPROTO_ICMP || proto == XF_IPPROTO_ICMPV6;
+}
+
+/* Ports, or type and code. */
+static uint16_t draw_port(uint8_t proto)
+{
+	static const uint16_t ports[] = { 80, 0x1000, 0x1001 };
+
+	return is_icmp(proto) ? (uint16_t)below(2) : ports[below(3)];
+}
+
+static void draw_ports(struct xf_selector *sel)
+{
+	static const uint16_t masks[] = { 0, 0, UINT16_MAX, 0xff00 };
+
+	sel->proto = draw_proto(sel->family);
+	sel->sport_mask = masks[below(is_icmp(sel->proto) ? 3 : 4)];
+	sel->dport_mask = masks[below(is_icmp(sel->proto) ? 3 : 4)];
+	sel->sport = draw_port(sel->proto) & sel->sport_mask;
+	sel->dport = draw_port(sel->proto) & sel->dport_mask;
+}
+
+/* What is no identity. */
+static void draw_wishes(struct xf_policy_config *cfg)
+{
+	cfg->priority = below(8) ? 1 : below(3);
+	cfg->action = below(4) ? XF_POLICY_ALLOW : XF_POLICY_BLOCK;
+	cfg->ntmpl = (uint8_t)below(2);
+	cfg->tmpl[0].optional = below(6) == 0;
+}
+
+static void draw_policy(struct xf_policy_config *cfg, uint8_t dir)
+{
+	struct xf_selector *sel = &cfg->sel;
+
+	*cfg = (struct xf_policy_config){
+		.dir = dir,
+		.type = below(16) ? XF_POLICY_MAIN : XF_POLICY_SUB,
+		.if_id = below(16) ? 0 : 5,
+		.life = { XF_INF, XF_INF, XF_INF, XF_INF, 0, 0, 0, 0 },
+		.sel = { .family = below(3) ? XF_AF_INET : XF_AF_INET6 },
+	};
+	draw_addr(&sel->saddr, sel->family);
+	draw_addr(&sel->daddr, sel->family);
+	sel->prefixlen_s = draw_len(sel->family);
+	sel->prefixlen_d = draw_len(sel->family);
+	if (below(2))
+		draw_ports(sel);
+	if (below(10) == 0)
+		cfg->mark = (struct xf_mark){ .v = below(4), .m = 3 };
+	sel->ifindex = below(40) ? 0 : 7;
+	sel->user = below(40) ? 0 : 1000;
+	draw_wishes(cfg);
+}
+
+static struct xf_policy *find(const struct world *w, const struct xf_policy_config *cfg)
+{
+	const struct xf_policy_id id = { .sel = cfg->sel,
+					 .mark = cfg->mark,
+					 .if_id = cfg->if_id,
+					 .dir = cfg->dir,
+					 .type = cfg->type };
+
+	return xf_spd_find(w->spd, &id);
+}
+
+static void change_policy(struct world *w)
+{
+	unsigned i = below(w->max);
+	struct xf_policy_config *cfg = &w->known[i];
+	struct xf_policy *policy = i < w->n ? find(w, cfg) : NULL;
+
+	if (i >= w->n) {
+		cfg = &w->known[w->n++];
+		draw_policy(cfg, (uint8_t)below(XF_DIR_MAX));
+	} else if (policy && below(3) == 0) {
+		xf_spd_del(w->spd, policy);
+		draw_policy(cfg, cfg->dir);
+		return;
+	} else if (below(2)) {
+		draw_wishes(cfg);
+	}
+	assert_int_equal(xf_spd_insert(w->spd, cfg, false, w->now_ns, &policy), 0);
+}
+
+static void change_policies(struct world *w)
+{
+	unsigned n = 1 + below(below(8) ? 3 : 40) + (w->n ? 0 : 3 * w->max);
+
+	if (below(100 + w->max) == 0)
+		xf_spd_flush(w->spd, below(4) ? XF_POLICY_MAIN : XF_POLICY_SUB);
+	while (n--)
+		change_policy(w);
+}
+
+static void watch(void *arg, const struct xf_policy *policy, bool there)
+{
+	struct world *w = arg;
+
+	if (w->capture)
+		xf_capture_policy(w->capture, policy, there);
+}
+
+/* --- packets --- */
+
+static void draw_packet(const struct world *w, struct fake_packet *p)
+{
+	const struct xf_policy_config *at = below(4) && w->n ? &w->known[below(w->n)] : NULL;
+
+	*p = (struct fake_packet){
+		.family = at	     ? at->sel.family
+			  : below(3) ? XF_AF_INET
+				     : XF_AF_INET6,
+		.fragment = below(6) == 0,
+		.mark = below(4),
+		.iif = "lan",
+		.oif = "wan",
+		.daddr_type = "unicast",
+	};
+	p->behind = p->fragment && below(2);
+	draw_addr(&p->addr[0], p->family);
+	draw_addr(&p->addr[1], p->family);
+	p->proto = draw_proto(p->family);
+	if (at && below(2)) {
+		p->addr[0] = at->sel.saddr;
+		p->addr[1] = at->sel.daddr;
+		p->proto = at->sel.proto ? at->sel.proto : p->proto;
+	}
+}
+
+static void draw_flow(const struct fake_packet *p, struct xf_flow *flow)
+{
+	*flow = (struct xf_flow){
+		.family = p->family,
+		.saddr = p->addr[0],
+		.daddr = p->addr[1],
+		.proto = p->proto,
+		.sport = draw_port(p->proto),
+		.dport = draw_port(p->proto),
+		.mark = p->mark,
+	};
+}
+
+/* What the wire has of @flow. */
+static void put_transport(struct fake_packet *p, const struct xf_flow *flow)
+{
+	if (is_icmp(p->proto)) {
+		p->l4[0] = (uint8_t)flow->sport;
+		p->l4[1] = (uint8_t)flow->dport;
+		p->l4[2] = 0xbe;
+		p->l4[3] = 0xef;
+		return;
+	}
+	xf_put_be16(p->l4, flow->sport);
+	xf_put_be16(p->l4 + 2, flow->dport);
+}
+
+struct ties {
+	uint8_t dir;
+	bool found;
+};
+
+static bool look_for_tie(void *arg, struct xf_policy *policy)
+{
+	const struct xf_policy_tie tie = xf_policy_order_key(policy);
+	struct ties *ties = arg;
+
+	ties->found =
+		ties->found || (xf_policy_cfg(policy)->dir == ties->dir && tie.rank != tie.pos);
+	return true;
+}
+
+static bool look_for_ports(void *arg, struct xf_policy *policy)
+{
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+	struct ties *ties = arg;
+
+	ties->found = ties->found ||
+		      (cfg->dir == ties->dir && (cfg->sel.sport_mask || cfg->sel.dport_mask));
+	return true;
+}
+
+static bool is_there_any(const struct world *w, uint8_t dir,
+			 bool (*visit)(void *arg, struct xf_policy *policy))
+{
+	struct ties ties = { .dir = dir };
+	uint64_t cursor = 0;
+
+	xf_spd_walk(w->spd, &cursor, visit, &ties);
+	return ties.found;
+}
+
+static enum excuse excuse_for(const struct world *w, uint8_t dir, const struct fake_packet *p,
+			      const struct xf_policy *winner)
+{
+	if (winner && !xf_policy_allows(xf_policy_cfg(winner)))
+		return INEXACT;
+	if (p->fragment && is_there_any(w, dir, look_for_ports))
+		return FRAGMENT;
+	if (winner && is_there_any(w, dir, look_for_tie))
+		return TIE;
+	return NONE;
+}
+
+static bool is_caught(struct world *w, uint8_t dir, struct fake_packet *p)
+{
+	static const uint32_t capture = 0x40000000;
+
+	if (dir == XF_DIR_IN)
+		return !fake_nft_hook(w->kernel.nft, "input", p);
+	if (dir == XF_DIR_FWD)
+		return !fake_nft_hook(w->kernel.nft, "forward", p);
+	assert_true(fake_nft_hook(w->kernel.nft, below(2) ? "prerouting" : "output", p));
+	return p->mark & capture;
+}
+
+static void describe(const struct fake_packet *p, const struct xf_flow *flow, uint8_t dir)
+{
+	char text[2][XF_ADDR_STRLEN];
+
+	print_message("# dir %u: %s > %s proto %u ports %u %u mark %u fragment %d behind %d\n", dir,
+		      xf_addr_format(&p->addr[0], p->family, text[0]),
+		      xf_addr_format(&p->addr[1], p->family, text[1]), p->proto, flow->sport,
+		      flow->dport, flow->mark, p->fragment, p->behind);
+}
+
+/* @broken: the kernel has failed, so only the backstop is sure to know all policies. */
+static void send_packet(struct world *w, uint8_t dir, bool broken)
+{
+	const struct xf_policy *winner;
+	struct fake_packet p;
+	struct xf_flow flow;
+	bool want, got;
+	enum excuse excuse;
+
+	draw_packet(w, &p);
+	draw_flow(&p, &flow);
+	put_transport(&p, &flow);
+	winner = xf_spd_lookup(w->spd, dir, &flow);
+	want = winner && xf_policy_is_strict(xf_policy_cfg(winner));
+	w->packets++;
+	got = is_caught(w, dir, &p);
+	w->caught[dir] += got;
+	if (broken && dir == XF_DIR_OUT && !got) {
+		got = fake_backstop_drops(&w->kernel, &p);
+		w->by_backstop += got;
+	}
+	if (want && !got && !(broken && dir != XF_DIR_OUT)) {
+		describe(&p, &flow, dir);
+		fail_msg("the SPD wants it%s", broken ? ", and nothing holds it" : "");
+	}
+	if (!got || want || broken)
+		return;
+	excuse = excuse_for(w, dir, &p, winner);
+	w->too_many[excuse]++;
+	if (excuse == NONE) {
+		describe(&p, &flow, dir);
+		fail_msg("the SPD does not want it");
+	}
+}
+
+static void send_packets(struct world *w, bool broken)
+{
+	for (unsigned i = 0; i < PACKETS; i++)
+		send_packet(w, (uint8_t)(i % XF_DIR_MAX), broken);
+}
+
+/* --- rounds --- */
+
+static void start(struct world *w, unsigned max, enum xf_capture_mode mode)
+{
+	const struct xf_spd_config cfg = { .seed = { 1, 2 }, .watch = watch, .watch_arg = w };
+	struct xf_capture_config capture = {
+		.names = xf_io_names_default,
+		.mode = mode,
+		.ops = &fake_kernel_ops,
+		.arg = &w->kernel,
+	};
+
+	memset(w, 0, sizeof(*w));
+	w->max = max;
+	w->now_ns = XF_NSEC_PER_SEC;
+	w->spd = xf_spd_new(&cfg);
+	assert_non_null(w->spd);
+	fake_kernel_init(&w->kernel);
+	capture.spd = w->spd;
+	capture.now_ns = w->now_ns;
+	assert_int_equal(xf_capture_new(&capture, &w->capture, NULL), 0);
+}
+
+static void stop(struct world *w)
+{
+	print_message("# seed %u: %lu packets; caught in %lu, out %lu, fwd %lu\n", SEED, w->packets,
+		      w->caught[XF_DIR_IN], w->caught[XF_DIR_OUT], w->caught[XF_DIR_FWD]);
+	print_message("# too much: ties %lu, selectors that rules cannot have %lu, fragments %lu\n",
+		      w->too_many[TIE], w->too_many[INEXACT], w->too_many[FRAGMENT]);
+	print_message("# %u faults, %lu changes failed, the backstop dropped %lu\n",
+		      w->kernel.fault_count, w->failed, w->by_backstop);
+	xf_capture_free(w->capture);
+	w->capture = NULL;
+	xf_spd_free(w->spd);
+	fake_kernel_fini(&w->kernel);
+}
+
+/* By somebody else. It is found when something is to be changed in it. */
+static void delete_table(struct world *w)
+{
+	struct xf_policy_config cfg;
+	struct xf_policy *policy;
+
+	fake_nft_run(w->kernel.nft, "delete table inet xfrmd\n");
+	draw_policy(&cfg, XF_DIR_IN);
+	cfg.if_id = 0;
+	cfg.mark = (struct xf_mark){ .v = 8, .m = 8 };
+	cfg.action = XF_POLICY_BLOCK;
+	policy = find(w, &cfg);
+	if (policy)
+		xf_spd_del(w->spd, policy);
+	else
+		assert_int_equal(xf_spd_insert(w->spd, &cfg, false, w->now_ns, &policy), 0);
+}
+
+/* As the daemon: what fails is tried again. */
+static void sync_capture(struct world *w)
+{
+	unsigned faults = w->kernel.faults;
+
+	w->now_ns += XF_NSEC_PER_SEC;
+	if (faults && below(30) == 0)
+		delete_table(w);
+	while (xf_capture_sync(w->capture, w->now_ns, NULL) < 0) {
+		w->failed++;
+		send_packets(w, true);
+		if (below(3) == 0)
+			change_policies(w);
+		w->kernel.faults = below(2) ? 0 : faults;
+		w->now_ns += XF_NSEC_PER_SEC;
+	}
+	w->kernel.faults = 0;
+	assert_int_equal(xf_capture_settle(w->capture, w->now_ns + XF_NSEC_PER_SEC, NULL), 0);
+	w->kernel.faults = faults;
+}
+
+static void count_sets(void *arg, const char *name)
+{
+	struct world *w = arg;
+
+	w->sets += strncmp(name, "in", 2) == 0 || strncmp(name, "fwd", 3) == 0;
+}
+
+static void run(struct world *w, unsigned rounds)
+{
+	for (unsigned round = 0; round < rounds / MODEL_DIVISOR; round++) {
+		change_policies(w);
+		sync_capture(w);
+		send_packets(w, false);
+		fake_nft_each_set(w->kernel.nft, count_sets, w);
+		xf_rcu_drain();
+		/* Other policies, now and then: else they are what they were drawn to be. */
+		if (round % 500 == 499)
+			w->n /= 2;
+	}
+}
+
+static void run_world(unsigned max, unsigned rounds, unsigned faults)
+{
+	struct world *w = malloc(sizeof(*w));
+
+	assert_non_null(w);
+	srand(SEED);
+	start(w, max, XF_CAPTURE_AUTO);
+	w->kernel.faults = faults;
+	run(w, rounds);
+	for (unsigned dir = 0; dir < XF_DIR_MAX; dir++)
+		assert_in_range(w->caught[dir], w->packets / 100, w->packets / 2);
+	assert_true(!faults == !w->kernel.fault_count);
+	/* With many, sets are what decides. */
+	assert_true((max > 100) == (w->sets > 0));
+	stop(w);
+	free(w);
+}
+
+static void test_few(void **unused)
+{
+	(void)unused;
+	run_world(14, 12000, 0);
+}
+
+/* Sets, and rules of what is not simple. */
+static void test_many(void **unused)
+{
+	(void)unused;
+	run_world(MANY, 2000, 0);
+}
+
+static void test_faults(void **unused)
+{
+	(void)unused;
+	run_world(30, 5000, 4);
+	run_world(MANY, 800, 5);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_few),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_faults),
+	};
+	int failed;
+
+	xf_read_register();
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	xf_read_unregister();
+	return failed;
+}
