@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Limits of SAs and policies, told to `ip xfrm monitor` when they are reached and not later."""
 import subprocess
-import time
 
 from xfrmd import EXEC, add_sa, equal, holds, main, protect, wait_for, wire
 
@@ -12,7 +11,7 @@ class Monitor:
         with open(self.path, "w") as out:
             self.process = subprocess.Popen(net.argv(EXEC, "ip", "xfrm", "monitor", "expire"),
                                             stdout=out)
-        time.sleep(0.3)
+        wait_for(lambda: net.ask("status")["clients"]["now"] == 1)
 
     def text(self):
         with open(self.path) as f:
@@ -55,9 +54,9 @@ def packets_soft_then_hard(near, monitor):
     limits(near, "packet-soft", "2", "limit", "packet-hard", "5")
     ping(near, 4)
     wait_for(lambda: "hard 0" in monitor.text())
-    equal(monitor.text().count("hard 0"), 1)
     ping(near, 4)
     wait_for(lambda: "hard 1" in monitor.text())
+    equal(monitor.text().count("hard 0"), 1)
     equal(near.xfrm("state").stdout, "")
     equal(near.ask("stats")["xfrm_stat"]["XfrmOutNoStates"] > 0, True)
 
@@ -65,18 +64,20 @@ def packets_soft_then_hard(near, monitor):
 @watched
 def seconds_from_the_start(near, monitor):
     add_sa(near, check=True)
-    limits(near, "time-soft", "1", "limit", "time-hard", "2")
+    limits(near, "time-soft", "1")
     wait_for(lambda: "hard 0" in monitor.text())
     holds(near.xfrm("state").stdout, "0x00001000")
+    limits(near, "time-hard", "2")
     wait_for(lambda: "hard 1" in monitor.text())
     equal(near.xfrm("state").stdout, "")
 
 
 @watched
 def a_policy_in_seconds(near, monitor):
-    near.xfrm("policy", "add", "src", "192.0.2.1", "dst", "203.0.113.0/24", "dir", "out", "action",
-              "block", "limit", "time-hard", "1", check=True)
+    words = ("src", "192.0.2.1", "dst", "203.0.113.0/24", "dir", "out", "action", "block")
+    near.xfrm("policy", "add", *words, check=True)
     holds(near.run("nft", "list", "chain", "inet", "xfrmd", "outbound").stdout, "203.0.113.0")
+    near.xfrm("policy", "update", *words, "limit", "time-hard", "1", check=True)
     wait_for(lambda: "203.0.113.0" in monitor.text())
     equal("203.0.113.0" in near.xfrm("policy").stdout, False)
     equal("203.0.113.0" in near.run("nft", "list", "chain", "inet", "xfrmd", "outbound").stdout,

@@ -56,6 +56,12 @@ at_least() { # GOT WANTED NAME
 	[ "$1" -ge "$2" ] || echo "# got $1, wanted at least $2"
 }
 
+# What tcpdump has seen is in its file a little later: wait for so many at least.
+captured() { # PCAP FILTER COUNT NAME
+	wait_for eval "[ \"\$(tcpdump -n -r '$work/$1.pcap' '$2' 2>/dev/null | wc -l)\" -ge $3 ]"
+	at_least "$(tcpdump -n -r "$work/$1.pcap" "$2" 2>/dev/null | wc -l)" "$3" "$4"
+}
+
 finish() {
 	echo "1..$tests"
 	if [ "$failed" -gt 0 ]; then
@@ -77,8 +83,8 @@ background() { # LOG NS COMMAND...: its pid is the last of pids
 	pids+=($!)
 }
 
-wait_for() { # COMMAND...: until it succeeds, ten seconds at most
-	local end=$((SECONDS + 10))
+wait_for() { # COMMAND...: until it succeeds, a minute at most: how fast is not the matter
+	local end=$((SECONDS + 60))
 	until "$@" >/dev/null 2>&1; do
 		[ "$SECONDS" -lt "$end" ] || return 1
 		sleep 0.05

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import xfrmd
-from xfrmd import BUILD, EXEC, equal, holds, wait_for
+from xfrmd import BUILD, EXEC, LIBC, LIMIT_S, equal, holds, wait_for
 
 MANY = 20000
 # What stays of 20,000 policies and SAs, but for locked memory: nothing near their 35 MB.
@@ -16,6 +16,14 @@ LEFT_BYTES = 6 << 20
 PEER = "192.0.2.2"
 UDP = "proto", "udp"
 IPV6_FREEBIND = 78
+PR_SET_THP_DISABLE = 41
+
+
+def start_with_small_pages(net):
+    """So that what is resident is what the daemon has touched, whatever the machine's settings."""
+    equal(LIBC.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0)
+    net.start()
+    equal(LIBC.prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0), 0)
 
 
 def memory(net):
@@ -34,7 +42,7 @@ def is_sanitized(net):
 def loads_and_forgets(netns):
     for name in "host-pairs", "subnets":
         net = netns()
-        net.start()
+        start_with_small_pages(net)
         before = memory(net)
         done = net.run(f"{BUILD}/bench/bench_load", "--sas", str(MANY), "--policies", str(MANY),
                        "--set", name, "--pid", str(net.daemon.pid), timeout=240)
@@ -98,7 +106,7 @@ def is_caught(net, there, addr):
 def passes(net, there, addr):
     sock = xfrmd.in_netns(net, socket.AF_INET, socket.SOCK_DGRAM)
     sock.sendto(b"public", (addr, 4000))
-    there.settimeout(5)
+    there.settimeout(LIMIT_S)
     equal(there.recv(64), b"public")
 
 
@@ -151,17 +159,32 @@ def sieve_policy(net, verb, index, *more, proto=()):
     equal(done.stderr, "")
 
 
-def gets_in(here, far, index):
-    """Does plaintext from there reach @here?"""
-    sock = xfrmd.in_netns(far, socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind((destination(index), 0))
-    sock.sendto(str(index).encode(), ("192.0.2.1", 4001))
-    here.settimeout(0.1)
+def patience(wanted):
+    """How long for what should come, and for what should not: that is not seen any sooner."""
+    return LIMIT_S if wanted else 0.1
+
+
+def arrives(listener, sender, to, wanted, size=8):
+    """Does a datagram from there get to @listener? Earlier ones may still come."""
+    data = os.urandom(8) + bytes(size - 8)
+    sender.sendto(data, to)
+    listener.settimeout(patience(wanted))
     try:
-        equal(here.recv(64), str(index).encode())
+        while listener.recv(9000) != data:
+            pass
         return True
     except TimeoutError:
         return False
+
+
+def gets_in(here, far, want):
+    """Does plaintext from there reach @here? @want says of which sources it should."""
+    got = {}
+    for index, wanted in want.items():
+        with xfrmd.in_netns(far, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((destination(index), 0))
+            got[index] = arrives(here, sock, ("192.0.2.1", 4001), wanted)
+    equal(got, want)
 
 
 def plaintext_is_kept_out_by_sets(netns):
@@ -180,27 +203,26 @@ def plaintext_is_kept_out_by_sets(netns):
     # However many they are, a rule looks into a set of them.
     equal(len(rules(near, "inbound")), 1)
     equal(len(rules(near, "forwarded")), 1)
-    equal([gets_in(here, far, i) for i in (0, 999, 1000)], [False, False, True])
+    gets_in(here, far, {0: False, 999: False, 1000: True})
     # One that allows counts by its rank: before the others, behind them, of the same one.
     sieve_policy(near, "add", 0, "action", "block", "priority", "20", proto=UDP)
     sieve_policy(near, "update", 999, "priority", "5")
     sieve_policy(near, "update", 998, "priority", "15")
     sieve_policy(near, "add", 1000, "priority", "10")
     sieve_policy(near, "add", 997, "priority", "10", proto=UDP)
-    equal([gets_in(here, far, i) for i in (0, 996, 997, 998, 999, 1000)],
-          [False, False, False, True, True, True])
+    gets_in(here, far, {0: False, 996: False, 997: False, 998: True, 999: True, 1000: True})
     sieve_policy(near, "add", 998, "action", "block", "priority", "12", proto=UDP)
-    equal(gets_in(here, far, 998), False)
+    gets_in(here, far, {998: False})
     sieve_policy(near, "delete", 998, proto=UDP)
     sieve_policy(near, "delete", 0)
-    equal([gets_in(here, far, i) for i in (0, 1, 998)], [False, False, True])
+    gets_in(here, far, {0: False, 1: False, 998: True})
     sieve_policy(near, "delete", 0, proto=UDP)
-    equal([gets_in(here, far, i) for i in (0, 1)], [True, False])
+    gets_in(here, far, {0: True, 1: False})
     sieve_policy(near, "add", 1001, "action", "block", "priority", "30")
     near.stop(9)
     near.start()
-    equal([gets_in(here, far, i) for i in (0, 1, 996, 998, 999, 1000, 1001, 1002)],
-          [True, False, False, True, True, True, False, True])
+    gets_in(here, far, {0: True, 1: False, 996: False, 998: True, 999: True, 1000: True,
+                        1001: False, 1002: True})
     sets = near.run("nft", "-t", "list", "sets", check=True).stdout
     # Before and behind those that allow.
     equal(len(re.findall(r"set in4_32_32_\d", sets)), 2)
@@ -208,19 +230,9 @@ def plaintext_is_kept_out_by_sets(netns):
                     input="".join(f"xfrm policy delete {line}\n" for line in lines
                                   if f"src {destination(0)}/32" not in line or "fwd" in line))
     equal(done.stderr, "")
-    equal([gets_in(here, far, i) for i in (0, 1, 996, 998, 999, 1000)], [True] * 6)
-    equal(gets_in(here, far, 1001), False)
+    gets_in(here, far, {0: True, 1: True, 996: True, 998: True, 999: True, 1000: True})
+    gets_in(here, far, {1001: False})
     equal(near.run("nft", "-t", "list", "sets", check=True).stdout.count("set in4"), 0)
-
-
-def arrives(listener, sender, addr, port, size=8):
-    """Does a datagram from there to @addr get to @listener, a socket that is bound to @port?"""
-    sender.sendto(bytes(size), (addr, port))
-    listener.settimeout(0.1)
-    try:
-        return len(listener.recv(9000)) == size
-    except TimeoutError:
-        return False
 
 
 def listen(net, family, port):
@@ -256,18 +268,21 @@ def ports_are_kept_out_by_sets(netns):
                      for port in (5000, 5199, 5200, 7000, 7099, 8000, 8001, 8002)}
         senders = {port: listen(far, family, port) for port in (5999, 6000, 6099, 6100, 7001)}
 
-        def kept_out(sport, dport, size=8):
-            return not arrives(listeners[dport], senders[sport], dst, dport, size)
+        def comes_in(sport, dport, wanted, size=8):
+            came = arrives(listeners[dport], senders[sport], (dst, dport), wanted, size)
+            equal((sport, dport, came), (sport, dport, wanted))
 
-        wait_for(lambda: not kept_out(5999, 8002))
-        equal([kept_out(5999, port) for port in listeners],
-              [True, True, False, False, False, True, True, False])
-        equal([kept_out(port, 8002) for port in senders], [False, True, True, False, False])
-        equal([kept_out(7001, port) for port in (7000, 7099, 5200)], [True, True, False])
+        wait_for(lambda: arrives(listeners[8002], senders[5999], (dst, 8002), False))
+        for port in listeners:
+            comes_in(5999, port, port not in (5000, 5199, 8000, 8001))
+        for port in senders:
+            comes_in(port, 8002, port not in (6000, 6099))
+        for port in 7000, 7099, 5200:
+            comes_in(7001, port, port == 5200)
         # Of a datagram in pieces only the first one tells ports, so none comes in. IPv4 has put
         # them together by then.
-        equal(kept_out(5999, 8002, 4000), family == socket.AF_INET6)
-        equal(kept_out(5999, 5000, 4000), True)
+        comes_in(5999, 8002, family == socket.AF_INET, 4000)
+        comes_in(5999, 5000, False, 4000)
         for sock in *listeners.values(), *senders.values():
             sock.close()
 
@@ -288,28 +303,22 @@ def ipv6_is_no_different(netns):
     equal(done.stderr, "")
     equal(len(rules(near, "inbound")) + len(rules(near)), 2)
 
-    def arrives(source, target, to, addr):
+    def gets_there(source, target, to, addr, wanted):
         """Does what is sent from @addr at @source to @to get to @target?"""
-        listener = xfrmd.in_netns(target, socket.AF_INET6, socket.SOCK_DGRAM)
-        listener.bind(("::", 4002))
-        listener.settimeout(0.3)
-        sock = xfrmd.in_netns(source, socket.AF_INET6, socket.SOCK_DGRAM)
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
-        sock.bind((addr, 0))
-        sock.sendto(b"x", (to, 4002))
-        try:
-            return listener.recv(8) == b"x"
-        except TimeoutError:
-            return False
+        with xfrmd.in_netns(target, socket.AF_INET6, socket.SOCK_DGRAM) as listener, \
+                xfrmd.in_netns(source, socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            listener.bind(("::", 4002))
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+            sock.bind((addr, 0))
+            return arrives(listener, sock, (to, 4002), wanted)
 
     def neighbours_are_known():
-        return arrives(near, far, "fd00:7fff::1", "2001:db8::1")
+        return gets_there(near, far, "fd00:7fff::1", "2001:db8::1", False)
 
     wait_for(neighbours_are_known)
-    equal([arrives(far, near, "2001:db8::1", f"fd00:{i:x}::1") for i in (0, 599, 600)],
-          [False, False, True])
-    equal([arrives(near, far, f"fd00:{i:x}::1", "2001:db8::1") for i in (0, 599, 600)],
-          [False, False, True])
+    for i, wanted in (0, False), (599, False), (600, True):
+        equal(gets_there(far, near, "2001:db8::1", f"fd00:{i:x}::1", wanted), wanted)
+        equal(gets_there(near, far, f"fd00:{i:x}::1", "2001:db8::1", wanted), wanted)
 
 
 def a_table_that_was_taken_away_comes_back(netns):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import xfrmd
 from xfrmd import EXEC, HERE, add_sa, equal, holds, main, wait_for
@@ -218,10 +217,8 @@ def a_daemon_that_dies_is_noticed(netns):
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     equal(waiting.stdout.readline(), "open\n")
     net.stop(signal.SIGKILL)
-    started = time.monotonic()
+    # Not ETIMEDOUT, as after a wait for an answer.
     equal(waiting.communicate("go\n")[0], "ECONNREFUSED\n")
-    if time.monotonic() - started > 5:
-        raise AssertionError("it took too long")
     net.start()
     equal(add_sa(net).returncode, 0)
 

@@ -60,7 +60,7 @@ def captured(far, work):
         pass
     work()
     dump.terminate()
-    dump.wait(timeout=10)
+    dump.wait(timeout=60)
     found = list(frames(path))
     os.unlink(path)
     return found
@@ -138,7 +138,7 @@ def ipv6_streams(netns):
 def datagrams(near, far, family, addrs):
     """Ten datagrams at once, the last one short, as the receiver sees them: whole buffers."""
     sink = in_netns(far, family, socket.SOCK_DGRAM)
-    sink.settimeout(10)
+    sink.settimeout(60)
     sink.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
     sink.bind((addrs[1], 9))
     noise = os.urandom(9 * 1200 + 77)

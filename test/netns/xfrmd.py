@@ -3,8 +3,10 @@ import ctypes
 import hashlib
 import json
 import os
+import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -15,7 +17,8 @@ EXEC = f"{BUILD}/src/shim/xfrm-exec"
 CTL = f"{BUILD}/src/ctl/xfrmctl"
 DAEMON = f"{BUILD}/src/daemon/xfrmd"
 HERE = os.path.dirname(os.path.abspath(__file__))
-START_S = 20
+# Until something is taken not to happen any more: no test is about how fast the machine is.
+LIMIT_S = 60
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 
@@ -36,7 +39,7 @@ class Netns:
         return ["ip", "netns", "exec", self.name, *args]
 
     def run(self, *args, **options):
-        options = {"text": True, "capture_output": True, "timeout": 60, **options}
+        options = {"text": True, "capture_output": True, "timeout": 2 * LIMIT_S, **options}
         return subprocess.run(self.argv(*args), **options)
 
     def xfrm(self, *args, **options):
@@ -61,7 +64,7 @@ class Netns:
         """Start the daemon and wait until it says that it is ready."""
         self.log = open(f"/tmp/{self.name}.log", "a+")
         self.daemon = subprocess.Popen(self.argv(DAEMON, *args), stderr=self.log, stdout=self.log)
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline and self.daemon.poll() is None:
             if "ready: network namespace" in self.text():
                 return
@@ -85,7 +88,7 @@ class Netns:
     def stop(self, how=signal.SIGTERM):
         """End the daemon; its exit status, negative for a signal."""
         self.daemon.send_signal(how)
-        status = self.daemon.wait(timeout=30)
+        status = self.daemon.wait(timeout=LIMIT_S)
         self.daemon = None
         self.log.truncate(0)
         return status
@@ -168,6 +171,44 @@ def in_netns(net, family, kind, proto=0):
     return made[0]
 
 
+def checksum(data):
+    total = sum(int.from_bytes(data[i:i + 2], "big") for i in range(0, len(data), 2))
+    total = (total & 0xffff) + (total >> 16)
+    return 0xffff - (total & 0xffff) - (total >> 16)
+
+
+def echo(net, to, count=1, interval=0.05, wait=LIMIT_S):
+    """How many of so many pings came back, the last one within @wait.
+
+    ping(8) waits for no longer than twice the slowest answer so far.
+    """
+    sock = in_netns(net, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    ident = struct.pack("!H", random.getrandbits(16))
+    back = set()
+
+    def hear(until):
+        while len(back) < count and (left := until - time.monotonic()) > 0:
+            sock.settimeout(left)
+            try:
+                packet = sock.recv(2048)
+            except TimeoutError:
+                return
+            icmp = packet[(packet[0] & 15) * 4:]
+            if icmp[:2] == b"\0\0" and icmp[4:6] == ident:
+                back.add(icmp[6:8])
+
+    with sock:
+        for number in range(count):
+            rest = ident + struct.pack("!H", number) + bytes(48)
+            try:
+                sock.sendto(struct.pack("!BBH", 8, 0, checksum(b"\x08\0" + rest)) + rest, (to, 0))
+            except OSError:
+                pass  # it does not come back
+            hear(time.monotonic() + interval)
+        hear(time.monotonic() + wait)
+    return len(back)
+
+
 def stream(near, far, addrs, size, tos=0, port=5001):
     """Send @size bytes of noise over TCP, from and to @addrs: the same must arrive."""
     family = socket.AF_INET6 if ":" in addrs[1] else socket.AF_INET
@@ -186,7 +227,7 @@ def stream(near, far, addrs, size, tos=0, port=5001):
     thread = threading.Thread(target=receive, daemon=True)
     thread.start()
     sender = in_netns(near, family, socket.SOCK_STREAM)
-    sender.settimeout(30)
+    sender.settimeout(LIMIT_S)
     if family == socket.AF_INET:
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
     else:
@@ -196,7 +237,7 @@ def stream(near, far, addrs, size, tos=0, port=5001):
     sender.connect((addrs[1], port))
     sender.sendall(noise)
     sender.close()
-    thread.join(30)
+    thread.join(LIMIT_S)
     listener.close()
     equal(digest.hexdigest(), hashlib.sha256(noise).hexdigest())
 
@@ -211,13 +252,19 @@ def holds(text, part):
         raise AssertionError(f"{part!r} is not in {text!r}")
 
 
-def wait_for(what, seconds=5):
+def wait_for(what, seconds=LIMIT_S):
     """Until what() is true: waiting for another process."""
     deadline = time.monotonic() + seconds
     while not what():
         if time.monotonic() > deadline:
             raise AssertionError(f"{what.__name__} did not come true")
         time.sleep(0.02)
+
+
+def tries(what, times):
+    """True once in so many times: where the machine may spoil one, and a fault spoils them all."""
+    if not any(what() for _ in range(times)):
+        raise AssertionError(f"{what.__name__} did not come true in {times} times")
 
 
 def main(tests):
