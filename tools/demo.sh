@@ -61,9 +61,9 @@ background() { # LOG NS COMMAND...: its pid is the last of pids
 	pids+=($!)
 }
 
-# Wait until COMMAND succeeds, ten seconds at most.
+# Wait until COMMAND succeeds, a minute at most.
 wait_for() {
-	local end=$((SECONDS + 10))
+	local end=$((SECONDS + 60))
 	until "$@" >/dev/null 2>&1; do
 		[ "$SECONDS" -lt "$end" ] || return 1
 		sleep 0.05
@@ -155,7 +155,7 @@ serve_iperf() {
 }
 
 gbits() { # ADDRESS SECONDS: one TCP stream from h1, in Gb/s
-	in_ns h1 timeout 20 iperf3 -C cubic -J -c "$1" -t "$2" >"$work/iperf.json" ||
+	in_ns h1 timeout 120 iperf3 -C cubic -J -c "$1" -t "$2" >"$work/iperf.json" ||
 		fail "iperf3 to $1"
 	python3 -c 'import json,sys
 print("%.2f" % (json.load(open(sys.argv[1]))["end"]["sum_received"]["bits_per_second"] / 1e9))' \
@@ -197,7 +197,7 @@ ping_hosts() {
 	local to size
 	for to in 10.0.2.2 fd02::2; do
 		for size in 56 1200; do
-			in_ns h1 ping -q -c 3 -i 0.1 -W 2 -s $size $to >>"$work/ping.log" 2>&1 ||
+			in_ns h1 ping -q -c 3 -i 0.1 -W 60 -s $size $to >>"$work/ping.log" 2>&1 ||
 				fail "ping -s $size $to"
 		done
 	done
@@ -231,7 +231,7 @@ start_capture clear "$inner"
 start_capture wire 'esp or icmp or icmp6'
 ping_hosts
 for to in 10.0.2.2 fd02::2; do
-	in_ns h1 timeout 20 iperf3 -C cubic -c $to -n 4M >"$work/mb.log" 2>&1 || fail "4 MB to $to"
+	in_ns h1 timeout 120 iperf3 -C cubic -c $to -n 4M >"$work/mb.log" 2>&1 || fail "4 MB to $to"
 done
 stop_last
 

@@ -13,7 +13,7 @@ PORT, ENCAP_PORT = 7700, 4500
 SIZE = 200_000
 UDP_ENCAP, UDP_ENCAP_ESPINUDP = 100, 2
 IP_XFRM_POLICY = 17
-LIMIT = 10  # seconds
+LIMIT = 60  # seconds
 
 
 def pattern(seed):
@@ -73,7 +73,7 @@ def serve(encap):
 
 def transfer(host):
     up, down = pattern("up"), pattern("down")
-    with socket.create_connection((host, PORT), timeout=3) as conn:
+    with socket.create_connection((host, PORT), timeout=LIMIT) as conn:
         conn.settimeout(LIMIT)
         conn.sendall(up)
         if receive(conn, 32) != hashlib.sha256(up).digest():

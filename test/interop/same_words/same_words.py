@@ -20,7 +20,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORDS = f"python3 '{HERE}/raw.py' && sh '{HERE}/words.sh'\n"
 PEER = os.environ.get("XFRMD_PEER", os.path.join(HERE, "..", "kernel-peer.sh"))
-LIMIT = 180  # seconds for all words on one side
+LIMIT = 600  # seconds for all words on one side
 
 # What may differ from run to run, or from one implementation to the other, without meaning.
 NOISE = [
@@ -70,7 +70,7 @@ class Daemon:
         with open(os.path.join(self.work, "log"), "w", encoding="utf-8") as log:
             self.daemon = subprocess.Popen(["ip", "netns", "exec", self.netns, self.program],
                                            stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        for _ in range(100):
+        for _ in range(600):
             if self.daemon.poll() is not None:
                 break
             if self.inside("ip", "xfrm", "state", "count").returncode == 0:

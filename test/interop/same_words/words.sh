@@ -306,11 +306,30 @@ differences() {
 	pol getdefault
 }
 
+heard() { # WORDS: has the monitor?
+	grep -q "$1" "$work/events"
+}
+
+wait_to_hear() { # WORDS: a minute at most
+	tries=300
+	until heard "$1" || [ $tries = 0 ]; do
+		tries=$((tries - 1))
+		sleep 0.2
+	done
+}
+
 watch() {
 	echo ">>> ip xfrm monitor"
 	ip xfrm monitor all >"$work/events" 2>&1 &
 	monitor=$!
-	sleep 1
+	until heard "Flushed state"; do
+		ip xfrm state add $ENDS spi 0x7ff mode tunnel $CBC
+		ip xfrm state flush
+		sleep 0.1
+	done
+	ip xfrm policy add src 10.1.0.0/16 dst 10.2.0.0/16 dir out
+	ip xfrm policy flush
+	wait_to_hear "Flushed policy"
 	ip xfrm state add $ENDS spi 0x800 mode tunnel $CBC
 	ip xfrm state update $ENDS spi 0x800 mode tunnel limit byte-hard 99 $CBC
 	ip xfrm state delete $ENDS spi 0x800
@@ -323,10 +342,11 @@ watch() {
 	ip xfrm policy add src 10.1.0.0/16 dst 10.2.0.0/16 dir out
 	ip xfrm policy flush
 	ip xfrm state add $ENDS spi 0x801 mode tunnel limit time-soft 1 limit time-hard 2 $CBC
-	sleep 4
+	wait_to_hear "hard 1"
 	kill $monitor
 	wait $monitor 2>/dev/null
-	cat "$work/events"
+	# From where it is sure to have heard all.
+	sed '1,/^Flushed policy/d' "$work/events"
 	echo "<<< 0"
 	show
 }
