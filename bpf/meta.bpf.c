@@ -20,6 +20,8 @@ int xf_meta(struct __sk_buff *skb)
 		.iif = skb->ingress_ifindex,
 	};
 
+	if (skb->priority == XF_META_PRIORITY_TRANSLATED)
+		meta.magic = XF_META_MAGIC_TRANSLATED;
 	meta.uid = bpf_get_socket_uid(skb);
 	/* While the packet still begins with its IP header; bpf/steer.bpf.c reads it. */
 	bpf_get_hash_recalc(skb);

@@ -7,6 +7,10 @@
 
 /* First byte 0xf0: no IP version, so a packet with it cannot be taken for one without. */
 #define XF_META_MAGIC 0x746d7ff0u /* little endian: f0 7f 6d 74 */
+/* The same of a packet that the host's NAT has given another source on its way here, as it should
+ * (src/capture/nat.c): its priority says so. */
+#define XF_META_MAGIC_TRANSLATED 0x746d7ff1u
+#define XF_META_PRIORITY_TRANSLATED 0x78660020u
 
 struct xf_meta {
 	__u32 magic;

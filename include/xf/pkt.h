@@ -73,6 +73,7 @@ struct xf_pkt {
 	uint8_t gso_type; /* enum xf_gso_type */
 	bool gso_ecn : 1; /* TCP: CWR stands on the first of the packets only (RFC 3168 s6.1.2) */
 	bool hdr_checked : 1; /* in: the checksum of its IPv4 header need not be looked at */
+	bool translated : 1; /* out: its source is what the host's NAT has made of it */
 	uint16_t gso_size; /* payload bytes of each of the packets, the last may have fewer */
 	/* Not 0: the checksum field at csum_start + csum_offset holds the pseudo header's sum only,
 	 * and the rest is still to be added. */

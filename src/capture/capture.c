@@ -265,7 +265,7 @@ static bool is_ours(const struct xf_capture *capture, const char *name)
 {
 	const char *last = strrchr(name, '_');
 
-	if (strncmp(name, "dst", 3) == 0)
+	if (strncmp(name, "dst", 3) == 0 || strncmp(name, XF_NAT_SETS, strlen(XF_NAT_SETS)) == 0)
 		return true;
 	return last && strtoul(last + 1, NULL, 16) == capture->sieve[XF_DIR_IN].round;
 }

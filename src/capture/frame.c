@@ -21,7 +21,8 @@
 #define FILTER_PRIORITY "-10"
 #define GUARD_PRIORITY "-400"
 
-/* %1$s table, %2$s TUN, %3$x capture, %4$x bypass, %5$x and %6$x the sign for the twin. */
+/* %1$s table, %2$s TUN, %3$x capture, %4$x bypass, %5$x and %6$x the sign for the twin, %7$x and
+ * %8$x what is sent on. */
 static const char frame[] =
 	"add table inet %1$s\n"
 	"add counter inet %1$s captured\n"
@@ -46,6 +47,8 @@ static const char frame[] =
 	"add rule inet %1$s prerouting fib daddr type { local, broadcast, anycast, multicast } "
 	"return\n"
 	"add rule inet %1$s prerouting goto outbound\n"
+	"add rule inet %1$s output meta mark & 0x%4$x != 0 meta priority { 0x%7$x, 0x%8$x } "
+	"meta priority set 0\n"
 	"add rule inet %1$s output meta mark & 0x%4$x != 0 return\n"
 	"add rule inet %1$s output oifname \"lo\" return\n"
 	"add rule inet %1$s output goto outbound\n"
@@ -69,5 +72,6 @@ static const char frame[] =
 void xf_frame_put(FILE *f, const struct xf_io_names *names)
 {
 	fprintf(f, frame, XF_NFT_TABLE, names->tun, names->mark_capture, names->mark_bypass,
-		XF_BPF_PRIORITY_BYPASS >> 16, XF_BPF_PRIORITY_BYPASS & 0xffff);
+		XF_BPF_PRIORITY_BYPASS >> 16, XF_BPF_PRIORITY_BYPASS & 0xffff, XF_PRIORITY_SENT_ON,
+		XF_PRIORITY_TRANSLATED);
 }

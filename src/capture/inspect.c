@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "capture/inspect.h"
+#include "capture/nat.h"
 #include "capture/route.h"
 #include "io/rtnl.h"
 
@@ -272,7 +273,8 @@ static int see_set(const struct nlmsghdr *msg, void *arg)
 	reading->sets[reading->nsets][0] = 0;
 	mnl_attr_parse(msg, sizeof(struct nfgenmsg), set_name_attr, reading);
 	/* Anonymous sets are a part of their rule. */
-	if (strncmp(reading->sets[reading->nsets], "__", 2) != 0)
+	if (strncmp(reading->sets[reading->nsets], "__", 2) != 0 &&
+	    strncmp(reading->sets[reading->nsets], XF_NAT_SETS, strlen(XF_NAT_SETS)) != 0)
 		reading->nsets++;
 	return see_object(msg, arg);
 }

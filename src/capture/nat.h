@@ -12,6 +12,9 @@
 
 #include "io/io.h"
 
+/* Names of its sets begin so. Packets fill them, so what they hold is nobody's business. */
+#define XF_NAT_SETS "nat_"
+
 /* Chains of xf_frame_put() that stay empty without NAT, called around the in and fwd policies. */
 #define XF_NAT_ARRIVED "nat_arrived"
 #define XF_NAT_RESTORED "nat_restored"

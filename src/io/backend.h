@@ -56,8 +56,12 @@ struct xf_rx_slot {
 #define XF_TX_IOVS 1024
 #define XF_TX_CONTROL 160
 
+/* By which of its sockets: they differ in what the host's NAT is told (XF_PRIORITY_*). */
+enum xf_tx_kind { XF_TX_WIRE, XF_TX_SENT_ON, XF_TX_TRANSLATED, XF_TX_KINDS };
+
 struct xf_tx {
-	int fd;
+	int fds[XF_TX_KINDS];
+	int fd; /* the one of them that what is staged leaves by */
 	uint16_t family;
 	unsigned n;
 	unsigned iovs;
@@ -275,6 +279,8 @@ int xf_raw_receive_options(int fd, uint16_t family);
 
 /* tx.c: complete packets out. */
 int xf_tx_open(struct xf_tx *tx, uint16_t family, uint32_t mark, struct xf_io_error *error);
+void xf_tx_init(struct xf_tx *tx);
+void xf_tx_close(struct xf_tx *tx);
 int xf_packet_open(struct xf_io *io, struct xf_io_error *error); /* packet_tx.c */
 void xf_tx_wire(struct xf_io *io, struct xf_pktq *q);
 void xf_tx_clear(struct xf_io *io, struct xf_pktq *q);

@@ -296,9 +296,9 @@ static struct xf_io *alloc_io(const struct xf_io_config *cfg)
 	io->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	io->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	io->cfg.worker.wake = (struct xf_crypto_wake){ .fn = wake, .arg = io };
-	io->tx4.fd = -1;
-	io->tx6.fd = -1;
-	io->tx_packet.fd = -1;
+	xf_tx_init(&io->tx4);
+	xf_tx_init(&io->tx6);
+	xf_tx_init(&io->tx_packet);
 	io->tun.fd = -1;
 	return io;
 }
@@ -359,8 +359,8 @@ void xf_io_free(struct xf_io *io)
 		return;
 	xf_shared_part(io->shared, io->epoll_fd);
 	close_fd(io->tun.fd);
-	close_fd(io->tx4.fd);
-	close_fd(io->tx6.fd);
+	xf_tx_close(&io->tx4);
+	xf_tx_close(&io->tx6);
 	close_fd(io->tx_packet.fd);
 	close_fd(io->epoll_fd);
 	close_fd(io->stop_fd);

@@ -40,6 +40,15 @@ struct xf_io_names {
 #define XF_MARK_BYPASS 0x20000000u
 #define XF_ROUTE_TABLE 0x7866u /* "xf" */
 #define XF_RULE_PRIORITY 50
+
+/*
+ * The priority (SO_PRIORITY) of what is sent on unchanged tells our nftables rules what the host's
+ * NAT is to do with it; they take it off again. Without them it means what 0 means: the low four
+ * bits are 0.
+ */
+#define XF_PRIORITY_SENT_ON 0x78660000u /* what it would have done without us */
+#define XF_PRIORITY_TRANSLATED 0x78660010u /* nothing: it has done it already */
+
 #define XF_NFT_TABLE "xfrmd" /* of family inet; ours alone */
 
 /* The defaults. */

@@ -286,7 +286,8 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 	struct xf_meta meta;
 
 	*skip = 0;
-	if (xf_pkt_copy_out(pkt, 0, &meta, sizeof(meta)) < 0 || meta.magic != XF_META_MAGIC)
+	if (xf_pkt_copy_out(pkt, 0, &meta, sizeof(meta)) < 0 ||
+	    (meta.magic != XF_META_MAGIC && meta.magic != XF_META_MAGIC_TRANSLATED))
 		return true;
 	xf_pkt_trim_front(pkt, sizeof(meta));
 	*skip = sizeof(meta);
@@ -294,6 +295,7 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 	pkt->iif = meta.iif;
 	pkt->local = meta.iif == 0;
 	pkt->uid = meta.uid;
+	pkt->translated = meta.magic == XF_META_MAGIC_TRANSLATED;
 	return meta.mark & names->mark_capture;
 }
 

@@ -2,8 +2,9 @@
  * Sending: complete IP packets through raw sockets that take the header as it is, and ICMP
  * messages through the ICMP sockets.
  *
- * Complete packets carry the bypass mark, so that they are not captured again. ICMP messages do
- * not: their receiver may be behind a tunnel.
+ * Complete packets carry the bypass mark, so that they are not captured again; what is sent on
+ * unchanged also a priority that tells what the host's NAT is to do with it (io.h). ICMP messages
+ * carry neither: their receiver may be behind a tunnel.
  */
 #include <errno.h>
 #include <time.h>
@@ -45,26 +46,59 @@ static const struct option options6[] = {
 	{ SOL_SOCKET, SO_SNDBUFFORCE, SNDBUF_BYTES },
 };
 
-int xf_tx_open(struct xf_tx *tx, uint16_t family, uint32_t mark, struct xf_io_error *error)
+void xf_tx_init(struct xf_tx *tx)
+{
+	for (unsigned i = 0; i < XF_TX_KINDS; i++)
+		tx->fds[i] = -1;
+	tx->fd = -1;
+}
+
+void xf_tx_close(struct xf_tx *tx)
+{
+	for (unsigned i = 0; i < XF_TX_KINDS; i++) {
+		if (tx->fds[i] >= 0)
+			close(tx->fds[i]);
+	}
+}
+
+static int open_one(int *out, uint16_t family, uint32_t mark, uint32_t priority)
 {
 	bool v4 = family == XF_AF_INET;
 	const struct option *options = v4 ? options4 : options6;
 	unsigned n = v4 ? XF_ARRAY_SIZE(options4) : XF_ARRAY_SIZE(options6);
-	int err = 0;
+	int fd = socket(family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW);
+
+	*out = fd;
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof(priority)) < 0)
+		return -errno;
+	for (unsigned i = 0; i < n; i++)
+		if (setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+			       sizeof(options[i].value)) < 0)
+			return -errno;
+	return 0;
+}
+
+int xf_tx_open(struct xf_tx *tx, uint16_t family, uint32_t mark, struct xf_io_error *error)
+{
+	static const uint32_t priorities[XF_TX_KINDS] = {
+		[XF_TX_SENT_ON] = XF_PRIORITY_SENT_ON,
+		[XF_TX_TRANSLATED] = XF_PRIORITY_TRANSLATED,
+	};
+	bool v4 = family == XF_AF_INET;
 
 	tx->family = family;
-	tx->fd = socket(family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW);
-	if (tx->fd < 0 && errno == EAFNOSUPPORT && !v4)
-		return 0; /* a kernel without IPv6 */
-	if (tx->fd < 0 || setsockopt(tx->fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0)
-		err = -errno;
-	for (unsigned i = 0; !err && i < n; i++)
-		if (setsockopt(tx->fd, options[i].level, options[i].name, &options[i].value,
-			       sizeof(options[i].value)) < 0)
-			err = -errno;
-	if (err)
-		return xf_io_fail(error, err, "cannot open an IPv%d raw socket to send from",
-				  v4 ? 4 : 6);
+	for (unsigned i = 0; i < XF_TX_KINDS; i++) {
+		int err = open_one(&tx->fds[i], family, mark, priorities[i]);
+
+		if (err == -EAFNOSUPPORT && !v4)
+			return 0; /* a kernel without IPv6 */
+		if (err)
+			return xf_io_fail(error, err,
+					  "cannot open an IPv%d raw socket to send from",
+					  v4 ? 4 : 6);
+	}
+	tx->fd = tx->fds[XF_TX_WIRE];
 	return 0;
 }
 
@@ -235,10 +269,13 @@ static void flush(struct xf_io *io, struct xf_tx *tx, struct xf_pktq *pieces)
 }
 
 static void send_all(struct xf_io *io, struct xf_pktq *q, struct xf_pktq *pieces,
-		     _Atomic uint64_t *counter)
+		     enum xf_tx_kind kind)
 {
+	_Atomic uint64_t *counter = kind == XF_TX_WIRE ? &io->count.raw_tx : &io->count.clear_tx;
 	struct xf_pkt *pkt;
 
+	io->tx4.fd = io->tx4.fds[kind];
+	io->tx6.fd = io->tx6.fds[kind];
 	while ((pkt = xf_pktq_pop(q))) {
 		struct xf_tx *tx = pkt->family == XF_AF_INET6 ? &io->tx6 : &io->tx4;
 
@@ -263,7 +300,7 @@ static bool raw_takes(struct xf_io *io, const struct xf_pkt *pkt)
 static void raw_send(struct xf_io *io, struct xf_pktq *run, struct xf_pktq *left)
 {
 	(void)left;
-	send_all(io, run, NULL, &io->count.raw_tx);
+	send_all(io, run, NULL, XF_TX_WIRE);
 }
 
 static const struct xf_sender sender_raw = { .name = "raw", .takes = raw_takes, .send = raw_send };
@@ -298,13 +335,26 @@ void xf_tx_wire(struct xf_io *io, struct xf_pktq *q)
 	}
 }
 
-void xf_tx_clear(struct xf_io *io, struct xf_pktq *q)
+static void send_on(struct xf_io *io, struct xf_pktq *q, enum xf_tx_kind kind)
 {
 	struct xf_pktq pieces = { 0 };
 
-	send_all(io, q, &pieces, &io->count.clear_tx);
+	send_all(io, q, &pieces, kind);
 	if (pieces.count)
-		send_all(io, &pieces, NULL, &io->count.clear_tx);
+		send_all(io, &pieces, NULL, kind);
+}
+
+/* The packets of one flow are of one kind, so none of them is overtaken. */
+void xf_tx_clear(struct xf_io *io, struct xf_pktq *q)
+{
+	struct xf_pktq translated = { 0 };
+	struct xf_pktq others = { 0 };
+	struct xf_pkt *pkt;
+
+	while ((pkt = xf_pktq_pop(q)))
+		xf_pktq_push(pkt->translated ? &translated : &others, pkt);
+	send_on(io, &others, XF_TX_SENT_ON);
+	send_on(io, &translated, XF_TX_TRANSLATED);
 }
 
 static bool send_reply(struct xf_io *io, const struct xf_pkt *pkt)

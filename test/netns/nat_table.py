@@ -22,6 +22,7 @@ CHAINS = "add table inet host\n" \
          "add chain inet host pre { type nat hook prerouting priority dstnat; }\n"
 SNAT = "add rule inet host post ip saddr 10.0.1.0/24 snat ip to {}\n" \
        "add rule inet host post ip6 saddr fd01::/64 snat ip6 to {}\n"
+OTHERS = "add rule inet host post ip saddr 10.0.7.0/24 masquerade\n"
 FORWARDS = "".join(f"add rule inet host pre {ip} daddr {here} {proto} dport {port} "
                    f"dnat {ip} to {to}:7000\n"
                    for ip, here, tos in (("ip", "192.0.2.1", ("10.0.1.2", "10.0.1.1", "10.0.1.2")),
@@ -239,6 +240,43 @@ def forms_of_nat(netns):
     equal(world.stat("nat_dropped"), 0)
 
 
+def crowd(n):
+    """@n policies out for others of the same destinations: above a limit those alone decide."""
+    near_by = (("10.9.{}.{}/32", "203.0.113.0/24"),
+               ("fd09::{:x}:{:x}/128", "2001:db8:1::/64"))
+    return [f"xfrm policy add src {src.format(i // 200, i % 200 + 1)} dst {dst} dir out tmpl src "
+            "192.0.2.1 dst 192.0.2.2 proto esp reqid 1 mode tunnel"
+            for i in range(n) for src, dst in near_by]
+
+
+def caught_too_much(netns, policies):
+    """What is captured although no policy wants it gets the NAT that it would have had."""
+    world = World(netns)
+    world.tunnel()
+    world.batch(world.g1, crowd(policies // 2))
+    # Not translated here; the client behind finds its way back.
+    for family in FOUR, SIX:
+        world.g2.run("ip", "route", "replace", family[1], "via", family[2], check=True)
+    for form, rules in {**FORMS, "other hosts only": OTHERS}.items():
+        if form == "snat inside the selector":
+            continue
+        world.nat(rules)
+        for family in FOUR, SIX:
+            equal((form, ask_both(world.h1, family[3])), (form, (family[0], family[0])))
+            want = family[0] if rules == OTHERS else family[2]
+            for flow in range(2):
+                equal((form, flow, ask_both(world.h1, family[6])), (form, flow, (want, want)))
+    equal(world.clear(), 0)
+
+
+def far_above_the_limit(netns):
+    caught_too_much(netns, 600)
+
+
+def above_the_first_limit(netns):
+    caught_too_much(netns, 100)
+
+
 def forwarded_and_masqueraded(netns):
     """Plaintext is judged by the addresses with which it arrived, as the kernel does."""
     world = World(netns)
@@ -336,5 +374,6 @@ def no_nat_no_chains(netns):
 
 
 if __name__ == "__main__":
-    xfrmd.main([forms_of_nat, forwarded_and_masqueraded, entries_that_stand,
+    xfrmd.main([forms_of_nat, above_the_first_limit, far_above_the_limit,
+                forwarded_and_masqueraded, entries_that_stand,
                 no_nat_no_chains])
