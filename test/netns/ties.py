@@ -91,7 +91,8 @@ def out_by_rules(netns):
 
 
 def out_by_backstop(netns):
-    out(netns, "[capture]\nmode = tc\n", "capture", "backstop_dropped")
+    """The backstop alone sends it there."""
+    out(netns, "[capture]\nmode = tc\n", "capture", "backstop_captured")
 
 
 def inbound(netns):
