@@ -22,6 +22,7 @@ struct fake_packet {
 	bool fragment; /* of a packet */
 	bool behind; /* the first one: there is no transport header */
 	uint32_t mark;
+	uint32_t priority;
 	uint32_t socket_mark;
 	const char *iif;
 	const char *oif;

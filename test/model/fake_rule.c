@@ -148,6 +148,7 @@ enum what {
 	L4PROTO,
 	NFPROTO,
 	MARK,
+	PRIORITY,
 	TH,
 	SOCKET_MARK,
 	IIFNAME,
@@ -178,7 +179,7 @@ struct expr {
 	uint8_t value_mask[FAKE_FIELD];
 	/* COUNT: a counter, GOTO and JUMP: a chain */
 	struct object *object;
-	/* SET_MARK: bits that are set */
+	/* SET_MARK: bits that are set; SET_PRIORITY: the whole */
 	uint32_t bits;
 };
 
@@ -233,6 +234,9 @@ static void read_meta(struct words *w, struct term *term)
 	} else if (words_take(w, "nfproto")) {
 		term->what = NFPROTO;
 		term->type = FAMILY;
+	} else if (words_take(w, "priority")) {
+		term->what = PRIORITY;
+		term->type = NUMBER;
 	} else {
 		words_expect(w, "mark");
 		term->what = MARK;
@@ -356,16 +360,23 @@ static bool read_set_mark(struct words *w, struct expr *expr)
 	return true;
 }
 
-/* "meta priority set 30822:1", which nothing here asks for again */
+/* "meta priority set 30822:1", "meta priority set 0" */
 static bool read_set_priority(struct words *w, struct expr *expr)
 {
 	static const char want[] = "meta priority set ";
+	const char *word;
+	char *minor;
 
 	if (strncmp(w->rest, want, sizeof(want) - 1) != 0)
 		return false;
 	w->rest += sizeof(want) - 1;
 	expr->action = SET_PRIORITY;
-	assert_non_null(strchr(words_next(w), ':'));
+	word = words_next(w);
+	/* A class of tc is hexadecimal. */
+	expr->bits = (uint32_t)strtoul(word, &minor, strchr(word, ':') ? 16 : 0);
+	if (*minor == ':')
+		expr->bits = expr->bits << 16 | (uint32_t)strtoul(minor + 1, &minor, 16);
+	assert_int_equal(*minor, 0);
 	return true;
 }
 
@@ -452,6 +463,9 @@ static bool load(const struct term *term, const struct fake_packet *p, uint8_t f
 	case MARK:
 		fake_put_number(field, p->mark);
 		return true;
+	case PRIORITY:
+		fake_put_number(field, p->priority);
+		return true;
 	case TH:
 		fake_put_number(field, transport(term, p));
 		return !p->behind;
@@ -523,6 +537,7 @@ static enum verdict run_rule(const struct rule *rule, struct fake_packet *p)
 			p->mark |= expr->bits;
 			break;
 		case SET_PRIORITY:
+			p->priority = expr->bits;
 			break;
 		case DROP:
 			return DROPPED;
