@@ -42,7 +42,7 @@ struct xf_sad_config {
 	uint64_t seed[2]; /* of the hash functions: random */
 	uint32_t larval_lifetime_s; /* the kernel's xfrm_acq_expires: 30; 0 = for ever */
 	uint32_t (*larval_lifetime)(void *arg); /* the same, asked for each larval SA; NULL: none */
-	uint64_t real_offset_s; /* wall clock minus monotonic clock */
+	int64_t real_offset_ns; /* wall clock minus engine's clock */
 	void (*random)(void *arg, void *buf, size_t len); /* control thread: SPIs, IV seeds */
 	void *arg;
 };
@@ -51,6 +51,12 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg);
 
 /* Without readers: whoever still has a reference to an SA may do no more than put it. */
 void xf_sad_free(struct xf_sad *sad);
+
+/*
+ * The wall clock was stepped and is ahead by @real_offset_ns from @now_ns on. What has happened
+ * keeps its time, and lifetimes go on.
+ */
+void xf_sad_step_clock(struct xf_sad *sad, uint64_t now_ns, int64_t real_offset_ns);
 
 /*
  * Insert @sa, as NEWSA does; the table takes the caller's reference, on an error it does not.

@@ -44,7 +44,7 @@ struct xf_spd;
 struct xf_spd_config {
 	uint32_t max_policies; /* 0 = no limit but memory */
 	uint64_t seed[2];
-	uint64_t real_offset_s;
+	int64_t real_offset_ns; /* wall clock minus engine's clock */
 	/* A policy has come (@there) or gone, for what is kept beside the table; an update is a
 	 * new one that comes and then the old one that goes. NULL is allowed. */
 	void (*watch)(void *arg, const struct xf_policy *policy, bool there);
@@ -53,6 +53,9 @@ struct xf_spd_config {
 
 struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg);
 void xf_spd_free(struct xf_spd *spd);
+
+/* As xf_sad_step_clock(). */
+void xf_spd_step_clock(struct xf_spd *spd, uint64_t now_ns, int64_t real_offset_ns);
 
 const struct xf_policy_config *xf_policy_cfg(const struct xf_policy *policy);
 

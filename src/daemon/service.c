@@ -3,7 +3,6 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -295,15 +294,16 @@ static void nat_ready(void *arg, uint32_t events)
 static int start_engine(struct xf_service *service, struct xf_io_error *error)
 {
 	const struct xf_config *cfg = service->cfg;
+	int64_t offset_ns = xf_wallclock_offset_ns();
 	struct xf_engine_config engine = {
 		.sad = { .max_sas = cfg->max_sas,
 			 .larval_lifetime_s = cfg->acquire_lifetime_s,
 			 .larval_lifetime = cfg->acquire_lifetime_s ? NULL : larval_lifetime,
 			 .arg = service,
-			 .real_offset_s = service->real_offset_s,
+			 .real_offset_ns = offset_ns,
 			 .random = random_bytes },
 		.spd = { .max_policies = cfg->max_policies,
-			 .real_offset_s = service->real_offset_s,
+			 .real_offset_ns = offset_ns,
 			 .watch = policy_changed,
 			 .watch_arg = service },
 		.env = { .arg = service, .is_local = is_local, .attention = want_attention },
@@ -451,10 +451,20 @@ static int start_clients(struct xf_service *service)
 	return xf_clients_new(&clients, &service->clients);
 }
 
+static void clock_stepped(void *arg, uint64_t now_ns, int64_t offset_ns)
+{
+	struct xf_service *service = arg;
+
+	xf_sad_step_clock(xf_engine_sad(service->engine), now_ns, offset_ns);
+	xf_spd_step_clock(xf_engine_spd(service->engine), now_ns, offset_ns);
+	xf_log(XF_LOG_INFO, "the clock was set: lifetimes go on as before");
+}
+
 static int watch_all(struct xf_service *service)
 {
 	int err;
 
+	service->wallclock = (struct xf_wallclock){ .stepped = clock_stepped, .arg = service };
 	service->attention.ready = attention_ready;
 	service->attention.arg = service;
 	service->route_watch = (struct xf_watch){
@@ -470,6 +480,8 @@ static int watch_all(struct xf_service *service)
 	err = xf_loop_add(service->loop, &service->attention, EPOLLIN);
 	if (!err && service->capture_watch.fd >= 0)
 		err = xf_loop_add(service->loop, &service->capture_watch, EPOLLIN);
+	if (!err)
+		err = xf_wallclock_start(&service->wallclock, service->loop);
 	if (!err)
 		err = xf_loop_add(service->loop, &service->route_watch, EPOLLIN);
 	service->nat_watch = (struct xf_watch){
@@ -493,7 +505,6 @@ static int watch_all(struct xf_service *service)
 static void read_clocks(struct xf_service *service)
 {
 	service->start_ns = xf_clock_ns();
-	service->real_offset_s = (uint64_t)time(NULL) - service->start_ns / XF_NSEC_PER_SEC;
 	service->watchdog_ns = xf_notify_watchdog_ns();
 }
 
@@ -518,6 +529,7 @@ int xf_service_start(struct xf_service *service, struct xf_io_error *error)
 	int err;
 
 	service->attention.fd = -1;
+	service->wallclock.watch.fd = -1;
 	service->acquire_fd = xf_acquire_open();
 	service->nat_due_ns = UINT64_MAX;
 	xf_follow_init(service);
@@ -588,6 +600,7 @@ void xf_service_stop(struct xf_service *service)
 	xf_packet_free(service->packet);
 	if (service->attention.fd >= 0)
 		close(service->attention.fd);
+	xf_wallclock_stop(&service->wallclock);
 	if (service->acquire_fd >= 0)
 		close(service->acquire_fd);
 	xf_rcu_drain();

@@ -16,6 +16,7 @@
 #include "follow.h"
 #include "journal.h"
 #include "threads.h"
+#include "wallclock.h"
 
 struct xf_service {
 	/* Constant after xf_service_start(). */
@@ -33,7 +34,6 @@ struct xf_service {
 	struct xf_journal *journal;
 	struct xf_clients *clients;
 	uint64_t start_ns;
-	uint64_t real_offset_s; /* wall clock minus engine clock */
 	int acquire_fd; /* net.core.xfrm_acq_expires; -1 = this kernel has none */
 	uint64_t watchdog_ns; /* 0 = systemd does not ask */
 	struct xf_watch attention;
@@ -42,6 +42,7 @@ struct xf_service {
 	struct xf_watch capture_watch;
 	struct xf_watch nat_watch; /* with nftables */
 	uint64_t nat_due_ns;
+	struct xf_wallclock wallclock;
 
 	/* Control thread. */
 	uint32_t missing; /* bits of missing.h */

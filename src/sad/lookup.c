@@ -299,14 +299,14 @@ static bool better(const struct xf_sa *a, const struct xf_sa *b)
 {
 	bool a_dying = atomic_load_explicit(&a->dying, memory_order_relaxed);
 	bool b_dying = atomic_load_explicit(&b->dying, memory_order_relaxed);
-	struct xf_lifetime_now a_now, b_now;
+	int64_t a_s, b_s;
 
 	if (a_dying != b_dying)
 		return b_dying;
-	xf_sa_lifetime_now(a, &a_now);
-	xf_sa_lifetime_now(b, &b_now);
-	if (a_now.add_s != b_now.add_s)
-		return a_now.add_s > b_now.add_s;
+	a_s = xf_sa_added_s(a);
+	b_s = xf_sa_added_s(b);
+	if (a_s != b_s)
+		return a_s > b_s;
 	return a->links.id > b->links.id;
 }
 

@@ -243,32 +243,58 @@ static void put(_Atomic uint64_t *value, uint64_t new)
 	atomic_store_explicit(value, new, memory_order_relaxed);
 }
 
-/* In no SAD it is not known. */
-static uint64_t real_offset_s(const struct xf_sa *sa)
-{
-	return sa->stack ? sa->stack->real_offset_s : 0;
-}
-
 static uint64_t wall_s(const struct xf_sa *sa, uint64_t time)
 {
 	if (time & XF_SA_WALL)
-		return time & ~XF_SA_WALL;
-	return real_offset_s(sa) + time / XF_NSEC_PER_SEC;
+		return time & XF_SA_WALL_S_MASK;
+	/* In no SAD it is not known. */
+	return xf_wall_s((int64_t)time, sa->stack ? xf_wall_offset_at(&sa->stack->wall, time) : 0);
+}
+
+/* @wall_s as netlink says it now. */
+static uint64_t time_of(const struct xf_sa *sa, uint64_t wall_s)
+{
+	uint64_t step = sa->stack ? xf_wall_last(&sa->stack->wall) % XF_WALL_STEPS : 0;
+
+	return XF_SA_WALL | step << XF_SA_WALL_STEP_SHIFT | (wall_s & XF_SA_WALL_S_MASK);
 }
 
 /* May lie before this machine was started: below zero. */
 static int64_t mono_ns(const struct xf_sa *sa, uint64_t time)
 {
-	int64_t since_boot;
+	uint32_t step = (uint32_t)(time >> XF_SA_WALL_STEP_SHIFT) % XF_WALL_STEPS;
+	int64_t offset_ns, since_boot;
 
 	if (!(time & XF_SA_WALL))
 		return (int64_t)time;
-	since_boot = (int64_t)((time & ~XF_SA_WALL) - real_offset_s(sa));
+	offset_ns = sa->stack ? xf_wall_offset_ns(&sa->stack->wall, step) : 0;
+	since_boot = (int64_t)(time & XF_SA_WALL_S_MASK) - offset_ns / (int64_t)XF_NSEC_PER_SEC;
 	if (since_boot > FAR_S)
 		since_boot = FAR_S;
 	if (since_boot < -FAR_S)
 		since_boot = -FAR_S;
-	return since_boot * (int64_t)XF_NSEC_PER_SEC;
+	return since_boot * (int64_t)XF_NSEC_PER_SEC - offset_ns % (int64_t)XF_NSEC_PER_SEC;
+}
+
+void xf_sa_join(struct xf_sa *sa, struct xf_sa_stack *stack)
+{
+	_Atomic uint64_t *times[] = { &sa->added, &sa->used };
+
+	sa->stack = stack;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(times); i++) {
+		uint64_t time = get(times[i]);
+
+		if (time & XF_SA_WALL)
+			put(times[i], time_of(sa, time));
+	}
+}
+
+int64_t xf_sa_added_s(const struct xf_sa *sa)
+{
+	const struct xf_wall *wall = &sa->stack->wall;
+	int64_t ns = xf_sa_added_ns(sa) + xf_wall_offset_ns(wall, xf_wall_last(wall));
+
+	return ns / (int64_t)XF_NSEC_PER_SEC;
 }
 
 int64_t xf_sa_added_ns(const struct xf_sa *sa)
@@ -301,8 +327,8 @@ void xf_sa_set_lifetime_now(struct xf_sa *sa, const struct xf_lifetime_now *now)
 	put(&sa->in.packets, 0);
 	put(&sa->out.bytes, now->bytes);
 	put(&sa->out.packets, now->packets);
-	put(&sa->added, now->add_s | XF_SA_WALL);
-	put(&sa->used, now->use_s ? now->use_s | XF_SA_WALL : 0);
+	put(&sa->added, time_of(sa, now->add_s));
+	put(&sa->used, now->use_s ? time_of(sa, now->use_s) : 0);
 }
 
 uint64_t xf_sa_last_used_s(const struct xf_sa *sa)

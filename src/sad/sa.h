@@ -14,6 +14,7 @@
 #include <xf/sad.h>
 #include <xf/turn.h>
 
+#include "base/wall.h"
 #include "sad/form.h"
 
 /* Reasons why the control thread should look at an SA (attention bits). */
@@ -46,7 +47,7 @@ struct xf_sa_links {
 /* SAs that want the control thread's attention: a stack that any thread pushes to. */
 struct xf_sa_stack {
 	_Atomic(struct xf_sa *) top;
-	uint64_t real_offset_s; /* constant; of the SAD whose stack it is */
+	struct xf_wall wall; /* of the SAD whose stack it is */
 };
 
 /* A tally: a reason for drops, and how many there were. Few SAs drop for more than one or two. */
@@ -126,9 +127,13 @@ struct xf_sa {
 /* Without the padding at its end, where the slab notes whose it is. */
 #define XF_SA_BYTES (offsetof(struct xf_sa, stack_next) + sizeof(struct xf_sa *))
 
-/* In a time: what is beside it are seconds of the wall clock, as netlink set it. Without it they
- * are nanoseconds of the engine's clock. */
+/* In a time: what is beside it are seconds of the wall clock, as netlink set it, and the number of
+ * the clock's last step then, so that a limit runs on whatever is done to the clock. Without it
+ * they are nanoseconds of the engine's clock. */
 #define XF_SA_WALL (1ull << 63)
+#define XF_SA_WALL_STEP_SHIFT 60
+#define XF_SA_WALL_S_MASK ((1ull << XF_SA_WALL_STEP_SHIFT) - 1)
+_Static_assert(XF_WALL_STEPS == 1u << (63 - XF_SA_WALL_STEP_SHIFT), "the steps that are known");
 
 _Static_assert(XF_SA_BYTES + sizeof(void *) <= 7 * XF_CACHE_LINE, "there may be a million of them");
 _Static_assert(
@@ -163,6 +168,12 @@ struct xf_sa_view xf_sa_view_of(const struct xf_sa_config *cfg, const struct xf_
 
 /* For the SAD: limits of bytes and packets alone. False: a hard one is reached. */
 bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form);
+
+/* For the SAD that @sa comes into: from here on its times are known. */
+void xf_sa_join(struct xf_sa *sa, struct xf_sa_stack *stack);
+
+/* In which second it was added, so that SAs can be compared: had the clock never been stepped. */
+int64_t xf_sa_added_s(const struct xf_sa *sa);
 
 /* For the SAD: when was it added and first used, on the monotonic clock? Below 0: before boot. */
 int64_t xf_sa_added_ns(const struct xf_sa *sa);

@@ -30,7 +30,7 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 	if (!sad)
 		return NULL;
 	sad->cfg = *cfg;
-	sad->stack.real_offset_s = cfg->real_offset_s;
+	xf_wall_init(&sad->stack.wall, cfg->real_offset_ns);
 	sad->shown_buckets = BUCKETS_MIN;
 	xf_sad_secrets_init(&sad->secrets, cfg->seed);
 	xf_gates_init(&sad->gates, cfg->seed);
@@ -44,6 +44,11 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 		return NULL;
 	}
 	return sad;
+}
+
+void xf_sad_step_clock(struct xf_sad *sad, uint64_t now_ns, int64_t real_offset_ns)
+{
+	xf_wall_step(&sad->stack.wall, now_ns, real_offset_ns);
 }
 
 void xf_sad_free(struct xf_sad *sad)
@@ -146,7 +151,7 @@ int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
 	if (err)
 		return err;
 	/* Before the first table: a reader may push the SA on the stack at once. */
-	sa->stack = &sad->stack;
+	xf_sa_join(sa, &sad->stack);
 	links->id = sad->last_id + 1;
 	if (!xf_sad_seat(sad, sa)) {
 		sa->stack = NULL;

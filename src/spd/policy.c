@@ -5,6 +5,9 @@
 #include "base/slab.h"
 #include "spd/spd_priv.h"
 
+/* Of last uses: fine enough for a step of the clock, and 32 bits are 34 years. */
+#define QUARTER_NS (XF_NSEC_PER_SEC / 4)
+
 #define SIZE(n) (offsetof(struct xf_policy, members) + (n) * sizeof(struct member))
 
 /* By how many members they have; policies outlive their SPD as long as somebody has one. */
@@ -51,15 +54,37 @@ void xf_policy_put(struct xf_policy *policy)
 /* The kernel counts policy lifetimes in whole seconds of the wall clock. */
 static uint64_t wall_s(const struct xf_policy *policy, uint64_t now_ns)
 {
-	return now_ns / XF_NSEC_PER_SEC + policy->real_offset_s;
+	return xf_wall_s((int64_t)now_ns, policy->real_offset_ns);
 }
 
-/* When it was used last, on the wall clock; 0 = never. */
+/* When it was used last, of the engine's clock. False: never. */
+static bool used_ns(const struct xf_policy *policy, uint64_t *ns)
+{
+	uint32_t used = atomic_load_explicit(&policy->used, memory_order_relaxed);
+
+	*ns = used ? (used - 1) * QUARTER_NS : 0;
+	return used != 0;
+}
+
+/* The same on the wall clock, as far as lifetimes know it; 0 = never. */
 static uint64_t use_s(const struct xf_policy *policy)
 {
-	uint32_t used_s = atomic_load_explicit(&policy->used_s, memory_order_relaxed);
+	uint64_t ns;
 
-	return used_s ? used_s - 1 + policy->real_offset_s : 0;
+	return used_ns(policy, &ns) ? wall_s(policy, ns) : 0;
+}
+
+/* And as it was, if it was stepped since the policy was made. */
+static uint64_t shown_use_s(const struct xf_policy *policy)
+{
+	uint64_t ns;
+
+	if (!used_ns(policy, &ns))
+		return 0;
+	/* Who holds one that has left its SPD may have outlived that. */
+	if (!policy->linked)
+		return wall_s(policy, ns);
+	return xf_wall_s((int64_t)ns, xf_wall_offset_at(&policy->spd->wall, ns));
 }
 
 void xf_policy_lifetime_now(const struct xf_policy *policy, struct xf_lifetime_now *out)
@@ -67,18 +92,18 @@ void xf_policy_lifetime_now(const struct xf_policy *policy, struct xf_lifetime_n
 	out->bytes = atomic_load_explicit(&policy->bytes, memory_order_relaxed);
 	out->packets = atomic_load_explicit(&policy->packets, memory_order_relaxed);
 	out->add_s = policy->add_s;
-	out->use_s = use_s(policy);
+	out->use_s = shown_use_s(policy);
 }
 
 void xf_policy_count(struct xf_policy *policy, unsigned packets, uint64_t bytes, uint64_t now_ns)
 {
-	uint32_t used_s = (uint32_t)(now_ns / XF_NSEC_PER_SEC) + 1;
+	uint32_t used = (uint32_t)(now_ns / QUARTER_NS) + 1;
 
 	xf_shared_add(&policy->bytes, bytes);
 	xf_shared_add(&policy->packets, packets);
-	/* Mostly the same second: then the line is not written once more. */
-	if (atomic_load_explicit(&policy->used_s, memory_order_relaxed) != used_s)
-		atomic_store_explicit(&policy->used_s, used_s, memory_order_relaxed);
+	/* Mostly the same: then the line is not written once more. */
+	if (atomic_load_explicit(&policy->used, memory_order_relaxed) != used)
+		atomic_store_explicit(&policy->used, used, memory_order_relaxed);
 }
 
 static bool any_side(const union xf_addr *addr, uint8_t prefix_bits, uint16_t family)
@@ -136,7 +161,7 @@ struct xf_policy *policy_new(struct xf_spd *spd, const struct xf_policy_config *
 		return NULL;
 	policy->spd = spd;
 	policy->cfg = *cfg;
-	policy->real_offset_s = spd->cfg.real_offset_s;
+	policy->real_offset_ns = xf_wall_offset_ns(&spd->wall, xf_wall_last(&spd->wall));
 	policy->add_s = wall_s(policy, now_ns);
 	atomic_init(&policy->refs, 1);
 	for (; kinds; kinds &= kinds - 1) {
@@ -292,12 +317,13 @@ static uint64_t soft_s(const struct xf_policy *policy)
 uint64_t policy_due_ns(const struct xf_policy *policy)
 {
 	uint64_t due_s = earlier(hard_s(policy), soft_s(policy));
-	uint64_t due_ns;
+	int64_t due_ns;
 
-	if (due_s == UINT64_MAX ||
-	    __builtin_mul_overflow(due_s - policy->real_offset_s, XF_NSEC_PER_SEC, &due_ns))
+	if (due_s > INT64_MAX ||
+	    __builtin_mul_overflow((int64_t)due_s, (int64_t)XF_NSEC_PER_SEC, &due_ns) ||
+	    __builtin_sub_overflow(due_ns, policy->real_offset_ns, &due_ns))
 		return UINT64_MAX;
-	return due_ns;
+	return due_ns < 0 ? 0 : (uint64_t)due_ns;
 }
 
 enum policy_age policy_age(const struct xf_policy *policy, uint64_t now_ns)

@@ -16,6 +16,7 @@ struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg)
 	if (!spd)
 		return NULL;
 	spd->cfg = *cfg;
+	xf_wall_init(&spd->wall, cfg->real_offset_ns);
 	spd->scan = scan_best();
 	arena_init(&spd->space.arena);
 	for (uint64_t i = 0; i < XF_ARRAY_SIZE(spd->space.keys); i++)
@@ -24,6 +25,11 @@ struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg)
 	for (int dir = 0; dir < XF_DIR_MAX; dir++)
 		spd->bydst_mask[dir] = KERNEL_HASH_MASK_MIN;
 	return spd;
+}
+
+void xf_spd_step_clock(struct xf_spd *spd, uint64_t now_ns, int64_t real_offset_ns)
+{
+	xf_wall_step(&spd->wall, now_ns, real_offset_ns);
 }
 
 void xf_spd_free(struct xf_spd *spd)

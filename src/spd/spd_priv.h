@@ -15,6 +15,7 @@
 
 #include <xf/heap.h>
 
+#include "base/wall.h"
 #include "spd/index.h"
 #include "spd/twins.h"
 
@@ -39,13 +40,14 @@ struct xf_policy {
 	/* Atomics: a line that each packet writes, with what it reads of the rest. */
 	_Atomic uint64_t bytes;
 	_Atomic uint64_t packets;
-	_Atomic uint32_t used_s; /* last use, 1 + seconds of the engine's clock; 0 = never */
+	_Atomic uint32_t
+		used; /* last use, 1 + quarters of a second of the engine's clock; 0 = never */
 	_Atomic uint32_t refs;
 
 	/* Constant from the moment it is published. */
 	uint64_t pos; /* the kernel's pos: younger ones have larger ones */
 	struct xf_policy_config cfg;
-	uint64_t real_offset_s;
+	int64_t real_offset_ns; /* when it was made: its lifetimes go by that */
 	uint64_t add_s;
 	uint64_t rank; /* place among equal priorities of its class */
 
@@ -94,6 +96,7 @@ struct place {
 struct xf_spd {
 	struct xf_spd_config cfg; /* constant */
 	scan_fn *scan; /* constant: the fastest for this machine */
+	struct xf_wall wall; /* control thread */
 
 	/* Published by RCU. */
 	struct part_table parts[XF_DIR_MAX][XF_POLICY_TYPE_MAX][2];

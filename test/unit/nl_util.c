@@ -61,9 +61,9 @@ struct nl_fixture *nl_setup(void)
 {
 	struct nl_fixture *f = calloc(1, sizeof(*f));
 	struct xf_sad_config sad = { .larval_lifetime_s = 30,
-				     .real_offset_s = NL_REAL_OFFSET,
+				     .real_offset_ns = NL_REAL_OFFSET * XF_NSEC_PER_SEC,
 				     .random = random_bytes };
-	struct xf_spd_config spd = { .real_offset_s = NL_REAL_OFFSET };
+	struct xf_spd_config spd = { .real_offset_ns = NL_REAL_OFFSET * XF_NSEC_PER_SEC };
 	struct xf_nl_server_config cfg = { .random = random_bytes,
 					   .spd_reserve = spd_reserve,
 					   .spd_changed = spd_changed,

@@ -90,7 +90,7 @@ struct xf_sad *sas_sad(uint32_t max_sas)
 		.max_sas = max_sas,
 		.seed = { 11, 22 },
 		.larval_lifetime_s = 30,
-		.real_offset_s = SAS_REAL_OFFSET_S,
+		.real_offset_ns = SAS_REAL_OFFSET_S * XF_NSEC_PER_SEC,
 		.random = random_bytes,
 	};
 	struct xf_sad *sad = xf_sad_new(&cfg);

@@ -264,6 +264,40 @@ static void times_of_use(void **state)
 	xf_sad_free(sad);
 }
 
+/* Somebody sets the clock: what has happened keeps its time, as in the kernel. */
+static void times_after_steps_of_the_clock(void **state)
+{
+	const struct xf_sa_config cfg = sas_config(1, 2, 100);
+	struct xf_sad *sad = sas_sad(0);
+	struct xf_sa *sa = sa_of(&cfg);
+	struct xf_lifetime_now now;
+
+	(void)state;
+	assert_int_equal(xf_sad_add(sad, sa, NULL), 0);
+	xf_sad_step_clock(sad, 11 * S, (SAS_REAL_OFFSET_S + 3600) * S + S / 2);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 12 * S + S / 2), XF_PASS);
+	xf_sa_count(&sa->out, 1, 77, 12 * S + S / 2);
+	xf_sa_lifetime_now(sa, &now);
+	assert_int_equal(now.add_s, SAS_REAL_OFFSET_S + 10);
+	assert_int_equal(now.use_s, SAS_REAL_OFFSET_S + 3600 + 13);
+	assert_int_equal(xf_sa_last_used_s(sa), SAS_REAL_OFFSET_S + 3600 + 13);
+	xf_sad_step_clock(sad, 14 * S, (SAS_REAL_OFFSET_S - 3600) * S);
+	xf_sa_lifetime_now(sa, &now);
+	assert_int_equal(now.add_s, SAS_REAL_OFFSET_S + 10);
+	assert_int_equal(now.use_s, SAS_REAL_OFFSET_S + 3600 + 13);
+	assert_int_equal(xf_sa_last_used_s(sa), SAS_REAL_OFFSET_S + 3600 + 13);
+	xf_sa_count(&sa->out, 1, 77, 15 * S);
+	assert_int_equal(xf_sa_last_used_s(sa), SAS_REAL_OFFSET_S - 3600 + 15);
+	now.add_s = 1000;
+	now.use_s = 2000;
+	xf_sa_set_lifetime_now(sa, &now);
+	xf_sad_step_clock(sad, 16 * S, SAS_REAL_OFFSET_S * S);
+	xf_sa_lifetime_now(sa, &now);
+	assert_int_equal(now.add_s, 1000);
+	assert_int_equal(now.use_s, 2000);
+	xf_sad_free(sad);
+}
+
 /* XFRMA_LTIME_VAL before the SA is in a SAD, also with times before this machine was started. */
 static void times_set_by_netlink(void **state)
 {
@@ -591,6 +625,7 @@ int main(void)
 		cmocka_unit_test(limits_of_packets),
 		cmocka_unit_test(limits_of_bytes),
 		cmocka_unit_test(times_of_use),
+		cmocka_unit_test(times_after_steps_of_the_clock),
 		cmocka_unit_test(times_set_by_netlink),
 		cmocka_unit_test(replay_statistics),
 		cmocka_unit_test(drops_are_counted_by_reason),

@@ -467,6 +467,24 @@ static void the_best_of_many(void **state)
 	xf_sad_free(sad);
 }
 
+/* Not the one that the clock calls younger, when it was set back in between. */
+static void the_younger_after_a_step_of_the_clock(void **state)
+{
+	struct xf_sa_config cfg = sas_config(1, 2, 100);
+	struct xf_sad *sad = sas_sad(0);
+	struct asked asked = ask(1, 2);
+	struct xf_sa *young;
+
+	(void)state;
+	sas_add(sad, &cfg);
+	xf_sad_step_clock(sad, 11 * S, (int64_t)((SAS_REAL_OFFSET_S - 3600) * S));
+	cfg.id.spi = 101;
+	young = sas_new(&cfg, 12 * S);
+	assert_int_equal(xf_sad_add(sad, young, NULL), 0);
+	assert_ptr_equal(answer(sad, &asked, NULL), young);
+	xf_sad_free(sad);
+}
+
 static void a_larval_sa_is_reported(void **state)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 0);
@@ -559,6 +577,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(flush_by_protocol),
 	cmocka_unit_test(fit_or_not),
 	cmocka_unit_test(the_best_of_many),
+	cmocka_unit_test(the_younger_after_a_step_of_the_clock),
 	cmocka_unit_test(a_larval_sa_is_reported),
 	cmocka_unit_test(dump_newest_first_and_in_parts),
 };

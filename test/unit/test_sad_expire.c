@@ -224,6 +224,40 @@ static void expire_with_times_of_netlink(void **state)
 	xf_sad_free(events.sad);
 }
 
+/* Times of our own, and those that netlink set by the clock as it was then. */
+static void steps_of_the_clock_move_no_limit(void **state)
+{
+	static const int64_t steps_s[] = { 3600, -7200, 3600, 1000000, -1700000000 };
+	struct xf_lifetime_now told = { .add_s = SAS_REAL_OFFSET_S - 3600 + 15 };
+	struct events events = { .sad = sas_sad(0) };
+	struct xf_sa_config cfg = sas_config(1, 2, 100);
+	int64_t offset_ns = (int64_t)(SAS_REAL_OFFSET_S * S);
+	struct xf_sa *sa;
+	uint64_t next;
+
+	(void)state;
+	cfg.terms.life.hard_add_s = 100;
+	sas_add(events.sad, &cfg); /* at 10 s */
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(steps_s); i++) {
+		offset_ns += steps_s[i] * (int64_t)S;
+		xf_sad_step_clock(events.sad, (11 + i) * S, offset_ns);
+		assert_int_equal(at(&events, (11 + i) * S, &next), 0);
+		assert_int_equal(next, 110 * S);
+		if (i == 1) {
+			cfg.id.spi = 101;
+			sa = sas_new(&cfg, 12 * S);
+			xf_sa_set_lifetime_now(sa, &told);
+			assert_int_equal(xf_sad_add(events.sad, sa, NULL), 0);
+		}
+	}
+	assert_int_equal(at(&events, 110 * S - 1, &next), 0);
+	assert_int_equal(at(&events, 110 * S, &next), HARD);
+	assert_int_equal(next, 115 * S);
+	assert_int_equal(at(&events, 115 * S - 1, &next), 0);
+	assert_int_equal(at(&events, 115 * S, &next), HARD);
+	xf_sad_free(events.sad);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -234,6 +268,7 @@ int main(void)
 		cmocka_unit_test(expire_of_one_that_is_gone),
 		cmocka_unit_test(expire_after_an_update),
 		cmocka_unit_test(expire_with_times_of_netlink),
+		cmocka_unit_test(steps_of_the_clock_move_no_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,7 +16,7 @@ static struct xf_spd *new_spd(uint32_t max_policies)
 {
 	const struct xf_spd_config cfg = { .max_policies = max_policies,
 					   .seed = { 3, 4 },
-					   .real_offset_s = WALL };
+					   .real_offset_ns = WALL * SEC };
 	struct xf_spd *spd = xf_spd_new(&cfg);
 
 	assert_non_null(spd);
@@ -281,6 +281,46 @@ static void lifetimes(void **state)
 	xf_spd_free(spd);
 }
 
+static void steps_of_the_clock(void **state)
+{
+	struct xf_spd *spd = new_spd(0);
+	struct xf_policy_config cfg = config(1);
+	struct xf_policy *old, *new;
+	struct xf_lifetime_now now;
+	struct events ev = { 0 };
+
+	(void)state;
+	cfg.life.hard_add_s = 20;
+	old = insert(spd, &cfg); /* at 0 s */
+	xf_policy_count(old, 1, 100, 3 * SEC);
+	xf_spd_step_clock(spd, 4 * SEC, (WALL + 3600) * SEC + SEC / 2);
+	xf_policy_lifetime_now(old, &now);
+	assert_true(now.add_s == WALL && now.use_s == WALL + 3);
+	xf_policy_count(old, 1, 100, 5 * SEC);
+	xf_policy_lifetime_now(old, &now);
+	assert_true(now.add_s == WALL && now.use_s == WALL + 3600 + 5);
+	cfg.life.hard_add_s = 0;
+	cfg.life.hard_use_s = 7;
+	cfg.sel.dport = 7;
+	cfg.sel.dport_mask = UINT16_MAX;
+	cfg.sel.proto = XF_IPPROTO_UDP;
+	assert_int_equal(xf_spd_insert(spd, &cfg, true, 5 * SEC + SEC / 2, &new), 0);
+	xf_policy_lifetime_now(new, &now);
+	assert_true(now.add_s == WALL + 3600 + 6 && now.use_s == 0);
+	xf_policy_count(new, 1, 100, 8 * SEC);
+	xf_spd_step_clock(spd, 9 * SEC, (WALL - 3600) * SEC);
+	xf_policy_lifetime_now(new, &now);
+	assert_true(now.add_s == WALL + 3600 + 6 && now.use_s == WALL + 3600 + 8);
+	/* Seven seconds after its use, and twenty after the other one was made. */
+	assert_true(xf_spd_expire(spd, 14 * SEC, on_expire, &ev) <= 15 * SEC);
+	assert_int_equal(ev.nhard, 0);
+	assert_true(xf_spd_expire(spd, 15 * SEC, on_expire, &ev) == 20 * SEC);
+	assert_int_equal(ev.nhard, 1);
+	assert_true(xf_spd_expire(spd, 20 * SEC, on_expire, &ev) == UINT64_MAX);
+	assert_int_equal(ev.nhard, 2);
+	xf_spd_free(spd);
+}
+
 /* Use limits count from the last use, from the making when there was none. */
 static void use_lifetimes(void **state)
 {
@@ -375,11 +415,17 @@ static void many_policies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(refuses),	 cmocka_unit_test(indexes),
-		cmocka_unit_test(lookups),	 cmocka_unit_test(updates_and_ties),
-		cmocka_unit_test(lifetimes),	 cmocka_unit_test(use_lifetimes),
-		cmocka_unit_test(references),	 cmocka_unit_test(info_grows_like_the_kernels),
-		cmocka_unit_test(many_policies), cmocka_unit_test(ties_between_indexes),
+		cmocka_unit_test(refuses),
+		cmocka_unit_test(indexes),
+		cmocka_unit_test(lookups),
+		cmocka_unit_test(updates_and_ties),
+		cmocka_unit_test(lifetimes),
+		cmocka_unit_test(steps_of_the_clock),
+		cmocka_unit_test(use_lifetimes),
+		cmocka_unit_test(references),
+		cmocka_unit_test(info_grows_like_the_kernels),
+		cmocka_unit_test(many_policies),
+		cmocka_unit_test(ties_between_indexes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
