@@ -1,3 +1,5 @@
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "follow.h"
@@ -22,38 +24,47 @@ void xf_follow_init(struct xf_service *service)
 /* Ports on which SAs want ESP in UDP, collected. */
 struct port_list {
 	const struct xf_service *service;
-	uint16_t ports[XF_IO_UDP_PORTS_MAX];
+	struct xf_io_udp_port ports[XF_IO_UDP_PORTS_MAX];
 	unsigned n;
+	unsigned missing; /* more than there is room for */
 };
 
-static bool has_port(const uint16_t *ports, unsigned n, uint16_t port)
+static bool has_port(const struct xf_io_udp_port *ports, unsigned n,
+		     const struct xf_io_udp_port *port)
 {
 	for (unsigned i = 0; i < n; i++) {
-		if (ports[i] == port)
+		if (ports[i].port == port->port && ports[i].family == port->family)
 			return true;
 	}
 	return false;
 }
 
-/* The local port of an inbound SA with encapsulation, else 0. */
-static uint16_t encap_port(const struct xf_service *service, const struct xf_sa *sa)
+/* False: @sa is no inbound SA with encapsulation to an address of this host. */
+static bool encap_port(const struct xf_service *service, const struct xf_sa *sa,
+		       struct xf_io_udp_port *port)
 {
 	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 
 	if (cfg->terms->encap.type != UDP_ENCAP_ESP || cfg->dir == XF_SA_DIR_OUT ||
 	    !xf_route_is_local(service->route, &cfg->id.daddr, cfg->id.family))
-		return 0;
-	return cfg->terms->encap.dport;
+		return false;
+	*port = (struct xf_io_udp_port){ .family = cfg->id.family,
+					 .port = cfg->terms->encap.dport };
+	return port->port != 0;
 }
 
 static bool collect_port(void *arg, struct xf_sa *sa)
 {
 	struct port_list *list = arg;
-	uint16_t port = encap_port(list->service, sa);
+	struct xf_io_udp_port port;
 
-	if (port && !has_port(list->ports, list->n, port))
+	if (!encap_port(list->service, sa, &port) || has_port(list->ports, list->n, &port))
+		return true;
+	if (list->n < XF_IO_UDP_PORTS_MAX)
 		list->ports[list->n++] = port;
-	return list->n < XF_IO_UDP_PORTS_MAX;
+	else
+		list->missing++;
+	return true;
 }
 
 static uint64_t changes_of_sas(const struct xf_service *service)
@@ -64,22 +75,103 @@ static uint64_t changes_of_sas(const struct xf_service *service)
 	return info.changes;
 }
 
-static void update_ports(struct xf_service *service)
+static void collect_ports(struct xf_service *service, struct port_list *list)
 {
 	struct xf_follow *follow = &service->follow;
-	struct port_list list = { .service = service };
-	struct xf_io_error error;
 	uint64_t cursor = 0;
 
+	*list = (struct port_list){ .service = service };
 	follow->changes = changes_of_sas(service);
 	follow->ports_due_ns = UINT64_MAX;
-	xf_sad_walk(xf_engine_sad(service->engine), &cursor, collect_port, &list);
-	follow->refused =
-		xf_threads_set_udp_ports(service->threads, list.ports, list.n, &error) != 0;
-	if (follow->refused)
+	xf_sad_walk(xf_engine_sad(service->engine), &cursor, collect_port, list);
+}
+
+/* 0 or -errno, with a sentence. */
+static int set_ports(struct xf_service *service, const struct port_list *list,
+		     struct xf_io_error *error)
+{
+	struct xf_follow *follow = &service->follow;
+	int err = xf_threads_set_udp_ports(service->threads, list->ports, list->n, error);
+
+	follow->refused = err != 0;
+	memcpy(follow->ports, list->ports, sizeof(list->ports));
+	follow->nports = list->n;
+	return err;
+}
+
+static void update_ports(struct xf_service *service)
+{
+	struct port_list list;
+	struct xf_io_error error;
+
+	collect_ports(service, &list);
+	if (set_ports(service, &list, &error))
 		xf_log(XF_LOG_WARNING, "%s", error.text);
-	memcpy(follow->ports, list.ports, sizeof(list.ports));
-	follow->nports = list.n;
+	if (list.missing)
+		xf_log(XF_LOG_WARNING, "ESP in UDP is received on %d ports; not on those of %u SAs",
+		       XF_IO_UDP_PORTS_MAX, list.missing);
+}
+
+/* The error of xf_io_set_udp_ports() is the last port's that has one. False: there is no room. */
+static bool put_last(struct port_list *list, const struct xf_io_udp_port *port)
+{
+	unsigned i = 0;
+
+	while (i < list->n &&
+	       (list->ports[i].port != port->port || list->ports[i].family != port->family))
+		i++;
+	if (i == XF_IO_UDP_PORTS_MAX)
+		return false;
+	if (i < list->n)
+		list->ports[i] = list->ports[--list->n];
+	list->ports[list->n++] = *port;
+	return true;
+}
+
+static int refuse(struct xf_follow *follow, int err, const struct xf_io_udp_port *port)
+{
+	int version = port->family == XF_AF_INET ? 4 : 6;
+
+	if (err == -EADDRINUSE)
+		snprintf(follow->why.text, sizeof(follow->why.text),
+			 "UDP port %u (IPv%d) is held by another program: ESP in UDP could not be "
+			 "received",
+			 port->port, version);
+	else if (err == -ENOSPC)
+		snprintf(follow->why.text, sizeof(follow->why.text),
+			 "ESP in UDP is received on %d ports already", XF_IO_UDP_PORTS_MAX);
+	else
+		snprintf(follow->why.text, sizeof(follow->why.text),
+			 "UDP port %u (IPv%d) cannot be opened: ESP in UDP could not be received",
+			 port->port, version);
+	return err;
+}
+
+/*
+ * Ports are opened before the SA is there, and stay open until they are collected next, should it
+ * not come. Ports that were just closed make room in a moment: such an SA comes, and its port with
+ * the next try.
+ */
+int xf_follow_wanted(struct xf_service *service, const struct xf_sa *sa, const char **why)
+{
+	struct xf_follow *follow = &service->follow;
+	struct xf_io_udp_port port;
+	struct xf_io_error error;
+	struct port_list list;
+	int err;
+
+	if (!encap_port(service, sa, &port) || xf_threads_has_udp_port(service->threads, &port))
+		return 0;
+	collect_ports(service, &list);
+	if (!put_last(&list, &port))
+		err = -ENOSPC;
+	else
+		err = set_ports(service, &list, &error);
+	follow->changes--; /* collected without it: again, whether or not it comes */
+	if (!err || err == -EAGAIN || xf_threads_has_udp_port(service->threads, &port))
+		return 0;
+	*why = follow->why.text;
+	return refuse(follow, err, &port);
 }
 
 /* --- Path MTUs --- */
@@ -129,10 +221,10 @@ static void sweep_some(struct xf_service *service)
 void xf_follow_sa(struct xf_service *service, struct xf_sa *sa)
 {
 	struct xf_follow *follow = &service->follow;
-	uint16_t port = encap_port(service, sa);
+	struct xf_io_udp_port port;
 
 	update_mtu(service, sa);
-	if (port && !has_port(follow->ports, follow->nports, port))
+	if (encap_port(service, sa, &port) && !has_port(follow->ports, follow->nports, &port))
 		update_ports(service);
 }
 

@@ -14,8 +14,9 @@ struct xf_service;
 struct xf_sa;
 
 struct xf_follow {
-	uint16_t ports[XF_IO_UDP_PORTS_MAX];
+	struct xf_io_udp_port ports[XF_IO_UDP_PORTS_MAX];
 	unsigned nports;
+	struct xf_io_error why; /* of the last SA that was refused */
 	bool refused; /* one of them could not be had: somebody else may have it still */
 	uint64_t changes; /* of the SAD, when ports were collected */
 	uint64_t ports_due_ns; /* collect them anew; UINT64_MAX: nothing has changed */
@@ -25,6 +26,13 @@ struct xf_follow {
 };
 
 void xf_follow_init(struct xf_service *service);
+
+/*
+ * May @sa come, or replace what is there? An inbound one with ESP in UDP whose port another program
+ * holds would never receive: it is refused, with a sentence in *@why that lasts until the next
+ * call. Where it may, the port is open on return. 0 or -errno.
+ */
+int xf_follow_wanted(struct xf_service *service, const struct xf_sa *sa, const char **why);
 
 /* An SA came, or is another now. */
 void xf_follow_sa(struct xf_service *service, struct xf_sa *sa);

@@ -96,6 +96,11 @@ static void spd_changed(void *arg)
 	sync_capture(service);
 }
 
+static int sa_wanted(void *arg, const struct xf_sa *sa, const char **why)
+{
+	return xf_follow_wanted(arg, sa, why);
+}
+
 static void sa_changed(void *arg, struct xf_sa *sa)
 {
 	xf_follow_sa(arg, sa);
@@ -331,6 +336,7 @@ static int start_server(struct xf_service *service, struct xf_io_error *error)
 		.random = random_bytes,
 		.spd_reserve = spd_reserve,
 		.spd_changed = spd_changed,
+		.sa_wanted = sa_wanted,
 		.sa_changed = sa_changed,
 		.arg = service,
 	};

@@ -90,10 +90,15 @@ void xf_threads_free(struct xf_threads *threads)
 	free(threads);
 }
 
-int xf_threads_set_udp_ports(struct xf_threads *threads, const uint16_t *ports, unsigned n,
-			     struct xf_io_error *error)
+int xf_threads_set_udp_ports(struct xf_threads *threads, const struct xf_io_udp_port *ports,
+			     unsigned n, struct xf_io_error *error)
 {
 	return xf_io_set_udp_ports(threads->shared, ports, n, error);
+}
+
+bool xf_threads_has_udp_port(const struct xf_threads *threads, const struct xf_io_udp_port *port)
+{
+	return xf_io_has_udp_port(threads->shared, port);
 }
 
 int xf_threads_remake_tun(struct xf_threads *threads, struct xf_io_error *error)

@@ -25,8 +25,11 @@ int xf_threads_start(struct xf_threads *threads, struct xf_io_error *error);
 void xf_threads_free(struct xf_threads *threads);
 
 /* xf_io_set_udp_ports() of what they share. */
-int xf_threads_set_udp_ports(struct xf_threads *threads, const uint16_t *ports, unsigned n,
-			     struct xf_io_error *error);
+int xf_threads_set_udp_ports(struct xf_threads *threads, const struct xf_io_udp_port *ports,
+			     unsigned n, struct xf_io_error *error);
+
+/* xf_io_has_udp_port() of what they share. */
+bool xf_threads_has_udp_port(const struct xf_threads *threads, const struct xf_io_udp_port *port);
 
 /* xf_io_remake_tun() of each. On an error call again. */
 int xf_threads_remake_tun(struct xf_threads *threads, struct xf_io_error *error);

@@ -140,7 +140,7 @@ struct xf_backend {
 extern const struct xf_backend xf_backend_tun;
 extern const struct xf_backend xf_backend_raw4;
 extern const struct xf_backend xf_backend_raw6;
-extern const struct xf_backend xf_backend_udp4;
+extern const struct xf_backend xf_backend_udp;
 extern const struct xf_backend xf_backend_ring;
 
 struct xf_source {
@@ -148,8 +148,9 @@ struct xf_source {
 	const struct xf_backend *backend;
 	_Atomic int fd; /* -1: closed */
 	uint8_t proto; /* of raw6: what the header that it rebuilds says */
-	uint16_t port; /* of udp4 */
-	bool segments; /* of udp4: the kernel has UDP_SEGMENT */
+	uint16_t port; /* of udp */
+	uint16_t family; /* of udp */
+	bool segments; /* of udp: the kernel has UDP_SEGMENT */
 	const struct xf_ring *ring; /* of ring */
 
 	/* Workers that want to read; the first of them does (source.h). */
@@ -157,14 +158,14 @@ struct xf_source {
 
 	/* The worker that reads. */
 	bool more; /* the last batch may not have emptied it */
-	unsigned max; /* of udp4: messages that are read at once */
+	unsigned max; /* of udp: messages that are read at once */
 	unsigned found; /* messages that the last read brought (rx.c) */
 	uint64_t batches; /* read; the number of a batch is its place in the order */
 
 	/* Whoever delivers. */
 	struct xf_turn turn;
 
-	/* The control thread: of udp4, a socket outlives its source until nobody can hold it. */
+	/* The control thread: of udp, a socket outlives its source until nobody can hold it. */
 	struct xf_rcu_head rcu;
 	int socket; /* -1: closed too */
 	bool closing;
@@ -271,6 +272,9 @@ int xf_shared_join(struct xf_io_shared *shared, int epoll_fd);
 void xf_shared_part(struct xf_io_shared *shared, int epoll_fd);
 /* The open source @index becomes known to all workers. 0 or -errno. */
 int xf_shared_announce(struct xf_io_shared *shared, uint32_t index);
+
+/* raw.c: put the IPv6 header back that a socket has taken off. False: it cannot be. */
+bool xf_raw_rebuild_ipv6(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint8_t proto);
 
 /* raw.c: sockets to receive from. */
 int xf_raw_open(struct xf_io_shared *shared, struct xf_io_error *error);

@@ -117,13 +117,21 @@ void xf_io_run(struct xf_io *io);
 void xf_io_stop(struct xf_io *io);
 
 /*
- * ESP in UDP is to be received on these local ports (those of SAs with encapsulation); ports that
- * are not named any more are closed. A port that somebody else holds is counted and tried again
- * by the next call. At most XF_IO_UDP_PORTS_MAX, -E2BIG above.
+ * ESP in UDP is to be received on these local ports (those of SAs with encapsulation), a socket
+ * for each family; ports that are not named any more are closed. A port that somebody else holds
+ * is counted, -EADDRINUSE, and tried again by the next call; -EAGAIN: too many have just been
+ * closed. At most XF_IO_UDP_PORTS_MAX, -E2BIG above.
  */
 #define XF_IO_UDP_PORTS_MAX 16
-int xf_io_set_udp_ports(struct xf_io_shared *shared, const uint16_t *ports, unsigned n,
+struct xf_io_udp_port {
+	uint16_t family;
+	uint16_t port;
+};
+int xf_io_set_udp_ports(struct xf_io_shared *shared, const struct xf_io_udp_port *ports, unsigned n,
 			struct xf_io_error *error);
+
+/* Is it received on @port? */
+bool xf_io_has_udp_port(const struct xf_io_shared *shared, const struct xf_io_udp_port *port);
 
 /* How often a port was wanted but held by another program. */
 uint64_t xf_io_udp_in_use(const struct xf_io_shared *shared);

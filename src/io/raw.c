@@ -41,7 +41,7 @@ static int raw4_receive(struct xf_io *io, struct xf_source *source, unsigned max
 	return n;
 }
 
-static bool rebuild_ipv6(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint8_t proto)
+bool xf_raw_rebuild_ipv6(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint8_t proto)
 {
 	uint32_t payload = pkt->len;
 	uint8_t *hdr;
@@ -76,7 +76,7 @@ static int raw6_receive(struct xf_io *io, struct xf_source *source, unsigned max
 		pkt->family = XF_AF_INET6;
 		pkt->iif = meta.iif;
 		pkt->mark = meta.mark;
-		if (rebuild_ipv6(pkt, &meta, source->proto))
+		if (xf_raw_rebuild_ipv6(pkt, &meta, source->proto))
 			xf_pktq_push(out, pkt);
 		else
 			xf_worker_drop(io->worker, pkt, XF_DROP_IN_HDR);

@@ -3,7 +3,8 @@
  *
  * What arrives gets its IP and UDP header back in front, so that the engine sees whole packets
  * whatever they came through. The kernel joins datagrams of one size (UDP_GRO): they lie side by
- * side in one buffer and become packets there. Sending is udp_tx.c's. IPv4 only.
+ * side in one buffer and become packets there. Sending is udp_tx.c's.
+ * A socket is of one family: an IPv6 one leaves IPv4 alone, so either may be held by others.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -23,19 +24,17 @@
 #define MSGS_ORDERED 16
 #define LONG_BYTES 8192
 
-static bool rebuild(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint16_t dport)
+static bool rebuild_ipv4(struct xf_pkt *pkt, const struct xf_rx_meta *meta)
 {
-	uint32_t udp_len = pkt->len + XF_UDP_HDR_LEN;
-	uint32_t total = udp_len + XF_IPV4_HDR_LEN;
+	uint32_t total = pkt->len + XF_IPV4_HDR_LEN;
 	uint8_t *ip;
-	uint8_t *udp;
 
 	if (!meta->has_daddr || total > UINT16_MAX)
 		return false;
-	ip = xf_pkt_prepend(pkt, XF_IPV4_HDR_LEN + XF_UDP_HDR_LEN);
+	ip = xf_pkt_prepend(pkt, XF_IPV4_HDR_LEN);
 	if (!ip)
 		return false;
-	memset(ip, 0, XF_IPV4_HDR_LEN + XF_UDP_HDR_LEN);
+	memset(ip, 0, XF_IPV4_HDR_LEN);
 	ip[0] = 0x45;
 	ip[1] = meta->tos;
 	xf_put_be16(ip + 2, (uint16_t)total);
@@ -44,11 +43,26 @@ static bool rebuild(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint16_t 
 	memcpy(ip + 12, meta->saddr.bytes, 4);
 	memcpy(ip + 16, meta->daddr.bytes, 4);
 	pkt->hdr_checked = true; /* by the kernel; nobody looks at one of ours */
-	udp = ip + XF_IPV4_HDR_LEN;
+	return true;
+}
+
+/* The UDP checksum, which the kernel has looked at, is gone: 0. */
+static bool rebuild(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint16_t dport)
+{
+	uint32_t len = pkt->len + XF_UDP_HDR_LEN;
+	uint8_t *udp;
+
+	if (len > UINT16_MAX)
+		return false;
+	udp = xf_pkt_prepend(pkt, XF_UDP_HDR_LEN);
+	if (!udp)
+		return false;
 	xf_put_be16(udp, meta->sport);
 	xf_put_be16(udp + 2, dport);
-	xf_put_be16(udp + 4, (uint16_t)udp_len);
-	return true;
+	xf_put_be16(udp + 4, (uint16_t)len);
+	xf_put_be16(udp + 6, 0);
+	return pkt->family == XF_AF_INET ? rebuild_ipv4(pkt, meta)
+					 : xf_raw_rebuild_ipv6(pkt, meta, XF_IPPROTO_UDP);
 }
 
 static void take_one(struct xf_io *io, struct xf_pkt *pkt, const struct xf_rx_meta *meta,
@@ -70,7 +84,7 @@ static void take(struct xf_io *io, unsigned i, const struct xf_source *source, s
 		return;
 	xf_rx_meta(io, i, &meta);
 	pkt = xf_rx_take(io, i, io->rx_msgs[i].msg_len);
-	pkt->family = XF_AF_INET;
+	pkt->family = source->family;
 	pkt->iif = meta.iif;
 	pkt->mark = meta.mark;
 	pkt->encap_sport = meta.sport;
@@ -87,8 +101,8 @@ static void take(struct xf_io *io, unsigned i, const struct xf_source *source, s
 	take_one(io, pkt, &meta, out);
 }
 
-static int udp4_receive(struct xf_io *io, struct xf_source *source, unsigned max,
-			struct xf_pktq *out)
+static int udp_receive(struct xf_io *io, struct xf_source *source, unsigned max,
+		       struct xf_pktq *out)
 {
 	size_t bytes = 0;
 	int n;
@@ -111,7 +125,7 @@ static int udp4_receive(struct xf_io *io, struct xf_source *source, unsigned max
 	return n;
 }
 
-const struct xf_backend xf_backend_udp4 = { .name = "udp4", .receive = udp4_receive };
+const struct xf_backend xf_backend_udp = { .name = "udp", .receive = udp_receive };
 
 struct option {
 	int level;
@@ -123,15 +137,24 @@ struct option {
  * For sending: DF on everything, whatever is known of the path; the engine knows better. The
  * source is that of the SA, be it an address of this host now or not.
  */
-static const struct option options[] = {
+static const struct option options4[] = {
 	{ SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE },
 	{ SOL_IP, IP_FREEBIND, 1 },
 	{ SOL_SOCKET, SO_SNDBUFFORCE, RCVBUF_DEFAULT },
 };
 
-static int set_options(int fd)
+/* Nothing is sent through these (udp_tx.c). */
+static const struct option options6[] = {
+	{ SOL_IPV6, IPV6_V6ONLY, 1 },
+};
+
+static int set_options(int fd, uint16_t family)
 {
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(options); i++)
+	bool v4 = family == XF_AF_INET;
+	const struct option *options = v4 ? options4 : options6;
+	unsigned n = v4 ? XF_ARRAY_SIZE(options4) : XF_ARRAY_SIZE(options6);
+
+	for (unsigned i = 0; i < n; i++)
 		if (setsockopt(fd, options[i].level, options[i].name, &options[i].value,
 			       sizeof(options[i].value)) < 0)
 			return -errno;
@@ -154,25 +177,35 @@ static bool has_segments(int fd)
 	return setsockopt(fd, SOL_UDP, UDP_SEGMENT, &none, sizeof(none)) == 0;
 }
 
-static int open_port(const struct xf_io_shared *shared, uint16_t port, int *out)
+static int bind_port(int fd, const struct xf_io_udp_port *port)
 {
-	const struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(port) };
+	const struct sockaddr_in any4 = { .sin_family = AF_INET, .sin_port = htons(port->port) };
+	const struct sockaddr_in6 any6 = { .sin6_family = AF_INET6,
+					   .sin6_port = htons(port->port) };
+
+	if (port->family == XF_AF_INET)
+		return bind(fd, (const struct sockaddr *)&any4, sizeof(any4));
+	return bind(fd, (const struct sockaddr *)&any6, sizeof(any6));
+}
+
+static int open_port(const struct xf_io_shared *shared, const struct xf_io_udp_port *port, int *out)
+{
 	int rcvbuf = shared->rcvbuf_bytes ? (int)shared->rcvbuf_bytes : RCVBUF_DEFAULT;
 	uint32_t mark = shared->mark_bypass;
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(port->family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int err;
 
 	if (fd < 0)
 		return -errno;
-	err = xf_raw_receive_options(fd, XF_AF_INET);
+	err = xf_raw_receive_options(fd, port->family);
 	if (!err)
-		err = set_options(fd);
+		err = set_options(fd, port->family);
 	want_gro(fd);
 	/* The mark exempts what arrives here from the rules against plaintext: an inbound policy in
 	 * transport mode covers the UDP packets that carry its ESP. */
 	if (!err && (setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 ||
 		     setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &rcvbuf, sizeof(rcvbuf)) < 0 ||
-		     bind(fd, (const struct sockaddr *)&any, sizeof(any)) < 0))
+		     bind_port(fd, port) < 0))
 		err = -errno;
 	if (err) {
 		close(fd);
@@ -182,21 +215,26 @@ static int open_port(const struct xf_io_shared *shared, uint16_t port, int *out)
 	return 0;
 }
 
-static bool wanted(uint16_t port, const uint16_t *ports, unsigned n)
+static bool is_of(const struct xf_source *source, const struct xf_io_udp_port *port)
+{
+	return source->port == port->port && source->family == port->family;
+}
+
+static bool wanted(const struct xf_source *source, const struct xf_io_udp_port *ports, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
-		if (ports[i] == port)
+		if (is_of(source, &ports[i]))
 			return true;
 	return false;
 }
 
-/* The source that has @port's socket, or with 0 one that has none. */
-static struct xf_source *find_source(struct xf_io_shared *shared, uint16_t port)
+/* The source that has @port's socket, or with NULL one that has none. */
+static struct xf_source *find_source(struct xf_io_shared *shared, const struct xf_io_udp_port *port)
 {
 	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++) {
 		struct xf_source *source = &shared->sources[i];
 
-		if (port ? source->socket >= 0 && source->port == port : source->socket < 0)
+		if (port ? source->socket >= 0 && is_of(source, port) : source->socket < 0)
 			return source;
 	}
 	return NULL;
@@ -215,12 +253,13 @@ static void close_socket(struct xf_rcu_head *head)
 	source->socket = -1;
 }
 
-static void close_others(struct xf_io_shared *shared, const uint16_t *ports, unsigned n)
+static void close_others(struct xf_io_shared *shared, const struct xf_io_udp_port *ports,
+			 unsigned n)
 {
 	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++) {
 		struct xf_source *source = &shared->sources[i];
 
-		if (source->fd < 0 || wanted(source->port, ports, n))
+		if (source->fd < 0 || wanted(source, ports, n))
 			continue;
 		source->fd = -1;
 		if (!source->closing)
@@ -229,9 +268,9 @@ static void close_others(struct xf_io_shared *shared, const uint16_t *ports, uns
 	}
 }
 
-static int add_port(struct xf_io_shared *shared, uint16_t port)
+static int add_port(struct xf_io_shared *shared, const struct xf_io_udp_port *port)
 {
-	struct xf_source *source = find_source(shared, 0);
+	struct xf_source *source = find_source(shared, NULL);
 	int err;
 
 	/* As many ports were just closed, and are not gone yet. */
@@ -240,10 +279,11 @@ static int add_port(struct xf_io_shared *shared, uint16_t port)
 	err = open_port(shared, port, &source->socket);
 	if (err)
 		return err;
-	source->port = port;
+	source->port = port->port;
+	source->family = port->family;
 	source->segments = has_segments(source->socket);
 	source->max = MSGS_SHORT;
-	source->backend = &xf_backend_udp4;
+	source->backend = &xf_backend_udp;
 	source->fd = source->socket;
 	err = xf_shared_announce(shared, (uint32_t)(source - shared->sources));
 	if (!err)
@@ -254,7 +294,7 @@ static int add_port(struct xf_io_shared *shared, uint16_t port)
 	return err;
 }
 
-static int want_port(struct xf_io_shared *shared, uint16_t port)
+static int want_port(struct xf_io_shared *shared, const struct xf_io_udp_port *port)
 {
 	struct xf_source *source = find_source(shared, port);
 
@@ -264,7 +304,7 @@ static int want_port(struct xf_io_shared *shared, uint16_t port)
 	return 0;
 }
 
-int xf_io_set_udp_ports(struct xf_io_shared *shared, const uint16_t *ports, unsigned n,
+int xf_io_set_udp_ports(struct xf_io_shared *shared, const struct xf_io_udp_port *ports, unsigned n,
 			struct xf_io_error *error)
 {
 	int result = 0;
@@ -274,14 +314,23 @@ int xf_io_set_udp_ports(struct xf_io_shared *shared, const uint16_t *ports, unsi
 				  XF_IO_UDP_PORTS_MAX);
 	close_others(shared, ports, n);
 	for (unsigned i = 0; i < n; i++) {
-		int err = want_port(shared, ports[i]);
+		int err = want_port(shared, &ports[i]);
 
 		if (!err)
 			continue;
 		shared->udp_in_use += err == -EADDRINUSE;
-		result = xf_io_fail(error, err, "cannot receive ESP in UDP on port %u", ports[i]);
+		result = xf_io_fail(error, err, "cannot receive ESP in UDP on IPv%d port %u",
+				    ports[i].family == XF_AF_INET ? 4 : 6, ports[i].port);
 	}
 	return result;
+}
+
+bool xf_io_has_udp_port(const struct xf_io_shared *shared, const struct xf_io_udp_port *port)
+{
+	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++)
+		if (shared->sources[i].fd >= 0 && is_of(&shared->sources[i], port))
+			return true;
+	return false;
 }
 
 uint64_t xf_io_udp_in_use(const struct xf_io_shared *shared)

@@ -4,7 +4,7 @@
  * them together down to the device.
  *
  * The kernel makes the headers again that the engine has made, so only such packets are taken as
- * it would make: IPv4 without options, DF set, from a port of ours. Two things differ on the
+ * it would make: IPv4 without options, DF set, from a port of ours; IPv6 takes the raw socket. Two things differ on the
  * wire, and nobody may rely on either: there is a UDP checksum where RFC 3948 s2.1 allows none,
  * and the IP id of such packets, which cannot be fragments (RFC 6864 s4.1), is the kernel's.
  */
@@ -31,7 +31,8 @@ static const struct xf_source *source_of(const struct xf_io *io, uint16_t port)
 	const struct xf_source *sources = io->shared->sources;
 
 	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++)
-		if (sources[i].fd >= 0 && sources[i].port == port)
+		if (sources[i].fd >= 0 && sources[i].port == port &&
+		    sources[i].family == XF_AF_INET)
 			return sources[i].segments ? &sources[i] : NULL;
 	return NULL;
 }

@@ -28,6 +28,9 @@ struct xf_nl_server_config {
 	/* The SPD has changed: capture follows. Called once for as many requests as nobody is told
 	 * of, and before anybody is: protection is in force by then. */
 	void (*spd_changed)(void *arg);
+	/* An SA is about to come, or to be reconfigured as @sa says. An error refuses it, with a
+	 * sentence in *@why that lasts until the next call. NULL is allowed. */
+	int (*sa_wanted)(void *arg, const struct xf_sa *sa, const char **why);
 	/* An SA has come (@sa) or been reconfigured: path MTU follows. */
 	void (*sa_changed)(void *arg, struct xf_sa *sa);
 	void *arg;

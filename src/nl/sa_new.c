@@ -37,9 +37,11 @@ static int insert(struct xf_nl_request *req, struct xf_sa *sa, struct xf_sa **no
 {
 	const struct xf_nl_server_config *server = &req->server->cfg;
 	const char *why = NULL;
-	int err;
+	int err = server->sa_wanted ? server->sa_wanted(server->arg, sa, &why) : 0;
 
 	*now = sa;
+	if (err)
+		return xf_nl_fail(req, err, why);
 	if (req->nlh->nlmsg_type == XFRM_MSG_NEWSA)
 		err = xf_sad_add(server->sad, sa, &why);
 	else
