@@ -4,9 +4,10 @@
  * them together down to the device.
  *
  * The kernel makes the headers again that the engine has made, so only such packets are taken as
- * it would make: IPv4 without options, DF set, from a port of ours; IPv6 takes the raw socket. Two things differ on the
- * wire, and nobody may rely on either: there is a UDP checksum where RFC 3948 s2.1 allows none,
- * and the IP id of such packets, which cannot be fragments (RFC 6864 s4.1), is the kernel's.
+ * it would make: IPv4 without options, DF set, from a port of ours; IPv6 takes the raw socket. Two
+ * things differ on the wire, and nobody may rely on either: there is a UDP checksum where RFC 3948
+ * s2.1 allows none, and the IP id of such packets, which cannot be fragments (RFC 6864 s4.1), is
+ * the kernel's.
  */
 #include <errno.h>
 #include <netinet/in.h>

@@ -220,6 +220,7 @@ static void leave(struct in *in, struct xf_flight *f, const struct xf_esp_op *op
 		return;
 	}
 	s->pkt->sp[s->pkt->sp_len++] = op->sa;
+	s->pkt->mtu = 0; /* that was said of the outer packet's fragments */
 	look_inside(in, f, s);
 }
 
@@ -342,15 +343,38 @@ static struct xf_pktq *exit_of(const struct in *in, const struct xf_flight *f)
 	return f->batch ? &f->batch->packets : &in->res->deliver;
 }
 
-static void deliver(struct in *in, struct xf_slot *s, struct xf_pktq *to)
+static void deliver(struct in *in, struct xf_pkt *pkt, const struct xf_ip_info *ip,
+		    struct xf_pktq *to)
 {
 	struct xf_worker *w = in->worker;
 
 	if (w->gro)
-		xf_gro_push(w->gro, s->pkt, &s->ip, to);
+		xf_gro_push(w->gro, pkt, ip, to);
 	else
-		xf_pktq_push(to, s->pkt);
-	s->pkt = NULL;
+		xf_pktq_push(to, pkt);
+}
+
+/*
+ * A datagram that was put together for its ports goes on as it came: in fragments no larger than
+ * its largest one. Whole, a router may not cut it any more (IPv6, and DF of IPv4). Linux remembers
+ * that size with the packet (frag_max_size); a TUN has no word for it. What is for this host stays
+ * whole.
+ */
+static enum xf_drop deliver_cut(struct in *in, struct xf_slot *s, struct xf_pktq *to)
+{
+	struct xf_pktq pieces = { .count = 0 };
+	struct xf_pkt *pkt;
+	struct xf_ip_info ip;
+
+	if (xf_frag_cut(s->pkt, &s->ip, s->pkt->mtu, in->worker->ident++, &pieces) != XF_PASS)
+		return XF_DROP_IN_BUFFER;
+	while ((pkt = xf_pktq_pop(&pieces))) {
+		if (xf_ip_parse(pkt, false, &ip) < 0)
+			xf_path_drop(in->worker, pkt, XF_DROP_FRAG_HDR, NULL);
+		else
+			deliver(in, pkt, &ip, to);
+	}
+	return XF_PASS;
 }
 
 /* What the policies of one direction say of the packets that they are asked about. */
@@ -423,6 +447,14 @@ static void ask_all(struct in *in, struct xf_flight *f)
 	}
 }
 
+/* Was @s put together here, and is it to be sent on? */
+static bool is_to_be_cut(const struct in *in, const struct xf_slot *s)
+{
+	const struct xf_env *env = &in->worker->engine->env;
+
+	return XF_UNLIKELY(s->pkt->mtu) && !env->is_local(env->arg, &s->ip.daddr, s->ip.family);
+}
+
 /* What passes goes on its way, in the order in which it came. */
 static void deliver_all(struct in *in, struct xf_flight *f)
 {
@@ -432,16 +464,22 @@ static void deliver_all(struct in *in, struct xf_flight *f)
 
 	for (unsigned i = 0; i < f->n; i++) {
 		struct xf_slot *s = &f->slots[i];
+		uint32_t len;
 
 		if (!s->pkt)
 			continue;
+		len = s->ip.total_len;
+		if (XF_LIKELY(s->err == XF_PASS) && is_to_be_cut(in, s))
+			s->err = (uint8_t)deliver_cut(in, s, to);
+		else if (XF_LIKELY(s->err == XF_PASS))
+			deliver(in, s->pkt, &s->ip, to);
 		if (XF_UNLIKELY(s->err != XF_PASS)) {
 			xf_slot_drop(in->worker, s, (enum xf_drop)s->err, s->bundle[0]);
 			continue;
 		}
+		s->pkt = NULL;
 		packets++;
-		bytes += s->ip.total_len;
-		deliver(in, s, to);
+		bytes += len;
 	}
 	xf_count(&in->worker->count.in_packets, packets);
 	xf_count(&in->worker->count.in_bytes, bytes);

@@ -480,11 +480,13 @@ static void fragments_meet_port_policies(void **state)
 	sim_fini(&sim);
 }
 
-/* Cut a datagram and send its pieces through the tunnel one by one; @between after the first. */
-static unsigned send_in_pieces(struct sim *sim, void (*between)(struct sim *sim))
+/* Cut a datagram and send its pieces through the tunnel one by one; @between after the first. How
+ * many packets come out; no router has to cut one of them. */
+static unsigned send_in_pieces(struct sim *sim, const struct sim_udp *udp,
+			       void (*between)(struct sim *sim))
 {
 	struct xf_pktq pieces = { .count = 0 };
-	struct sim_udp big = plain;
+	struct sim_udp big = *udp;
 	struct xf_ip_info ip;
 	struct xf_pkt *pkt;
 	unsigned delivered = 0;
@@ -498,6 +500,9 @@ static unsigned send_in_pieces(struct sim *sim, void (*between)(struct sim *sim)
 		assert_int_equal(sim->a.out.wire.count, 1);
 		sim_carry(sim, &sim->a, &sim->b);
 		delivered += sim->b.in.deliver.count;
+		for (pkt = sim->b.in.deliver.head; pkt; pkt = pkt->next)
+			assert_true(xf_ip_parse(pkt, true, &ip) == 0 && pkt->len <= 1400 &&
+				    ip.is_frag);
 		sim_drain(&sim->b.in.deliver);
 		if (between && pieces.count)
 			between(sim);
@@ -527,10 +532,36 @@ static void inner_fragments_keep_to_their_sa(void **state)
 	policy.proto = XF_IPPROTO_UDP;
 	policy.dport = 2000;
 	sim_add_policy(&sim, &sim.b, &policy);
-	assert_int_equal(send_in_pieces(&sim, NULL), 1);
-	assert_int_equal(send_in_pieces(&sim, another_sa), 0);
+	/* They come out as they came in. */
+	assert_int_equal(send_in_pieces(&sim, &plain, NULL), 2);
+	assert_int_equal(send_in_pieces(&sim, &plain, another_sa), 0);
 	xf_path_tick(sim.b.worker, sim.now_ns + 100 * XF_NSEC_PER_SEC);
 	assert_int_equal(sim_drops(&sim.b, XF_DROP_FRAG_TIMEOUT), 2);
+	sim_fini(&sim);
+}
+
+/* IPv6, which no router cuts: the fragments come out again. */
+static void inner_fragments_leave_as_they_came(void **state)
+{
+	static const struct sim_udp v6 = {
+		.src = "2001:db8:1::5", .dst = "2001:db8:2::5", .dport = 2000, .tag = 5
+	};
+	struct sim_policy policy = { .src = "2001:db8:1::/64",
+				     .dst = "2001:db8:2::/64",
+				     .dir = XF_DIR_OUT };
+	struct sim sim;
+
+	(void)state;
+	sim_init(&sim, 16);
+	sim_add_sa_both(&sim, &(struct sim_sa){ .spi = 0x1000 });
+	sim_add_policy(&sim, &sim.a, &policy);
+	policy.dir = XF_DIR_FWD;
+	policy.proto = XF_IPPROTO_UDP;
+	policy.dport = 2000;
+	sim_add_policy(&sim, &sim.b, &policy);
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(send_in_pieces(&sim, &v6, NULL), 2);
+	assert_int_equal(sim_all_drops(&sim.b), 0);
 	sim_fini(&sim);
 }
 
@@ -609,6 +640,7 @@ int main(void)
 		cmocka_unit_test(nested_bundle),
 		cmocka_unit_test(fragments_meet_port_policies),
 		cmocka_unit_test(inner_fragments_keep_to_their_sa),
+		cmocka_unit_test(inner_fragments_leave_as_they_came),
 		cmocka_unit_test(limits_are_told_and_kept),
 		cmocka_unit_test(junk_is_counted_once),
 	};
