@@ -321,6 +321,23 @@ def forwarded_and_masqueraded(netns):
         equal(world.stat("plaintext_dropped"), before + 2)
 
 
+def replies_of_forwards(netns):
+    """Captured by the host behind, translated on their way, and then of nobody's policy."""
+    world = World(netns)
+    world.sas()
+    world.batch(world.g1, [line for there in ("203.0.113.0/24", "2001:db8:1::/64") for line in
+                           world.policies(True, there=there)
+                           if " dir out" in line and (":" in there) == ("fd01" in line)])
+    world.nat(FORWARDS)
+    world.servers += [s for addr in ("10.0.1.2", "fd01::2") for s in serve(world.h1, addr, PORT)]
+    before = world.g1.ask("stats")["io"]["clear_tx"]
+    for family in FOUR, SIX:
+        with udp_flow(world.g2, family[2], 7001, family[6]) as s:
+            equal(ask_udp(s), family[6])
+        equal(ask_tcp(world.g2, family[2], port=7001, source=family[6]), family[6])
+    equal(world.g1.ask("stats")["io"]["clear_tx"] > before, True)
+
+
 def entries_that_stand(netns):
     """Flows that live when a policy comes or goes: protected at once, or given their NAT."""
     world = World(netns)
@@ -375,5 +392,5 @@ def no_nat_no_chains(netns):
 
 if __name__ == "__main__":
     xfrmd.main([forms_of_nat, above_the_first_limit, far_above_the_limit,
-                forwarded_and_masqueraded, entries_that_stand,
-                no_nat_no_chains])
+                forwarded_and_masqueraded, replies_of_forwards,
+                entries_that_stand, no_nat_no_chains])
