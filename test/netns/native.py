@@ -183,12 +183,18 @@ def same_frames(netns, ends):
     near.run("ip", "route", "add", FAR, "via", "192.0.2.2", "src", NEAR, check=True)
     settle(near, far)
     raw, by_packet_raw, _ = frames_of(near, far, "raw", ends)
-    packet, by_packet_packet, due = frames_of(near, far, "packet", ends)
     equal(by_packet_raw, 0)
-    equal(by_packet_packet >= max(1, 16 - due), True)
     equal(len(raw), 16)
-    equal({k: without_id(v) for k, v in packet.items()},
-          {k: without_id(v) for k, v in raw.items()})
+
+    def packet_sockets_send_the_same():
+        """The same at any rate, and by packet sockets unless what is known of the way just changes.
+        """
+        packet, by_packet_packet, due = frames_of(near, far, "packet", ends)
+        equal({k: without_id(v) for k, v in packet.items()},
+              {k: without_id(v) for k, v in raw.items()})
+        return by_packet_packet >= max(1, 16 - due)
+
+    tries(packet_sockets_send_the_same, 5)
 
 
 def the_frames_are_those_of_raw_sockets(netns):
