@@ -165,7 +165,7 @@ static void note_change(struct xf_watcher *watcher, uint8_t type, const struct o
 			continue;
 		n = snprintf(watcher->done, sizeof(watcher->done), "nftables table " XF_NFT_TABLE);
 		snprintf(watcher->done + n, sizeof(watcher->done) - (size_t)n,
-			 back ? " was replaced" : changes[i].text, name);
+			 back ? " was replaced%.0s" : changes[i].text, name);
 		watcher->part = changes[i].part;
 		watcher->table_gone = gone;
 	}

@@ -221,7 +221,9 @@ static int allow_maps(scmp_filter_ctx ctx, bool code)
 /* abort(), that a failed check ends as such: to our own threads only. */
 static int allow_abort(scmp_filter_ctx ctx)
 {
-	const struct scmp_arg_cmp self = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
+	const struct scmp_arg_cmp self = { .arg = 0,
+					   .op = SCMP_CMP_EQ,
+					   .datum_a = (scmp_datum_t)getpid() };
 
 	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, CALL(tgkill), 1, &self);
 }

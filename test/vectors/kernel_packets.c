@@ -186,7 +186,7 @@ static void run_case(const struct kernel_case *c, const struct xf_crypto_provide
 		struct xf_pkt *pkt = packets_new(pool, shape, c->wire[i], c->len[i]);
 
 		assert_int_equal(esp_open(in, pkt, &op), XF_PASS);
-		/* In UDP, transport mode leaves it to be completed: NAT may have been in between. */
+		/* Transport mode in UDP leaves it to be completed: there may be NAT in between. */
 		if (pkt->csum_start)
 			assert_int_equal(xf_gso_complete_csum(pkt), 0);
 		check_inside(c, i, pkt);
