@@ -9,7 +9,12 @@
 #include <linux/types.h>
 
 #define XF_RING_BYTES (8 << 20)
+/* Records are of three sizes; the largest holds any IPv4 packet. */
 #define XF_RING_DATA 2032
+#define XF_RING_DATA_JUMBO 10224
+#define XF_RING_DATA_MAX 65536
+/* Bits of the IPv4 header's halfword at 6 that a fragment has: MF and the offset. */
+#define XF_RING_FRAGMENT 0x3fff
 #define XF_RING_PAIRS_MAX 1024
 
 /* Who sends to whom, on which device. */
@@ -24,7 +29,7 @@ struct xf_ring_record {
 	__u32 mark;
 	__u32 iif;
 	__u32 unused;
-	__u8 data[XF_RING_DATA]; /* from the IP header on */
+	__u8 data[]; /* from the IP header on */
 };
 
 #endif

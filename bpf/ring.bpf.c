@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
  * At tcx ingress of devices that peers are behind: ESP from such a peer to this host goes into a
- * ring and no further. Everything else, fragments, options and VLAN tags included, goes on to the
+ * ring and no further, whole or in fragments: the kernel would bring those by another way, and what
+ * came later would overtake them. Everything else, options and VLAN tags included, goes on to the
  * kernel as if nothing were here. A full ring drops what comes, as a full socket does: were it to
  * go on, it would overtake what is in the ring. The link goes when the daemon goes.
  */
@@ -17,7 +18,6 @@
 
 #include "esp_ring.h"
 
-#define IPV4_FRAGMENT 0x3fff
 #define ESP_MIN 16
 
 struct {
@@ -53,6 +53,7 @@ static __always_inline __u32 take(struct __sk_buff *skb)
 	struct xf_ring_pair pair = { .ifindex = skb->ifindex };
 	struct iphdr ip;
 	__u32 len;
+	__u32 min = sizeof(ip) + ESP_MIN;
 
 	if (!on || skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
 	    skb->pkt_type != PACKET_HOST || skb->gso_size)
@@ -60,23 +61,21 @@ static __always_inline __u32 take(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
 		return 0;
 	len = bpf_ntohs(ip.tot_len);
-	if (ip.version != 4 || ip.ihl != 5 || ip.protocol != IPPROTO_ESP ||
-	    (ip.frag_off & bpf_htons(IPV4_FRAGMENT)) || !sum_is_right(&ip))
+	if (ip.frag_off & bpf_htons(XF_RING_FRAGMENT))
+		min = sizeof(ip) + 1; /* the last one may be as short */
+	if (ip.version != 4 || ip.ihl != 5 || ip.protocol != IPPROTO_ESP || len < min ||
+	    !sum_is_right(&ip))
 		return 0;
 	pair.saddr_be = ip.saddr;
 	pair.daddr_be = ip.daddr;
 	return bpf_map_lookup_elem(&pairs, &pair) ? len : 0;
 }
 
-SEC("tc")
-int xf_ring(struct __sk_buff *skb)
+/* @room is a constant, at least @len. */
+static __always_inline int put(struct __sk_buff *skb, __u32 len, const __u32 room)
 {
-	__u32 len = take(skb);
-	struct xf_ring_record *record;
+	struct xf_ring_record *record = bpf_ringbuf_reserve(&ring, sizeof(*record) + room, 0);
 
-	if (len < sizeof(struct iphdr) + ESP_MIN || len > XF_RING_DATA)
-		return TC_ACT_UNSPEC;
-	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		__sync_fetch_and_add(&full, 1);
 		return TC_ACT_SHOT;
@@ -90,6 +89,20 @@ int xf_ring(struct __sk_buff *skb)
 	}
 	bpf_ringbuf_submit(record, 0);
 	return TC_ACT_SHOT;
+}
+
+SEC("tc")
+int xf_ring(struct __sk_buff *skb)
+{
+	__u32 len = take(skb);
+
+	if (len == 0 || len >= XF_RING_DATA_MAX)
+		return TC_ACT_UNSPEC;
+	if (len <= XF_RING_DATA)
+		return put(skb, len, XF_RING_DATA);
+	if (len <= XF_RING_DATA_JUMBO)
+		return put(skb, len, XF_RING_DATA_JUMBO);
+	return put(skb, len, XF_RING_DATA_MAX);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

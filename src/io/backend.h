@@ -121,6 +121,7 @@ struct xf_tun {
 	bool udp_supers; /* and UDP's */
 };
 
+struct xf_ring_frags;
 struct xf_source;
 
 /* A kind of source. Back ends are added as such tables. */
@@ -160,6 +161,7 @@ struct xf_source {
 	bool more; /* the last batch may not have emptied it */
 	unsigned max; /* of udp: messages that are read at once */
 	unsigned found; /* messages that the last read brought (rx.c) */
+	struct xf_ring_frags *frags; /* of ring */
 	uint64_t batches; /* read; the number of a batch is its place in the order */
 
 	/* Whoever delivers. */

@@ -16,6 +16,7 @@
 
 #include "io/backend.h"
 #include "io/ring.h"
+#include "io/ring_frags.h"
 
 #include "esp_ring.h"
 #include "tc_filter.h"
@@ -70,30 +71,46 @@ static struct xf_pkt *copy_record(struct xf_io *io, const struct xf_ring_record 
 	return pkt;
 }
 
+static bool is_fragment(const struct xf_ring_record *record)
+{
+	return xf_get_be16(record->data + 6) & XF_RING_FRAGMENT;
+}
+
+/* False: the pool is empty. */
+static bool take_record(struct xf_io *io, struct xf_source *source,
+			const struct xf_ring_record *record, struct xf_pktq *out)
+{
+	struct xf_pkt *pkt = copy_record(io, record);
+
+	if (!pkt)
+		return false;
+	if (is_fragment(record))
+		pkt = xf_ring_frags_take(io, source->frags, pkt);
+	if (pkt)
+		xf_pktq_push(out, pkt);
+	return true;
+}
+
 /* Up to @max records, as far as they are complete. False: the pool is empty. */
-static bool read_records(struct xf_io *io, const struct xf_ring *ring, unsigned max,
+static bool read_records(struct xf_io *io, struct xf_source *source, unsigned max,
 			 struct xf_pktq *out)
 {
+	const struct xf_ring *ring = source->ring;
 	unsigned long *producer = (unsigned long *)(void *)(ring->head + ring->page);
 	unsigned long end = __atomic_load_n(producer, __ATOMIC_ACQUIRE);
 	unsigned long at = *consumer(ring);
 	bool room = true;
 
-	while (out->count < max && at < end) {
+	for (unsigned n = 0; n < max && at < end; n++) {
 		uint32_t *header = record_at(ring, at);
 		uint32_t len = __atomic_load_n(header, __ATOMIC_ACQUIRE);
-		struct xf_pkt *pkt = NULL;
 
 		if (len & BPF_RINGBUF_BUSY_BIT)
 			break;
-		if (!(len & BPF_RINGBUF_DISCARD_BIT)) {
-			pkt = copy_record(io, (const void *)(header + 2));
-			room = pkt != NULL;
-		}
+		if (!(len & BPF_RINGBUF_DISCARD_BIT))
+			room = take_record(io, source, (const void *)(header + 2), out);
 		if (!room)
 			break;
-		if (pkt)
-			xf_pktq_push(out, pkt);
 		len &= ~(BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT);
 		at += (len + BPF_RINGBUF_HDR_SZ + 7) & ~7u;
 	}
@@ -107,7 +124,7 @@ static int ring_receive(struct xf_io *io, struct xf_source *source, unsigned max
 {
 	const struct xf_ring *ring = source->ring;
 	const unsigned long *producer = (unsigned long *)(void *)(ring->head + ring->page);
-	bool room = read_records(io, ring, max, out);
+	bool room = read_records(io, source, max, out);
 
 	source->more = __atomic_load_n(producer, __ATOMIC_SEQ_CST) != *consumer(ring);
 	xf_io_count(&io->count.ring_rx, out->count);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "io/backend.h"
+#include "io/ring_frags.h"
 
 static int watch(const struct xf_io_shared *shared, int epoll_fd, uint32_t index)
 {
@@ -66,6 +67,8 @@ static int open_ring(struct xf_io_shared *shared, const struct xf_ring *ring,
 
 	source->backend = &xf_backend_ring;
 	source->ring = ring;
+	if (xf_ring_frags_new(&source->frags))
+		return xf_io_fail(error, -ENOMEM, "cannot receive packets");
 	source->fd = fcntl(xf_ring_fd(ring), F_DUPFD_CLOEXEC, 0);
 	return source->fd < 0 ? xf_io_fail(error, -errno, "cannot receive packets") : 0;
 }
@@ -115,5 +118,6 @@ void xf_io_shared_free(struct xf_io_shared *shared)
 		if (fd >= 0)
 			close(fd);
 	}
+	xf_ring_frags_free(shared->sources[XF_SOURCE_RING].frags);
 	free(shared);
 }

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Fragments and what is behind them: ports, MTUs, the order of one SA's packets."""
+import signal
 import socket
 import subprocess
+import time
 
 from xfrmd import KEY, equal, in_netns, main, wait_for, wire
 
@@ -38,7 +40,7 @@ def policy(net, way, src, dst, ends, *selector):
              "dst", ends[1], "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)
 
 
-def tunnel(netns, there=(), back=()):
+def tunnel(netns, there=(), back=(), workers=1):
     """10.0.1.1 and fd01::1 on one gateway, a host behind the other; the policies' selectors."""
     near, far = wire(netns)
     host = host_behind(netns, far)
@@ -50,7 +52,7 @@ def tunnel(netns, there=(), back=()):
     far.run("ip", "route", "add", "fd01::/64", "dev", "eth0", check=True)
     far.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1", check=True)
     for net in near, far:
-        net.start()
+        net.start_with(f"[daemon]\nworkers = {workers}\n")
         sas(net)
     for a, b in NETS:
         policy(near, "out", a, b, OUTER, *there)
@@ -94,4 +96,89 @@ def large_datagrams_and_ports(netns):
     equal(drops, {})
 
 
-main([large_datagrams_and_ports])
+def drain(sock):
+    """How many datagrams there are."""
+    n = 0
+    try:
+        while sock.recv(70000):
+            n += 1
+    except BlockingIOError:
+        return n
+
+
+def counts(net):
+    stats = net.ask("stats")
+    return {**stats["xfrm_stat"], **stats["io"], **stats["engine"]}
+
+
+def by_ring(far, client, server):
+    """Until the far gateway receives by its ring, where there can be one: from those that it sends
+    to."""
+    if far.ask("status")["native"]["why_not_ring"] == "this kernel has no tcx":
+        return False
+
+    def comes():
+        before = counts(far)["ring_rx"]
+        for _ in range(4):
+            client.sendto(b"x", (HERE[1], 9))
+            time.sleep(0.01)
+            try:
+                server.sendto(*server.recvfrom(100))
+            except BlockingIOError:
+                pass
+        return counts(far)["ring_rx"] >= before + 3
+    wait_for(comes, 20)
+    return True
+
+
+def whole_and_cut(netns, workers=1):
+    """Outer fragments and whole packets of one SA: none overtakes so many that a window of 32 has
+    gone on, however late the daemon reads."""
+    near, far, host = tunnel(netns, workers=workers)
+    client = in_netns(near, socket.AF_INET, socket.SOCK_DGRAM)
+    client.bind((HERE[0], 0))
+    client.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER: without DF
+    server = in_netns(host, socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((HERE[1], 9))
+    server.setblocking(False)
+
+    def have_come():
+        return not any(net.run("ip", "-6", "addr", "show", "tentative").stdout
+                       for net in (near, far))
+    wait_for(have_come, 20)  # addresses that come by themselves: reception changes over with each
+    ringed = by_ring(far, client, server)
+    arrived = -1
+    while arrived:
+        time.sleep(0.2)
+        arrived = drain(server)
+    before = counts(far)
+    for turn in range(20):
+        # The worst is what the daemon finds when it is late.
+        if turn % 2:
+            far.daemon.send_signal(signal.SIGSTOP)
+        for i in range(60):
+            client.sendto(bytes(3000 if i % 20 == turn % 20 else 100 + i), (HERE[1], 9))
+        time.sleep(0.2)
+        far.daemon.send_signal(signal.SIGCONT)
+        left = 60
+
+        def all_came():
+            nonlocal left
+            left -= drain(server)
+            return left == 0 or counts(far)["XfrmInStateSeqError"]
+        wait_for(all_came, 20)
+    after = counts(far)
+    equal(after["XfrmInStateSeqError"], 0)
+    # Nothing has gone by the other way.
+    equal(after["raw_rx"] - before["raw_rx"] < 60, ringed)
+
+
+def one_order(netns):
+    whole_and_cut(netns)
+
+
+def one_order_of_two_workers(netns):
+    whole_and_cut(netns, 2)
+
+
+main([large_datagrams_and_ports, one_order, one_order_of_two_workers])
