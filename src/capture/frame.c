@@ -1,29 +1,40 @@
 /*
- * Chains that do not depend on the policies, and what goes from them to those that do:
+ * Chains that do not depend on the policies, and what goes from them to those that do; ruleset.c
+ * puts them in front of its own:
  *
  *   prerouting, output  -> outbound:  set the capture bit on what a policy out could want
  *   input -> inbound, forward -> forwarded:  drop plaintext that a policy in / fwd wants protected
  *   postrouting:  what has the bit leaves by the TUN or not at all
  *
- * Capture stands behind destination NAT (-100) and behind the user's own marks (-150), so it sees
- * the destination that counts, and before source NAT, so it sees the source that counts.
+ * Marks are everybody's: rules of others save and restore them, or overwrite them whole. So a bit
+ * that is found set decides nothing. Capture is the last chain of its hook, behind destination NAT
+ * and the user's own marks: it clears both bits and sets them by itself. From there to the check
+ * that the packet goes where the bit says no chain of others stands, for prerouting's decision is
+ * checked by the first chain of forward, output's by the first of postrouting. What the chains of
+ * others do in between to packets that are on their way is undone before the next check.
+ *
+ * What the daemon and IKE send is known by the mark of its socket, which no rule can write.
  *
  * Multicast and broadcast are routed by interface, whatever a mark says, so they cannot reach the
- * TUN: where a policy wants them, the postrouting chain drops them. (The kernel would protect
- * them.) The same holds for sockets bound to a device.
+ * TUN: where a policy wants them, they are dropped. (The kernel would protect them.) The same holds
+ * for sockets bound to a device.
  */
 #include "capture/frame.h"
 #include "capture/nat.h"
 
 #include "policy_maps.h"
 
-#define CAPTURE_PRIORITY "-90"
+/* Nobody comes before FIRST or behind LAST; conntrack confirms in postrouting's LAST. */
+#define FIRST "-2147483648"
+#define LAST "2147483647"
+#define BEFORE_LAST "2147483646"
 #define FILTER_PRIORITY "-10"
-#define GUARD_PRIORITY "-400"
+/* Before raw; and before the filters of firewalld, which stand behind the marks of most people. */
+#define ARRIVAL_PRIORITY "-301"
+#define ARRIVAL_FILTER_PRIORITY "9"
 
-/* %1$s table, %2$s TUN, %3$x capture, %4$x bypass, %5$x and %6$x the sign for the twin, %7$x and
- * %8$x what is sent on. */
-static const char frame[] =
+/* %1$s table. */
+static const char chains[] =
 	"add table inet %1$s\n"
 	"add counter inet %1$s captured\n"
 	"add counter inet %1$s plaintext\n"
@@ -35,43 +46,104 @@ static const char frame[] =
 	"add chain inet %1$s forwarded\n"
 	"add chain inet %1$s " XF_NAT_ARRIVED "\n"
 	"add chain inet %1$s " XF_NAT_RESTORED "\n"
-	"add chain inet %1$s prerouting { type filter hook prerouting priority " CAPTURE_PRIORITY
+	"add chain inet %1$s arrival { type filter hook prerouting priority " ARRIVAL_PRIORITY
 	"; }\n"
-	"add chain inet %1$s output { type route hook output priority " CAPTURE_PRIORITY "; }\n"
+	"add chain inet %1$s arrival_filter { type filter hook prerouting "
+	"priority " ARRIVAL_FILTER_PRIORITY "; }\n"
+	"add chain inet %1$s prerouting { type filter hook prerouting priority " LAST "; }\n"
+	"add chain inet %1$s unmark { type route hook output priority " BEFORE_LAST "; }\n"
+	"add chain inet %1$s output { type route hook output priority " LAST "; }\n"
 	"add chain inet %1$s input { type filter hook input priority " FILTER_PRIORITY "; }\n"
-	"add chain inet %1$s forward { type filter hook forward priority " FILTER_PRIORITY "; }\n"
-	"add chain inet %1$s postrouting { type filter hook postrouting priority " GUARD_PRIORITY
-	"; }\n"
-	"flush table inet %1$s\n"
-	"add rule inet %1$s prerouting meta mark & 0x%4$x != 0 return\n"
+	"add chain inet %1$s forward { type filter hook forward priority " FIRST "; }\n"
+	"add chain inet %1$s forward_end { type filter hook forward priority " LAST "; }\n"
+	"add chain inet %1$s postrouting { type filter hook postrouting priority " FIRST "; }\n"
+	"add chain inet %1$s postrouting_end { type filter hook postrouting priority " LAST "; }\n"
+	"flush table inet %1$s\n";
+
+/*
+ * What the TUN delivers has the bit on its way through the filters of others: a look for the route
+ * back with the packet's mark ("fib saddr . mark . iif oif missing drop") finds the TUN by it.
+ * %1$s table, %2$s TUN, %3$x capture, %4$x all but capture and bypass, %5$x both.
+ */
+static const char prerouting[] =
+	"add rule inet %1$s arrival meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n"
+	"add rule inet %1$s arrival iifname \"%2$s\" meta mark set meta mark | 0x%3$x\n"
+	"add rule inet %1$s arrival_filter iifname \"%2$s\" meta mark set meta mark | 0x%3$x\n"
+	"add rule inet %1$s prerouting meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n"
 	"add rule inet %1$s prerouting fib daddr type { local, broadcast, anycast, multicast } "
 	"return\n"
-	"add rule inet %1$s prerouting goto outbound\n"
-	"add rule inet %1$s output meta mark & 0x%4$x != 0 meta priority { 0x%7$x, 0x%8$x } "
+	"add rule inet %1$s prerouting goto outbound\n";
+
+/*
+ * Of two chains, so that what has the bit already and gets it here is routed again: each of them
+ * compares the mark that it found with the one that it leaves. A listener's answer to SYN has no
+ * socket yet, only its mark, and no payload.
+ * %1$s table, %2$x bypass, %3$x all but capture, %4$x all but both, %5$x both, %6$x and %7$x what
+ * is sent on (nat.c).
+ */
+static const char output[] =
+	"add rule inet %1$s unmark socket mark & 0x%2$x != 0 "
+	"meta mark set meta mark & 0x%4$x | 0x%2$x return\n"
+	"add rule inet %1$s unmark tcp flags & (syn | ack) == syn | ack meta mark & 0x%2$x != 0 "
+	"meta mark set meta mark & 0x%3$x return\n"
+	"add rule inet %1$s unmark meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n"
+	"add rule inet %1$s output meta mark & 0x%2$x != 0 meta priority { 0x%6$x, 0x%7$x } "
 	"meta priority set 0\n"
-	"add rule inet %1$s output meta mark & 0x%4$x != 0 return\n"
+	"add rule inet %1$s output meta mark & 0x%2$x != 0 return\n"
 	"add rule inet %1$s output oifname \"lo\" return\n"
-	"add rule inet %1$s output goto outbound\n"
-	/* ESP is not plaintext; IKE sockets carry the bypass mark. */
-	"add rule inet %1$s input iifname { \"lo\", \"%2$s\" } return\n"
-	"add rule inet %1$s input meta l4proto { 50, 51, 108 } return\n"
-	"add rule inet %1$s input socket mark & 0x%4$x != 0 meta priority set "
-	"%5$x:%6$x return\n"
-	"add rule inet %1$s input jump " XF_NAT_ARRIVED "\n"
-	"add rule inet %1$s input jump inbound\n"
-	"add rule inet %1$s input jump " XF_NAT_RESTORED "\n"
+	"add rule inet %1$s output goto outbound\n";
+
+/*
+ * ESP is not plaintext; IKE's sockets carry the bypass mark.
+ * %1$s table, %2$s TUN, %3$x bypass, %4$x and %5$x the sign for the twin.
+ */
+static const char input[] = "add rule inet %1$s input iifname { \"lo\", \"%2$s\" } return\n"
+			    "add rule inet %1$s input meta l4proto { 50, 51, 108 } return\n"
+			    "add rule inet %1$s input socket mark & 0x%3$x != 0 meta priority set "
+			    "%4$x:%5$x return\n"
+			    "add rule inet %1$s input jump " XF_NAT_ARRIVED "\n"
+			    "add rule inet %1$s input jump inbound\n"
+			    "add rule inet %1$s input jump " XF_NAT_RESTORED "\n";
+
+/*
+ * Both bits are the sign of a frame between ports of a bridge (xf_frame_bridge_put()).
+ * %1$s table, %2$s TUN, %3$x capture, %4$x all but both, %5$x both.
+ */
+static const char forward[] =
+	"add rule inet %1$s forward meta mark & 0x%5$x == 0x%5$x return\n"
+	"add rule inet %1$s forward meta mark & 0x%3$x != 0 oifname != \"%2$s\" counter name "
+	"misrouted drop\n"
 	"add rule inet %1$s forward iifname \"%2$s\" return\n"
 	"add rule inet %1$s forward jump " XF_NAT_ARRIVED "\n"
 	"add rule inet %1$s forward jump forwarded\n"
 	"add rule inet %1$s forward jump " XF_NAT_RESTORED "\n"
+	"add rule inet %1$s forward_end oifname \"%2$s\" meta mark set meta mark | 0x%3$x return\n"
+	"add rule inet %1$s forward_end meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n";
+
+/*
+ * What the kernel itself says on the TUN (MLD) is for nobody. Anything else that heads there was
+ * captured, whatever became of its mark.
+ * %1$s table, %2$s TUN, %3$x capture.
+ */
+static const char postrouting[] =
 	"add rule inet %1$s postrouting meta mark & 0x%3$x != 0 oifname != \"%2$s\" counter name "
 	"misrouted drop\n"
-	/* What the kernel itself says on the TUN (MLD) is for nobody. */
-	"add rule inet %1$s postrouting oifname \"%2$s\" meta mark & 0x%3$x == 0 drop\n";
+	"add rule inet %1$s postrouting oifname \"%2$s\" meta mark & 0x%3$x == 0 "
+	"fib daddr type multicast drop\n"
+	"add rule inet %1$s postrouting_end oifname \"%2$s\" meta mark set meta mark | 0x%3$x\n";
 
 void xf_frame_put(FILE *f, const struct xf_io_names *names)
 {
-	fprintf(f, frame, XF_NFT_TABLE, names->tun, names->mark_capture, names->mark_bypass,
-		XF_BPF_PRIORITY_BYPASS >> 16, XF_BPF_PRIORITY_BYPASS & 0xffff, XF_PRIORITY_SENT_ON,
+	const uint32_t capture = names->mark_capture;
+	const uint32_t bypass = names->mark_bypass;
+	const uint32_t both = capture | bypass;
+
+	fprintf(f, chains, XF_NFT_TABLE);
+	fprintf(f, prerouting, XF_NFT_TABLE, names->tun, capture, ~both, both);
+	fprintf(f, output, XF_NFT_TABLE, bypass, ~capture, ~both, both, XF_PRIORITY_SENT_ON,
 		XF_PRIORITY_TRANSLATED);
+	fprintf(f, input, XF_NFT_TABLE, names->tun, bypass, XF_BPF_PRIORITY_BYPASS >> 16,
+		XF_BPF_PRIORITY_BYPASS & 0xffff);
+	fprintf(f, forward, XF_NFT_TABLE, names->tun, capture, ~both, both);
+	fprintf(f, postrouting, XF_NFT_TABLE, names->tun, capture);
 }

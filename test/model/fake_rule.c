@@ -145,6 +145,7 @@ enum what {
 	IP_ADDR,
 	IP_FRAG_OFF,
 	EXTHDR_FRAG,
+	TCP_SYN_ACK,
 	L4PROTO,
 	NFPROTO,
 	MARK,
@@ -179,7 +180,8 @@ struct expr {
 	uint8_t value_mask[FAKE_FIELD];
 	/* COUNT: a counter, GOTO and JUMP: a chain */
 	struct object *object;
-	/* SET_MARK: bits that are set; SET_PRIORITY: the whole */
+	/* SET_MARK: bits that stay, and that are set; SET_PRIORITY: the whole */
+	uint32_t keep;
 	uint32_t bits;
 };
 
@@ -331,9 +333,24 @@ static void read_right_side(const struct fake_nft *nft, struct words *w, struct 
 	}
 }
 
+/* "tcp flags & (syn | ack) == syn | ack" */
+static bool read_syn_ack(struct words *w)
+{
+	static const char want[] = "tcp flags & (syn | ack) == syn | ack ";
+
+	if (strncmp(w->rest, want, sizeof(want) - 1) != 0)
+		return false;
+	w->rest += sizeof(want) - 1;
+	return true;
+}
+
 static void read_match(const struct fake_nft *nft, struct words *w, struct expr *expr)
 {
 	expr->action = MATCH;
+	if (read_syn_ack(w)) {
+		expr->terms[expr->nterms++].what = TCP_SYN_ACK;
+		return;
+	}
 	if (words_take(w, "exthdr")) {
 		words_expect(w, "frag");
 		words_expect(w, "exists");
@@ -347,16 +364,20 @@ static void read_match(const struct fake_nft *nft, struct words *w, struct expr 
 	read_right_side(nft, w, expr);
 }
 
-/* "mark set meta mark | 0x40000000", behind "meta" */
+/* "meta mark set meta mark & 0x9fffffff | 0x40000000", or one of the two */
 static bool read_set_mark(struct words *w, struct expr *expr)
 {
-	static const char want[] = "meta mark set meta mark | ";
+	static const char want[] = "meta mark set meta mark ";
 
 	if (strncmp(w->rest, want, sizeof(want) - 1) != 0)
 		return false;
 	w->rest += sizeof(want) - 1;
 	expr->action = SET_MARK;
-	expr->bits = (uint32_t)strtoul(words_next(w), NULL, 0);
+	expr->keep = UINT32_MAX;
+	if (words_take(w, "&"))
+		expr->keep = (uint32_t)strtoul(words_next(w), NULL, 0);
+	if (words_take(w, "|"))
+		expr->bits = (uint32_t)strtoul(words_next(w), NULL, 0);
 	return true;
 }
 
@@ -454,6 +475,8 @@ static bool load(const struct term *term, const struct fake_packet *p, uint8_t f
 		return four;
 	case EXTHDR_FRAG:
 		return !four && p->fragment;
+	case TCP_SYN_ACK:
+		return false; /* no packet of the model answers one of TCP's */
 	case L4PROTO:
 		fake_put_number(field, p->proto);
 		return true;
@@ -534,7 +557,7 @@ static enum verdict run_rule(const struct rule *rule, struct fake_packet *p)
 			expr->object->packets++;
 			break;
 		case SET_MARK:
-			p->mark |= expr->bits;
+			p->mark = (p->mark & expr->keep) | expr->bits;
 			break;
 		case SET_PRIORITY:
 			p->priority = expr->bits;
@@ -582,7 +605,7 @@ static const struct object *next_chain(const struct fake_nft *nft, const char *h
 
 bool fake_nft_hook(struct fake_nft *nft, const char *hook, struct fake_packet *p)
 {
-	const struct object *chain = next_chain(nft, hook, INT32_MIN);
+	const struct object *chain = next_chain(nft, hook, (long)INT32_MIN - 1);
 
 	for (; chain; chain = next_chain(nft, hook, chain->priority)) {
 		if (run_chain(chain, p) == DROPPED)

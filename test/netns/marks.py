@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Marks are everybody's: rules of others overwrite, save and restore them. h1 - g1 = g2 - h2."""
+import socket
+import subprocess
+
+from xfrmd import ESP_IN_UDP, EXEC, KEY, equal, holds, in_netns, main, wait_for
+
+CAPTURE, BYPASS = 0x40000000, 0x20000000
+OUTER = {"4": ("192.0.2.1", "192.0.2.2"), "6": ("2001:db8::1", "2001:db8::2")}
+NETS = {"4": ("10.0.1.0/24", "10.0.2.0/24"), "6": ("fd01::/64", "fd02::/64")}
+# Who calls whom: forwarded by g1, sent by g1, for g1.
+CALLS = [("h1", "10.0.1.2", "10.0.2.2"), ("h1", "fd01::2", "fd02::2"),
+         ("g1", "10.0.1.1", "10.0.2.2"), ("g1", "fd01::1", "fd02::2"),
+         ("h2", "10.0.2.2", "10.0.1.1"), ("h2", "fd02::2", "fd01::1")]
+# What no policy selects, and rules by destination alone capture nevertheless.
+CLEAR = [("h1", "10.0.9.2", "10.0.2.2"), ("h1", "fd09::2", "fd02::2")]
+SIGNS = f"{CAPTURE | BYPASS:#x}"
+PLACES = {
+    "prerouting": (("filter", -302), ("filter", -300), ("filter", -150), ("filter", 0),
+                   ("filter", 1000), ("filter", 2147483647)),
+    "input": (("filter", -150), ("filter", 0)),
+    "forward": (("filter", -2147483647), ("filter", -150), ("filter", 0), ("filter", 2147483647)),
+    "output": (("route", -150), ("filter", -150), ("route", 0), ("filter", 0), ("route", 1000),
+               ("filter", 2147483646), ("route", 2147483646)),
+    "postrouting": (("filter", -2147483647), ("filter", -401), ("filter", -150), ("filter", 150),
+                    ("filter", 2147483647)),
+}
+CHANGES = ("meta mark set 5", "meta mark set 0", "meta mark set ct mark")
+SAVES = ("ct mark set meta mark", f"ct mark set {SIGNS}", f"ct mark set {CAPTURE:#x}",
+         f"ct mark set {BYPASS:#x}")
+
+
+class World:
+    def __init__(self, netns, config="", encap=(), families="46"):
+        self.nets = {name: netns() for name in ("h1", "g1", "g2", "h2")}
+        for a, dev, b, peer in (("h1", "eth0", "g1", "lan"), ("g1", "wan", "g2", "wan"),
+                                ("g2", "lan", "h2", "eth0")):
+            subprocess.run(["ip", "link", "add", dev, "netns", self.nets[a].name, "type", "veth",
+                            "peer", "name", peer, "netns", self.nets[b].name], check=True)
+        for name, dev, addrs in (
+                ("h1", "eth0", "10.0.1.2/24 fd01::2/64 10.0.9.2/24 fd09::2/64"),
+                ("g1", "lan", "10.0.1.1/24 fd01::1/64 10.0.9.1/24 fd09::1/64"),
+                ("g1", "wan", "192.0.2.1/24 2001:db8::1/64"),
+                ("g2", "wan", "192.0.2.2/24 2001:db8::2/64"),
+                ("g2", "lan", "10.0.2.1/24 fd02::1/64"),
+                ("h2", "eth0", "10.0.2.2/24 fd02::2/64")):
+            lines = [f"addr add {addr} dev {dev}" + " nodad" * (":" in addr)
+                     for addr in addrs.split()]
+            self.batch(name, "ip", [*lines, f"link set {dev} up"])
+        for name, *hops in (("h1", "10.0.1.1", "fd01::1"), ("g1", "192.0.2.2", "2001:db8::2"),
+                            ("g2", "192.0.2.1", "2001:db8::1"), ("h2", "10.0.2.1", "fd02::1")):
+            self.batch(name, "ip", [f"route add default via {hop}" for hop in hops])
+        for name in "g1", "g2":
+            self.nets[name].run("sysctl", "-qw", "net.ipv4.ip_forward=1",
+                                "net.ipv6.conf.all.forwarding=1", check=True)
+            self.nets[name].start_with(config)
+        for name in "g1", "g2":
+            self.batch(name, "xfrm", self.tunnel(name == "g1", encap, families))
+
+    def batch(self, name, tool, lines):
+        shim = [EXEC] if tool == "xfrm" else []
+        done = self.nets[name].run(*shim, "ip", "-batch", "-", input="\n".join(lines) + "\n")
+        equal((done.returncode, done.stderr), (0, ""))
+
+    @staticmethod
+    def tunnel(near, encap, families):
+        lines = []
+        for family, (here, there) in NETS.items():
+            ends = OUTER[family if family in families else "4"]
+            for (src, dst), spi in ((ends, "0x1000"), (ends[::-1], "0x2000")):
+                if family in families:
+                    lines.append(f"xfrm state add src {src} dst {dst} proto esp spi {spi} reqid 1 "
+                                 "mode tunnel flag af-unspec replay-window 32 aead "
+                                 f"rfc4106(gcm(aes)) {KEY} 128 {' '.join(encap)}")
+            mine, theirs = (here, there) if near else (there, here)
+            a, b = ends if near else ends[::-1]
+            tail = "proto esp reqid 1 mode tunnel"
+            lines.append(f"xfrm policy add src {mine} dst {theirs} dir out tmpl src {a} dst {b} "
+                         + tail)
+            for direction in "in", "fwd":
+                lines.append(f"xfrm policy add src {theirs} dst {mine} dir {direction} tmpl "
+                             f"src {b} dst {a} {tail}")
+        return lines
+
+    def rules(self, *chains):
+        """In g1, instead of those before: (hook, type, priority, rule) each."""
+        text = "add table inet host\ndelete table inet host\nadd table inet host\n"
+        for i, (hook, kind, priority, rule) in enumerate(chains):
+            text += (f"add chain inet host c{i} {{ type {kind} hook {hook} priority {priority}; }}"
+                     f"\nadd rule inet host c{i} {rule}\n")
+        done = self.nets["g1"].run("nft", "-f", "-", input=text)
+        equal((done.returncode, done.stderr), (0, ""))
+
+    def fails(self, calls):
+        """Those of @calls that get no answer."""
+        started = [subprocess.Popen(self.nets[name].argv("ping", "-q", "-c", "1", "-W", "4", "-I",
+                                                         src, dst), stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.DEVNULL) for name, src, dst in calls]
+        return [call for call, ping in zip(calls, started) if ping.wait()]
+
+    def io(self, what):
+        return self.nets["g1"].ask("stats")["io"][what]
+
+
+class Wire:
+    """What of the inner networks is seen on the wire between the gateways."""
+
+    def __init__(self, world):
+        self.sock = in_netns(world.nets["g2"], socket.AF_PACKET, socket.SOCK_DGRAM,
+                             socket.htons(3))
+        self.sock.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+        self.sock.bind(("wan", 3))
+        self.sock.setblocking(False)
+
+    def clear(self):
+        inner = [socket.inet_aton(f"10.0.{n}.0")[:3] for n in (1, 2)], \
+            [socket.inet_pton(socket.AF_INET6, f"fd0{n}::")[:8] for n in (1, 2)]
+        found = seen = 0
+        while True:
+            try:
+                packet = self.sock.recv(65535)
+            except BlockingIOError:
+                return found, seen > 0
+            seen += 1
+            if packet[0] >> 4 == 4:
+                found += packet[12:15] in inner[0] or packet[16:19] in inner[0]
+            else:
+                found += packet[8:16] in inner[1] or packet[24:32] in inner[1]
+
+
+def foreign_rules():
+    for hook, places in PLACES.items():
+        for kind, priority in places:
+            for change in CHANGES:
+                if "ct" not in change:
+                    yield [(hook, kind, priority, change)]
+                    continue
+                for save in SAVES:
+                    yield [(hook, kind, priority, change), ("postrouting", "filter", 2147483645,
+                                                            save)]
+
+
+def try_all(world, calls):
+    """Each of the rules, then all places at once."""
+    wrong = []
+    for rules in foreign_rules():
+        world.rules(*rules)
+        failed = world.fails(calls)
+        if failed:
+            wrong.append((rules, failed))
+    for change in CHANGES:
+        rules = [(hook, kind, priority, change) for hook, places in PLACES.items()
+                 for kind, priority in places]
+        world.rules(*rules, ("postrouting", "filter", 2147483645, SAVES[0]))
+        failed = world.fails(calls)
+        if failed:
+            wrong.append(("everywhere", change, failed))
+    return wrong
+
+
+def native(netns):
+    world = World(netns, "[io]\nnative = raw\n")
+    wire = Wire(world)
+    equal(try_all(world, CALLS), [])
+    # A packet that goes round is sent for ever.
+    before = world.io("clear_tx")
+    equal(world.fails(CALLS), [])
+    equal(world.io("clear_tx") - before, 0)
+    equal(wire.clear(), (0, True))
+
+
+def in_udp(netns):
+    world = World(netns, encap=ESP_IN_UDP, families="4")
+    wire = Wire(world)
+    equal(try_all(world, CALLS[:2]), [])
+    equal(wire.clear(), (0, True))
+
+
+main([native, in_udp])
