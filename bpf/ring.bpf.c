@@ -47,7 +47,10 @@ static __always_inline bool sum_is_right(const struct iphdr *ip)
 	return ((sum & 0xffff) + (sum >> 16)) == 0xffff;
 }
 
-/* Its length, or 0: it is not one that is taken. */
+/*
+ * Its length, or 0: it is not one that is taken. Devices of pairs are Ethernet; from the start of
+ * the frame what lies in pages is read as well.
+ */
 static __always_inline __u32 take(struct __sk_buff *skb)
 {
 	struct xf_ring_pair pair = { .ifindex = skb->ifindex };
@@ -58,7 +61,7 @@ static __always_inline __u32 take(struct __sk_buff *skb)
 	if (!on || skb->protocol != bpf_htons(ETH_P_IP) || skb->vlan_present ||
 	    skb->pkt_type != PACKET_HOST || skb->gso_size)
 		return 0;
-	if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
 		return 0;
 	len = bpf_ntohs(ip.tot_len);
 	if (ip.frag_off & bpf_htons(XF_RING_FRAGMENT))
@@ -83,7 +86,7 @@ static __always_inline int put(struct __sk_buff *skb, __u32 len, const __u32 roo
 	record->len = len;
 	record->mark = skb->mark;
 	record->iif = skb->ifindex;
-	if (bpf_skb_load_bytes_relative(skb, 0, record->data, len, BPF_HDR_START_NET)) {
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, record->data, len)) {
 		bpf_ringbuf_discard(record, 0);
 		return TC_ACT_UNSPEC;
 	}

@@ -40,10 +40,12 @@ def policy(net, way, src, dst, ends, *selector):
              "dst", ends[1], "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)
 
 
-def tunnel(netns, there=(), back=(), workers=1):
+def tunnel(netns, there=(), back=(), workers=1, mtu=1500):
     """10.0.1.1 and fd01::1 on one gateway, a host behind the other; the policies' selectors."""
     near, far = wire(netns)
     host = host_behind(netns, far)
+    for net in near, far:
+        net.run("ip", "link", "set", "eth0", "mtu", str(mtu), check=True)
     for addr in "10.0.1.1/32", "fd01::1/128":
         near.run("ip", "addr", "add", addr, "dev", "lo", check=True)
     near.run("ip", "route", "add", "10.0.2.0/24", "via", OUTER[1], "src", HERE[0], check=True)
@@ -131,10 +133,10 @@ def by_ring(far, client, server):
     return True
 
 
-def whole_and_cut(netns, workers=1):
+def whole_and_cut(netns, workers=1, mtu=1500):
     """Outer fragments and whole packets of one SA: none overtakes so many that a window of 32 has
     gone on, however late the daemon reads."""
-    near, far, host = tunnel(netns, workers=workers)
+    near, far, host = tunnel(netns, workers=workers, mtu=mtu)
     client = in_netns(near, socket.AF_INET, socket.SOCK_DGRAM)
     client.bind((HERE[0], 0))
     client.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER: without DF
@@ -151,13 +153,14 @@ def whole_and_cut(netns, workers=1):
     while arrived:
         time.sleep(0.2)
         arrived = drain(server)
+    large = {0: 3000, 7: mtu * 3 // 5}
     before = counts(far)
     for turn in range(20):
         # The worst is what the daemon finds when it is late.
         if turn % 2:
             far.daemon.send_signal(signal.SIGSTOP)
         for i in range(60):
-            client.sendto(bytes(3000 if i % 20 == turn % 20 else 100 + i), (HERE[1], 9))
+            client.sendto(bytes(large.get((i + turn) % 20, 100 + i)), (HERE[1], 9))
         time.sleep(0.2)
         far.daemon.send_signal(signal.SIGCONT)
         left = 60
@@ -181,4 +184,10 @@ def one_order_of_two_workers(netns):
     whole_and_cut(netns, 2)
 
 
-main([large_datagrams_and_ports, one_order, one_order_of_two_workers])
+def one_order_of_large_frames(netns):
+    """Whole packets of all sizes that the ring has records for."""
+    whole_and_cut(netns, mtu=20000)
+
+
+main([large_datagrams_and_ports, one_order, one_order_of_two_workers,
+      one_order_of_large_frames])
