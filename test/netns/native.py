@@ -436,7 +436,7 @@ def an_input_rule_is_obeyed(netns):
     by_ring(near, far)
 
 
-def fragments_and_strangers_take_the_raw_socket(netns):
+def strangers_and_options_take_the_raw_socket(netns):
     near, far = tunnel(netns)
     by_packet(near)
     if not by_ring(near, far):
@@ -461,8 +461,8 @@ def fragments_and_strangers_take_the_raw_socket(netns):
     come((1, 0), {"source": ENDS[0]})
     come((0, 1), {"source": "192.0.2.77"})
     come((0, 1), {"source": ENDS[0], "options": b"\x01\x01\x01\x00"})
-    # The first of two fragments waits for the other, and what is sent behind it comes alone.
-    come((1, 0), {"source": ENDS[0], "frag": 0x2000}, {"source": ENDS[0]})
+    # Fragments come by the ring as well, put together: the first of two waits for the other.
+    come((1, 0), {"source": ENDS[0], "frag": 0x2000}, {"source": ENDS[0], "frag": 64 // 8})
     sender.close()
 
 
@@ -563,7 +563,7 @@ main([a_stream_leaves_by_packet_sockets, the_frames_are_those_of_raw_sockets, an
       an_output_rule_is_obeyed, a_rule_appears_under_load, iptables_is_seen_within_seconds,
       packet_goes_past_rules, a_rule_of_the_device_is_obeyed,
       the_queue_of_the_device_is_obeyed, marks_are_the_packets,
-      an_input_rule_is_obeyed, fragments_and_strangers_take_the_raw_socket,
+      an_input_rule_is_obeyed, strangers_and_options_take_the_raw_socket,
       somebody_elses_filter_goes_first, a_killed_daemon_leaves_nothing_at_ingress,
       a_device_goes_down_and_comes_back, a_device_gets_a_smaller_mtu,
       other_devices_are_left_to_raw_sockets, raw_is_raw, a_bad_word_is_told])
