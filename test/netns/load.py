@@ -225,7 +225,7 @@ def plaintext_is_kept_out_by_sets(netns):
                         1001: False, 1002: True})
     sets = near.run("nft", "-t", "list", "sets", check=True).stdout
     # Before and behind those that allow.
-    equal(len(re.findall(r"set in4_32_32_\d", sets)), 2)
+    equal(len(re.findall(r"set in4_32_32_(?:b_)?\d", sets)), 2)
     done = near.run(EXEC, "ip", "-batch", "-",
                     input="".join(f"xfrm policy delete {line}\n" for line in lines
                                   if f"src {destination(0)}/32" not in line or "fwd" in line))
