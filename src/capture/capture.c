@@ -406,11 +406,22 @@ uint64_t xf_capture_clean_conntrack(struct xf_capture *capture, uint64_t now_ns,
 	return UINT64_MAX;
 }
 
-int xf_capture_follow_nat(struct xf_capture *capture, struct xf_io_error *error)
+/* Flows that began while the chains for NAT were missing may have got another source. */
+static void doubt_conntrack(struct xf_capture *capture)
 {
+	if (!capture->nat)
+		return;
+	capture->changes.any = true;
+	xf_conntrack_noted(&capture->changes, capture->now_ns);
+}
+
+int xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error)
+{
+	bool had = capture->nat;
 	bool wanted;
 	int err = 0;
 
+	capture->now_ns = now_ns;
 	if (!capture->nft)
 		return 0;
 	wanted = capture->ops->foreign_nat(capture->arg);
@@ -422,6 +433,8 @@ int xf_capture_follow_nat(struct xf_capture *capture, struct xf_io_error *error)
 		expect_change(capture);
 	capture->no_nat |= err != 0;
 	capture->nat = wanted && !capture->no_nat;
+	if (!had)
+		doubt_conntrack(capture);
 	return err;
 }
 
@@ -491,9 +504,10 @@ static void note_outcome(struct xf_capture *capture, int err, const struct xf_io
 static int sync_once(struct xf_capture *capture, struct xf_io_error *error)
 {
 	bool exact = capture->by_policy;
+	bool lost = is_lost(capture);
 	int err;
 
-	if (is_lost(capture) || capture->changed[XF_DIR_OUT]) {
+	if (lost || capture->changed[XF_DIR_OUT]) {
 		exact = capture->out <= FEW || (capture->out <= XF_RULESET_EXACT_MAX &&
 						capture->now_ns - capture->changed_ns >= QUIET_NS);
 		capture->changed_ns = capture->now_ns;
@@ -501,6 +515,8 @@ static int sync_once(struct xf_capture *capture, struct xf_io_error *error)
 	}
 	err = sync_all(capture, exact, error);
 	note_outcome(capture, err, error);
+	if (lost && !err)
+		doubt_conntrack(capture);
 	return err;
 }
 

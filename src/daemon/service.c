@@ -167,7 +167,7 @@ static void follow_nat(struct xf_service *service, uint64_t now_ns)
 
 	if (xf_capture_nat_fd(service->capture) < 0)
 		return;
-	if (xf_capture_follow_nat(service->capture, &error))
+	if (xf_capture_follow_nat(service->capture, now_ns, &error))
 		xf_log(XF_LOG_WARNING, "%s", error.text);
 	service->nat_due_ns = access(IPTABLES_NAMES, F_OK) ? UINT64_MAX : now_ns + NAT_AGAIN_NS;
 }

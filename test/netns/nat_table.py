@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The host's NAT beside policies: from which source packets arrive, in clear or not."""
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -364,6 +365,31 @@ def entries_that_stand(netns):
         s.close()
 
 
+def entries_made_without_our_chains(netns):
+    """What got its NAT while ours were missing gets its own source back when they stand again."""
+    world = World(netns)
+    world.tunnel()
+    nat = CHAINS + FORMS["masquerade all"]
+    for event in (lambda: world.nft(world.g1, nat),
+                  lambda: world.nft(world.g1, "delete table inet xfrmd")):
+        flows = [(family, udp_flow(world.h1, family[3])) for family in (FOUR, SIX)]
+        world.g1.daemon.send_signal(signal.SIGSTOP)
+        event()
+        for _, s in flows:
+            s.send(b"x")
+
+        def entries_are_there():
+            text = world.g1.run("cat", "/proc/net/nf_conntrack").stdout
+            return all(f"sport={s.getsockname()[1]} " in text for _, s in flows)
+        xfrmd.wait_for(entries_are_there, 20)
+        world.g1.daemon.send_signal(signal.SIGCONT)
+        for family, s in flows:
+            def has_its_source():
+                return ask_udp(s) == family[0]
+            xfrmd.wait_for(has_its_source, 20)
+            s.close()
+
+
 def no_nat_no_chains(netns):
     """A namespace without NAT has no nat chain of ours, and no connection tracking by us."""
     world = World(netns)
@@ -393,4 +419,4 @@ def no_nat_no_chains(netns):
 if __name__ == "__main__":
     xfrmd.main([forms_of_nat, above_the_first_limit, far_above_the_limit,
                 forwarded_and_masqueraded, replies_of_forwards,
-                entries_that_stand, no_nat_no_chains])
+                entries_that_stand, entries_made_without_our_chains, no_nat_no_chains])
