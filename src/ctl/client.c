@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include "ctl.h"
@@ -21,13 +22,18 @@ static int complain(int err, const char *path)
 }
 
 /* A stream, so not xf_peer_connect(). */
-static int dial(const char *path)
+static int dial(const struct xf_ctl_options *opt, const char *path)
 {
+	struct timeval patience = { .tv_sec = opt->patience_s };
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -errno;
+	if (opt->patience_s) {
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	}
 	memcpy(un.sun_path, path, strlen(path));
 	if (connect(fd, (struct sockaddr *)&un, sizeof(un))) {
 		int err = -errno;
@@ -89,7 +95,7 @@ int xf_ctl_ask(const struct xf_ctl_options *opt, json_t *request, bool quiet, js
 	char path[PATH_BYTES] = "";
 	json_t *answer;
 	int err = find_path(opt, path);
-	int fd = err ? err : dial(path);
+	int fd = err ? err : dial(opt, path);
 
 	if (fd < 0) {
 		json_decref(request);
@@ -146,4 +152,28 @@ int xf_ctl_list(const struct xf_ctl_options *opt, const char *verb, const char *
 	json_decref(next);
 	json_decref(all);
 	return err ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int xf_ctl_each(const struct xf_ctl_options *opt, const char *verb, const char *name,
+		bool (*see)(void *arg, const json_t *element), void *arg)
+{
+	json_t *next = json_null();
+	bool more = true;
+	int err = 0;
+
+	while (!err && more) {
+		json_t *page = NULL;
+		json_t *element;
+		size_t i;
+
+		err = xf_ctl_ask(opt, page_request(opt, verb, next), true, &page);
+		json_array_foreach(json_object_get(page, name), i, element) more =
+			more && see(arg, element);
+		next = json_object_get(page, "next");
+		next = more && json_is_integer(next) ? json_incref(next) : NULL;
+		more = next != NULL;
+		json_decref(page);
+	}
+	json_decref(next);
+	return err;
 }

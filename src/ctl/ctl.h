@@ -14,7 +14,8 @@
 
 struct xf_ctl_options {
 	const char *socket; /* NULL: that of this network namespace */
-	const char *config; /* release without a daemon reads it */
+	const char *config; /* check, and release without a daemon, read it */
+	unsigned patience_s; /* for an answer; 0: without end */
 	bool json;
 	bool keys;
 };
@@ -24,6 +25,7 @@ int xf_ctl_status(const struct xf_ctl_options *opt);
 int xf_ctl_sa(const struct xf_ctl_options *opt);
 int xf_ctl_policy(const struct xf_ctl_options *opt);
 int xf_ctl_stats(const struct xf_ctl_options *opt);
+int xf_ctl_check(const struct xf_ctl_options *opt);
 int xf_ctl_release(const struct xf_ctl_options *opt);
 
 /*
@@ -39,6 +41,13 @@ int xf_ctl_ask(const struct xf_ctl_options *opt, json_t *request, bool quiet, js
  */
 int xf_ctl_list(const struct xf_ctl_options *opt, const char *verb, const char *name,
 		void (*show)(const json_t *element));
+
+/*
+ * The same for programs: @see gets each element, until it returns false. 0 or -errno, as from a
+ * quiet xf_ctl_ask().
+ */
+int xf_ctl_each(const struct xf_ctl_options *opt, const char *verb, const char *name,
+		bool (*see)(void *arg, const json_t *element), void *arg);
 
 /* Print as people who said --json want it. */
 void xf_ctl_print_json(const json_t *value);

@@ -17,6 +17,7 @@ static const struct verb {
 	{ "sa", xf_ctl_sa, "security associations" },
 	{ "policy", xf_ctl_policy, "policies" },
 	{ "stats", xf_ctl_stats, "counters, named as in /proc/net/xfrm_stat" },
+	{ "check", xf_ctl_check, "what on this host keeps traffic from being protected" },
 	{ "release", xf_ctl_release,
 	  "stop xfrmd and take its protection away: traffic flows in clear" },
 	{ NULL, NULL, NULL },
@@ -30,7 +31,8 @@ static int usage(FILE *to)
 	fputs("  --json         print JSON\n"
 	      "  --keys         show keys too (sa)\n"
 	      "  --socket PATH  the daemon's control socket, not this network namespace's\n"
-	      "  --config FILE  names of what is released when no xfrmd runs (release)\n",
+	      "  --config FILE  names of what is released when no xfrmd runs (release); looked at "
+	      "(check)\n",
 	      to);
 	return to == stdout ? EXIT_SUCCESS : XF_CTL_BAD_INPUT;
 }

@@ -1,0 +1,252 @@
+/* What xfrmctl check reads from JSON and from files: each shape, found or passed over. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <xf/base.h>
+
+#include "ctl/check.h"
+
+static void set_up(struct xf_check *check)
+{
+	*check = (struct xf_check){ .findings = json_array(),
+				    .tun = "xfrmd0",
+				    .mark_capture = 0x40000000,
+				    .mark_bypass = 0x20000000,
+				    .in = 1,
+				    .fwd = 1 };
+}
+
+/* The names of what was found, each followed by a space. */
+static void names_of(struct xf_check *check, char *text, size_t size)
+{
+	json_t *finding;
+	size_t i;
+
+	*text = '\0';
+	json_array_foreach(check->findings, i, finding)
+	{
+		size_t len = strlen(text);
+
+		snprintf(text + len, size - len, "%s ", xf_ctl_text(finding, "id"));
+	}
+	json_decref(check->findings);
+}
+
+#define LIST(items) "{\"nftables\": [" items "]}"
+#define CHAIN(family, table, hook, policy)                             \
+	"{\"chain\": {\"family\": \"" family "\", \"table\": \"" table \
+	"\", \"name\": \"c\", \"hook\": \"" hook "\", \"policy\": \"" policy "\"}}"
+#define RULE(family, table, expr)                                       \
+	", {\"rule\": {\"family\": \"" family "\", \"table\": \"" table \
+	"\", \"chain\": \"c\", \"expr\": [" expr "]}}"
+#define FIB(op, right)                                                                \
+	"{\"match\": {\"op\": \"" op "\", \"left\": {\"fib\": {\"result\": \"oif\", " \
+	"\"flags\": [\"saddr\", \"iif\"]}}, \"right\": " right "}}, "
+#define IIF(op, name)                                                                     \
+	"{\"match\": {\"op\": \"" op "\", \"left\": {\"meta\": {\"key\": \"iifname\"}}, " \
+	"\"right\": \"" name "\"}}"
+#define MARK(right)                                                                \
+	"{\"match\": {\"op\": \"==\", \"left\": {\"meta\": {\"key\": \"mark\"}}, " \
+	"\"right\": " right "}}"
+#define SET(key, value) \
+	"{\"mangle\": {\"key\": {\"" key "\": {\"key\": \"mark\"}}, \"value\": " value "}}"
+#define PRE CHAIN("inet", "t", "prerouting", "accept")
+#define DROP "{\"drop\": null}"
+
+static const struct {
+	const char *text;
+	const char *found;
+} shapes[] = {
+	{ LIST(""), "" },
+	{ LIST(CHAIN("ip", "t", "forward", "drop")), "forward " },
+	{ LIST(CHAIN("ip6", "t", "input", "drop")), "input " },
+	{ LIST(CHAIN("bridge", "t", "input", "drop")), "" },
+	{ LIST(CHAIN("inet", "t", "output", "drop")), "" },
+	{ LIST(CHAIN("inet", "xfrmd", "forward", "drop")), "" },
+	{ LIST(CHAIN("ip", "xfrmd", "forward", "drop")), "forward " },
+	{ LIST(CHAIN("ip", "t", "forward", "drop")
+		       RULE("ip", "t", IIF("==", "xfrmd0") ", {\"accept\": null}")),
+	  "" },
+	{ LIST(CHAIN("ip", "t", "forward", "drop")
+		       RULE("ip6", "t", IIF("==", "xfrmd0") ", {\"accept\": null}")),
+	  "forward " },
+	{ LIST(CHAIN("ip", "t", "forward", "drop")
+		       RULE("ip", "t", IIF("==", "xfrmd01") ", {\"accept\": null}")),
+	  "forward " },
+	{ LIST(CHAIN("ip", "t", "forward", "drop")
+		       RULE("ip", "t", IIF("==", "xfrm*") ", {\"accept\": null}")),
+	  "" },
+	{ LIST(CHAIN("ip", "t", "forward", "drop")
+		       RULE("ip", "t", IIF("==", "xfrme*") ", {\"accept\": null}")),
+	  "forward " },
+	/* By its last rule, which asks for nothing. */
+	{ LIST(CHAIN("ip", "t", "input", "accept") RULE("ip", "t", DROP)), "input " },
+	{ LIST(CHAIN("ip", "t", "input", "accept")
+		       RULE("ip", "t", "{\"limit\": {\"rate\": 5}}, " DROP)),
+	  "" },
+	{ LIST(CHAIN("ip", "t", "input", "accept") RULE("ip", "t", IIF("==", "eth0") ", " DROP)),
+	  "" },
+	{ LIST(CHAIN("ip", "t", "input", "accept") RULE("ip", "t", DROP)
+		       RULE("ip", "t", "{\"accept\": null}")),
+	  "" },
+	{ LIST(PRE RULE("inet", "t", FIB("==", "false") DROP)), "fib " },
+	{ LIST(PRE RULE("inet", "t", FIB("==", "\"0\"") DROP)), "fib " },
+	{ LIST(PRE RULE("inet", "t", FIB("==", "0") DROP)), "fib " },
+	{ LIST(PRE RULE("inet", "t", FIB("!=", "true") DROP)), "fib " },
+	{ LIST(PRE RULE("inet", "t", FIB("!=", "false") DROP)), "" },
+	{ LIST(PRE RULE("inet", "t", FIB("==", "true") DROP)), "" },
+	{ LIST(PRE RULE("inet", "t", IIF("==", "eth0") ", " FIB("==", "false") DROP)), "" },
+	{ LIST(PRE RULE("inet", "t", IIF("!=", "eth0") ", " FIB("==", "false") DROP)), "fib " },
+	/* An exception behind it comes too late. */
+	{ LIST(PRE RULE("inet", "t", FIB("==", "false") DROP)
+		       RULE("inet", "t", IIF("==", "xfrmd0") ", {\"accept\": null}")),
+	  "fib " },
+	{ LIST(PRE RULE("inet", "t", IIF("==", "xfrmd0") ", {\"accept\": null}")
+		       RULE("inet", "t", FIB("==", "false") DROP)),
+	  "" },
+	{ LIST(PRE RULE("inet", "t", MARK("1073741824"))), "mark " },
+	{ LIST(PRE RULE("inet", "t", MARK("1"))), "" },
+	{ LIST(PRE RULE("inet", "t", MARK("{\"prefix\": {\"addr\": 0, \"len\": 1}}"))), "" },
+	{ LIST(PRE RULE("inet", "t", MARK("{\"prefix\": {\"addr\": 0, \"len\": 2}}"))), "mark " },
+	{ LIST(PRE RULE("inet", "t", MARK("{\"prefix\": {\"addr\": 0, \"len\": 0}}"))), "" },
+	{ LIST(PRE RULE("inet", "t", SET("ct", "536870912"))), "mark " },
+	{ LIST(PRE RULE("inet", "t", SET("meta", "{\"ct\": {\"key\": \"mark\"}}"))), "" },
+	{ LIST(PRE RULE("inet", "t",
+			SET("meta", "{\"|\": [{\"&\": [{\"meta\": {\"key\": \"mark\"}}, "
+				    "4294967294]}, 1]}"))),
+	  "" },
+	{ LIST(PRE RULE("inet", "t",
+			SET("meta", "{\"^\": [{\"meta\": {\"key\": \"mark\"}}, "
+				    "1610612736]}"))),
+	  "mark " },
+	{ "{\"nftables\": [1, {\"rule\": 2}, {\"chain\": {}}, {\"rule\": {\"family\": "
+	  "\"ip\", "
+	  "\"expr\": [{\"match\": 1}, 2, {\"mangle\": []}]}}]}",
+	  "" },
+	{ "[]", "" },
+};
+
+static void rulesets(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(shapes); i++) {
+		json_t *ruleset = json_loads(shapes[i].text, 0, NULL);
+		struct xf_check check;
+		char found[200];
+
+		print_message("# %u\n", i);
+		assert_non_null(ruleset);
+		set_up(&check);
+		xf_check_ruleset(&check, ruleset);
+		names_of(&check, found, sizeof(found));
+		assert_string_equal(found, shapes[i].found);
+		json_decref(ruleset);
+	}
+}
+
+/* Without policies in and fwd, no chain keeps anything out that matters. */
+static void chains_matter_by_policies(void **state)
+{
+	json_t *ruleset = json_loads(
+		LIST(CHAIN("ip", "t", "forward", "drop") "," CHAIN("ip", "t", "input", "drop")), 0,
+		NULL);
+	struct xf_check check;
+	char found[200];
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		set_up(&check);
+		check.in = i & 1;
+		check.fwd = i >> 1;
+		xf_check_ruleset(&check, ruleset);
+		names_of(&check, found, sizeof(found));
+		assert_int_equal(strstr(found, "input ") != NULL, i & 1);
+		assert_int_equal(strstr(found, "forward ") != NULL, i >> 1);
+	}
+	json_decref(ruleset);
+}
+
+static void what_the_daemon_says(void **state)
+{
+	static const struct {
+		const char *text;
+		const char *found;
+	} table[] = {
+		{ "{\"capture\": {\"why_twin\": \"\", \"parts\": [{\"name\": \"tun\", "
+		  "\"in_force\": "
+		  "true, \"losses\": 7}]}, \"missing\": []}",
+		  "" },
+		{ "{\"capture\": {\"why_twin\": \"\", \"parts\": [{\"name\": \"tun\", "
+		  "\"in_force\": "
+		  "false}, {\"name\": \"rule\", \"in_force\": false}]}, \"missing\": [\"x\"]}",
+		  "part part missing " },
+		{ "{\"capture\": {\"twin\": \"tc\", \"why_twin\": \"y\"}}", "twin " },
+		{ "{}", "" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(table); i++) {
+		struct xf_check check;
+		char found[200];
+
+		set_up(&check);
+		check.status = json_loads(table[i].text, 0, NULL);
+		assert_non_null(check.status);
+		xf_check_status(&check);
+		names_of(&check, found, sizeof(found));
+		assert_string_equal(found, table[i].found);
+		json_decref(check.status);
+	}
+}
+
+static void lines_of_saved_rulesets(void **state)
+{
+	static const struct {
+		const char *line;
+		bool ours;
+	} table[] = {
+		{ "table inet xfrmd {\n", true },
+		{ "\ttable  inet\txfrmd{ # \n", true },
+		{ "add table inet xfrmd\n", true },
+		{ "add table inet xfrmd;\n", true },
+		{ "add rule inet xfrmd outbound return\n", true },
+		{ "create table inet xfrmd", true },
+		{ "insert rule inet xfrmd input accept\n", true },
+		{ "delete table inet xfrmd\n", false },
+		{ "destroy table inet xfrmd\n", false },
+		{ "flush table inet xfrmd\n", false },
+		{ "table ip xfrmd {\n", false },
+		{ "table inet xfrmd2 {\n", false },
+		{ "table inet xfrm {\n", false },
+		{ "# table inet xfrmd {\n", false },
+		{ "#table inet xfrmd {\n", false },
+		{ "comment \"table inet xfrmd\"\n", false },
+		{ "table inet\n", false },
+		{ "add\n", false },
+		{ "\n", false },
+		{ "", false },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(table); i++) {
+		print_message("# %u\n", i);
+		assert_int_equal(xf_check_saved_line(table[i].line), table[i].ours);
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(rulesets),
+		cmocka_unit_test(chains_matter_by_policies),
+		cmocka_unit_test(what_the_daemon_says),
+		cmocka_unit_test(lines_of_saved_rulesets),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
