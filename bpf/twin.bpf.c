@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
  * The twin of the chains input and forward of nftables: BPF links at the same hooks, which a flush
- * of nftables does not take away. Plaintext that a policy in or fwd wants protected is dropped.
+ * of nftables does not take away. Plaintext that a policy in or fwd wants protected is dropped. At
+ * postrouting, what got another source although a policy out wants it (nat_guard's part).
  *
  * Addresses and ports are judged as they came from the wire, as Linux does it
  * (nf_nat_decode_session()): conntrack knows them where NAT has changed them.
@@ -120,6 +121,7 @@ struct nf_hook_state {
 	__u8 hook;
 	__u8 pf;
 	struct net_device *in;
+	struct net_device *out;
 	struct net *net;
 } KERNEL;
 
@@ -158,36 +160,57 @@ static __always_inline const struct nf_conntrack_tuple_hash *tuple_of(const stru
 	       reply * bpf_core_type_size(struct nf_conntrack_tuple_hash);
 }
 
-/* Addresses and ports of @flow as they were before NAT: see nf_nat_decode_session(). */
-static __always_inline void undo_nat(const struct sk_buff *skb, struct flow *flow)
+struct nat {
+	const struct nf_conntrack_tuple_hash *hash; /* before NAT */
+	bool src;
+	bool dst;
+};
+
+/* What NAT did to @skb, which goes one way of its connection; false: nothing. */
+static __always_inline bool read_nat(const struct sk_buff *skb, struct nat *nat)
 {
-	const struct nf_conntrack_tuple_hash *hash;
 	const struct nf_conn *ct;
 	unsigned long status;
 	unsigned long nfct;
 	bool reply;
-	bool ports;
 
 	if (!bpf_core_type_exists(struct nf_conn) || !bpf_core_field_exists(skb->_nfct))
-		return;
+		return false;
 	nfct = BPF_CORE_READ(skb, _nfct);
 	ct = (const struct nf_conn *)(nfct & ~CTINFO);
 	status = ct ? BPF_CORE_READ(ct, status) : 0;
-	if (!(status & (SRC_NAT | DST_NAT)))
-		return;
 	reply = (nfct & CTINFO) >= FIRST_OF_REPLY;
-	ports = flow->ports && has_ports(flow->proto);
-	hash = tuple_of(ct, reply);
-	if (status & (reply ? SRC_NAT : DST_NAT)) {
+	nat->hash = tuple_of(ct, reply);
+	nat->dst = status & (reply ? SRC_NAT : DST_NAT);
+	nat->src = status & (reply ? DST_NAT : SRC_NAT);
+	return nat->dst || nat->src;
+}
+
+static __always_inline void undo_source(const struct nat *nat, struct flow *flow)
+{
+	const struct nf_conntrack_tuple_hash *hash = nat->hash;
+
+	BPF_CORE_READ_INTO(&flow->saddr_be, hash, tuple.src.u3.all);
+	if (flow->ports && has_ports(flow->proto))
+		flow->sport = bpf_ntohs(BPF_CORE_READ(hash, tuple.src.u.all));
+}
+
+/* Addresses and ports of @flow as they were before NAT: see nf_nat_decode_session(). */
+static __always_inline void undo_nat(const struct sk_buff *skb, struct flow *flow)
+{
+	const struct nf_conntrack_tuple_hash *hash;
+	struct nat nat;
+
+	if (!read_nat(skb, &nat))
+		return;
+	hash = nat.hash;
+	if (nat.dst) {
 		BPF_CORE_READ_INTO(&flow->daddr_be, hash, tuple.dst.u3.all);
-		if (ports)
+		if (flow->ports && has_ports(flow->proto))
 			flow->dport = bpf_ntohs(BPF_CORE_READ(hash, tuple.dst.u.all));
 	}
-	if (status & (reply ? DST_NAT : SRC_NAT)) {
-		BPF_CORE_READ_INTO(&flow->saddr_be, hash, tuple.src.u3.all);
-		if (ports)
-			flow->sport = bpf_ntohs(BPF_CORE_READ(hash, tuple.src.u.all));
-	}
+	if (nat.src)
+		undo_source(&nat, flow);
 }
 
 /* --- sockets with the bypass mark --- */
@@ -309,6 +332,47 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 	if (in && is_for_bypass(ctx, &flow, cfg->mark_bypass))
 		return ACCEPT;
 	count(in ? XF_BPF_IN_DROPPED : XF_BPF_FWD_DROPPED);
+	return DROP;
+}
+
+/* Leaves it by the TUN, or not at all? */
+static __always_inline bool is_kept(const struct nf_hook_state *state,
+				    const struct xf_bpf_config *cfg)
+{
+	char name[XF_BPF_NAME_MAX];
+
+	if (BPF_CORE_READ(state, out, ifindex) == LOOPBACK_IFINDEX)
+		return true;
+	BPF_CORE_READ_INTO(&name, state, out, name);
+	return is_name(name, cfg->tun);
+}
+
+static __always_inline bool is_from_bypass(const struct sk_buff *skb, __u32 bypass)
+{
+	const struct sock *sk = BPF_CORE_READ(skb, sk);
+
+	return (skb->mark & bypass) || (sk && sk_has_mark(sk, bypass));
+}
+
+/*
+ * Behind source NAT. Capture takes what a policy out wants before that; what nevertheless comes
+ * here with another source the backstop, which stands further on, no longer knows.
+ */
+SEC("netfilter")
+int xf_twin_out(struct bpf_nf_ctx *ctx)
+{
+	struct flow flow = { .mark = ctx->skb->mark };
+	__u32 zero = 0;
+	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
+	struct nat nat;
+
+	if (!cfg || !read_nat(ctx->skb, &nat) || !nat.src || is_kept(ctx->state, cfg) ||
+	    is_from_bypass(ctx->skb, cfg->mark_bypass) || !read_flow(ctx, &flow))
+		return ACCEPT;
+	undo_source(&nat, &flow);
+	if (!is_refused(cfg, &flow, DIR_OUT, false))
+		return ACCEPT;
+	count(XF_BPF_EGRESS_DROPPED);
 	return DROP;
 }
 

@@ -1,4 +1,4 @@
-/* The twin of the chains input and forward (bpf/twin.bpf.c), for backstop.c. */
+/* The twin of the chains input, forward and nat_guard (bpf/twin.bpf.c), for backstop.c. */
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -24,8 +24,10 @@
 /* Behind our chains of nftables (-10), whose sign the program reads; an other when it is taken. */
 #define PRIORITY -9
 #define PRIORITIES 4
+/* Behind all nat chains, before conntrack confirms (2147483647). */
+#define PRIORITY_OUT 2147483640
 
-#define HOOKS 4
+#define HOOKS 6
 
 struct xf_twin {
 	struct twin *bpf;
@@ -34,19 +36,25 @@ struct xf_twin {
 	int link[HOOKS];
 };
 
+static int set_type(struct bpf_program *prog)
+{
+	int err = bpf_program__set_type(prog, (enum bpf_prog_type)PROG_TYPE_NETFILTER);
+
+	return err ? err
+		   : bpf_program__set_expected_attach_type(prog,
+							   (enum bpf_attach_type)ATTACH_NETFILTER);
+}
+
 static int load(struct xf_twin *twin, const struct xf_twin_maps *maps)
 {
-	struct bpf_program *prog;
 	int err;
 
 	twin->bpf = twin__open();
 	if (!twin->bpf)
 		return errno ? -errno : -EINVAL;
-	prog = twin->bpf->progs.xf_twin;
-	err = bpf_program__set_type(prog, (enum bpf_prog_type)PROG_TYPE_NETFILTER);
+	err = set_type(twin->bpf->progs.xf_twin);
 	if (!err)
-		err = bpf_program__set_expected_attach_type(prog,
-							    (enum bpf_attach_type)ATTACH_NETFILTER);
+		err = set_type(twin->bpf->progs.xf_twin_out);
 	if (!err)
 		err = bpf_map__reuse_fd(twin->bpf->maps.config, maps->config);
 	if (!err)
@@ -98,11 +106,11 @@ static int make_link(const struct xf_twin *twin, unsigned hook)
 		uint32_t pf;
 		uint32_t hook;
 	} places[HOOKS] = {
-		{ NFPROTO_IPV4, NF_INET_LOCAL_IN },
-		{ NFPROTO_IPV4, NF_INET_FORWARD },
-		{ NFPROTO_IPV6, NF_INET_LOCAL_IN },
-		{ NFPROTO_IPV6, NF_INET_FORWARD },
+		{ NFPROTO_IPV4, NF_INET_LOCAL_IN },	{ NFPROTO_IPV4, NF_INET_FORWARD },
+		{ NFPROTO_IPV6, NF_INET_LOCAL_IN },	{ NFPROTO_IPV6, NF_INET_FORWARD },
+		{ NFPROTO_IPV4, NF_INET_POST_ROUTING }, { NFPROTO_IPV6, NF_INET_POST_ROUTING },
 	};
+	bool out = places[hook].hook == NF_INET_POST_ROUTING;
 	union {
 		union bpf_attr all;
 		struct link_create link;
@@ -111,11 +119,12 @@ static int make_link(const struct xf_twin *twin, unsigned hook)
 
 	for (int32_t i = 0; fd < 0 && i < PRIORITIES; i++) {
 		memset(&attr, 0, sizeof(attr));
-		attr.link.prog_fd = (uint32_t)bpf_program__fd(twin->bpf->progs.xf_twin);
+		attr.link.prog_fd = (uint32_t)bpf_program__fd(out ? twin->bpf->progs.xf_twin_out
+								  : twin->bpf->progs.xf_twin);
 		attr.link.attach_type = ATTACH_NETFILTER;
 		attr.link.netfilter.pf = places[hook].pf;
 		attr.link.netfilter.hook = places[hook].hook;
-		attr.link.netfilter.priority = PRIORITY + i;
+		attr.link.netfilter.priority = (out ? PRIORITY_OUT : PRIORITY) + i;
 		fd = syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
 		if (fd < 0 && errno != EBUSY)
 			break;

@@ -369,25 +369,40 @@ def entries_made_without_our_chains(netns):
     """What got its NAT while ours were missing gets its own source back when they stand again."""
     world = World(netns)
     world.tunnel()
-    nat = CHAINS + FORMS["masquerade all"]
-    for event in (lambda: world.nft(world.g1, nat),
-                  lambda: world.nft(world.g1, "delete table inet xfrmd")):
-        flows = [(family, udp_flow(world.h1, family[3])) for family in (FOUR, SIX)]
-        world.g1.daemon.send_signal(signal.SIGSTOP)
-        event()
-        for _, s in flows:
-            s.send(b"x")
+    flows = [(family, udp_flow(world.h1, family[3])) for family in (FOUR, SIX)]
+    world.g1.daemon.send_signal(signal.SIGSTOP)
+    world.nft(world.g1, CHAINS + FORMS["masquerade all"])
+    for _, s in flows:
+        s.send(b"x")
 
-        def entries_are_there():
-            text = world.g1.run("cat", "/proc/net/nf_conntrack").stdout
-            return all(f"sport={s.getsockname()[1]} " in text for _, s in flows)
-        xfrmd.wait_for(entries_are_there, 20)
-        world.g1.daemon.send_signal(signal.SIGCONT)
-        for family, s in flows:
-            def has_its_source():
-                return ask_udp(s) == family[0]
-            xfrmd.wait_for(has_its_source, 20)
-            s.close()
+    def entries_are_there():
+        text = world.g1.run("cat", "/proc/net/nf_conntrack").stdout
+        return all(f"sport={s.getsockname()[1]} " in text for _, s in flows)
+    xfrmd.wait_for(entries_are_there, 20)
+    world.g1.daemon.send_signal(signal.SIGCONT)
+    for family, s in flows:
+        def has_its_source():
+            return ask_udp(s) == family[0]
+        xfrmd.wait_for(has_its_source, 20)
+        s.close()
+
+
+def another_source_is_no_way_out(netns):
+    """What gets its NAT while our table is gone is what it was before NAT, for policies."""
+    world = World(netns)
+    world.tunnel()
+    world.nat(FORMS["masquerade -o wan"])
+    before = world.stat("backstop_dropped")
+    world.g1.daemon.send_signal(signal.SIGSTOP)
+    world.nft(world.g1, "delete table inet xfrmd")
+    for family in FOUR, SIX:
+        with udp_flow(world.h1, family[3]) as s:
+            equal(ask_udp(s, tries=(0.3,)), None)
+        # What no policy wants has its NAT and passes.
+        with udp_flow(world.h1, family[6]) as s:
+            equal(ask_udp(s), family[2])
+    world.g1.daemon.send_signal(signal.SIGCONT)
+    equal((world.clear(), world.stat("backstop_dropped") - before), (0, 2))
 
 
 def no_nat_no_chains(netns):
@@ -419,4 +434,5 @@ def no_nat_no_chains(netns):
 if __name__ == "__main__":
     xfrmd.main([forms_of_nat, above_the_first_limit, far_above_the_limit,
                 forwarded_and_masqueraded, replies_of_forwards,
-                entries_that_stand, entries_made_without_our_chains, no_nat_no_chains])
+                entries_that_stand, entries_made_without_our_chains,
+                another_source_is_no_way_out, no_nat_no_chains])
