@@ -162,6 +162,7 @@ static __always_inline const struct nf_conntrack_tuple_hash *tuple_of(const stru
 
 struct nat {
 	const struct nf_conntrack_tuple_hash *hash; /* before NAT */
+	bool reply;
 	bool src;
 	bool dst;
 };
@@ -180,6 +181,7 @@ static __always_inline bool read_nat(const struct sk_buff *skb, struct nat *nat)
 	ct = (const struct nf_conn *)(nfct & ~CTINFO);
 	status = ct ? BPF_CORE_READ(ct, status) : 0;
 	reply = (nfct & CTINFO) >= FIRST_OF_REPLY;
+	nat->reply = reply;
 	nat->hash = tuple_of(ct, reply);
 	nat->dst = status & (reply ? SRC_NAT : DST_NAT);
 	nat->src = status & (reply ? DST_NAT : SRC_NAT);
@@ -335,16 +337,16 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 	return DROP;
 }
 
-/* Leaves it by the TUN, or not at all? */
+/* Stays it here, or is it a reply on its way into the TUN? As nat_guard, which asks the same. */
 static __always_inline bool is_kept(const struct nf_hook_state *state,
-				    const struct xf_bpf_config *cfg)
+				    const struct xf_bpf_config *cfg, const struct nat *nat)
 {
 	char name[XF_BPF_NAME_MAX];
 
 	if (BPF_CORE_READ(state, out, ifindex) == LOOPBACK_IFINDEX)
 		return true;
 	BPF_CORE_READ_INTO(&name, state, out, name);
-	return is_name(name, cfg->tun);
+	return nat->reply && is_name(name, cfg->tun);
 }
 
 static __always_inline bool is_from_bypass(const struct sk_buff *skb, __u32 bypass)
@@ -366,7 +368,7 @@ int xf_twin_out(struct bpf_nf_ctx *ctx)
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	struct nat nat;
 
-	if (!cfg || !read_nat(ctx->skb, &nat) || !nat.src || is_kept(ctx->state, cfg) ||
+	if (!cfg || !read_nat(ctx->skb, &nat) || !nat.src || is_kept(ctx->state, cfg, &nat) ||
 	    is_from_bypass(ctx->skb, cfg->mark_bypass) || !read_flow(ctx, &flow))
 		return ACCEPT;
 	undo_source(&nat, &flow);
