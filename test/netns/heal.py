@@ -1,27 +1,13 @@
 #!/usr/bin/env python3
 """Somebody takes away, or changes, what protection rests on: it comes back, the log says who."""
-import json
 import os
 import signal
 import subprocess
 import time
 
-from healing import FAR, NEAR, TUN, Wire, heals, ip, parts, ping, tunnel, what_stands
+from healing import (FAR, NEAR, TUN, Wire, delete_a_rule, flush_rules, heals, ip, nft, parts, ping,
+                     tunnel, what_stands)
 from xfrmd import EXEC, equal, holds, main, wait_for
-
-
-def nft(*words):
-    def run(net):
-        net.run("nft", *words, check=True)
-    return run
-
-
-def delete_a_rule(net):
-    rules = json.loads(net.run("nft", "-j", "-a", "list", "chain", "inet", "xfrmd",
-                               "prerouting").stdout)["nftables"]
-    handle = [item["rule"]["handle"] for item in rules if "rule" in item][-1]
-    net.run("nft", "delete", "rule", "inet", "xfrmd", "prerouting", "handle", str(handle),
-            check=True)
 
 
 def the_table(netns):
@@ -146,11 +132,6 @@ def events_that_were_lost(netns):
           lambda net: lose_events(net, nft("delete element inet xfrmd dst4_32 { 203.0.113.1 }")),
           "sets, have other elements")
     equal(near.daemon.poll(), None)
-
-
-def flush_rules(net):
-    net.run("ip", "rule", "flush", check=True)
-    net.run("ip", "rule", "add", "lookup", "main", "pref", "32766", check=True)
 
 
 def rules_and_routes(netns):

@@ -3,15 +3,8 @@
 import signal
 import subprocess
 
-from healing import FAR, NEAR, TUN, Wire, heals, ip, parts, tunnel
+from healing import FAR, NEAR, TUN, Wire, heals, ip, parts, rename_tun, tunnel
 from xfrmd import equal, main, stream, wait_for
-
-
-def rename(net):
-    """Where the kernel lets no device that is up change its name, it must be down for a moment."""
-    if net.run("ip", "link", "set", TUN, "name", "other0").returncode:
-        net.run("sh", "-c", f"ip link set {TUN} down; ip link set {TUN} name other0; "
-                "ip link set other0 up")
 
 
 def the_tun_as_it_is(netns):
@@ -23,7 +16,7 @@ def the_tun_as_it_is(netns):
     heals(near, "tun", lambda net: net.run("sysctl", "-qw", f"net.ipv4.conf.{TUN}.accept_local=0",
                                            check=True), "TUN xfrmd0 was brought down or set up")
     equal(near.run("sysctl", "-n", f"net.ipv4.conf.{TUN}.accept_local").stdout, "1\n")
-    heals(near, "tun", rename, "TUN xfrmd0 has another name: set up again")
+    heals(near, "tun", rename_tun, "TUN xfrmd0 has another name: set up again")
     equal(seen.clear, 0)
     seen.close()
 

@@ -1,4 +1,5 @@
 """What the tests of healing share: a tunnel, what stands in the kernel, what passes the wire."""
+import json
 import re
 import socket
 import threading
@@ -106,3 +107,29 @@ def ip(*words):
     def run(net):
         net.run("ip", *words, check=True)
     return run
+
+
+def nft(*words):
+    def run(net):
+        net.run("nft", *words, check=True)
+    return run
+
+
+def delete_a_rule(net):
+    rules = json.loads(net.run("nft", "-j", "-a", "list", "chain", "inet", "xfrmd",
+                               "prerouting").stdout)["nftables"]
+    handle = [item["rule"]["handle"] for item in rules if "rule" in item][-1]
+    net.run("nft", "delete", "rule", "inet", "xfrmd", "prerouting", "handle", str(handle),
+            check=True)
+
+
+def flush_rules(net):
+    net.run("ip", "rule", "flush", check=True)
+    net.run("ip", "rule", "add", "lookup", "main", "pref", "32766", check=True)
+
+
+def rename_tun(net):
+    """Where the kernel lets no device that is up change its name, it must be down for a moment."""
+    if net.run("ip", "link", "set", TUN, "name", "other0").returncode:
+        net.run("sh", "-c", f"ip link set {TUN} down; ip link set {TUN} name other0; "
+                "ip link set other0 up")
