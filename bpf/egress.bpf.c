@@ -71,15 +71,19 @@ static __always_inline bool may_match(const struct flow *flow)
 	return bpf_map_lookup_elem(&prefixes, &key) != NULL;
 }
 
-/* The mark of a packet may be overwritten by rules, that of its socket not. */
+/*
+ * Rules of others may write the mark of a packet, that of its socket not. What has no socket (an
+ * answer to SYN has not, nor what a tunnel of the host has made) is believed unless this host has
+ * received it.
+ */
 static __always_inline bool is_bypass(struct __sk_buff *skb, __u32 bypass)
 {
 	struct bpf_sock *sk = skb->sk;
 
-	if (skb->mark & bypass)
-		return true;
 	sk = sk ? bpf_sk_fullsock(sk) : NULL;
-	return sk && (sk->mark & bypass);
+	if (sk)
+		return sk->mark & bypass;
+	return (skb->mark & bypass) && !skb->ingress_ifindex;
 }
 
 static __always_inline bool is_multicast(const struct flow *flow)

@@ -6,10 +6,20 @@
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
+#include <stddef.h>
 
 #include <bpf/bpf_helpers.h>
 
 #include "tun_meta.h"
+
+/* The mark of a packet may be anybody's doing, that of its socket is not. */
+static __always_inline __u32 socket_mark(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	sk = sk ? bpf_sk_fullsock(sk) : NULL;
+	return sk ? sk->mark : 0;
+}
 
 SEC("tc")
 int xf_meta(struct __sk_buff *skb)
@@ -18,6 +28,7 @@ int xf_meta(struct __sk_buff *skb)
 		.magic = XF_META_MAGIC,
 		.mark = skb->mark,
 		.iif = skb->ingress_ifindex,
+		.socket_mark = socket_mark(skb),
 	};
 
 	if (skb->priority == XF_META_PRIORITY_TRANSLATED)

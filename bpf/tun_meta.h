@@ -6,10 +6,10 @@
 #define XF_BPF_TUN_META_H
 
 /* First byte 0xf0: no IP version, so a packet with it cannot be taken for one without. */
-#define XF_META_MAGIC 0x746d7ff0u /* little endian: f0 7f 6d 74 */
+#define XF_META_MAGIC 0x756d7ff0u /* little endian: f0 7f 6d 75 */
 /* The same of a packet that the host's NAT has given another source on its way here, as it should
  * (src/capture/nat.c): its priority says so. */
-#define XF_META_MAGIC_TRANSLATED 0x746d7ff1u
+#define XF_META_MAGIC_TRANSLATED 0x756d7ff1u
 #define XF_META_PRIORITY_TRANSLATED 0x78660020u
 
 struct xf_meta {
@@ -17,6 +17,7 @@ struct xf_meta {
 	__u32 mark; /* as the packet had it, the capture bit included */
 	__u32 iif; /* where it was received; 0: sent by this host */
 	__u32 uid; /* of the sending socket, (__u32)-1: not known */
+	__u32 socket_mark; /* likewise, 0: not known */
 };
 
 #endif

@@ -63,7 +63,8 @@ extern "C" {
 	X(FRAG_OVERLAP, "XfrmdFragOverlap")  \
 	X(FRAG_TIMEOUT, "XfrmdFragTimeout")  \
 	X(FRAG_LIMIT, "XfrmdFragLimit")      \
-	X(ICMP_IGNORED, "XfrmdIcmpIgnored")
+	X(ICMP_IGNORED, "XfrmdIcmpIgnored")  \
+	X(OUT_LOOP, "XfrmdOutLoop")
 
 enum xf_drop {
 	XF_PASS = 0,

@@ -278,7 +278,8 @@ int xf_tun_remove(const char *name, struct xf_io_error *error)
 
 /*
  * Take off what bpf/meta.bpf.c put in front, *@skip bytes; without its program there is nothing to
- * take. False: the packet was not captured, the kernel itself said something on this device (MLD).
+ * take. False: the packet was not captured, and is gone: the kernel itself said something on this
+ * device (MLD), or what we have sent came back, which must not go round.
  */
 static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 {
@@ -289,6 +290,14 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 	if (xf_pkt_copy_out(pkt, 0, &meta, sizeof(meta)) < 0 ||
 	    (meta.magic != XF_META_MAGIC && meta.magic != XF_META_MAGIC_TRANSLATED))
 		return true;
+	if (meta.socket_mark & names->mark_bypass) {
+		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_LOOP);
+		return false;
+	}
+	if (!(meta.mark & names->mark_capture)) {
+		xf_pkt_free(pkt);
+		return false;
+	}
 	xf_pkt_trim_front(pkt, sizeof(meta));
 	*skip = sizeof(meta);
 	pkt->mark = meta.mark & ~(names->mark_capture | names->mark_bypass);
@@ -296,7 +305,7 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 	pkt->local = meta.iif == 0;
 	pkt->uid = meta.uid;
 	pkt->translated = meta.magic == XF_META_MAGIC_TRANSLATED;
-	return meta.mark & names->mark_capture;
+	return true;
 }
 
 /* Take one packet that was read: into @out, or dropped. */
@@ -305,10 +314,8 @@ static void accept_captured(struct xf_io *io, struct xf_pkt *pkt, const struct v
 {
 	uint32_t skip;
 
-	if (!take_meta(io, pkt, &skip)) {
-		xf_pkt_free(pkt);
+	if (!take_meta(io, pkt, &skip))
 		return;
-	}
 	if (!xf_vnet_read(vnet, skip, pkt)) {
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_HDR);
 		return;
