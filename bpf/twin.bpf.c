@@ -314,6 +314,14 @@ static __always_inline bool read_flow(struct bpf_nf_ctx *ctx, struct flow *flow)
 	return ctx->state->pf == AF_INET ? read_ipv4(&skb, flow) : read_ipv6(&skb, flow);
 }
 
+static __always_inline bool is_bridged(const struct bpf_nf_ctx *ctx,
+				       const struct xf_bpf_config *cfg)
+{
+	__u32 both = cfg->mark_capture | cfg->mark_bypass;
+
+	return (ctx->skb->mark & both) == both && ctx->state->in == ctx->state->out;
+}
+
 SEC("netfilter")
 int xf_twin(struct bpf_nf_ctx *ctx)
 {
@@ -323,6 +331,9 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	struct flow wire;
 
+	/* Both bits in forward: a frame between ports of a bridge (src/capture/frame.c). */
+	if (cfg && !in && is_bridged(ctx, cfg))
+		return ACCEPT;
 	if (!cfg || is_from_us(ctx->state, cfg) || !read_flow(ctx, &flow))
 		return ACCEPT;
 	if (in && is_cipher(&flow))

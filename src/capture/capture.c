@@ -225,6 +225,17 @@ static void keep_counts(struct xf_capture *capture)
 	capture->before.nat_dropped += stats.nat_dropped;
 }
 
+/* Without it frames that a bridge forwards may be lost, and counted: never anything in clear. */
+static void sign_bridged(struct xf_capture *capture)
+{
+	char *script;
+
+	if (xf_ruleset_bridge(&capture->cfg.names, &script))
+		return;
+	capture->ops->nft_run(capture->arg, script, NULL);
+	free(script);
+}
+
 static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *plan,
 		      struct xf_io_error *error)
 {
@@ -243,6 +254,8 @@ static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *
 	err = capture->ops->nft_run(capture->arg, script, error);
 	if (!err)
 		note_rules(capture, plan);
+	if (!err && plan->anew)
+		sign_bridged(capture);
 	free(script);
 	return err;
 }

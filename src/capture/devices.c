@@ -115,7 +115,22 @@ static int attach_program(int ifindex, enum bpf_tc_attach_point point, int fd)
 	return bpf_tc_attach(&hook, &opts);
 }
 
-/* 1: attached; 0: not a device for us. */
+static int detach_one(void *arg, int ifindex, const struct link *link)
+{
+	static const enum bpf_tc_attach_point points[] = { BPF_TC_EGRESS, BPF_TC_INGRESS };
+
+	(void)arg;
+	(void)link;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(points); i++) {
+		LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = points[i]);
+		LIBBPF_OPTS(bpf_tc_opts, opts, .handle = XF_TC_HANDLE, .priority = XF_TC_PRIORITY);
+
+		bpf_tc_detach(&hook, &opts);
+	}
+	return 0;
+}
+
+/* 1: attached; 0: not a device for us, or no more: it has become a port. */
 static int attach_one(void *arg, int ifindex, const struct link *link)
 {
 	const struct attaching *a = arg;
@@ -126,7 +141,7 @@ static int attach_one(void *arg, int ifindex, const struct link *link)
 		return 0;
 	}
 	if (is_port(link))
-		return 0;
+		return detach_one(NULL, ifindex, link);
 	if (a->cfg->egress_fd >= 0)
 		err = attach_program(ifindex, BPF_TC_EGRESS, a->cfg->egress_fd);
 	if (!err && a->cfg->ingress_fd >= 0)
@@ -147,21 +162,6 @@ int xf_devices_attach(const struct xf_devices_config *cfg, struct xf_devices *ou
 	if (!err && visit.err)
 		err = xf_io_fail(error, visit.err, "cannot attach the backstop to a device");
 	return err;
-}
-
-static int detach_one(void *arg, int ifindex, const struct link *link)
-{
-	static const enum bpf_tc_attach_point points[] = { BPF_TC_EGRESS, BPF_TC_INGRESS };
-
-	(void)arg;
-	(void)link;
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(points); i++) {
-		LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = points[i]);
-		LIBBPF_OPTS(bpf_tc_opts, opts, .handle = XF_TC_HANDLE, .priority = XF_TC_PRIORITY);
-
-		bpf_tc_detach(&hook, &opts);
-	}
-	return 0;
 }
 
 int xf_devices_release(struct xf_io_error *error)

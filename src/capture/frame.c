@@ -132,6 +132,30 @@ static const char postrouting[] =
 	"fib daddr type multicast drop\n"
 	"add rule inet %1$s postrouting_end oifname \"%2$s\" meta mark set meta mark | 0x%3$x\n";
 
+/*
+ * Directly before br_netfilter (-1 and 0) hands frames to the chains of inet, and behind them.
+ * %1$s table, %2$x both, %3$x all but both.
+ */
+static const char bridge[] =
+	"add table bridge %1$s\n"
+	"delete table bridge %1$s\n"
+	"add table bridge %1$s\n"
+	"add chain bridge %1$s forward { type filter hook forward priority -2; }\n"
+	"add chain bridge %1$s postrouting { type filter hook postrouting priority 0; }\n"
+	"add rule bridge %1$s forward meta mark set meta mark | 0x%2$x\n"
+	"add rule bridge %1$s postrouting meta mark & 0x%2$x == 0x%2$x "
+	"meta mark set meta mark & 0x%3$x\n";
+
+const char xf_frame_bridge_delete[] = "add table bridge " XF_NFT_TABLE "\n"
+				      "delete table bridge " XF_NFT_TABLE "\n";
+
+void xf_frame_bridge_put(FILE *f, const struct xf_io_names *names)
+{
+	const uint32_t both = names->mark_capture | names->mark_bypass;
+
+	fprintf(f, bridge, XF_NFT_TABLE, both, ~both);
+}
+
 void xf_frame_put(FILE *f, const struct xf_io_names *names)
 {
 	const uint32_t capture = names->mark_capture;

@@ -13,4 +13,14 @@
 /* Statements that make the table, there or not, and leave it with empty chains for policies. */
 void xf_frame_put(FILE *f, const struct xf_io_names *names);
 
+/*
+ * With br_netfilter, frames between ports of a bridge pass the chains of family inet, though nobody
+ * routes them. Statements that make a table of family bridge whose chains sign such frames, so that
+ * ours leave them alone. Not every kernel has the family: for a transaction of its own.
+ */
+void xf_frame_bridge_put(FILE *f, const struct xf_io_names *names);
+
+/* A script that takes that table away, there or not. */
+extern const char xf_frame_bridge_delete[];
+
 #endif

@@ -13,6 +13,7 @@
 #include "capture/backstop.h"
 #include "capture/capture.h"
 #include "capture/conntrack.h"
+#include "capture/frame.h"
 #include "capture/inspect.h"
 #include "capture/nft_sets.h"
 #include "capture/ops.h"
@@ -366,6 +367,8 @@ int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *erro
 		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
 	if (nft_run_cmd_from_buffer(nft, xf_ruleset_delete) != 0)
 		err = nft_fail(nft, error, "remove the capture rules");
+	/* Where there is no family bridge there is nothing to remove. */
+	nft_run_cmd_from_buffer(nft, xf_frame_bridge_delete);
 	nft_ctx_free(nft);
 	if (!err)
 		err = xf_backstop_release(error);

@@ -418,3 +418,15 @@ int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out)
 	}
 	return finish(f, &text, 0, out);
 }
+
+int xf_ruleset_bridge(const struct xf_io_names *names, char **out)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	if (!f)
+		return -ENOMEM;
+	xf_frame_bridge_put(f, names);
+	return finish(f, &text, 0, out);
+}

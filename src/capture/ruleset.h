@@ -42,6 +42,9 @@ int xf_ruleset_build(const struct xf_ruleset_plan *plan, char **out);
  */
 int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out);
 
+/* What goes with a table made anew, where the kernel has the family bridge; frame.h. */
+int xf_ruleset_bridge(const struct xf_io_names *names, char **out);
+
 /* A script that takes the table away, there or not. */
 extern const char xf_ruleset_delete[];
 

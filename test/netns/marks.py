@@ -3,7 +3,7 @@
 import socket
 import subprocess
 
-from xfrmd import ESP_IN_UDP, EXEC, KEY, equal, in_netns, main
+from xfrmd import ESP_IN_UDP, EXEC, KEY, equal, in_netns, main, wait_for
 
 CAPTURE, BYPASS = 0x40000000, 0x20000000
 OUTER = {"4": ("192.0.2.1", "192.0.2.2"), "6": ("2001:db8::1", "2001:db8::2")}
@@ -226,4 +226,43 @@ def forged(netns):
     equal(wire.clear(), (0, True))
 
 
-main([native, in_udp, sent_on, back_again, way_back, forged])
+def bridged(netns):
+    """Frames between ports of a bridge are nobody's to protect, seen by netfilter or not."""
+    world = World(netns)
+    one, two, near = netns(), netns(), world.nets["g1"]
+    world.batch("g1", "ip", ["link add br0 type bridge", "link set br0 up"])
+    for net, dev, addrs in ((one, "p1", ("10.0.1.66/8", "fd01::66/8")),
+                            (two, "p2", ("10.0.2.66/8", "fd02::66/8"))):
+        subprocess.run(["ip", "link", "add", dev, "netns", near.name, "type", "veth", "peer", "name",
+                        "eth0", "netns", net.name], check=True)
+        near.run("ip", "link", "set", dev, "master", "br0", "up", check=True)
+        net.run("ip", "link", "set", "eth0", "up", check=True)
+        for addr in addrs:
+            net.run("ip", "addr", "add", addr, "dev", "eth0", *["nodad"] * (":" in addr),
+                    check=True)
+    world.nets.update(one=one, two=two)
+    calls = [("one", "10.0.1.66", "10.0.2.66"), ("one", "fd01::66", "fd02::66"),
+             ("two", "10.0.2.66", "10.0.1.66"), ("two", "fd02::66", "fd01::66")]
+
+    def ports_are_known():
+        return "xf_egress" not in "".join(near.run("tc", "filter", "show", "dev", dev, "egress",
+                                                   check=True).stdout for dev in ("p1", "p2"))
+
+    wait_for(ports_are_known, 20)
+    for on in "0", "1":
+        near.run("sysctl", "-qw", f"net.bridge.bridge-nf-call-iptables={on}",
+                 f"net.bridge.bridge-nf-call-ip6tables={on}")
+        equal(world.fails(calls), [])
+    equal(world.fails(CALLS), [])
+    # What leaves by a port has none of our bits.
+    near.run("nft", "-f", "-", check=True, input="add table bridge see\n"
+             "add chain bridge see post { type filter hook postrouting priority 1; }\n"
+             f"add rule bridge see post meta mark & {SIGNS} != 0 drop\n")
+    near.run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=0",
+             "net.bridge.bridge-nf-call-ip6tables=0")
+    equal(world.fails(calls), [])
+    near.ctl("release")
+    equal("xfrmd" in near.run("nft", "list", "tables", check=True).stdout, False)
+
+
+main([native, in_udp, sent_on, back_again, way_back, forged, bridged])
