@@ -188,7 +188,10 @@ static bool has_flag(const json_t *fib, const char *flag)
 	return false;
 }
 
-/* "fib saddr . iif oif missing": false, 0 or "0", by the version of nft. */
+/*
+ * "fib saddr . iif oif missing": false, 0 or "0", by the version of nft. With the packet's mark the
+ * route back is found: what the TUN delivers has our bit by then (docs/decisions/0033).
+ */
 static bool finds_no_route(const json_t *match)
 {
 	const json_t *fib = json_object_get(json_object_get(match, "left"), "fib");
@@ -199,7 +202,7 @@ static bool finds_no_route(const json_t *match)
 	bool not_equal = !strcmp(xf_ctl_text(match, "op"), "!=");
 
 	if (strncmp(xf_ctl_text(fib, "result"), "oif", 3) != 0 || !has_flag(fib, "saddr") ||
-	    !has_flag(fib, "iif"))
+	    !has_flag(fib, "iif") || has_flag(fib, "mark"))
 		return false;
 	return not_equal ? json_is_true(right) : missing;
 }

@@ -138,6 +138,7 @@ def rules_by_fib_and_mark(netns):
     for rule in ("iifname xfrmd0 accept; add rule inet host c " + spoofed,
                  "iifname eth0 " + spoofed,
                  'iifname != "xfrmd0" ' + spoofed, "fib saddr . iif oif missing counter accept",
+                 "fib saddr . mark . iif oif missing drop",
                  "fib daddr . iif type local accept"):
         net.run("nft", "add table inet host; " + base_chain("prerouting", "accept", rule),
                 check=True)

@@ -44,9 +44,10 @@ static void names_of(struct xf_check *check, char *text, size_t size)
 #define RULE(family, table, expr)                                       \
 	", {\"rule\": {\"family\": \"" family "\", \"table\": \"" table \
 	"\", \"chain\": \"c\", \"expr\": [" expr "]}}"
-#define FIB(op, right)                                                                \
+#define FIB_BY(flags, op, right)                                                      \
 	"{\"match\": {\"op\": \"" op "\", \"left\": {\"fib\": {\"result\": \"oif\", " \
-	"\"flags\": [\"saddr\", \"iif\"]}}, \"right\": " right "}}, "
+	"\"flags\": [\"saddr\", " flags "]}}, \"right\": " right "}}, "
+#define FIB(op, right) FIB_BY("\"iif\"", op, right)
 #define IIF(op, name)                                                                     \
 	"{\"match\": {\"op\": \"" op "\", \"left\": {\"meta\": {\"key\": \"iifname\"}}, " \
 	"\"right\": \"" name "\"}}"
@@ -98,6 +99,8 @@ static const struct {
 	{ LIST(PRE RULE("inet", "t", FIB("==", "\"0\"") DROP)), "fib " },
 	{ LIST(PRE RULE("inet", "t", FIB("==", "0") DROP)), "fib " },
 	{ LIST(PRE RULE("inet", "t", FIB("!=", "true") DROP)), "fib " },
+	/* firewalld's: our bit is in the mark by then. */
+	{ LIST(PRE RULE("inet", "t", FIB_BY("\"mark\", \"iif\"", "==", "false") DROP)), "" },
 	{ LIST(PRE RULE("inet", "t", FIB("!=", "false") DROP)), "" },
 	{ LIST(PRE RULE("inet", "t", FIB("==", "true") DROP)), "" },
 	{ LIST(PRE RULE("inet", "t", IIF("==", "eth0") ", " FIB("==", "false") DROP)), "" },
