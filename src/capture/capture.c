@@ -642,6 +642,20 @@ static int choose_ops(struct xf_capture *capture, struct xf_io_error *error)
 	return err ? xf_io_fail(error, err, "cannot capture") : 0;
 }
 
+/*
+ * A TUN that somebody has deleted since it was opened is a loss like one later, where losses are
+ * seen: it is made anew at once, with its route. All that is captured until then goes nowhere.
+ */
+static int lead_into_tun(struct xf_capture *capture, struct xf_io_error *error)
+{
+	int err = capture->ops->route_add(capture->arg, error);
+
+	if (err != -ENODEV || capture->fd < 0)
+		return err;
+	capture->check_ns = capture->now_ns;
+	return 0;
+}
+
 /* Rules and backstop first: what the TUN carries is what they let through. */
 static int start(struct xf_capture *capture, struct xf_io_error *error)
 {
@@ -662,7 +676,7 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 	if (!err && capture->backstop)
 		err = capture->ops->backstop_attach(capture->arg, error);
 	if (!err)
-		err = capture->ops->route_add(capture->arg, error);
+		err = lead_into_tun(capture, error);
 	capture->heal = (struct xf_heal){ .say = capture->cfg.say, .arg = capture->cfg.say_arg };
 	capture->started = err == 0;
 	return err;

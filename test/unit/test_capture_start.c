@@ -1,0 +1,142 @@
+/*
+ * What happens to the host while capture starts, with operations of the test's own: mode tc, so
+ * that there is nothing of nftables to do.
+ */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <errno.h>
+#include <cmocka.h>
+
+#include <xf/rcu.h>
+
+#include "capture/capture.h"
+#include "capture/ops.h"
+
+struct host {
+	bool tun; /* there? */
+	bool route;
+	int watch_fd;
+	unsigned made;
+};
+
+static int backstop_open(void *arg, enum xf_twin_form form, struct xf_io_error *error)
+{
+	(void)arg, (void)form, (void)error;
+	return 0;
+}
+
+static int backstop_sync(void *arg, const struct xf_cover *cover, const struct xf_spd *spd)
+{
+	(void)arg, (void)cover, (void)spd;
+	return 0;
+}
+
+static int backstop_attach(void *arg, struct xf_io_error *error)
+{
+	(void)arg, (void)error;
+	return 0;
+}
+
+static int route_add(void *arg, struct xf_io_error *error)
+{
+	struct host *host = arg;
+
+	if (!host->tun)
+		return xf_io_fail(error, -ENODEV, "cannot route");
+	host->route = true;
+	return 0;
+}
+
+static int watch(void *arg, struct xf_io_error *error)
+{
+	const struct host *host = arg;
+
+	(void)error;
+	return host->watch_fd;
+}
+
+static void events(void *arg, void (*tell)(void *tell_arg, const struct xf_capture_event *ev),
+		   void *tell_arg)
+{
+	(void)arg, (void)tell, (void)tell_arg;
+}
+
+static int inspect(void *arg, struct xf_capture_seen *out)
+{
+	const struct host *host = arg;
+
+	*out = (struct xf_capture_seen){ host->tun, host->tun, host->tun, host->route,
+					 host->route };
+	return 0;
+}
+
+static int tun_make(void *arg, struct xf_io_error *error)
+{
+	struct host *host = arg;
+
+	(void)error;
+	host->tun = true;
+	host->made++;
+	return 0;
+}
+
+static const struct xf_capture_ops ops = {
+	.backstop_open = backstop_open,
+	.backstop_sync = backstop_sync,
+	.backstop_attach = backstop_attach,
+	.route_add = route_add,
+	.watch = watch,
+	.events = events,
+	.inspect = inspect,
+	.tun_make = tun_make,
+};
+
+static int start(struct host *host, struct xf_spd *spd, struct xf_capture **out)
+{
+	const struct xf_capture_config cfg = { .names = xf_io_names_default,
+					       .spd = spd,
+					       .now_ns = 1000,
+					       .mode = XF_CAPTURE_TC,
+					       .ops = &ops,
+					       .arg = host };
+	struct xf_io_error error;
+
+	return xf_capture_new(&cfg, out, &error);
+}
+
+/* Somebody deletes the TUN between its opening and its route: made anew at once, if seen at all. */
+static void tun_goes_meanwhile(void **unused)
+{
+	const struct xf_spd_config cfg = { .max_policies = 0 };
+	struct xf_spd *spd = xf_spd_new(&cfg);
+	struct host host = { .watch_fd = 0 };
+	struct host blind = { .watch_fd = -1 };
+	struct xf_capture *capture;
+
+	(void)unused;
+	assert_int_equal(start(&blind, spd, &capture), -ENODEV);
+	assert_int_equal(start(&host, spd, &capture), 0);
+	assert_true(xf_capture_due(capture) <= 1000);
+	assert_int_equal(xf_capture_settle(capture, 1000, NULL), 0);
+	assert_int_equal(host.made, 1);
+	assert_true(host.tun && host.route);
+	assert_true(xf_capture_due(capture) > 1000);
+	xf_capture_free(capture);
+	xf_spd_free(spd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tun_goes_meanwhile),
+	};
+	int failed;
+
+	xf_read_register();
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	xf_read_unregister();
+	return failed;
+}
