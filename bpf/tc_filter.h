@@ -7,5 +7,7 @@
 
 #define XF_TC_PRIORITY 1
 #define XF_TC_HANDLE 0x7866
+/* Of the program on the TUN, where nothing of others stands before it. */
+#define XF_TC_META_PRIORITY 0x7866
 
 #endif

@@ -20,13 +20,11 @@
 #include "capture/watch.h"
 #include "io/rtnl.h"
 
+#include "tc_filter.h"
+
 #define NFPROTO_INET 1
 #define MONITOR_RCVBUF (4 << 20)
 #define NAME 48
-/* Of backstop.c and ../io/meta.c. */
-#define FILTER_HANDLE 0x7866
-#define BACKSTOP_PRIORITY 1
-#define META_PRIORITY 0x7866
 
 struct xf_watcher {
 	struct xf_io_names names;
@@ -235,9 +233,9 @@ static bool is_our_filter(const struct tcmsg *tc)
 
 	if (TC_H_MAJ(tc->tcm_parent) != TC_H_MAJ(TC_H_CLSACT))
 		return false;
-	return tc->tcm_handle == FILTER_HANDLE ||
+	return tc->tcm_handle == XF_TC_HANDLE ||
 	       (tc->tcm_handle == 0 &&
-		(priority == BACKSTOP_PRIORITY || priority == META_PRIORITY));
+		(priority == XF_TC_PRIORITY || priority == XF_TC_META_PRIORITY));
 }
 
 static void see_filters_go(struct xf_watcher *watcher, const struct nlmsghdr *msg)

@@ -18,7 +18,7 @@
 static const struct {
 	const char *id;
 	const char *why;
-	const char *todo;
+	const char *remedy;
 } kinds[XF_CHECK_KINDS] = {
 	[XF_CHECK_DAEMON] = { "daemon",
 			      "what an earlier one has captured is dropped, all else is in clear",
@@ -78,10 +78,11 @@ void xf_check_add(struct xf_check *check, enum xf_check_kind kind, const char *f
 	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
 	finding = json_pack("{s:s, s:s, s:s, s:s}", "id", kinds[kind].id, "what", what, "why",
-			    kinds[kind].why, "do", kinds[kind].todo);
+			    kinds[kind].why, "do", kinds[kind].remedy);
 	if (!finding) /* a name that is not UTF-8 */
-		finding = json_pack("{s:s, s:s, s:s, s:s}", "id", kinds[kind].id, "what",
-				    kinds[kind].id, "why", kinds[kind].why, "do", kinds[kind].todo);
+		finding =
+			json_pack("{s:s, s:s, s:s, s:s}", "id", kinds[kind].id, "what",
+				  kinds[kind].id, "why", kinds[kind].why, "do", kinds[kind].remedy);
 	json_array_append_new(check->findings, finding);
 }
 

@@ -11,9 +11,7 @@
 #include "io/backend.h"
 #include "io/meta.h"
 
-/* A place of our own among the filters of the device, so that an upgrade replaces its own. */
-#define FILTER_HANDLE 0x7866
-#define FILTER_PRIORITY 0x7866
+#include "tc_filter.h"
 
 static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
@@ -26,8 +24,8 @@ static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
 static int attach_program(int ifindex, int prog_fd)
 {
 	DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
-	DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = prog_fd, .handle = FILTER_HANDLE,
-			    .priority = FILTER_PRIORITY, .flags = BPF_TC_F_REPLACE);
+	DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = prog_fd, .handle = XF_TC_HANDLE,
+			    .priority = XF_TC_META_PRIORITY, .flags = BPF_TC_F_REPLACE);
 	int err = bpf_tc_hook_create(&hook);
 
 	if (err && err != -EEXIST)
