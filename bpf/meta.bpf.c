@@ -6,19 +6,22 @@
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <bpf/bpf_helpers.h>
 
 #include "tun_meta.h"
 
+const volatile __u32 bypass_mark;
+
 /* The mark of a packet may be anybody's doing, that of its socket is not. */
-static __always_inline __u32 socket_mark(struct __sk_buff *skb)
+static __always_inline bool is_ours(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 
 	sk = sk ? bpf_sk_fullsock(sk) : NULL;
-	return sk ? sk->mark : 0;
+	return sk && (sk->mark & bypass_mark);
 }
 
 SEC("tc")
@@ -28,11 +31,12 @@ int xf_meta(struct __sk_buff *skb)
 		.magic = XF_META_MAGIC,
 		.mark = skb->mark,
 		.iif = skb->ingress_ifindex,
-		.socket_mark = socket_mark(skb),
 	};
 
 	if (skb->priority == XF_META_PRIORITY_TRANSLATED)
-		meta.magic = XF_META_MAGIC_TRANSLATED;
+		meta.magic |= XF_META_TRANSLATED;
+	if (is_ours(skb))
+		meta.magic |= XF_META_OURS;
 	meta.uid = bpf_get_socket_uid(skb);
 	/* While the packet still begins with its IP header; bpf/steer.bpf.c reads it. */
 	bpf_get_hash_recalc(skb);

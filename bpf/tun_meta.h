@@ -5,19 +5,30 @@
 #ifndef XF_BPF_TUN_META_H
 #define XF_BPF_TUN_META_H
 
-/* First byte 0xf0: no IP version, so a packet with it cannot be taken for one without. */
-#define XF_META_MAGIC 0x756d7ff0u /* little endian: f0 7f 6d 75 */
-/* The same of a packet that the host's NAT has given another source on its way here, as it should
- * (src/capture/nat.c): its priority says so. */
-#define XF_META_MAGIC_TRANSLATED 0x756d7ff1u
+/*
+ * First byte 0xf0 to 0xf3: no IP version, so a packet with it cannot be taken for one without. Two
+ * bits of it are flags.
+ */
+#define XF_META_MAGIC 0x766d7ff0u /* little endian: f0 7f 6d 76 */
+/* The host's NAT has given it another source on its way here, as it should (src/capture/nat.c): the
+ * packet's priority says so. */
+#define XF_META_TRANSLATED 1u
 #define XF_META_PRIORITY_TRANSLATED 0x78660020u
+/* Its socket has the bypass mark: we have sent it. */
+#define XF_META_OURS 2u
+#define XF_META_FLAGS (XF_META_TRANSLATED | XF_META_OURS)
 
+/*
+ * Not larger: the kernel leaves 16 bytes in front of a packet that it sends by a TUN, and moves the
+ * packet to make room for more.
+ */
 struct xf_meta {
-	__u32 magic;
+	__u32 magic; /* and flags */
 	__u32 mark; /* as the packet had it, the capture bit included */
 	__u32 iif; /* where it was received; 0: sent by this host */
 	__u32 uid; /* of the sending socket, (__u32)-1: not known */
-	__u32 socket_mark; /* likewise, 0: not known */
 };
+
+_Static_assert(sizeof(struct xf_meta) <= 16, "the kernel would move each packet");
 
 #endif

@@ -300,7 +300,7 @@ static int kernel_tun_make(void *arg, struct xf_io_error *error)
 static int kernel_tun_mend(void *arg, struct xf_io_error *error)
 {
 	struct xf_kernel *kernel = arg;
-	int err = xf_tun_mend(kernel->names.tun, kernel->tun, error);
+	int err = xf_tun_mend(&kernel->names, kernel->tun, error);
 
 	if (!err)
 		note_tun(kernel);

@@ -266,7 +266,8 @@ bool xf_rx_truncated(struct xf_io *io, unsigned i);
 void xf_rx_free(struct xf_io *io);
 
 /* tun.c */
-int xf_tun_open(const char *name, bool offloads, struct xf_tun *out, struct xf_io_error *error);
+int xf_tun_open(const struct xf_io_names *names, bool offloads, struct xf_tun *out,
+		struct xf_io_error *error);
 void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q);
 
 /* shared.c: a worker that waits on @epoll_fd gets all sources, also later ones. 0 or -errno. */

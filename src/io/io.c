@@ -307,7 +307,7 @@ static struct xf_io *alloc_io(const struct xf_io_config *cfg)
 static int open_worker(struct xf_io *io, struct xf_io_error *error)
 {
 	struct xf_worker_config *cfg = &io->cfg.worker;
-	int err = xf_tun_open(io->cfg.names.tun, !io->cfg.no_offloads, &io->tun, error);
+	int err = xf_tun_open(&io->cfg.names, !io->cfg.no_offloads, &io->tun, error);
 
 	if (err)
 		return err;

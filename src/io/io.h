@@ -67,7 +67,7 @@ struct xf_tun_seen {
 void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out);
 
 /* Give it its name, its settings, its program for marks again, and bring it up. */
-int xf_tun_mend(const char *name, unsigned ifindex, struct xf_io_error *error);
+int xf_tun_mend(const struct xf_io_names *names, unsigned ifindex, struct xf_io_error *error);
 
 /* What the workers of one network namespace read from. */
 struct xf_io_shared;

@@ -33,21 +33,33 @@ static int attach_program(int ifindex, int prog_fd)
 	return bpf_tc_attach(&hook, &opts);
 }
 
-int xf_meta_attach(const char *tun, struct xf_io_error *error)
+static int load_and_attach(const struct xf_io_names *names, struct xf_io_error *error)
 {
-	int ifindex = (int)if_nametoindex(tun);
-	libbpf_print_fn_t print = libbpf_set_print(quiet);
-	struct meta *skel = meta__open_and_load();
-	int err;
+	struct meta *skel = meta__open();
+	int err = skel ? 0 : -ENOMEM;
 
-	if (!skel) {
-		err = errno ? -errno : -EINVAL;
-		libbpf_set_print(print);
-		return xf_io_fail(error, err, "cannot load the BPF program for marks");
+	if (!err) {
+		skel->rodata->bypass_mark = names->mark_bypass;
+		err = meta__load(skel);
 	}
-	err = attach_program(ifindex, bpf_program__fd(skel->progs.xf_meta));
+	if (err)
+		xf_io_fail(error, err, "cannot load the BPF program for marks");
+	if (!err) {
+		err = attach_program((int)if_nametoindex(names->tun),
+				     bpf_program__fd(skel->progs.xf_meta));
+		if (err)
+			xf_io_fail(error, err, "cannot attach the BPF program for marks to %s",
+				   names->tun);
+	}
 	meta__destroy(skel);
+	return err;
+}
+
+int xf_meta_attach(const struct xf_io_names *names, struct xf_io_error *error)
+{
+	libbpf_print_fn_t print = libbpf_set_print(quiet);
+	int err = load_and_attach(names, error);
+
 	libbpf_set_print(print);
-	return err ? xf_io_fail(error, err, "cannot attach the BPF program for marks to %s", tun)
-		   : 0;
+	return err;
 }

@@ -9,9 +9,9 @@
 #include "io/io.h"
 
 /*
- * Put the program (bpf/meta.bpf.c) onto @tun. 0 or -errno with a sentence: without it packets are
- * captured all the same, but have mark 0 for policies.
+ * Put the program (bpf/meta.bpf.c) onto the TUN. 0 or -errno with a sentence: without it packets
+ * are captured all the same, but have mark 0 for policies.
  */
-int xf_meta_attach(const char *tun, struct xf_io_error *error);
+int xf_meta_attach(const struct xf_io_names *names, struct xf_io_error *error);
 
 #endif

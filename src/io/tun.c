@@ -142,8 +142,10 @@ static int set_offloads(int fd, bool wanted, struct xf_tun *out)
 	return out->udp_supers ? 0 : ioctl(fd, TUNSETOFFLOAD, OFFLOADS);
 }
 
-int xf_tun_open(const char *name, bool offloads, struct xf_tun *out, struct xf_io_error *error)
+int xf_tun_open(const struct xf_io_names *names, bool offloads, struct xf_tun *out,
+		struct xf_io_error *error)
 {
+	const char *name = names->tun;
 	int fd;
 	int err = attach(name, &fd, error);
 
@@ -154,7 +156,7 @@ int xf_tun_open(const char *name, bool offloads, struct xf_tun *out, struct xf_i
 	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(sysctls); i++)
 		err = set_sysctl(&sysctls[i], name, error);
 	/* Before the first packet: what has no mark then was not captured. */
-	out->marks = !err && xf_meta_attach(name, NULL) == 0;
+	out->marks = !err && xf_meta_attach(names, NULL) == 0;
 	out->steered = !err && xf_steer_attach(fd) == 0;
 	if (!err)
 		err = bring_up(name, error);
@@ -221,15 +223,16 @@ static int rename_back(unsigned ifindex, const char *name, struct xf_io_error *e
 }
 
 /* Without its program for marks it does what it can, as at the start. */
-int xf_tun_mend(const char *name, unsigned ifindex, struct xf_io_error *error)
+int xf_tun_mend(const struct xf_io_names *names, unsigned ifindex, struct xf_io_error *error)
 {
+	const char *name = names->tun;
 	int err = rename_back(ifindex, name, error);
 
 	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(sysctls); i++)
 		err = set_sysctl(&sysctls[i], name, error);
 	if (err)
 		return err;
-	xf_meta_attach(name, NULL);
+	xf_meta_attach(names, NULL);
 	return bring_up(name, error);
 }
 
@@ -245,7 +248,7 @@ int xf_io_remake_tun(struct xf_io *io, struct xf_io_error *error)
 	int err;
 
 	ioctl(io->tun.fd, TUNSETPERSIST, 0);
-	err = xf_tun_open(io->cfg.names.tun, !io->cfg.no_offloads, &tun, error);
+	err = xf_tun_open(&io->cfg.names, !io->cfg.no_offloads, &tun, error);
 	if (err)
 		return err;
 	if (tun.supers != io->tun.supers || tun.udp_supers != io->tun.udp_supers)
@@ -288,9 +291,9 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 
 	*skip = 0;
 	if (xf_pkt_copy_out(pkt, 0, &meta, sizeof(meta)) < 0 ||
-	    (meta.magic != XF_META_MAGIC && meta.magic != XF_META_MAGIC_TRANSLATED))
+	    (meta.magic & ~XF_META_FLAGS) != XF_META_MAGIC)
 		return true;
-	if (meta.socket_mark & names->mark_bypass) {
+	if (meta.magic & XF_META_OURS) {
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_LOOP);
 		return false;
 	}
@@ -304,7 +307,7 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 	pkt->iif = meta.iif;
 	pkt->local = meta.iif == 0;
 	pkt->uid = meta.uid;
-	pkt->translated = meta.magic == XF_META_MAGIC_TRANSLATED;
+	pkt->translated = meta.magic & XF_META_TRANSLATED;
 	return true;
 }
 
