@@ -265,7 +265,7 @@ static __always_inline bool is_for_bypass(const struct bpf_nf_ctx *ctx, const st
 	const struct sock *sk = ctx->skb->sk;
 	const struct hlist_node *node;
 
-	if (ctx->skb->priority == XF_BPF_PRIORITY_BYPASS || (sk && sk_has_mark(sk, bypass)))
+	if (sk && sk_has_mark(sk, bypass))
 		return true;
 	if (flow->proto != IPPROTO_UDP || !flow->ports ||
 	    !bpf_core_field_exists(net->ipv4.udp_table))
@@ -334,9 +334,11 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 	/* Both bits in forward: a frame between ports of a bridge (src/capture/frame.c). */
 	if (cfg && !in && is_bridged(ctx, cfg))
 		return ACCEPT;
-	if (!cfg || is_from_us(ctx->state, cfg) || !read_flow(ctx, &flow))
+	if (!cfg || is_from_us(ctx->state, cfg))
 		return ACCEPT;
-	if (in && is_cipher(&flow))
+	if (in && ctx->skb->priority == XF_BPF_PRIORITY_BYPASS)
+		return ACCEPT;
+	if (!read_flow(ctx, &flow) || (in && is_cipher(&flow)))
 		return ACCEPT;
 	wire = flow;
 	undo_nat(ctx->skb, &wire);

@@ -57,7 +57,6 @@ static const char chains[] =
 	"add chain inet %1$s forward { type filter hook forward priority " FIRST "; }\n"
 	"add chain inet %1$s forward_end { type filter hook forward priority " LAST "; }\n"
 	"add chain inet %1$s postrouting { type filter hook postrouting priority " FIRST "; }\n"
-	"add chain inet %1$s postrouting_end { type filter hook postrouting priority " LAST "; }\n"
 	"flush table inet %1$s\n";
 
 /*
@@ -84,9 +83,10 @@ static const char prerouting[] =
 static const char output[] =
 	"add rule inet %1$s unmark socket mark & 0x%2$x != 0 "
 	"meta mark set meta mark & 0x%4$x | 0x%2$x return\n"
-	"add rule inet %1$s unmark tcp flags & (syn | ack) == syn | ack meta mark & 0x%2$x != 0 "
+	"add rule inet %1$s unmark meta mark & 0x%2$x != 0 tcp flags & (syn | ack) == syn | ack "
 	"meta mark set meta mark & 0x%3$x return\n"
 	"add rule inet %1$s unmark meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n"
+	"add rule inet %1$s output meta mark & 0x%2$x != 0 meta priority 0 return\n"
 	"add rule inet %1$s output meta mark & 0x%2$x != 0 meta priority { 0x%6$x, 0x%7$x } "
 	"meta priority set 0\n"
 	"add rule inet %1$s output meta mark & 0x%2$x != 0 return\n"
@@ -122,15 +122,14 @@ static const char forward[] =
 
 /*
  * What the kernel itself says on the TUN (MLD) is for nobody. Anything else that heads there was
- * captured, whatever became of its mark.
+ * captured, whatever became of its mark (src/io/tun.c).
  * %1$s table, %2$s TUN, %3$x capture.
  */
 static const char postrouting[] =
 	"add rule inet %1$s postrouting meta mark & 0x%3$x != 0 oifname != \"%2$s\" counter name "
 	"misrouted drop\n"
 	"add rule inet %1$s postrouting oifname \"%2$s\" meta mark & 0x%3$x == 0 "
-	"fib daddr type multicast drop\n"
-	"add rule inet %1$s postrouting_end oifname \"%2$s\" meta mark set meta mark | 0x%3$x\n";
+	"fib daddr type multicast drop\n";
 
 /*
  * Directly before br_netfilter (-1 and 0) hands frames to the chains of inet, and behind them.

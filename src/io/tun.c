@@ -279,10 +279,26 @@ int xf_tun_remove(const char *name, struct xf_io_error *error)
 	return err;
 }
 
+/* Multicast goes by interface, whatever a mark says: nobody can route it here. */
+static bool is_multicast(const struct xf_pkt *pkt, uint32_t off)
+{
+	uint8_t version;
+	union xf_addr daddr = { 0 };
+
+	if (xf_pkt_copy_out(pkt, off, &version, sizeof(version)) < 0)
+		return false;
+	if (version >> 4 == 4)
+		return xf_pkt_copy_out(pkt, off + 16, &daddr, 4) == 0 &&
+		       xf_addr_is_multicast(&daddr, XF_AF_INET);
+	return xf_pkt_copy_out(pkt, off + 24, &daddr, 16) == 0 &&
+	       xf_addr_is_multicast(&daddr, XF_AF_INET6);
+}
+
 /*
  * Take off what bpf/meta.bpf.c put in front, *@skip bytes; without its program there is nothing to
  * take. False: the packet was not captured, and is gone: the kernel itself said something on this
- * device (MLD), or what we have sent came back, which must not go round.
+ * device (MLD), or what we have sent came back, which must not go round. Rules of others may have
+ * cleared the capture bit of anything else.
  */
 static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 {
@@ -297,7 +313,7 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_LOOP);
 		return false;
 	}
-	if (!(meta.mark & names->mark_capture)) {
+	if (!(meta.mark & names->mark_capture) && is_multicast(pkt, sizeof(meta))) {
 		xf_pkt_free(pkt);
 		return false;
 	}
