@@ -65,7 +65,9 @@ static const int greeter[] = {
 /*
  * Libraries that are not ours do the control thread's work, so its list goes by what a service
  * of this kind may want. What would lead out of it is missing: no program is run, no process is
- * made or looked into, no namespace entered, no file system mounted, no module loaded.
+ * made or looked into, no namespace entered, no file system mounted, no module loaded. Anything
+ * else that is missing is answered as by a kernel that has it not, so that a newer library goes on
+ * by its older way.
  */
 static const int control[] = {
 	/* files: the journal, /proc/sys, BTF, the routes of iproute2 */
@@ -185,25 +187,47 @@ static const int control[] = {
 	CALL(uname),
 };
 
+/* Nobody asks for these by a new library's habit. */
+static const int leads_out[] = {
+	CALL(chroot),	      CALL(clone),	CALL(clone3),
+	CALL(delete_module),  CALL(execve),	CALL(execveat),
+	CALL(finit_module),   CALL(fork),	CALL(init_module),
+	CALL(io_uring_setup), CALL(kexec_load), CALL(kill),
+	CALL(mount),	      CALL(pivot_root), CALL(process_vm_readv),
+	CALL(ptrace),	      CALL(setns),	CALL(process_vm_writev),
+	CALL(tkill),	      CALL(umount2),	CALL(unshare),
+	CALL(userfaultfd),    CALL(vfork),
+};
+
 static const struct list {
 	const int *calls;
 	size_t n;
 	bool may_map_code;
+	bool foreign_code; /* only what leads out ends the process */
 } lists[XF_ROLES] = {
 	/* The name service and libxtables load libraries. */
-	[XF_ROLE_CONTROL] = { control, XF_ARRAY_SIZE(control), .may_map_code = true },
+	[XF_ROLE_CONTROL] = { control, XF_ARRAY_SIZE(control), .may_map_code = true,
+			      .foreign_code = true },
 	[XF_ROLE_WORKER] = { worker, XF_ARRAY_SIZE(worker), .may_map_code = false },
 	[XF_ROLE_CRYPTO] = { NULL, 0, .may_map_code = false },
 	[XF_ROLE_GREETER] = { greeter, XF_ARRAY_SIZE(greeter), .may_map_code = false },
 };
 
-static int allow(scmp_filter_ctx ctx, const int *calls, size_t n)
+static int add(scmp_filter_ctx ctx, uint32_t action, const int *calls, size_t n)
 {
 	int err = 0;
 
 	for (size_t i = 0; i < n && !err; i++)
-		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, calls[i], 0);
+		err = seccomp_rule_add(ctx, action, calls[i], 0);
 	return err;
+}
+
+/* What becomes of a call that is on no list. */
+static uint32_t otherwise(const struct list *list)
+{
+	if (list->foreign_code && XF_FILTER_OTHERWISE == SCMP_ACT_KILL_PROCESS)
+		return SCMP_ACT_ERRNO(ENOSYS);
+	return XF_FILTER_OTHERWISE;
 }
 
 /* Memory that is data: what is written into it cannot be run. */
@@ -228,6 +252,16 @@ static int allow_abort(scmp_filter_ctx ctx)
 	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, CALL(tgkill), 1, &self);
 }
 
+static int kill_what_leads_out(scmp_filter_ctx ctx)
+{
+	const struct scmp_arg_cmp others = { .arg = 0,
+					     .op = SCMP_CMP_NE,
+					     .datum_a = (scmp_datum_t)getpid() };
+	int err = seccomp_rule_add_array(ctx, XF_FILTER_OTHERWISE, CALL(tgkill), 1, &others);
+
+	return err ? err : add(ctx, XF_FILTER_OTHERWISE, leads_out, XF_ARRAY_SIZE(leads_out));
+}
+
 /*
  * Other architectures' numbers end the process like calls that are missing. The mitigation against
  * reading past stores would cost the data path much and keeps nobody out here: no foreign code
@@ -248,16 +282,18 @@ static int set_attributes(scmp_filter_ctx ctx)
 int xf_filter_load(enum xf_role role)
 {
 	const struct list *list = &lists[role];
-	scmp_filter_ctx ctx = seccomp_init(XF_FILTER_OTHERWISE);
+	scmp_filter_ctx ctx = seccomp_init(otherwise(list));
 	int err;
 
 	if (!ctx)
 		return -ENOMEM;
 	err = set_attributes(ctx);
 	if (!err)
-		err = allow(ctx, every_thread, XF_ARRAY_SIZE(every_thread));
+		err = add(ctx, SCMP_ACT_ALLOW, every_thread, XF_ARRAY_SIZE(every_thread));
 	if (!err)
-		err = allow(ctx, list->calls, list->n);
+		err = add(ctx, SCMP_ACT_ALLOW, list->calls, list->n);
+	if (!err && otherwise(list) != XF_FILTER_OTHERWISE)
+		err = kill_what_leads_out(ctx);
 	if (!err)
 		err = allow_maps(ctx, list->may_map_code);
 	if (!err)

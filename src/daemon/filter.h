@@ -1,9 +1,10 @@
 /*
  * filter.h - which system calls a thread of the daemon may still make (seccomp).
  *
- * One list for each kind of thread. What is not on it ends the whole process with SIGSYS, which the
- * kernel's audit log names; builds with a sanitizer log it and go on, for sanitizers have needs
- * of their own. A list cannot be widened again.
+ * One list for each kind of thread. What is not on it ends the whole process with SIGSYS; in the
+ * control thread, where foreign libraries run, only what would lead out of the process does, and
+ * the rest fails with ENOSYS. The kernel's audit log names both. Builds with a sanitizer log it and
+ * go on, for sanitizers have needs of their own. A list cannot be widened again.
  *
  * Any thread, for itself. Functions return 0 or -errno.
  */

@@ -132,6 +132,14 @@ static void do_malloc(void)
 	free(mem);
 }
 
+/* No flags: EINVAL of the call itself, where it is made. */
+static void do_unknown(void)
+{
+	int expected = XF_FILTER_OTHERWISE == SCMP_ACT_KILL_PROCESS ? ENOSYS : EINVAL;
+
+	_exit(syscall(SYS_mlockall, 0) < 0 && errno == expected ? 0 : 1);
+}
+
 #define ON(role) (1u << (role))
 #define ALL (ON(XF_ROLES) - 1)
 
@@ -160,6 +168,7 @@ static const struct {
 	{ "tgkill of another process", do_kill_another, 0 },
 	{ "tgkill of its own", do_abort, ALL },
 	{ "malloc", do_malloc, ALL },
+	{ "one that no list has", do_unknown, ON(XF_ROLE_CONTROL) },
 };
 
 /* The exit status of a child that becomes a thread of @role and calls @call; 100: it cannot. */
