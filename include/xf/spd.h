@@ -100,6 +100,13 @@ void xf_policy_count(struct xf_policy *policy, unsigned packets, uint64_t bytes,
 int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool exclusive,
 		  uint64_t now_ns, struct xf_policy **out);
 
+/*
+ * The next policy that is inserted gets this place among equals: one that comes back, of which
+ * xf_policy_order_key() told it. Later ones come behind. Policies come back by ascending @pos; a
+ * @pos that is not above all others', or a @rank above it, is not taken. Control thread.
+ */
+void xf_spd_set_next_place(struct xf_spd *spd, uint64_t rank, uint64_t pos);
+
 /* What names a policy in GETPOLICY and DELPOLICY: the index when it is not 0, else the rest. */
 struct xf_policy_id {
 	struct xf_selector sel;

@@ -26,20 +26,30 @@
 /* So many times as much as is needed is given back. */
 #define SHRINK_FACTOR 4
 
-/* Messages, and where each starts. */
+/* Messages, where each starts, and the places of the policies that they tell of. */
 struct messages {
 	struct xf_journal_buffer bytes;
 	struct xf_journal_buffer starts; /* of size_t */
+	struct xf_journal_buffer places; /* of struct xf_policy_tie */
+};
+
+/* The place of the policy whose message is next, if doing it again gave it another. */
+#define PLACE_TYPE 0x7866u
+struct place_record {
+	struct nlmsghdr hdr;
+	uint64_t rank;
+	uint64_t pos;
 };
 
 struct xf_journal {
 	struct xf_journal_file file;
+	struct xf_spd *spd;
 	struct xf_nl_client *client;
 	struct xf_journal_buffer unwritten; /* the next block: room for its head, messages */
 	bool stale; /* the file does not say what is in force: it must be written anew */
 	bool writing_anew;
 	bool failing; /* said once */
-	size_t live; /* what a dump of all policies takes */
+	size_t live; /* what a dump of all policies takes, with all their places */
 	struct messages *dump; /* while a dump is under way */
 	size_t counted; /* its bytes */
 	unsigned counted_policies;
@@ -53,6 +63,7 @@ static void free_messages(struct messages *all)
 {
 	free(all->bytes.data);
 	free(all->starts.data);
+	free(all->places.data);
 }
 
 /* --- room --- */
@@ -145,7 +156,7 @@ static void add_to_dump(struct xf_journal *journal, const struct nlmsghdr *msg)
 {
 	struct messages *all = journal->dump;
 
-	journal->counted += NLMSG_ALIGN(msg->nlmsg_len);
+	journal->counted += NLMSG_ALIGN(msg->nlmsg_len) + sizeof(struct place_record);
 	journal->counted_policies++;
 	if (all && (xf_journal_buffer_add(&all->starts, &all->bytes.len, sizeof(size_t)) < 0 ||
 		    xf_journal_buffer_add(&all->bytes, msg, NLMSG_ALIGN(msg->nlmsg_len)) < 0))
@@ -203,16 +214,53 @@ static int dump_policies(struct xf_journal *journal, struct messages *all)
 	return journal->dump_failed ? -ENOMEM : 0;
 }
 
+static bool add_place(void *arg, struct xf_policy *policy)
+{
+	const struct xf_policy_tie place = xf_policy_order_key(policy);
+
+	return xf_journal_buffer_add(arg, &place, sizeof(place)) == 0;
+}
+
+/* In the dump's order. */
+static int get_places(const struct xf_journal *journal, struct messages *all)
+{
+	uint64_t cursor = 0;
+
+	if (xf_spd_walk(journal->spd, &cursor, add_place, &all->places))
+		return -ENOMEM;
+	return all->places.len / sizeof(struct xf_policy_tie) == all->starts.len / sizeof(size_t)
+		       ? 0
+		       : -EIO;
+}
+
+/* *@last: the pos of the policy before. */
+static int put_place(struct xf_journal_buffer *block, const struct xf_policy_tie *place,
+		     uint64_t *last)
+{
+	const struct place_record record = { .hdr = { .nlmsg_len = sizeof(record),
+						      .nlmsg_type = PLACE_TYPE },
+					     .rank = place->rank,
+					     .pos = place->pos };
+	bool told = place->pos == *last + 1 && place->rank == place->pos;
+
+	*last = place->pos;
+	return told ? 0 : add_request(block, &record.hdr);
+}
+
 /* A dump is newest first; done again in that order, ties would be decided the other way. */
 static int put_reversed(struct xf_journal *journal, const struct messages *all)
 {
 	const size_t *starts = (const size_t *)(const void *)all->starts.data;
+	const struct xf_policy_tie *places = (const void *)all->places.data;
 	size_t n = all->starts.len / sizeof(starts[0]);
 	struct xf_journal_buffer block = { .len = 0 };
+	uint64_t last = 0;
 	int err = 0;
 
 	while (n-- > 0 && !err) {
-		err = add_request(&block, (const void *)(all->bytes.data + starts[n]));
+		err = put_place(&block, &places[n], &last);
+		if (!err)
+			err = add_request(&block, (const void *)(all->bytes.data + starts[n]));
 		if (!err && (n == 0 || block.len >= XF_JOURNAL_BLOCK_MAX))
 			err = xf_journal_file_put(&journal->file, &block);
 	}
@@ -228,7 +276,9 @@ static int write_anew(struct xf_journal *journal)
 	journal->writing_anew = true;
 	err = dump_policies(journal, &all);
 	if (!err)
-		err = xf_journal_file_begin(&journal->file, bytes_needed(all.bytes.len));
+		err = get_places(journal, &all);
+	if (!err)
+		err = xf_journal_file_begin(&journal->file, bytes_needed(journal->counted));
 	if (!err)
 		err = put_reversed(journal, &all);
 	if (!err)
@@ -247,7 +297,7 @@ static int write_anew(struct xf_journal *journal)
 
 void xf_journal_policy(struct xf_journal *journal, const struct xf_policy *policy, bool there)
 {
-	size_t bytes = xf_nl_policy_bytes(xf_policy_cfg(policy));
+	size_t bytes = xf_nl_policy_bytes(xf_policy_cfg(policy)) + sizeof(struct place_record);
 
 	if (journal)
 		journal->live += there ? bytes : -bytes;
@@ -259,8 +309,10 @@ int xf_journal_reserve(struct xf_journal *journal, size_t more, const char **why
 
 	if (journal->stale)
 		err = write_anew(journal);
-	if (!err && more)
+	if (!err && more) {
+		more += sizeof(struct place_record);
 		err = xf_journal_file_reserve(&journal->file, bytes_needed(journal->live + more));
+	}
 	if (!err && !fits(journal, RECORD_MAX))
 		err = write_anew(journal);
 	if (err)
@@ -297,6 +349,33 @@ void xf_journal_settle(struct xf_journal *journal)
 
 /* --- opening --- */
 
+static void replay(struct xf_journal *journal, const uint8_t *messages, const uint8_t *end,
+		   uint64_t now_ns)
+{
+	if (messages < end)
+		xf_nl_client_request(journal->client, messages, (size_t)(end - messages), now_ns);
+}
+
+static void replay_block(struct xf_journal *journal, const uint8_t *messages, size_t len,
+			 uint64_t now_ns)
+{
+	const struct nlmsghdr *msg = (const void *)messages;
+	ssize_t left = (ssize_t)len;
+
+	for (; NLMSG_OK(msg, left); msg = NLMSG_NEXT(msg, left)) {
+		struct place_record place;
+
+		if (msg->nlmsg_type != PLACE_TYPE || msg->nlmsg_len != sizeof(place))
+			continue;
+		/* Messages are aligned to four bytes. */
+		memcpy(&place, msg, sizeof(place));
+		replay(journal, messages, (const uint8_t *)msg, now_ns);
+		messages = (const uint8_t *)msg + sizeof(place);
+		xf_spd_set_next_place(journal->spd, place.rank, place.pos);
+	}
+	replay(journal, messages, (const uint8_t *)msg + left, now_ns);
+}
+
 static void replay_blocks(struct xf_journal *journal, const struct xf_journal_buffer *all,
 			  uint64_t now_ns)
 {
@@ -305,7 +384,7 @@ static void replay_blocks(struct xf_journal *journal, const struct xf_journal_bu
 	size_t len;
 
 	while (xf_journal_next_block(all, &off, &messages, &len))
-		xf_nl_client_request(journal->client, messages, len, now_ns);
+		replay_block(journal, messages, len, now_ns);
 }
 
 /* An older version's; there one may be twice, and the end may be cut. */
@@ -396,6 +475,7 @@ static struct xf_journal *alloc_journal(const struct xf_journal_config *cfg)
 
 	if (!journal)
 		return NULL;
+	journal->spd = cfg->spd;
 	if (asprintf(&journal->full, "the journal of policies is full: %s", cfg->path) < 0)
 		journal->full = NULL;
 	if (asprintf(&journal->broken, "the journal of policies cannot be written: %s", cfg->path) <

@@ -4,7 +4,9 @@
  * The kernel's rules stay when the daemon dies; the policies they were derived from must come back
  * with the next one, or its first look at an empty SPD would open them. The journal is a file of
  * XFRM netlink messages: what was announced to listeners of policies, in order, is what a new
- * daemon is asked to do again. SAs are not in it: no key is ever written to a file.
+ * daemon is asked to do again. Where they do not tell a policy's place among equals, because they
+ * were written anew, a record in front of its message does. SAs are not in it: no key is ever
+ * written to a file.
  *
  * A change of policies is a transaction: xf_journal_reserve() before it (it may refuse), the
  * announcement, xf_journal_flush() before anybody is told. The form of the file is in
@@ -24,6 +26,7 @@ struct xf_journal;
 struct xf_journal_config {
 	const char *path; /* copied */
 	struct xf_nl_server *server;
+	struct xf_spd *spd; /* the server's */
 	struct xf_journal_id id;
 	/* An earlier daemon's rules are in force in this network namespace. That decides where the
 	 * file does not say whose it is. */

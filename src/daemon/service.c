@@ -375,6 +375,7 @@ static int start_journal(struct xf_service *service, struct xf_io_error *error)
 	struct xf_journal_config journal = {
 		.path = service->run.policies_path,
 		.server = service->server,
+		.spd = xf_engine_spd(service->engine),
 		.rules_stand = if_nametoindex(service->names.tun) != 0,
 	};
 	const char *why;

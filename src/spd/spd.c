@@ -251,6 +251,18 @@ static void prefetch_for(const struct xf_spd *spd, const struct xf_policy_config
 	table_prefetch(&spd->by_index, index_hash(spd, index));
 }
 
+/* Its place among equals: @old's, the one that was asked for, or behind all. */
+static void place(struct xf_spd *spd, struct xf_policy *policy, const struct xf_policy *old)
+{
+	bool asked = spd->next_pos > spd->last_pos;
+
+	policy->pos = asked ? spd->next_pos : spd->last_pos + 1;
+	policy->rank = asked ? spd->next_rank : policy->pos;
+	if (old && old->cfg.priority == policy->cfg.priority)
+		policy->rank = old->rank;
+	spd->last_pos = policy->pos;
+}
+
 int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool exclusive,
 		  uint64_t now_ns, struct xf_policy **out)
 {
@@ -279,10 +291,7 @@ int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool e
 	policy = policy_new(spd, cfg, now_ns);
 	if (!policy)
 		goto put_part;
-	policy->pos = ++spd->last_pos;
-	policy->rank = policy->pos;
-	if (old && old->cfg.priority == cfg->priority)
-		policy->rank = old->rank;
+	place(spd, policy, old);
 	policy->part = part;
 	if (policy_prepare(policy) < 0)
 		goto put_policy;
@@ -303,6 +312,14 @@ put_policy:
 put_part:
 	part_put(spd, cfg, part);
 	return -ENOMEM;
+}
+
+void xf_spd_set_next_place(struct xf_spd *spd, uint64_t rank, uint64_t pos)
+{
+	if (pos <= spd->last_pos || rank > pos)
+		return;
+	spd->next_rank = rank;
+	spd->next_pos = pos;
 }
 
 void xf_spd_del(struct xf_spd *spd, struct xf_policy *policy)

@@ -113,6 +113,8 @@ struct xf_spd {
 	size_t nplaces;
 	size_t max_places;
 	uint64_t last_pos;
+	uint64_t next_rank; /* of the next policy, with next_pos ... */
+	uint64_t next_pos; /* ... above last_pos; else it goes to the end */
 	uint32_t index_generator;
 	uint32_t count[XF_DIR_MAX];
 	uint32_t bydst_mask[XF_DIR_MAX]; /* hash sizes that the kernel would have by now */

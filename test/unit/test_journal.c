@@ -95,6 +95,7 @@ static int try_start(struct node *node, const struct xf_journal_id *id, bool rul
 	assert_non_null(node->server);
 	assert_int_equal(xf_nl_client_new(node->server, &client, &node->client), 0);
 	journal.server = node->server;
+	journal.spd = node->spd;
 	return xf_journal_open(&journal, 0, &node->journal);
 }
 
@@ -155,6 +156,16 @@ static void add(struct node *node, uint8_t net, uint32_t priority)
 	xf_journal_settle(node->journal);
 }
 
+static void update(struct node *node, uint8_t net, uint32_t priority)
+{
+	struct policy_request req;
+
+	fill_policy(&req, net, priority);
+	req.hdr.nlmsg_type = XFRM_MSG_UPDPOLICY;
+	xf_nl_client_request(node->client, &req, sizeof(req), 0);
+	xf_journal_settle(node->journal);
+}
+
 static void del(struct node *node, uint32_t index)
 {
 	struct {
@@ -177,6 +188,42 @@ static bool print_policy(void *arg, struct xf_policy *policy)
 
 	snprintf(text + len, 1000 - len, "10.%u p%u i%u;", cfg->sel.daddr.bytes[1], cfg->priority,
 		 cfg->index);
+	return true;
+}
+
+struct place {
+	uint8_t net;
+	struct xf_policy_tie tie;
+};
+
+static bool take_place(void *arg, struct xf_policy *policy)
+{
+	struct place **next = arg;
+
+	*(*next)++ = (struct place){ .net = xf_policy_cfg(policy)->sel.daddr.bytes[1],
+				     .tie = xf_policy_order_key(policy) };
+	return true;
+}
+
+static unsigned take_places(const struct node *node, struct place *out)
+{
+	struct place *next = out;
+	uint64_t cursor = 0;
+
+	xf_spd_walk(node->spd, &cursor, take_place, &next);
+	return (unsigned)(next - out);
+}
+
+static bool places_decide_alike(const struct place *a, const struct place *b, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		for (unsigned j = 0; j < n; j++) {
+			if (a[i].net != b[i].net ||
+			    (a[i].tie.rank < a[j].tie.rank) != (b[i].tie.rank < b[j].tie.rank) ||
+			    (a[i].tie.pos < a[j].tie.pos) != (b[i].tie.pos < b[j].tie.pos))
+				return false;
+		}
+	}
 	return true;
 }
 
@@ -468,6 +515,40 @@ static void order_survives_writing_anew(void **state)
 	stop(&node);
 }
 
+/* Whoever updates a policy, as IKE does with each rekey, keeps its place before younger ones. */
+static void places_survive_writing_anew(void **state)
+{
+	static const uint8_t updates[] = { 3, 1, 4, 3 };
+	struct place before[8];
+	struct place after[8];
+	unsigned n;
+	struct node node;
+
+	(void)state;
+	clean();
+	start(&node, false);
+	for (uint8_t i = 1; i <= 6; i++)
+		add(&node, i, 1);
+	for (unsigned round = 0; round <= XF_ARRAY_SIZE(updates); round++) {
+		for (int i = 0; i < 1000; i++) { /* the file is written anew in between */
+			add(&node, 99, 1);
+			del(&node, newest_index(&node));
+		}
+		n = take_places(&node, before);
+		stop(&node);
+		start(&node, true);
+		assert_int_equal(take_places(&node, after), n);
+		assert_true(places_decide_alike(before, after, n));
+		if (round < XF_ARRAY_SIZE(updates))
+			update(&node, updates[round], 1);
+		if (round == 2)
+			add(&node, 7, 1);
+		if (round == 3)
+			del(&node, newest_index(&node));
+	}
+	stop(&node);
+}
+
 static void the_file_does_not_grow_for_ever(void **state)
 {
 	struct node node;
@@ -503,6 +584,7 @@ int main(void)
 		cmocka_unit_test(policies_that_do_not_fit_refuse_the_start),
 		cmocka_unit_test(an_older_versions_file),
 		cmocka_unit_test(order_survives_writing_anew),
+		cmocka_unit_test(places_survive_writing_anew),
 		cmocka_unit_test(the_file_does_not_grow_for_ever),
 	};
 	int failed;
