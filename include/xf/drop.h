@@ -64,7 +64,8 @@ extern "C" {
 	X(FRAG_TIMEOUT, "XfrmdFragTimeout")  \
 	X(FRAG_LIMIT, "XfrmdFragLimit")      \
 	X(ICMP_IGNORED, "XfrmdIcmpIgnored")  \
-	X(OUT_LOOP, "XfrmdOutLoop")
+	X(OUT_LOOP, "XfrmdOutLoop")          \
+	X(IN_NOT_FORWARDED, "XfrmdInNotForwarded")
 
 enum xf_drop {
 	XF_PASS = 0,

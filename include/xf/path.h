@@ -29,6 +29,10 @@ struct xf_env {
 	void *arg;
 	/* Is @addr an address of this host? Decides between policies in and fwd. */
 	bool (*is_local)(void *arg, const union xf_addr *addr, uint16_t family);
+	/* A packet to @daddr, no address of this host, came in one that the device @iif received
+	 * (0: not known). May it be delivered, or would that forward what @iif does not? NULL:
+	 * every device forwards. */
+	bool (*may_forward)(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif);
 	/* An SA has reached a limit: the control thread should call xf_sad_expire(). Told again
 	 * with every batch until it has. */
 	void (*attention)(void *arg);

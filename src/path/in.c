@@ -272,16 +272,26 @@ static void make_whole(struct in *in, struct xf_slot *s, struct xf_flow *flow)
 	xf_ip_flow(s->pkt, &s->ip, false, flow);
 }
 
-/* Of policies, which direction is asked about @s? Neighbours mostly go to the same place. */
+/*
+ * Of policies, which direction is asked about @s? Neighbours mostly go to the same place.
+ * XF_DIR_MAX: none, for the device that @s came in by does not forward. Linux sees that when it
+ * looks for a route, before it asks a policy fwd.
+ */
 static enum xf_policy_dir direction(const struct in *in, const struct xf_slot *s,
 				    const struct xf_slot *before, enum xf_policy_dir last)
 {
 	const struct xf_env *env = &in->worker->engine->env;
+	const union xf_addr *daddr = &s->ip.daddr;
+	uint16_t family = s->ip.family;
 
-	if (before && s->ip.family == before->ip.family &&
-	    xf_addr_equal(&s->ip.daddr, &before->ip.daddr, s->ip.family))
+	if (before && family == before->ip.family && s->pkt->iif == before->pkt->iif &&
+	    xf_addr_equal(daddr, &before->ip.daddr, family))
 		return last;
-	return env->is_local(env->arg, &s->ip.daddr, s->ip.family) ? XF_DIR_IN : XF_DIR_FWD;
+	if (env->is_local(env->arg, daddr, family))
+		return XF_DIR_IN;
+	if (env->may_forward && !env->may_forward(env->arg, daddr, family, s->pkt->iif))
+		return XF_DIR_MAX;
+	return XF_DIR_FWD;
 }
 
 /* The flow of @s, whole where a policy could want ports. False: it waits for its other parts. */
@@ -440,6 +450,10 @@ static void ask_all(struct in *in, struct xf_flight *f)
 		if (!s->pkt)
 			continue;
 		dir = direction(in, s, before, last);
+		if (XF_UNLIKELY(dir == XF_DIR_MAX)) {
+			xf_slot_drop(in->worker, s, XF_DROP_IN_NOT_FORWARDED, s->bundle[0]);
+			continue;
+		}
 		if (!ask(in, s, dir, &in->worker->asked[dir]))
 			continue;
 		before = s;

@@ -35,6 +35,20 @@ static bool is_local(void *arg, const union xf_addr *addr, uint16_t family)
 	return xf_addr_equal(addr, family == XF_AF_INET ? &host->addr4 : &host->addr6, family);
 }
 
+static bool may_forward(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif)
+{
+	const struct sim_host *host = arg;
+	unsigned i = 0;
+
+	assert_false(is_local(arg, daddr, family));
+	if (!host->forwards)
+		return true;
+	while (i < host->nforwards &&
+	       (host->forwards[i].family != family || host->forwards[i].iif != iif))
+		i++;
+	return i < host->nforwards;
+}
+
 static void attention(void *arg)
 {
 	struct sim_host *host = arg;
@@ -51,7 +65,10 @@ static void host_init(struct sim *sim, struct sim_host *host, const char *addr4,
 	};
 	struct xf_engine_config cfg = {
 		.sad = { .random = sim_random_bytes, .arg = sim, .larval_lifetime_s = 30 },
-		.env = { .arg = host, .is_local = is_local, .attention = attention },
+		.env = { .arg = host,
+			 .is_local = is_local,
+			 .may_forward = may_forward,
+			 .attention = attention },
 		.clamp_mss = true,
 	};
 
@@ -360,6 +377,7 @@ static struct xf_pkt *across(struct sim_host *to, struct xf_pkt *pkt)
 	p = xf_pkt_append(copy, pkt->len);
 	assert_int_equal(xf_pkt_copy_out(pkt, 0, p, pkt->len), 0);
 	xf_pkt_free(pkt);
+	copy->iif = to->iif;
 	if (xf_ip_parse(copy, false, &ip) == 0 && ip.proto == XF_IPPROTO_UDP && !ip.is_frag) {
 		copy->encap_sport = xf_get_be16(p + ip.l4_off);
 		copy->encap_dport = xf_get_be16(p + ip.l4_off + 2);

@@ -17,10 +17,19 @@
 #include <xf/path.h>
 #include <xf/rcu.h>
 
+/* A device that forwards packets of @family. */
+struct sim_forwards {
+	uint16_t family;
+	uint32_t iif;
+};
+
 struct sim_host {
 	struct xf_engine *engine;
 	struct xf_worker *worker;
 	union xf_addr addr4, addr6;
+	uint32_t iif; /* what sim_in() and sim_carry() bring is received on this device */
+	const struct sim_forwards *forwards; /* as many as nforwards; NULL: every device does */
+	unsigned nforwards;
 	unsigned attention; /* how often the engine asked for xf_sad_expire() */
 	struct xf_path_result out; /* of the last sim_out() */
 	struct xf_path_result in; /* of the last sim_in() */
