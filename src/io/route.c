@@ -27,6 +27,7 @@
 struct entry {
 	union xf_addr addr;
 	uint16_t family;
+	bool broadcast; /* of one of this host's networks; else an address of its own */
 };
 
 /* Open addressing, never more than half full; constant once published. */
@@ -86,19 +87,40 @@ static bool is_loopback(const union xf_addr *addr, uint16_t family)
 	return family == XF_AF_INET && addr->bytes[0] == 127;
 }
 
-bool xf_route_is_local(void *arg, const union xf_addr *addr, uint16_t family)
+/* NULL: it is not there. */
+static const struct entry *find(const struct xf_route *route, const union xf_addr *addr,
+				uint16_t family)
 {
-	struct xf_route *route = arg;
 	const struct address_set *set = atomic_load_explicit(&route->local, memory_order_acquire);
 
 	for (uint32_t i = hash_addr(addr);; i++) {
 		const struct entry *slot = &set->slots[i & set->mask];
 
 		if (!slot->family)
-			return is_loopback(addr, family);
+			return NULL;
 		if (slot->family == family && xf_addr_equal(&slot->addr, addr, family))
-			return true;
+			return slot;
 	}
+}
+
+bool xf_route_is_local(void *arg, const union xf_addr *addr, uint16_t family)
+{
+	const struct entry *entry = find(arg, addr, family);
+
+	return entry ? !entry->broadcast : is_loopback(addr, family);
+}
+
+static bool is_multicast(const union xf_addr *addr, uint16_t family)
+{
+	return family == XF_AF_INET ? (addr->bytes[0] & 0xf0) == 0xe0 : addr->bytes[0] == 0xff;
+}
+
+bool xf_route_is_for_many(const struct xf_route *route, const union xf_addr *addr, uint16_t family)
+{
+	const struct entry *entry = find(route, addr, family);
+
+	return (entry && entry->broadcast) || is_multicast(addr, family) ||
+	       (family == XF_AF_INET && addr->v4_be == UINT32_MAX);
 }
 
 /* Addresses as a dump brings them. */
@@ -108,7 +130,7 @@ struct collected {
 	uint32_t room;
 };
 
-static int add_entry(struct collected *c, const void *addr, uint16_t family)
+static int add_entry(struct collected *c, const void *addr, uint16_t family, bool broadcast)
 {
 	if (c->n == c->room) {
 		uint32_t room = c->room ? 2 * c->room : 32;
@@ -121,6 +143,7 @@ static int add_entry(struct collected *c, const void *addr, uint16_t family)
 	}
 	memset(&c->entries[c->n], 0, sizeof(c->entries[0]));
 	c->entries[c->n].family = family;
+	c->entries[c->n].broadcast = broadcast;
 	xf_addr_load(&c->entries[c->n++].addr, addr, family);
 	return 0;
 }
@@ -129,6 +152,7 @@ struct address_attrs {
 	uint16_t need; /* bytes of an address */
 	const void *address;
 	const void *local;
+	const void *broadcast;
 };
 
 static int address_attr(const struct nlattr *attr, void *arg)
@@ -141,7 +165,22 @@ static int address_attr(const struct nlattr *attr, void *arg)
 		found->local = mnl_attr_get_payload(attr);
 	else if (mnl_attr_get_type(attr) == IFA_ADDRESS)
 		found->address = mnl_attr_get_payload(attr);
+	else if (mnl_attr_get_type(attr) == IFA_BROADCAST)
+		found->broadcast = mnl_attr_get_payload(attr);
 	return MNL_CB_OK;
+}
+
+/* What the kernel takes for a network's broadcast address: what is said, and the last address. */
+static int add_broadcasts(struct collected *c, const struct address_attrs *found, uint8_t prefixlen)
+{
+	int err = found->broadcast ? add_entry(c, found->broadcast, AF_INET, true) : 0;
+	uint32_t last_be;
+
+	if (err || !found->address || prefixlen > 30)
+		return err;
+	memcpy(&last_be, found->address, sizeof(last_be));
+	last_be |= htonl(UINT32_MAX >> prefixlen);
+	return add_entry(c, &last_be, AF_INET, true);
 }
 
 /*
@@ -161,7 +200,24 @@ static int read_address(const struct nlmsghdr *msg, void *arg)
 	mine = found.local ? found.local : found.address;
 	if (!mine)
 		return MNL_CB_OK;
-	return add_entry(arg, mine, ifa->ifa_family) < 0 ? MNL_CB_ERROR : MNL_CB_OK;
+	if (add_entry(arg, mine, ifa->ifa_family, false) < 0 ||
+	    (ifa->ifa_family == AF_INET && add_broadcasts(arg, &found, ifa->ifa_prefixlen) < 0))
+		return MNL_CB_ERROR;
+	return MNL_CB_OK;
+}
+
+/* What is both is this host's own: that is found first. */
+static void fill_set(struct address_set *set, const struct collected *c, bool broadcast)
+{
+	for (uint32_t i = 0; i < c->n; i++) {
+		uint32_t at = hash_addr(&c->entries[i].addr);
+
+		if (c->entries[i].broadcast != broadcast)
+			continue;
+		while (set->slots[at & set->mask].family)
+			at++;
+		set->slots[at & set->mask] = c->entries[i];
+	}
 }
 
 static struct address_set *build_set(const struct collected *c)
@@ -175,13 +231,8 @@ static struct address_set *build_set(const struct collected *c)
 	if (!set)
 		return NULL;
 	set->mask = slots - 1;
-	for (uint32_t i = 0; i < c->n; i++) {
-		uint32_t at = hash_addr(&c->entries[i].addr);
-
-		while (set->slots[at & set->mask].family)
-			at++;
-		set->slots[at & set->mask] = c->entries[i];
-	}
+	fill_set(set, c, false);
+	fill_set(set, c, true);
 	return set;
 }
 

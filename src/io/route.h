@@ -4,8 +4,8 @@
  * A monitor keeps the set of local addresses, which workers read without a lock, and tells when
  * links or routes changed, so that the path MTU of SAs and the backstop on devices follow.
  *
- * Threads: the control thread owns it; xf_route_is_local() is for any thread registered for RCU,
- * inside a read section.
+ * Threads: the control thread owns it; xf_route_is_local() and xf_route_is_for_many() are for any
+ * thread registered for RCU, inside a read section.
  */
 #ifndef XF_IO_ROUTE_H
 #define XF_IO_ROUTE_H
@@ -31,6 +31,9 @@ unsigned xf_route_dispatch(struct xf_route *route);
 
 /* Is @addr one of this host's addresses, loopback included? Fits struct xf_env: @arg is a route. */
 bool xf_route_is_local(void *arg, const union xf_addr *addr, uint16_t family);
+
+/* Is @addr multicast or a broadcast address of this host's networks? Nobody forwards those. */
+bool xf_route_is_for_many(const struct xf_route *route, const union xf_addr *addr, uint16_t family);
 
 /*
  * MTU of the route from @saddr (any: left to the kernel) to @daddr for packets with @mark: the
