@@ -12,6 +12,7 @@ struct facts {
 	struct xf_io_stats io;
 	struct xf_capture_stats capture;
 	enum xf_capture_mode mode;
+	bool stuck; /* the TUN should forward and does not */
 };
 
 static bool lacks_nftables(const struct facts *facts)
@@ -49,6 +50,11 @@ static bool lacks_locked_memory(const struct facts *facts)
 	       (getrlimit(RLIMIT_MEMLOCK, &lim) || lim.rlim_cur != RLIM_INFINITY);
 }
 
+static bool lacks_forwarding(const struct facts *facts)
+{
+	return facts->stuck;
+}
+
 static const struct {
 	bool (*is)(const struct facts *facts);
 	const char *text;
@@ -63,21 +69,41 @@ static const struct {
 	{ lacks_ports, "no CAP_NET_BIND_SERVICE: ESP in UDP is not received on ports below 1024" },
 	{ lacks_locked_memory, "no CAP_IPC_LOCK: memory for keys ends at the limit of locked "
 			       "memory" },
+	{ lacks_forwarding, "no forwarding on the TUN (/proc/sys is read-only: set it from "
+			    "outside): what tunnels deliver is not forwarded, though there are "
+			    "devices that forward" },
 };
+
+static void look(struct xf_service *service, const struct facts *facts, unsigned i)
+{
+	uint32_t bit = 1u << i;
+	bool lacks = things[i].is(facts);
+
+	if (lacks && !(service->missing & bit))
+		xf_log(XF_LOG_WARNING, "%s", things[i].text);
+	service->missing &= ~bit;
+	service->missing |= lacks ? bit : 0;
+}
 
 void xf_missing_find(struct xf_service *service)
 {
 	struct facts facts = { .queues = xf_threads_count(service->threads),
-			       .mode = (enum xf_capture_mode)service->cfg->capture_mode };
+			       .mode = (enum xf_capture_mode)service->cfg->capture_mode,
+			       .stuck = xf_forwarding_lacks(service->forwarding) };
 
 	xf_threads_get_stats(service->threads, &facts.io);
 	xf_capture_get_stats(service->capture, &facts.capture);
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(things); i++) {
-		if (!things[i].is(&facts))
-			continue;
-		service->missing |= 1u << i;
-		xf_log(XF_LOG_WARNING, "%s", things[i].text);
-	}
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(things); i++)
+		look(service, &facts, i);
+}
+
+void xf_missing_find_again(struct xf_service *service)
+{
+	const struct facts facts = { .stuck = xf_forwarding_lacks(service->forwarding) };
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(things); i++)
+		if (things[i].is == lacks_forwarding)
+			look(service, &facts, i);
 }
 
 const char *xf_missing_text(unsigned i)

@@ -14,6 +14,9 @@
  */
 void xf_missing_find(struct xf_service *service);
 
+/* The same later, of what may have changed since (forwarding): what is new is said. */
+void xf_missing_find_again(struct xf_service *service);
+
 /* The sentence of bit @i of service->missing; NULL: there is no such bit. */
 const char *xf_missing_text(unsigned i);
 

@@ -13,6 +13,7 @@
 #include "acquire.h"
 #include "crypto_threads.h"
 #include "log.h"
+#include "missing.h"
 #include "notify.h"
 #include "service.h"
 
@@ -44,6 +45,15 @@ static bool is_local(void *arg, const union xf_addr *addr, uint16_t family)
 	const struct xf_service *service = arg;
 
 	return xf_route_is_local(service->route, addr, family);
+}
+
+/* On worker threads. What goes to many ends here, and the kernel knows who it is for. */
+static bool may_forward(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif)
+{
+	const struct xf_service *service = arg;
+
+	return xf_forwarding_allows(service->forwarding, family, iif) ||
+	       xf_route_is_for_many(service->route, daddr, family);
 }
 
 /* On worker threads: wake the control thread. */
@@ -156,6 +166,7 @@ static void act_on_time(struct xf_service *service, uint64_t now_ns)
 	next = earlier(next, settle_capture(service, now_ns));
 	next = earlier(next, xf_follow_due(service, now_ns));
 	next = earlier(next, service->nat_due_ns);
+	next = earlier(next, xf_forwarding_due(service->forwarding));
 	if (service->watchdog_ns)
 		next = earlier(next, now_ns + service->watchdog_ns);
 	xf_loop_set_deadline(service->loop, next);
@@ -181,6 +192,8 @@ void xf_service_timer(void *arg, uint64_t now_ns)
 	xf_follow_act(service, now_ns);
 	if (now_ns >= service->nat_due_ns)
 		follow_nat(service, now_ns);
+	if (now_ns >= xf_forwarding_due(service->forwarding))
+		xf_forwarding_load(service->forwarding, now_ns);
 	act_on_time(service, now_ns);
 }
 
@@ -216,8 +229,13 @@ static void trim_memory(struct xf_service *service)
 
 void xf_service_idle(void *arg)
 {
+	struct xf_service *service = arg;
+
 	xf_rcu_drain();
-	trim_memory(arg);
+	/* No worker goes by what held before any more. */
+	if (xf_forwarding_settle(service->forwarding))
+		xf_missing_find_again(service);
+	trim_memory(service);
 }
 
 static void served(void *arg, uint64_t now_ns)
@@ -246,6 +264,8 @@ static void route_ready(void *arg, uint32_t events)
 	if ((changes & XF_ROUTE_LINK) && xf_capture_links_changed(service->capture, &error))
 		xf_log(XF_LOG_ERROR, "a device has no backstop: %s", error.text);
 	xf_follow_routes(service, changes);
+	if (changes & XF_ROUTE_NETCONF)
+		xf_forwarding_load(service->forwarding, xf_clock_ns());
 	act_on_time(service, xf_clock_ns());
 }
 
@@ -311,7 +331,10 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 			 .real_offset_ns = offset_ns,
 			 .watch = policy_changed,
 			 .watch_arg = service },
-		.env = { .arg = service, .is_local = is_local, .attention = want_attention },
+		.env = { .arg = service,
+			 .is_local = is_local,
+			 .may_forward = may_forward,
+			 .attention = want_attention },
 		.clamp_mss = cfg->clamp_mss,
 	};
 
@@ -437,6 +460,12 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 	io.packet = service->packet;
 	if (!err)
 		err = xf_threads_new(&io, cfg->workers, &service->threads, error);
+	/* The TUN is there now, and nobody delivers into it yet. */
+	if (!err)
+		err = xf_forwarding_new(&service->names, xf_clock_ns(), &service->forwarding,
+					error);
+	if (!err)
+		xf_forwarding_settle(service->forwarding);
 	if (!err)
 		err = xf_capture_new(&capture, &service->capture, error);
 	return err;
@@ -604,6 +633,7 @@ void xf_service_stop(struct xf_service *service)
 		xf_engine_free(service->engine);
 	if (service->route)
 		xf_route_free(service->route);
+	xf_forwarding_free(service->forwarding);
 	xf_packet_free(service->packet);
 	if (service->attention.fd >= 0)
 		close(service->attention.fd);
@@ -617,5 +647,6 @@ void xf_service_stop(struct xf_service *service)
 	service->server = NULL;
 	service->engine = NULL;
 	service->route = NULL;
+	service->forwarding = NULL;
 	service->packet = NULL;
 }

@@ -7,6 +7,7 @@
 #define XF_DAEMON_SERVICE_H
 
 #include "capture/capture.h"
+#include "io/forwarding.h"
 #include "io/packet.h"
 #include "io/route.h"
 #include "nl/nl.h"
@@ -26,6 +27,7 @@ struct xf_service {
 	struct xf_io_names names;
 	struct xf_engine *engine;
 	struct xf_route *route;
+	struct xf_forwarding *forwarding;
 	struct xf_packet *packet; /* NULL: native packets leave by raw sockets, because ... */
 	struct xf_io_error no_packet; /* ... of this; "": as configured */
 	struct xf_threads *threads;

@@ -69,6 +69,9 @@ void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out);
 /* Give it its name, its settings, its program for marks again, and bring it up. */
 int xf_tun_mend(const struct xf_io_names *names, unsigned ifindex, struct xf_io_error *error);
 
+/* Does it forward? 0 or -errno. */
+int xf_tun_set_forwarding(const char *name, uint16_t family, bool on);
+
 /* What the workers of one network namespace read from. */
 struct xf_io_shared;
 /* And where they may send by packet sockets; packet.h. */

@@ -21,7 +21,7 @@
 #define GROUPS                                                                       \
 	(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | \
 	 RTMGRP_IPV6_ROUTE | GROUP(RTNLGRP_IPV4_RULE) | GROUP(RTNLGRP_IPV6_RULE) |   \
-	 GROUP(RTNLGRP_NEXTHOP))
+	 GROUP(RTNLGRP_NEXTHOP) | GROUP(RTNLGRP_IPV4_NETCONF) | GROUP(RTNLGRP_IPV6_NETCONF))
 #define MONITOR_RCVBUF (1 << 20)
 
 struct entry {
@@ -341,6 +341,10 @@ static int note_change(const struct nlmsghdr *msg, void *arg)
 	case RTM_DELNEXTHOP:
 		*changes |= XF_ROUTE_ROUTE;
 		break;
+	case RTM_NEWNETCONF:
+	case RTM_DELNETCONF:
+		*changes |= XF_ROUTE_NETCONF;
+		break;
 	default:
 		break;
 	}
@@ -356,13 +360,13 @@ unsigned xf_route_dispatch(struct xf_route *route)
 		ssize_t len = mnl_socket_recvfrom(route->monitor, buf, sizeof(buf));
 
 		if (len < 0 && errno == ENOBUFS)
-			changes = XF_ROUTE_ADDR | XF_ROUTE_LINK | XF_ROUTE_ROUTE;
+			changes = XF_ROUTE_ADDR | XF_ROUTE_LINK | XF_ROUTE_ROUTE | XF_ROUTE_NETCONF;
 		else if (len < 0 && errno != EINTR)
 			break;
 		else if (len > 0)
 			mnl_cb_run(buf, (size_t)len, 0, 0, note_change, &changes);
 	}
-	route->epoch += changes != 0;
+	route->epoch += (changes & ~(unsigned)XF_ROUTE_NETCONF) != 0;
 	if (changes & XF_ROUTE_ADDR)
 		load_addresses(route);
 	return changes;

@@ -21,11 +21,17 @@ void xf_route_free(struct xf_route *route);
 /* A descriptor that is readable when xf_route_dispatch() has work. */
 int xf_route_fd(const struct xf_route *route);
 
-enum xf_route_change { XF_ROUTE_ADDR = 1, XF_ROUTE_LINK = 2, XF_ROUTE_ROUTE = 4 };
+enum xf_route_change {
+	XF_ROUTE_ADDR = 1,
+	XF_ROUTE_LINK = 2,
+	XF_ROUTE_ROUTE = 4,
+	XF_ROUTE_NETCONF = 8, /* settings of devices */
+};
 
 /*
  * Read what there is, without blocking; returns a set of enum xf_route_change. On LINK call
- * xf_capture_links_changed(); on LINK or ROUTE ask xf_route_mtu() again for every SA.
+ * xf_capture_links_changed(); on LINK or ROUTE ask xf_route_mtu() again for every SA; on NETCONF
+ * call xf_forwarding_load().
  */
 unsigned xf_route_dispatch(struct xf_route *route);
 

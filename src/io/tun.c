@@ -68,22 +68,38 @@ static bool holds(const char *path, const char *value)
 	return same;
 }
 
+static int write_sysctl(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, value, strlen(value)) < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
 static int set_sysctl(const struct sysctl *sysctl, const char *dev, struct xf_io_error *error)
 {
 	char path[128];
-	ssize_t n;
-	int fd;
 
 	snprintf(path, sizeof(path), sysctl->path, dev);
-	if (holds(path, sysctl->value))
-		return 0;
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : write(fd, sysctl->value, strlen(sysctl->value));
-	if (fd >= 0)
-		close(fd);
-	if (n > 0 || !sysctl->must)
+	if (holds(path, sysctl->value) || !write_sysctl(path, sysctl->value) || !sysctl->must)
 		return 0;
 	return xf_io_fail(error, -EPERM, "%s must be %s and cannot be set", path, sysctl->value);
+}
+
+int xf_tun_set_forwarding(const char *name, uint16_t family, bool on)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path),
+		 family == XF_AF_INET ? "/proc/sys/net/ipv4/conf/%s/forwarding"
+				      : "/proc/sys/net/ipv6/conf/%s/force_forwarding",
+		 name);
+	return write_sysctl(path, on ? "1" : "0");
 }
 
 static int bring_up(const char *name, struct xf_io_error *error)
