@@ -48,7 +48,8 @@ static const struct {
 			       "accept from and to the TUN, as in docs/firewall.md" },
 	[XF_CHECK_FORWARDING] = { "forwarding",
 				  "policies fwd wait for traffic that is not forwarded",
-				  "set net.ipv4.ip_forward or net.ipv6.conf.all.forwarding to 1" },
+				  "set net.ipv4.ip_forward or net.ipv6.conf.all.forwarding to 1, "
+				  "or the device's own setting" },
 	[XF_CHECK_IP_RULE] = { "ip-rule", "packets with one bit are taken for those of the other",
 			       "leave our bits out of its mask, or choose others in xfrmd.conf" },
 	[XF_CHECK_MARK] = { "mark", "packets with one bit are taken for those of the other",

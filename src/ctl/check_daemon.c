@@ -144,26 +144,36 @@ static bool see_policy(void *arg, const json_t *policy)
 	return !forwarding->wanted[0] || !forwarding->wanted[1];
 }
 
-/* Does any device forward? */
-static bool host_forwards(const char *family)
+static bool is_on(const char *family, const char *device, const char *setting)
 {
 	char path[400];
+	FILE *f;
+	bool on;
+
+	snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/%s", family, device, setting);
+	f = fopen(path, "re");
+	on = f && fgetc(f) == '1';
+	if (f)
+		fclose(f);
+	return on;
+}
+
+/* Does any device but the TUN, which does as the others do? A device's own setting "forwarding" is
+ * for IPv6 no more than its part in router discovery. */
+static bool host_forwards(const struct xf_check *check, bool six)
+{
+	const char *family = six ? "ipv6" : "ipv4";
+	const char *setting = six ? "force_forwarding" : "forwarding";
+	bool found = six && is_on(family, "all", "forwarding");
 	const struct dirent *entry;
-	bool found = false;
+	char path[64];
 	DIR *dir;
 
 	snprintf(path, sizeof(path), "/proc/sys/net/%s/conf", family);
 	dir = opendir(path);
-	while (dir && !found && (entry = readdir(dir))) {
-		FILE *f;
-
-		snprintf(path, sizeof(path), "/proc/sys/net/%s/conf/%s/forwarding", family,
-			 entry->d_name);
-		f = *entry->d_name == '.' ? NULL : fopen(path, "re");
-		found = f && fgetc(f) == '1';
-		if (f)
-			fclose(f);
-	}
+	while (dir && !found && (entry = readdir(dir)))
+		found = strcmp(entry->d_name, check->tun) != 0 &&
+			is_on(family, entry->d_name, setting);
 	if (dir)
 		closedir(dir);
 	return found;
@@ -178,7 +188,7 @@ void xf_check_tables(struct xf_check *check)
 	if (check->fwd)
 		xf_ctl_each(check->opt, "policy", "policies", see_policy, &forwarding);
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(families); i++) {
-		if (forwarding.wanted[i] && !host_forwards(families[i]))
+		if (forwarding.wanted[i] && !host_forwards(check, i == 1))
 			xf_check_add(check, XF_CHECK_FORWARDING, "no device forwards %s",
 				     families[i]);
 	}

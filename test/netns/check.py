@@ -89,8 +89,11 @@ def forwarding(netns):
         add = policy.format("add", src, dst) + tmpl
         found_and_undone(net, "forwarding", f"no device forwards {family}",
                          [f"sysctl -qw {switch}=0", add], [f"sysctl -qw {switch}=1"])
+        # What the device itself says is for IPv6 no more than its part in router discovery.
+        own = [f"sysctl -qw net.{family}.conf.eth0.forwarding=1"]
         found_and_undone(net, "forwarding", f"no device forwards {family}",
-                         [f"sysctl -qw {switch}=0"], [policy.format("delete", src, dst)])
+                         [f"sysctl -qw {switch}=0"] + own * (family == "ipv6"),
+                         [policy.format("delete", src, dst)] if family == "ipv6" else own)
 
 
 def nft(rules):
