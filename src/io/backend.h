@@ -269,6 +269,9 @@ void xf_rx_free(struct xf_io *io);
 int xf_tun_open(const struct xf_io_names *names, bool offloads, struct xf_tun *out,
 		struct xf_io_error *error);
 void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q);
+/* tun_owner.c: nobody else may attach to the TUN that @fd is attached to. -EAGAIN: somebody was
+ * already, so the device is gone. */
+int xf_tun_own(int fd, const char *name, struct xf_io_error *error);
 
 /* shared.c: a worker that waits on @epoll_fd gets all sources, also later ones. 0 or -errno. */
 int xf_shared_join(struct xf_io_shared *shared, int epoll_fd);

@@ -26,6 +26,8 @@
 #define TUN_IOVS 256
 /* Bytes of one batch, about: then it is sent before more is read. */
 #define TUN_BATCH_BYTES (256 << 10)
+/* Somebody may attach to a new device before it has an owner, but hardly so often. */
+#define TUN_TRIES 4
 
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
@@ -158,12 +160,28 @@ static int set_offloads(int fd, bool wanted, struct xf_tun *out)
 	return out->udp_supers ? 0 : ioctl(fd, TUNSETOFFLOAD, OFFLOADS);
 }
 
+/* A device that others are attached to is replaced by one to which they are not. */
+static int attach_alone(const char *name, int *out, struct xf_io_error *error)
+{
+	int err = -EAGAIN;
+
+	for (unsigned i = 0; i < TUN_TRIES && err == -EAGAIN; i++) {
+		err = attach(name, out, error);
+		if (err)
+			return err;
+		err = xf_tun_own(*out, name, error);
+		if (err)
+			close(*out);
+	}
+	return err;
+}
+
 int xf_tun_open(const struct xf_io_names *names, bool offloads, struct xf_tun *out,
 		struct xf_io_error *error)
 {
 	const char *name = names->tun;
 	int fd;
-	int err = attach(name, &fd, error);
+	int err = attach_alone(name, &fd, error);
 
 	if (err)
 		return err;
