@@ -61,7 +61,7 @@ int xf_tun_remove(const char *name, struct xf_io_error *error);
 struct xf_tun_seen {
 	bool there; /* in this namespace */
 	bool named; /* as @name says */
-	bool ready; /* up, with its MTU */
+	bool ready; /* up, with its MTU, room for packets and an address */
 	uint32_t settings; /* sysctls that are as we want them, a bit each; not all may be had */
 };
 void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out);

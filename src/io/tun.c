@@ -4,6 +4,7 @@
  * It outlives the process. Without a reader the kernel drops what is routed into it, which is
  * what "fail closed" rests on.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -23,6 +24,12 @@
 #define TUN_FLAGS (IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE)
 /* Packets that wait for the worker; a full queue drops, as a full device queue does. */
 #define TUN_QUEUE_LEN 2048
+/*
+ * With rp_filter at 2 (loose), which "all" may impose, IPv4 drops whatever arrives on a device that
+ * has no address at all (fib_validate_source()). One of these is no source that the kernel would
+ * choose, and nobody reaches it from outside.
+ */
+#define TUN_ADDRESS "127.120.102.1"
 #define TUN_IOVS 256
 /* Bytes of one batch, about: then it is sent before more is read. */
 #define TUN_BATCH_BYTES (256 << 10)
@@ -104,6 +111,30 @@ int xf_tun_set_forwarding(const char *name, uint16_t family, bool on)
 	return write_sysctl(path, on ? "1" : "0");
 }
 
+static bool has_address(int fd, const char *name)
+{
+	struct ifreq ifr = { 0 };
+
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+	return ioctl(fd, SIOCGIFADDR, &ifr) == 0;
+}
+
+/* One that somebody else has given it serves as well. */
+static int give_address(int fd, const char *name, struct xf_io_error *error)
+{
+	struct ifreq ifr = { 0 };
+	struct sockaddr_in addr = { .sin_family = AF_INET };
+
+	if (has_address(fd, name))
+		return 0;
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+	inet_pton(AF_INET, TUN_ADDRESS, &addr.sin_addr);
+	memcpy(&ifr.ifr_addr, &addr, sizeof(addr));
+	if (ioctl(fd, SIOCSIFADDR, &ifr) < 0)
+		return xf_io_fail(error, -errno, "cannot give %s an address", name);
+	return 0;
+}
+
 static int bring_up(const char *name, struct xf_io_error *error)
 {
 	struct ifreq ifr = { 0 };
@@ -124,6 +155,8 @@ static int bring_up(const char *name, struct xf_io_error *error)
 	ifr.ifr_flags = (short)(ifr.ifr_flags | IFF_UP);
 	if (!err && ioctl(fd, SIOCSIFFLAGS, &ifr) < 0)
 		err = xf_io_fail(error, -errno, "cannot bring %s up", name);
+	if (!err)
+		err = give_address(fd, name, error);
 	close(fd);
 	return err;
 }
@@ -228,7 +261,9 @@ void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out)
 	out->there = ifindex && ioctl(fd, SIOCGIFNAME, &ifr) == 0;
 	out->named = out->there && strcmp(ifr.ifr_name, name) == 0;
 	out->ready = out->named && ioctl(fd, SIOCGIFFLAGS, &ifr) == 0 && (ifr.ifr_flags & IFF_UP) &&
-		     ioctl(fd, SIOCGIFMTU, &ifr) == 0 && ifr.ifr_mtu == XF_TUN_MTU;
+		     ioctl(fd, SIOCGIFMTU, &ifr) == 0 && ifr.ifr_mtu == XF_TUN_MTU &&
+		     ioctl(fd, SIOCGIFTXQLEN, &ifr) == 0 && ifr.ifr_qlen >= TUN_QUEUE_LEN &&
+		     has_address(fd, name);
 	if (out->named)
 		out->settings = read_settings(name);
 	close(fd);

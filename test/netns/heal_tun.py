@@ -12,7 +12,10 @@ def the_tun_as_it_is(netns):
     seen = Wire(far)
     heals(near, "tun", ip("link", "set", TUN, "down"), "TUN xfrmd0 was brought down")
     heals(near, "tun", ip("link", "set", TUN, "mtu", "1400"), "TUN xfrmd0 was brought down or set")
-    # Of this one nothing tells: the look every 10 s finds it.
+    # Without room for a packet it loses all.
+    heals(near, "tun", ip("link", "set", TUN, "txqueuelen", "0"), "TUN xfrmd0 was brought down or")
+    # Of these nothing tells: the look every 10 s finds it.
+    heals(near, "tun", ip("addr", "flush", "dev", TUN), "TUN xfrmd0 was brought down or set up")
     heals(near, "tun", lambda net: net.run("sysctl", "-qw", f"net.ipv4.conf.{TUN}.accept_local=0",
                                            check=True), "TUN xfrmd0 was brought down or set up")
     equal(near.run("sysctl", "-n", f"net.ipv4.conf.{TUN}.accept_local").stdout, "1\n")
