@@ -4,7 +4,8 @@
  *
  * The backstop, at egress: what a policy out wants protected, and what nevertheless is about to
  * leave without the daemon's mark, goes to the TUN, or nowhere where that cannot be. It stands
- * behind source NAT, so it catches what NAT brings into a policy. Its limits:
+ * behind source NAT, so it catches what NAT brings into a policy; what NAT has taken out of one,
+ * while nothing else kept it, goes nowhere. Its limits:
  *   - behind fragmentation: all fragments match a policy with ports; the engine puts them together;
  *   - behind neighbour resolution: ARP and discovery were done for what it takes;
  *   - frames of AF_PACKET sockets are seen as well (the kernel's IPsec does not see them); the
@@ -34,6 +35,10 @@ static __always_inline bool load_bytes(struct __sk_buff *skb, __u32 off, void *t
 }
 
 #include "classify.h"
+#include "nat.h"
+
+/* May it read the kernel's memory? The loader says so: a locked-down kernel lets nobody. */
+const volatile bool reads_kernel = true;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -109,6 +114,35 @@ static __always_inline int capture(struct __sk_buff *skb, const struct xf_bpf_co
 	return bpf_redirect(cfg->tun_ifindex, 0);
 }
 
+/* A piece of a datagram tells no ports, but its entry does. */
+static __always_inline void read_entry_ports(const struct xf_bpf_nat *at, const struct nat *nat,
+					     struct flow *flow)
+{
+	__u8 proto = 0;
+
+	read_kernel(&proto, sizeof(proto), nat->before + at->proto);
+	if (proto != flow->proto || !has_ports(proto))
+		return;
+	read_port(&flow->sport, nat->before + at->sport);
+	read_port(&flow->dport, nat->after + at->sport);
+	flow->ports = true;
+}
+
+/* Did a policy want it before NAT gave it another source? */
+static __always_inline bool is_taken_out(struct __sk_buff *skb, const struct xf_bpf_config *cfg,
+					 const struct flow *after)
+{
+	struct flow flow = *after;
+	struct nat nat;
+
+	if (!reads_kernel || !read_nat(skb, &cfg->nat, &nat) || !nat.src)
+		return false;
+	if (flow.piece)
+		read_entry_ports(&cfg->nat, &nat, &flow);
+	undo_source(&cfg->nat, &nat, &flow);
+	return is_refused(cfg, &flow, DIR_OUT, false);
+}
+
 SEC("tc")
 int xf_egress(struct __sk_buff *skb)
 {
@@ -124,9 +158,12 @@ int xf_egress(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	/* All pieces of a datagram must go the same way. */
 	flow.ports = flow.ports && !flow.piece;
-	if (!cfg->by_destination && !is_refused(cfg, &flow, DIR_OUT, false))
+	if (cfg->by_destination || is_refused(cfg, &flow, DIR_OUT, false))
+		return capture(skb, cfg, &flow);
+	if (!is_taken_out(skb, cfg, &flow))
 		return TC_ACT_UNSPEC;
-	return capture(skb, cfg, &flow);
+	count(XF_BPF_EGRESS_DROPPED);
+	return TC_ACT_SHOT;
 }
 
 /* Does the daemon hold the twin in netfilter? */

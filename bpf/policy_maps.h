@@ -67,12 +67,27 @@ struct xf_bpf_prefix {
 	__u32 addr_be[4];
 };
 
+/* Where the kernel keeps what NAT did to a packet, in bytes; nfct 0: it is not known. */
+struct xf_bpf_nat {
+	__u16 nfct; /* in struct sk_buff */
+	__u16 status; /* in struct nf_conn, ... */
+	__u16 tuple[2]; /* ... of each direction */
+	/* In a tuple. */
+	__u16 src;
+	__u16 sport;
+	__u16 dst;
+	__u16 dport;
+	__u16 proto;
+	__u16 spare;
+};
+
 struct xf_bpf_config {
 	__u32 mark_bypass;
 	__u32 mark_capture;
 	__u32 kinds[XF_BPF_PARTS]; /* how many numbers are in use */
 	__u32 by_destination; /* of policies out, the prefixes decide alone */
 	__u32 tun_ifindex; /* 0: it is not there, or down */
+	struct xf_bpf_nat nat;
 	char tun[XF_BPF_NAME_MAX];
 };
 

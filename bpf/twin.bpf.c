@@ -26,39 +26,11 @@ static __always_inline bool load_bytes(const struct bpf_dynptr *skb, __u32 off, 
 }
 
 #include "classify.h"
+#include "nat.h"
 
 /* --- of the kernel's structures what is read here; the loader finds the places --- */
 
 #define KERNEL __attribute__((preserve_access_index))
-
-union nf_inet_addr {
-	__u32 all[4];
-};
-
-struct nf_conntrack_tuple {
-	struct {
-		union nf_inet_addr u3;
-		union {
-			__be16 all;
-		} u;
-	} src;
-	struct {
-		union nf_inet_addr u3;
-		union {
-			__be16 all;
-		} u;
-		__u8 protonum;
-	} dst;
-} KERNEL;
-
-struct nf_conntrack_tuple_hash {
-	struct nf_conntrack_tuple tuple;
-} KERNEL;
-
-struct nf_conn {
-	struct nf_conntrack_tuple_hash tuplehash[2];
-	unsigned long status;
-} KERNEL;
 
 struct net_device {
 	int ifindex;
@@ -114,7 +86,6 @@ struct sk_buff {
 	struct sock *sk;
 	__u32 mark;
 	__u32 priority;
-	unsigned long _nfct;
 } KERNEL;
 
 struct nf_hook_state {
@@ -135,84 +106,22 @@ extern int bpf_dynptr_from_skb(struct sk_buff *skb, __u64 flags, struct bpf_dynp
 enum { DROP = 0, ACCEPT = 1 };
 enum { LOCAL_IN = 1, FORWARD = 2 };
 enum { TCP_TIME_WAIT = 6, TCP_NEW_SYN_RECV = 12 };
-/* linux/netfilter/nf_conntrack_common.h */
-#define SRC_NAT (1 << 4)
-#define DST_NAT (1 << 5)
-#define FIRST_OF_REPLY 3
-#define CTINFO 7ul
 #define LOOPBACK_IFINDEX 1
 /* Of those with the same port of UDP (modulo the table's size) so many are looked at. */
 #define SOCKETS_MAX 64
 
-/* --- NAT --- */
-
-static __always_inline bool has_ports(__u8 proto)
-{
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE ||
-	       proto == IPPROTO_DCCP || proto == IPPROTO_SCTP;
-}
-
-/* The kernel's array has elements of the kernel's size. */
-static __always_inline const struct nf_conntrack_tuple_hash *tuple_of(const struct nf_conn *ct,
-								      bool reply)
-{
-	return (const void *)ct + bpf_core_field_offset(ct->tuplehash) +
-	       reply * bpf_core_type_size(struct nf_conntrack_tuple_hash);
-}
-
-struct nat {
-	const struct nf_conntrack_tuple_hash *hash; /* before NAT */
-	bool reply;
-	bool src;
-	bool dst;
-};
-
-/* What NAT did to @skb, which goes one way of its connection; false: nothing. */
-static __always_inline bool read_nat(const struct sk_buff *skb, struct nat *nat)
-{
-	const struct nf_conn *ct;
-	unsigned long status;
-	unsigned long nfct;
-	bool reply;
-
-	if (!bpf_core_type_exists(struct nf_conn) || !bpf_core_field_exists(skb->_nfct))
-		return false;
-	nfct = BPF_CORE_READ(skb, _nfct);
-	ct = (const struct nf_conn *)(nfct & ~CTINFO);
-	status = ct ? BPF_CORE_READ(ct, status) : 0;
-	reply = (nfct & CTINFO) >= FIRST_OF_REPLY;
-	nat->reply = reply;
-	nat->hash = tuple_of(ct, reply);
-	nat->dst = status & (reply ? SRC_NAT : DST_NAT);
-	nat->src = status & (reply ? DST_NAT : SRC_NAT);
-	return nat->dst || nat->src;
-}
-
-static __always_inline void undo_source(const struct nat *nat, struct flow *flow)
-{
-	const struct nf_conntrack_tuple_hash *hash = nat->hash;
-
-	BPF_CORE_READ_INTO(&flow->saddr_be, hash, tuple.src.u3.all);
-	if (flow->ports && has_ports(flow->proto))
-		flow->sport = bpf_ntohs(BPF_CORE_READ(hash, tuple.src.u.all));
-}
-
 /* Addresses and ports of @flow as they were before NAT: see nf_nat_decode_session(). */
-static __always_inline void undo_nat(const struct sk_buff *skb, struct flow *flow)
+static __always_inline void undo_nat(const struct sk_buff *skb, const struct xf_bpf_nat *at,
+				     struct flow *flow)
 {
-	const struct nf_conntrack_tuple_hash *hash;
 	struct nat nat;
 
-	if (!read_nat(skb, &nat))
+	if (!read_nat(skb, at, &nat))
 		return;
-	hash = nat.hash;
-	if (nat.dst) {
-		BPF_CORE_READ_INTO(&flow->daddr_be, hash, tuple.dst.u3.all);
-		if (flow->ports && has_ports(flow->proto))
-			flow->dport = bpf_ntohs(BPF_CORE_READ(hash, tuple.dst.u.all));
-	}
+	if (nat.dst)
+		undo_destination(at, &nat, flow);
 	if (nat.src)
-		undo_source(&nat, flow);
+		undo_source(at, &nat, flow);
 }
 
 /* --- sockets with the bypass mark --- */
@@ -341,7 +250,7 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 	if (!read_flow(ctx, &flow) || (in && is_cipher(&flow)))
 		return ACCEPT;
 	wire = flow;
-	undo_nat(ctx->skb, &wire);
+	undo_nat(ctx->skb, &cfg->nat, &wire);
 	if (!is_refused(cfg, &wire, in ? DIR_IN : DIR_FWD, false))
 		return ACCEPT;
 	if (in && is_for_bypass(ctx, &flow, cfg->mark_bypass))
@@ -381,10 +290,11 @@ int xf_twin_out(struct bpf_nf_ctx *ctx)
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	struct nat nat;
 
-	if (!cfg || !read_nat(ctx->skb, &nat) || !nat.src || is_kept(ctx->state, cfg, &nat) ||
-	    is_from_bypass(ctx->skb, cfg->mark_bypass) || !read_flow(ctx, &flow))
+	if (!cfg || !read_nat(ctx->skb, &cfg->nat, &nat) || !nat.src ||
+	    is_kept(ctx->state, cfg, &nat) || is_from_bypass(ctx->skb, cfg->mark_bypass) ||
+	    !read_flow(ctx, &flow))
 		return ACCEPT;
-	undo_source(&nat, &flow);
+	undo_source(&cfg->nat, &nat, &flow);
 	if (!is_refused(cfg, &flow, DIR_OUT, false))
 		return ACCEPT;
 	count(XF_BPF_EGRESS_DROPPED);

@@ -17,6 +17,7 @@
 
 #include "capture/backstop.h"
 #include "capture/devices.h"
+#include "capture/nat_layout.h"
 #include "capture/tuples.h"
 
 #include "policy_maps.h"
@@ -31,6 +32,9 @@ struct xf_backstop {
 	enum xf_twin_form form; /* wanted */
 	struct xf_io_names names;
 	struct xf_bpf_config config; /* as the programs have it */
+	bool reads_kernel; /* the program at egress may */
+	struct xf_bpf_nat nat; /* where programs read what NAT did; all 0: it is not known ... */
+	int nat_err; /* ... because of this */
 	struct xf_tuples tuples;
 	struct xf_devices devices;
 	/* Elements on their way into a map. */
@@ -62,20 +66,38 @@ static void open_twin(struct xf_backstop *backstop)
 		backstop->twin_err = xf_twin_new(&maps, &backstop->twin);
 }
 
+static int load_egress(struct xf_backstop *backstop, bool reads_kernel)
+{
+	int err;
+
+	backstop->reads_kernel = reads_kernel;
+	backstop->tc = egress__open();
+	if (!backstop->tc)
+		return -errno;
+	backstop->tc->rodata->reads_kernel = reads_kernel;
+	err = egress__load(backstop->tc);
+	if (err)
+		egress__destroy(backstop->tc);
+	return err;
+}
+
 int xf_backstop_new(const struct xf_io_names *names, enum xf_twin_form form,
 		    struct xf_backstop **out, struct xf_io_error *error)
 {
 	struct xf_backstop *backstop = calloc(1, sizeof(*backstop));
+	int err;
 
 	if (!backstop)
 		return xf_io_fail(error, -ENOMEM, "cannot load the backstop");
 	libbpf_set_print(quiet);
 	backstop->names = *names;
 	backstop->form = form;
-	backstop->tc = egress__open_and_load();
-	if (!backstop->tc) {
-		int err = -errno;
-
+	backstop->nat_err = -ENOENT;
+	err = load_egress(backstop, true);
+	/* A kernel that is locked down refuses programs that would read its memory. */
+	if (err)
+		err = load_egress(backstop, false);
+	if (err) {
 		free(backstop);
 		return xf_io_fail(error, err, "cannot load the backstop");
 	}
@@ -240,6 +262,13 @@ static int put_kinds(struct xf_backstop *backstop)
 	return err ? err : end_batch(&batch);
 }
 
+/* Connection tracking may be a module that comes later, with somebody's NAT. */
+static void find_nat(struct xf_backstop *backstop)
+{
+	if (backstop->nat_err == -ENOENT)
+		backstop->nat_err = xf_nat_layout_find(&backstop->nat);
+}
+
 static int put_config(struct xf_backstop *backstop)
 {
 	const struct xf_tuples *tuples = &backstop->tuples;
@@ -254,6 +283,8 @@ static int put_config(struct xf_backstop *backstop)
 	uint32_t zero = 0;
 	int err;
 
+	find_nat(backstop);
+	config.nat = backstop->nat;
 	for (unsigned i = 0; i < XF_BPF_PARTS; i++)
 		config.kinds[i] = tuples->part[i].lost_at ? 0 : tuples->part[i].nkinds;
 	strncpy(config.tun, backstop->names.tun, sizeof(config.tun) - 1);
@@ -415,6 +446,8 @@ void xf_backstop_get_stats(const struct xf_backstop *backstop, struct xf_backsto
 			: at_devices   ? XF_TWIN_TC
 				       : XF_TWIN_NONE,
 		.why = "",
+		.knows_nat = backstop->reads_kernel &&
+			     (!backstop->nat_err || backstop->nat_err == -ENOENT),
 	};
 	if (!knows_in(&backstop->tuples))
 		out->why = "there are too many policies";

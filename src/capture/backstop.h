@@ -22,9 +22,10 @@ void xf_backstop_free(struct xf_backstop *backstop);
 void xf_backstop_policy(struct xf_backstop *backstop, const struct xf_policy *policy, bool there);
 
 /*
- * Tell the programs: destinations in the pending cells of @cover (noted in their `at`), and
- * policies. For one that changes, a few map operations. Of a direction with more policies than
- * there is room for, destinations decide (out), or nobody (in, fwd: xf_backstop_stats tells).
+ * Tell the programs: destinations in the pending cells of @cover (noted in their `at`), policies,
+ * and where the kernel keeps what NAT does. For a policy that changes, a few map operations. Of a
+ * direction with more policies than there is room for, destinations decide (out), or nobody (in,
+ * fwd: xf_backstop_stats tells).
  */
 int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_cover *cover,
 		     const struct xf_spd *spd);
@@ -39,6 +40,7 @@ struct xf_backstop_stats {
 	unsigned devices; /* with the programs */
 	enum xf_twin_form twin; /* in force: XF_TWIN_NETFILTER, XF_TWIN_TC or XF_TWIN_NONE */
 	const char *why; /* it is not netfilter, or does not know all policies; "" */
+	bool knows_nat; /* at devices: what NAT has taken out of a policy does not leave */
 };
 void xf_backstop_get_stats(const struct xf_backstop *backstop, struct xf_backstop_stats *out);
 

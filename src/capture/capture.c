@@ -375,6 +375,13 @@ static void expect_change(struct xf_capture *capture)
 	capture->snapshot_ns = capture->now_ns + XF_CAPTURE_SNAPSHOT_NS;
 }
 
+static int sync_backstop(struct xf_capture *capture, struct xf_io_error *error)
+{
+	int err = capture->ops->backstop_sync(capture->arg, &capture->cover, capture->cfg.spd);
+
+	return err ? xf_io_fail(error, err, "cannot fill the rules of the backstop") : 0;
+}
+
 /* --- the host's NAT --- */
 
 static int add_nat(struct xf_capture *capture, struct xf_io_error *error)
@@ -448,6 +455,9 @@ int xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns, struct xf
 	capture->nat = wanted && !capture->no_nat;
 	if (!had)
 		doubt_conntrack(capture);
+	/* Connection tracking may have come with it, which the programs are to read. */
+	if (wanted && !had && capture->backstop)
+		sync_backstop(capture, NULL);
 	return err;
 }
 
@@ -460,13 +470,6 @@ static void begin_nat(struct xf_capture *capture)
 	/* With NAT they are filled again with the rest, without a gap. */
 	if (!capture->nat)
 		delete_nat(capture);
-}
-
-static int sync_backstop(struct xf_capture *capture, struct xf_io_error *error)
-{
-	int err = capture->ops->backstop_sync(capture->arg, &capture->cover, capture->cfg.spd);
-
-	return err ? xf_io_fail(error, err, "cannot fill the rules of the backstop") : 0;
 }
 
 /* The backstop first: if the rules fail it stands already. */

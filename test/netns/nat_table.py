@@ -408,6 +408,69 @@ def another_source_is_no_way_out(netns):
     equal((world.clear(), world.stat("backstop_dropped") - before), (0, 2))
 
 
+def without_links(netns, config, stand_still):
+    """The same where no links are at netfilter's hooks: the programs at devices ask conntrack."""
+    world = World(netns)
+    world.g1.stop()
+    world.g1.start_with(config)
+    world.tunnel()
+    world.batch(world.g1, [f"xfrm policy add src {src} dst {dst} proto udp {port} dir out tmpl src "
+                           "192.0.2.1 dst 192.0.2.2 proto esp reqid 1 mode tunnel"
+                           for src, dst in ((FOUR[1], FOUR[6]), (SIX[1], SIX[6]))
+                           for port in ("dport 7003", "sport 7000")])
+    world.nat(FORWARDS + FORMS["masquerade -o wan"])
+    world.servers += [s for addr in ("10.0.1.2", "fd01::2") for s in serve(world.h1, addr, PORT)]
+    world.servers += [s for family in (FOUR, SIX) for s in serve(world.g2, family[6], 7003)]
+    unwanted = [(family, size) for family in (FOUR, SIX) for size in (16, 3000)]
+
+    def pass_with_nat():
+        """What no policy wants: pieces of datagrams, too, whose ports their entry tells."""
+        for family, size in unwanted:
+            with udp_flow(world.h1, family[6]) as s:
+                equal((family[6], size, ask_udp(s, size)), (family[6], size, family[2]))
+
+    pass_with_nat()
+    before = world.stat("backstop_dropped")
+    stand_still(world.g1)
+    world.nft(world.g1, "delete table inet xfrmd")
+    flows = [udp_flow(world.h1, family[3]) for family in (FOUR, SIX)]
+    # The first packet of a flow, and one whose entry stands.
+    for s in flows + flows:
+        equal(ask_udp(s, tries=(0.3,)), None)
+    pass_with_nat()
+    for family, size in unwanted:
+        with udp_flow(world.h1, family[6], 7003) as s:
+            equal((family[6], size, ask_udp(s, size, tries=(0.3,))), (family[6], size, None))
+        # Replies of a port that is forwarded: by what they were before NAT, too.
+        with udp_flow(world.g2, family[2], 7001, family[6]) as s:
+            equal((family[2], size, ask_udp(s, size, tries=(0.3,))), (family[2], size, None))
+    for s in flows:
+        s.close()
+    equal(world.clear(), 0)
+    return world, before
+
+
+def another_source_is_no_way_out_of_a_dead_daemon(netns):
+    without_links(netns, "", lambda net: net.stop(signal.SIGKILL))
+
+
+def another_source_is_no_way_out_without_links(netns, form):
+    world, before = without_links(netns, f"[capture]\ntwin = {form}\n",
+                                  lambda net: net.daemon.send_signal(signal.SIGSTOP))
+    world.g1.daemon.send_signal(signal.SIGCONT)
+    # Of each family two to h2, two small ones, and of two large ones the first piece: the kernel
+    # does not send the others then.
+    equal(world.stat("backstop_dropped") - before, 12)
+
+
+def another_source_is_no_way_out_with_tc(netns):
+    another_source_is_no_way_out_without_links(netns, "tc")
+
+
+def another_source_is_no_way_out_without_a_twin(netns):
+    another_source_is_no_way_out_without_links(netns, "none")
+
+
 def no_nat_no_chains(netns):
     """A namespace without NAT has no nat chain of ours, and no connection tracking by us."""
     world = World(netns)
@@ -438,4 +501,6 @@ if __name__ == "__main__":
     xfrmd.main([forms_of_nat, above_the_first_limit, far_above_the_limit,
                 forwarded_and_masqueraded, replies_of_forwards,
                 entries_that_stand, entries_made_without_our_chains,
-                another_source_is_no_way_out, no_nat_no_chains])
+                another_source_is_no_way_out, another_source_is_no_way_out_of_a_dead_daemon,
+                another_source_is_no_way_out_with_tc, another_source_is_no_way_out_without_a_twin,
+                no_nat_no_chains])

@@ -1,6 +1,6 @@
 /*
- * What happens to the host while capture starts, with operations of the test's own: mode tc, so
- * that there is nothing of nftables to do.
+ * What happens to the host while capture starts, and soon after, with operations of the test's own.
+ * In mode tc there is nothing of nftables to do.
  */
 #include <stdarg.h>
 #include <setjmp.h>
@@ -20,6 +20,8 @@ struct host {
 	bool route;
 	int watch_fd;
 	unsigned made;
+	bool nat; /* somebody has NAT */
+	unsigned syncs; /* of the backstop */
 };
 
 static int backstop_open(void *arg, enum xf_twin_form form, struct xf_io_error *error)
@@ -30,7 +32,10 @@ static int backstop_open(void *arg, enum xf_twin_form form, struct xf_io_error *
 
 static int backstop_sync(void *arg, const struct xf_cover *cover, const struct xf_spd *spd)
 {
-	(void)arg, (void)cover, (void)spd;
+	struct host *host = arg;
+
+	(void)cover, (void)spd;
+	host->syncs++;
 	return 0;
 }
 
@@ -83,7 +88,37 @@ static int tun_make(void *arg, struct xf_io_error *error)
 	return 0;
 }
 
+static int nft_open(void *arg, struct xf_io_error *error)
+{
+	(void)arg, (void)error;
+	return 0;
+}
+
+static int nft_run(void *arg, const char *script, struct xf_io_error *error)
+{
+	(void)arg, (void)script, (void)error;
+	return 0;
+}
+
+static int nft_each_set(void *arg, void (*visit)(void *visit_arg, const char *name),
+			void *visit_arg)
+{
+	(void)arg, (void)visit, (void)visit_arg;
+	return 0;
+}
+
+static bool foreign_nat(void *arg)
+{
+	const struct host *host = arg;
+
+	return host->nat;
+}
+
 static const struct xf_capture_ops ops = {
+	.nft_open = nft_open,
+	.nft_run = nft_run,
+	.nft_each_set = nft_each_set,
+	.foreign_nat = foreign_nat,
 	.backstop_open = backstop_open,
 	.backstop_sync = backstop_sync,
 	.backstop_attach = backstop_attach,
@@ -94,12 +129,13 @@ static const struct xf_capture_ops ops = {
 	.tun_make = tun_make,
 };
 
-static int start(struct host *host, struct xf_spd *spd, struct xf_capture **out)
+static int start(struct host *host, enum xf_capture_mode mode, struct xf_spd *spd,
+		 struct xf_capture **out)
 {
 	const struct xf_capture_config cfg = { .names = xf_io_names_default,
 					       .spd = spd,
 					       .now_ns = 1000,
-					       .mode = XF_CAPTURE_TC,
+					       .mode = mode,
 					       .ops = &ops,
 					       .arg = host };
 	struct xf_io_error error;
@@ -117,8 +153,8 @@ static void tun_goes_meanwhile(void **unused)
 	struct xf_capture *capture;
 
 	(void)unused;
-	assert_int_equal(start(&blind, spd, &capture), -ENODEV);
-	assert_int_equal(start(&host, spd, &capture), 0);
+	assert_int_equal(start(&blind, XF_CAPTURE_TC, spd, &capture), -ENODEV);
+	assert_int_equal(start(&host, XF_CAPTURE_TC, spd, &capture), 0);
 	assert_true(xf_capture_due(capture) <= 1000);
 	assert_int_equal(xf_capture_settle(capture, 1000, NULL), 0);
 	assert_int_equal(host.made, 1);
@@ -128,10 +164,35 @@ static void tun_goes_meanwhile(void **unused)
 	xf_spd_free(spd);
 }
 
+/* Connection tracking may be a module that comes with NAT: the programs hear where to read it. */
+static void nat_comes_later(void **unused)
+{
+	const struct xf_spd_config cfg = { .max_policies = 0 };
+	struct xf_spd *spd = xf_spd_new(&cfg);
+	struct host host = { .watch_fd = -1, .tun = true };
+	struct xf_capture *capture;
+	unsigned before;
+
+	(void)unused;
+	assert_int_equal(start(&host, XF_CAPTURE_AUTO, spd, &capture), 0);
+	before = host.syncs;
+	assert_int_equal(xf_capture_follow_nat(capture, 2000, NULL), 0);
+	assert_int_equal(host.syncs, before);
+	host.nat = true;
+	assert_int_equal(xf_capture_follow_nat(capture, 3000, NULL), 0);
+	assert_int_equal(host.syncs, before + 1);
+	/* It stays: nothing new. */
+	assert_int_equal(xf_capture_follow_nat(capture, 4000, NULL), 0);
+	assert_int_equal(host.syncs, before + 1);
+	xf_capture_free(capture);
+	xf_spd_free(spd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tun_goes_meanwhile),
+		cmocka_unit_test(nat_comes_later),
 	};
 	int failed;
 
