@@ -36,6 +36,18 @@ struct xf_twin {
 	int link[HOOKS];
 };
 
+const char *xf_twin_name(enum xf_twin_form form)
+{
+	static const char *const names[] = {
+		[XF_TWIN_AUTO] = "none",
+		[XF_TWIN_NETFILTER] = "netfilter",
+		[XF_TWIN_TC] = "tc",
+		[XF_TWIN_NONE] = "none",
+	};
+
+	return names[form];
+}
+
 static int set_type(struct bpf_program *prog)
 {
 	int err = bpf_program__set_type(prog, (enum bpf_prog_type)PROG_TYPE_NETFILTER);

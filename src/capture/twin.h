@@ -18,6 +18,9 @@ enum xf_twin_form {
 	XF_TWIN_NONE,
 };
 
+/* "netfilter", ...; AUTO is none that is in force. */
+const char *xf_twin_name(enum xf_twin_form form);
+
 /* Descriptors of maps that the programs share. */
 struct xf_twin_maps {
 	int config;

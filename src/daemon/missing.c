@@ -25,6 +25,11 @@ static bool lacks_backstop(const struct facts *facts)
 	return facts->mode != XF_CAPTURE_NFT && !facts->capture.backstop;
 }
 
+static bool lacks_sight_of_nat(const struct facts *facts)
+{
+	return facts->capture.backstop && !facts->capture.programs.knows_nat;
+}
+
 static bool lacks_marks(const struct facts *facts)
 {
 	return facts->io.marks != facts->queues;
@@ -62,6 +67,9 @@ static const struct {
 	{ lacks_nftables, "no nftables: protected traffic is blocked, not protected" },
 	{ lacks_backstop, "no backstop (CAP_BPF, CAP_PERFMON): what nftables does not capture "
 			  "leaves in clear" },
+	{ lacks_sight_of_nat, "no sight of the host's NAT (types of nf_conntrack in the kernel's "
+			      "BTF, and no lockdown): what it takes out of a policy leaves in "
+			      "clear when xfrmd and its rules are gone" },
 	{ lacks_marks, "no marks of captured packets (CAP_BPF, CAP_PERFMON): policies that ask "
 		       "for a mark, an interface or a user do not match" },
 	{ lacks_steering, "no steering of the TUN's queues (CAP_BPF): a flow's packets may "
@@ -85,6 +93,14 @@ static void look(struct xf_service *service, const struct facts *facts, unsigned
 	service->missing |= lacks ? bit : 0;
 }
 
+/* What is there instead of BPF links at netfilter's hooks; whoever asked for less knows it. */
+static void say_twin(const struct xf_backstop_stats *programs)
+{
+	if (programs->why && *programs->why)
+		xf_log(XF_LOG_WARNING, "the second layer against plaintext is %s: %s",
+		       xf_twin_name(programs->twin), programs->why);
+}
+
 void xf_missing_find(struct xf_service *service)
 {
 	struct facts facts = { .queues = xf_threads_count(service->threads),
@@ -95,6 +111,7 @@ void xf_missing_find(struct xf_service *service)
 	xf_capture_get_stats(service->capture, &facts.capture);
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(things); i++)
 		look(service, &facts, i);
+	say_twin(&facts.capture.programs);
 }
 
 void xf_missing_find_again(struct xf_service *service)

@@ -31,12 +31,6 @@ static json_t *show_parts(const struct xf_capture_stats *stats)
 /* What the kernel does for us is said of the device only when it does so on each of its queues. */
 static json_t *show_capture_state(const struct xf_service *service)
 {
-	static const char *const twins[] = {
-		[XF_TWIN_AUTO] = "none",
-		[XF_TWIN_NETFILTER] = "netfilter",
-		[XF_TWIN_TC] = "tc",
-		[XF_TWIN_NONE] = "none",
-	};
 	uint64_t queues = xf_threads_count(service->threads);
 	struct xf_capture_stats stats = { .programs.twin = XF_TWIN_NONE };
 	struct xf_io_stats io;
@@ -48,7 +42,7 @@ static json_t *show_capture_state(const struct xf_service *service)
 			 io.supers == queues, "tun_uso", io.udp_supers == queues, "tun_steering",
 			 io.steered == queues, "nftables", stats.nft, "nat", stats.nat, "backstop",
 			 stats.backstop, "backstop_devices", (int)stats.programs.devices, "twin",
-			 twins[stats.programs.twin], "why_twin",
+			 xf_twin_name(stats.programs.twin), "why_twin",
 			 stats.programs.why ? stats.programs.why : "", "mark_capture",
 			 xf_show_hex(service->names.mark_capture), "mark_bypass",
 			 xf_show_hex(service->names.mark_bypass), "parts", show_parts(&stats));

@@ -96,6 +96,27 @@ def what_is_missing_is_said(netns):
     whole = netns()
     whole.start_with("[daemon]\nworkers = 2\n")
     equal(whole.ask("status")["missing"], [])
+    equal("second layer" in whole.text(), False)
+
+
+def a_kernel_that_tells_no_types(netns):
+    """Without BTF there are no links at netfilter's hooks, and nobody sees NAT; the rest stands."""
+    net, _ = wire(netns)
+    plain = net.argv
+    net.argv = lambda *args: plain(*(("sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && '
+                                      'exec "$@"', "sh") if args[0] == DAEMON else ()), *args)
+    net.start()
+    status = net.ask("status")
+    capture = status["capture"]
+    equal((capture["backstop"], capture["backstop_devices"], capture["twin"]), (True, 1, "tc"))
+    sentence = "no sight of the host's NAT"
+    equal([text[:len(sentence)] for text in status["missing"]], [sentence])
+    text = net.text()
+    equal(text.count(f"xfrmd: {sentence}"), 1)
+    equal(text.count("xfrmd: the second layer against plaintext is tc: "), 1)
+    check = net.ctl("check")
+    equal(check.returncode, 1)
+    holds(check.stdout, sentence)
 
 
 def nothing_is_inherited(netns):
@@ -117,5 +138,6 @@ main([
     each_thread_has_what_the_table_says,
     traffic_passes_with_them,
     what_is_missing_is_said,
+    a_kernel_that_tells_no_types,
     nothing_is_inherited,
 ])
