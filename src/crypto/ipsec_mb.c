@@ -113,17 +113,31 @@ static void expand_aes(const struct xf_key *key, struct imb_key *out)
 		IMB_AES_KEYEXP_256(mgr, key->cipher_raw, out->encrypt, out->decrypt);
 }
 
+/* Operations that the library does not take as jobs go to the OpenSSL engine. */
+static bool has_ossl_key(const struct xf_key *key)
+{
+	return !is_gcm(key->suite.cipher) && key->suite.cipher != XF_CIPHER_CHACHA20_POLY1305;
+}
+
 static int imb_key_expand(struct xf_key *key)
 {
 	struct imb_key *out = (struct imb_key *)(void *)key->expanded;
 
 	if (is_gcm(key->suite.cipher)) {
 		expand_gcm(key);
-	} else if (key->suite.cipher != XF_CIPHER_CHACHA20_POLY1305) {
+	} else if (has_ossl_key(key)) {
 		expand_aes(key, out);
 		xf_ossl_key_init(&out->ossl, key);
 	}
 	return 0;
+}
+
+static void imb_key_release(struct xf_key *key)
+{
+	const struct imb_key *imb = (const struct imb_key *)(const void *)key->expanded;
+
+	if (has_ossl_key(key))
+		xf_ossl_key_fini(&imb->ossl);
 }
 
 static void imb_ctx_free(struct xf_crypto_ctx *ctx)
@@ -360,6 +374,7 @@ const struct xf_crypto_provider xf_provider_ipsec_mb = {
 	.has = imb_has,
 	.expanded_size = imb_expanded_size,
 	.key_expand = imb_key_expand,
+	.key_release = imb_key_release,
 	.ctx_new = imb_ctx_new,
 	.ctx_free = imb_ctx_free,
 	.submit = imb_submit,

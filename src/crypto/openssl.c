@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include <xf/spin.h>
+
 #define AES_BLOCK 16
 
 enum mode { MODE_CBC, MODE_CTR, MODE_GCM, MODE_CHACHA, MODE_MAX };
@@ -14,13 +16,26 @@ enum { KEY_SIZES = 3, DIRECTIONS = 2 };
 /* A keyed context: of one cipher and one direction, so that a packet costs no lookup by name. */
 struct slot {
 	EVP_CIPHER_CTX *evp;
-	uint64_t serial; /* of the key in it; 0 = none */
+	_Atomic uint64_t serial; /* of the key in it; 0 = none */
 };
+
+#define SLOTS (MODE_MAX * KEY_SIZES * DIRECTIONS)
+
+/*
+ * Who is at the contexts: nobody, their thread or whoever has released a key, and to one of these
+ * two was said that a released key may be left in them. Nobody waits for a thread that is at work.
+ */
+enum state { FREE, BUSY, STALE };
 
 /* All contexts that a thread can need are made at its start, so that no packet allocates one. */
 struct xf_ossl {
 	struct slot slots[MODE_MAX][KEY_SIZES][DIRECTIONS];
+	_Atomic int state;
+	struct xf_ossl *next; /* of all, under all_lock */
 };
+
+static struct xf_ossl *all;
+static struct xf_spin all_lock;
 
 static const EVP_CIPHER *(*const ciphers[MODE_MAX][KEY_SIZES])(void) = {
 	[MODE_CBC] = { EVP_aes_128_cbc, EVP_aes_192_cbc, EVP_aes_256_cbc },
@@ -39,11 +54,114 @@ void xf_ossl_key_init(struct xf_ossl_key *out, const struct xf_key *key)
 				 key->suite.auth_key_len);
 }
 
+static uint64_t serial_in(const struct slot *slot)
+{
+	return atomic_load_explicit(&slot->serial, memory_order_relaxed);
+}
+
+static void note_serial(struct slot *slot, uint64_t serial)
+{
+	atomic_store_explicit(&slot->serial, serial, memory_order_relaxed);
+}
+
+/* The schedule of a key of zeros takes the place of the one that is there. */
+static void slot_blank(struct slot *slot)
+{
+	static const uint8_t zeros[XF_CIPHER_KEY_MAX];
+
+	EVP_CipherInit_ex(slot->evp, NULL, NULL, zeros, NULL, -1);
+	note_serial(slot, 0);
+}
+
+static void blank_all(struct xf_ossl *ossl)
+{
+	struct slot *slot = &ossl->slots[0][0][0];
+
+	for (unsigned i = 0; i < SLOTS; i++) {
+		if (serial_in(&slot[i]))
+			slot_blank(&slot[i]);
+	}
+}
+
+/* Whoever has released a key is here for as long as it takes to key a few contexts. */
+static void enter(struct xf_ossl *ossl)
+{
+	int state = FREE;
+
+	while (!atomic_compare_exchange_weak_explicit(&ossl->state, &state, BUSY,
+						      memory_order_acquire, memory_order_relaxed)) {
+		XF_SPIN_RELAX();
+		state = FREE;
+	}
+}
+
+static void leave(struct xf_ossl *ossl)
+{
+	int state = BUSY;
+
+	while (!atomic_compare_exchange_weak_explicit(&ossl->state, &state, FREE,
+						      memory_order_release, memory_order_relaxed)) {
+		if (state == STALE) {
+			atomic_store_explicit(&ossl->state, BUSY, memory_order_relaxed);
+			blank_all(ossl);
+		}
+		state = BUSY;
+	}
+}
+
+static bool has_key(const struct xf_ossl *ossl, uint64_t serial)
+{
+	const struct slot *slot = &ossl->slots[0][0][0];
+	bool has = false;
+
+	for (unsigned i = 0; i < SLOTS; i++)
+		has |= serial_in(&slot[i]) == serial;
+	return has;
+}
+
+/* By another thread than theirs, which may be at work with other keys: then it does it itself. */
+static void forget_key(struct xf_ossl *ossl, uint64_t serial)
+{
+	struct slot *slot = &ossl->slots[0][0][0];
+	int state = FREE;
+
+	while (state != STALE && !atomic_compare_exchange_weak_explicit(
+					 &ossl->state, &state, state == FREE ? BUSY : STALE,
+					 memory_order_acquire, memory_order_relaxed))
+		;
+	if (state != FREE)
+		return;
+	for (unsigned i = 0; i < SLOTS; i++) {
+		if (serial_in(&slot[i]) == serial)
+			slot_blank(&slot[i]);
+	}
+	leave(ossl);
+}
+
+void xf_ossl_key_fini(const struct xf_ossl_key *key)
+{
+	xf_spin_lock(&all_lock);
+	for (struct xf_ossl *ossl = all; ossl; ossl = ossl->next) {
+		if (has_key(ossl, key->serial))
+			forget_key(ossl, key->serial);
+	}
+	xf_spin_unlock(&all_lock);
+}
+
 static bool slot_init(struct slot *slot, const EVP_CIPHER *cipher, int encrypt)
 {
 	slot->evp = EVP_CIPHER_CTX_new();
 	return slot->evp && EVP_CipherInit_ex(slot->evp, cipher, NULL, NULL, NULL, encrypt) &&
 	       EVP_CIPHER_CTX_set_padding(slot->evp, 0);
+}
+
+static void free_contexts(struct xf_ossl *ossl)
+{
+	const struct slot *slot = &ossl->slots[0][0][0];
+
+	for (unsigned i = 0; i < SLOTS; i++)
+		EVP_CIPHER_CTX_free(slot[i].evp);
+	free(ossl);
 }
 
 struct xf_ossl *xf_ossl_new(void)
@@ -52,30 +170,36 @@ struct xf_ossl *xf_ossl_new(void)
 
 	if (!ossl)
 		return NULL;
-	for (unsigned i = 0; i < MODE_MAX * KEY_SIZES * DIRECTIONS; i++) {
+	for (unsigned i = 0; i < SLOTS; i++) {
 		unsigned mode = i / (KEY_SIZES * DIRECTIONS);
 		unsigned size = i / DIRECTIONS % KEY_SIZES;
 		unsigned encrypt = i % DIRECTIONS;
 
 		if (ciphers[mode][size] && !slot_init(&ossl->slots[mode][size][encrypt],
 						      ciphers[mode][size](), (int)encrypt)) {
-			xf_ossl_free(ossl);
+			free_contexts(ossl);
 			return NULL;
 		}
 	}
+	xf_spin_lock(&all_lock);
+	ossl->next = all;
+	all = ossl;
+	xf_spin_unlock(&all_lock);
 	return ossl;
 }
 
 void xf_ossl_free(struct xf_ossl *ossl)
 {
-	struct slot *slot;
+	struct xf_ossl **at = &all;
 
 	if (!ossl)
 		return;
-	slot = &ossl->slots[0][0][0];
-	for (unsigned i = 0; i < MODE_MAX * KEY_SIZES * DIRECTIONS; i++)
-		EVP_CIPHER_CTX_free(slot[i].evp);
-	free(ossl);
+	xf_spin_lock(&all_lock);
+	while (*at != ossl)
+		at = &(*at)->next;
+	*at = ossl->next;
+	xf_spin_unlock(&all_lock);
+	free_contexts(ossl);
 }
 
 /* One operation at work. */
@@ -92,13 +216,16 @@ static EVP_CIPHER_CTX *start(const struct work *work, enum mode mode, bool encry
 	const struct xf_key *key = work->op->key;
 	unsigned size = key->suite.cipher_key_len / 8u - 2;
 	struct slot *slot = &work->ossl->slots[mode][size][encrypt];
-	bool known = slot->serial == work->key->serial;
+	bool known = serial_in(slot) == work->key->serial;
 
-	/* A key that was refused must not count as known. */
-	slot->serial = 0;
-	if (!EVP_CipherInit_ex(slot->evp, NULL, NULL, known ? NULL : key->cipher_raw, iv, encrypt))
+	if (!EVP_CipherInit_ex(slot->evp, NULL, NULL, known ? NULL : key->cipher_raw, iv,
+			       encrypt)) {
+		/* A key that was refused must not count as known, nor the one before it be left. */
+		slot_blank(slot);
 		return NULL;
-	slot->serial = work->key->serial;
+	}
+	if (!known)
+		note_serial(slot, work->key->serial);
 	return slot->evp;
 }
 
@@ -371,7 +498,8 @@ static uint8_t run_composed(const struct work *work)
 	return op->encrypt && has_mac ? run_hmac(work) : status;
 }
 
-void xf_ossl_run(struct xf_ossl *ossl, struct xf_crypto_op *op, const struct xf_ossl_key *key)
+/* Between enter() and leave(). */
+static void run(struct xf_ossl *ossl, struct xf_crypto_op *op, const struct xf_ossl_key *key)
 {
 	const struct work work = { .ossl = ossl, .op = op, .key = key };
 
@@ -392,6 +520,13 @@ void xf_ossl_run(struct xf_ossl *ossl, struct xf_crypto_op *op, const struct xf_
 		op->status = run_composed(&work);
 		break;
 	}
+}
+
+void xf_ossl_run(struct xf_ossl *ossl, struct xf_crypto_op *op, const struct xf_ossl_key *key)
+{
+	enter(ossl);
+	run(ossl, op, key);
+	leave(ossl);
 }
 
 /* The provider: operations are finished when submit() returns. */
@@ -420,6 +555,11 @@ static int ossl_key_expand(struct xf_key *key)
 {
 	xf_ossl_key_init((struct xf_ossl_key *)(void *)key->expanded, key);
 	return 0;
+}
+
+static void ossl_key_release(struct xf_key *key)
+{
+	xf_ossl_key_fini((const struct xf_ossl_key *)(const void *)key->expanded);
 }
 
 static void ossl_ctx_free(struct xf_crypto_ctx *ctx)
@@ -453,12 +593,14 @@ static unsigned ossl_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops
 
 	if (n > room)
 		n = room;
+	enter(ctx->ossl);
 	for (unsigned i = 0; i < n; i++) {
 		const void *expanded = ops[i]->key->expanded;
 
-		xf_ossl_run(ctx->ossl, ops[i], expanded);
+		run(ctx->ossl, ops[i], expanded);
 		xf_done_push(&ctx->done, ops[i]);
 	}
+	leave(ctx->ossl);
 	return n;
 }
 
@@ -474,6 +616,7 @@ const struct xf_crypto_provider xf_provider_openssl = {
 	.has = ossl_has,
 	.expanded_size = ossl_expanded_size,
 	.key_expand = ossl_key_expand,
+	.key_release = ossl_key_release,
 	.ctx_new = ossl_ctx_new,
 	.ctx_free = ossl_ctx_free,
 	.submit = ossl_submit,

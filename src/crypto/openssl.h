@@ -3,10 +3,11 @@
  *
  * It takes any chain with libcrypto's incremental calls. Contexts belong to a thread and are keyed
  * again when the key changes; nothing is allocated between xf_ossl_new() and xf_ossl_free(). A
- * context keeps the schedule of its last key in libcrypto's heap until another key takes its place
- * or the context goes away, which wipes it.
+ * context keeps the schedule of its last key in libcrypto's heap until another key takes its place,
+ * the key is released, or the context goes away.
  *
- * Threads: struct xf_ossl_key is constant after init, struct xf_ossl belongs to one thread.
+ * Threads: struct xf_ossl_key is constant after init, struct xf_ossl belongs to one thread; any
+ * thread may call xf_ossl_key_fini().
  */
 #ifndef XF_CRYPTO_OPENSSL_H
 #define XF_CRYPTO_OPENSSL_H
@@ -29,6 +30,12 @@ struct xf_ossl;
 
 /* Prepare @out for the raw bytes of @key. */
 void xf_ossl_key_init(struct xf_ossl_key *out, const struct xf_key *key);
+
+/*
+ * Nobody uses @key any more: its schedule goes from all contexts. Those of a thread that is at work
+ * with other keys lose it when that one has done what it is at.
+ */
+void xf_ossl_key_fini(const struct xf_ossl_key *key);
 
 /* One thread's contexts. NULL: no memory, or libcrypto lacks a cipher. */
 struct xf_ossl *xf_ossl_new(void);

@@ -1,13 +1,15 @@
 /*
- * One key, many threads: each with its own context, all with the same answer. Worth most under
- * ThreadSanitizer.
+ * One key, many threads: each with its own context, all with the same answer. Keys that one thread
+ * has used and another one releases. Worth most under ThreadSanitizer.
  */
 #include "crypto_util.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define THREADS 4
 #define ROUNDS 300
+#define RELEASES 4000
 #define LEN 304u /* whole blocks, for CBC */
 
 static struct xf_suite suites[MAX_SUITES];
@@ -41,11 +43,12 @@ static void compare(struct worker *worker, unsigned suite, bool first,
  * The same plain text, nonce and aad in every thread, as chains in one half of the threads'
  * rounds: a chain's state lives longest. No random numbers here.
  */
-static void run_key(struct engine *engine, unsigned suite, struct worker *worker, unsigned round)
+static void run_key(struct engine *engine, const struct xf_key *key, struct worker *worker,
+		    unsigned suite, unsigned round)
 {
 	uint8_t mem[XF_AAD_MAX + LEN] = { 0 };
 	struct xf_buf buf = { .mem = mem, .size = sizeof(mem), .refs = 1 };
-	struct xf_crypto_op op = { .key = keys[suite], .len = LEN, .encrypt = true, .aad_len = 8 };
+	struct xf_crypto_op op = { .key = key, .len = LEN, .encrypt = true, .aad_len = 8 };
 	struct xf_seg segs[4];
 	struct xf_crypto_op *ops = &op;
 
@@ -72,7 +75,7 @@ static void *work(void *arg)
 	for (unsigned round = 0; round < ROUNDS; round++)
 		for (unsigned i = 0; i < nsuites; i++)
 			if (keys[i])
-				run_key(&engine, i, arg, round);
+				run_key(&engine, keys[i], arg, i, round);
 	engine_close(&engine);
 	return arg;
 }
@@ -111,6 +114,46 @@ static void keys_are_shared(void **state)
 	}
 }
 
+/* Each key is the next thread's to release, while this one is at work with the next key. */
+static _Atomic(struct xf_key *) left[THREADS];
+
+static void *pass_on(void *arg)
+{
+	struct worker *worker = arg;
+	unsigned self = (unsigned)(worker - workers);
+	struct engine engine = { .provider = provider, .ctx = provider->ctx_new(provider, NULL) };
+
+	if (!engine.ctx)
+		return NULL;
+	for (unsigned round = 0; round < RELEASES; round++) {
+		struct xf_key *key = make_key(&suites[0], provider, 1);
+
+		run_key(&engine, key, worker, 0, round);
+		xf_key_free(atomic_exchange(&left[(self + 1) % THREADS], key));
+		xf_key_free(atomic_exchange(&left[self], NULL));
+	}
+	engine_close(&engine);
+	return arg;
+}
+
+static void keys_are_released_by_others(void **state)
+{
+	(void)state;
+	provider = &xf_provider_openssl;
+	memset(workers, 0, sizeof(workers));
+	for (unsigned t = 0; t < THREADS; t++)
+		assert_int_equal(pthread_create(&workers[t].thread, NULL, pass_on, &workers[t]), 0);
+	for (unsigned t = 0; t < THREADS; t++) {
+		void *done;
+
+		assert_int_equal(pthread_join(workers[t].thread, &done), 0);
+		assert_ptr_equal(done, &workers[t]);
+	}
+	for (unsigned t = 0; t < THREADS; t++)
+		xf_key_free(atomic_exchange(&left[t], NULL));
+	compare_threads();
+}
+
 /* All at once ask for the best provider, which nobody has asked before. */
 static void *choose(void *arg)
 {
@@ -142,6 +185,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(choice_without_a_lock),
 		cmocka_unit_test(keys_are_shared),
+		cmocka_unit_test(keys_are_released_by_others),
 	};
 
 	nsuites = all_suites(suites);
