@@ -76,6 +76,9 @@ struct xf_path_result {
 	struct xf_pktq wire;
 	/* Captured, but no policy wants them: to be sent on their way unchanged. */
 	struct xf_pktq clear;
+	/* To be protected, unless the host's NAT takes them (struct xf_pkt.ask): what it does not
+	 * take is given to xf_path_out() again, with ask off. */
+	struct xf_pktq ask;
 	/* Inner packets for this host or to forward: into the TUN. Super-packets, too, where the
 	 * worker joins packets. */
 	struct xf_pktq deliver;

@@ -74,6 +74,8 @@ struct xf_pkt {
 	bool gso_ecn : 1; /* TCP: CWR stands on the first of the packets only (RFC 3168 s6.1.2) */
 	bool hdr_checked : 1; /* in: the checksum of its IPv4 header need not be looked at */
 	bool translated : 1; /* out: its source is what the host's NAT has made of it */
+	bool ask : 1; /* out: the host's NAT is to be asked for its source before it is protected */
+	bool asked : 1; /* out: it was, and has left it as it is */
 	uint16_t gso_size; /* payload bytes of each of the packets, the last may have fewer */
 	/* Not 0: the checksum field at csum_start + csum_offset holds the pseudo header's sum only,
 	 * and the rest is still to be added. */

@@ -60,11 +60,9 @@ static void parse_all(struct out *o, struct xf_flight *f)
 	f->n = n;
 }
 
-/* Nobody wants it protected: it leaves as it would have left without us, but for super-packets,
- * which no raw socket takes. */
-static void send_clear(struct out *o, struct xf_slot *s)
+/* It leaves as it is, to @to, but for super-packets, which no raw socket takes. */
+static void send_unchanged(struct out *o, struct xf_slot *s, struct xf_pktq *to)
 {
-	struct xf_pktq *clear = &o->res->clear;
 	struct xf_gso_cut cut;
 	struct xf_pkt *pkt;
 
@@ -74,8 +72,7 @@ static void send_clear(struct out *o, struct xf_slot *s)
 			xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, NULL);
 			return;
 		}
-		xf_count(&o->worker->count.clear_packets, 1);
-		xf_pktq_push(clear, s->pkt);
+		xf_pktq_push(to, s->pkt);
 		s->pkt = NULL;
 		return;
 	}
@@ -83,13 +80,21 @@ static void send_clear(struct out *o, struct xf_slot *s)
 		xf_slot_drop(o->worker, s, XF_DROP_OUT_HDR, NULL);
 		return;
 	}
-	while ((pkt = xf_gso_next(&cut))) {
-		xf_count(&o->worker->count.clear_packets, 1);
-		xf_pktq_push(clear, pkt);
-	}
+	while ((pkt = xf_gso_next(&cut)))
+		xf_pktq_push(to, pkt);
 	xf_count(&o->worker->count.drops[XF_DROP_OUT_NO_BUFFER], cut.left);
 	xf_pkt_free(s->pkt);
 	s->pkt = NULL;
+}
+
+/* Nobody wants it protected: it leaves as it would have left without us. */
+static void send_clear(struct out *o, struct xf_slot *s)
+{
+	struct xf_pktq *clear = &o->res->clear;
+	uint32_t before = clear->count;
+
+	send_unchanged(o, s, clear);
+	xf_count(&o->worker->count.clear_packets, clear->count - before);
 }
 
 /* --- Bundles: one SA for each template --- */
@@ -349,7 +354,11 @@ static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 		err = follow(o, f, s, policy);
 	else
 		err = (enum xf_drop)s->err;
-	if (XF_LIKELY(err == XF_PASS && s->depth > 0) || find_another(o, f, s, err))
+	if (XF_UNLIKELY(!(err == XF_PASS && s->depth > 0)) && !find_another(o, f, s, err))
+		return;
+	if (XF_UNLIKELY(s->pkt->ask))
+		send_unchanged(o, s, &o->res->ask);
+	else
 		check_fit(o, f, s);
 }
 
@@ -607,7 +616,7 @@ static void out_batch(struct out *o, struct xf_flight *f)
 	parse_all(o, f);
 	xf_spd_lookup_to_use(w->engine->spd, XF_DIR_OUT, w->flows, f->n, policies);
 	for (unsigned i = 0; i < f->n; i++)
-		lens[i] = f->slots[i].pkt->len;
+		lens[i] = f->slots[i].pkt->asked ? 0 : f->slots[i].pkt->len;
 	xf_path_count_policies(policies, lens, f->n, o->now_ns);
 	find_bundles(o, f, policies);
 	for (unsigned i = 0; i < f->n; i++)

@@ -115,7 +115,7 @@ void xf_path_count_policies(struct xf_policy *const *policies, const uint32_t *l
 
 		for (; i < n && policies[i] == policy; i++) {
 			bytes += lens[i];
-			packets++;
+			packets += lens[i] > 0;
 		}
 		if (policy)
 			xf_policy_count(policy, packets, bytes, now_ns);

@@ -289,7 +289,8 @@ enum xf_drop xf_path_check_icmp(struct xf_worker *worker, enum xf_policy_dir dir
 				const struct xf_slot *s, const struct xf_flow *flow,
 				const struct xf_policy *policy);
 
-/* Count packets of @lens bytes for their policies, once for each run that has the same. */
+/* Count packets of @lens bytes for their policies, once for each run that has the same. 0: one
+ * that was counted before. */
 void xf_path_count_policies(struct xf_policy *const *policies, const uint32_t *lens, unsigned n,
 			    uint64_t now_ns);
 

@@ -352,6 +352,7 @@ static void drain_result(struct xf_path_result *res)
 {
 	sim_drain(&res->wire);
 	sim_drain(&res->clear);
+	sim_drain(&res->ask);
 	sim_drain(&res->deliver);
 	sim_drain(&res->reply);
 }

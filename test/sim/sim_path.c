@@ -101,6 +101,54 @@ static void verdicts_out(void **state)
 	sim_fini(&sim);
 }
 
+static bool take_policy_out(void *arg, struct xf_policy *policy)
+{
+	struct xf_policy **found = arg;
+
+	if (xf_policy_cfg(policy)->dir == XF_DIR_OUT)
+		*found = policy;
+	return true;
+}
+
+/* What NAT is to be asked for waits as it is; what comes back is protected, and counted once. */
+static void asked_for(void **state)
+{
+	static const struct sim_udp elsewhere = { .src = "192.168.1.5",
+						  .dst = "172.16.0.1",
+						  .len = 100 };
+	struct xf_policy *policy = NULL;
+	struct xf_lifetime_now used;
+	struct xf_pkt *pkt;
+	uint64_t cursor = 0;
+	struct sim sim;
+
+	(void)state;
+	sim_init(&sim, 21);
+	sim_add_tunnel(&sim, &(struct sim_sa){ .spi = 0 });
+	pkt = sim_udp(&sim.a, &elsewhere);
+	pkt->ask = true;
+	sim_out(&sim, &sim.a, pkt);
+	assert_int_equal(sim.a.out.clear.count, 1);
+	assert_int_equal(sim.a.out.ask.count, 0);
+	pkt = sim_udp(&sim.a, &plain);
+	pkt->ask = true;
+	sim_out(&sim, &sim.a, pkt);
+	assert_int_equal(sim.a.out.wire.count, 0);
+	assert_int_equal(sim.a.out.ask.count, 1);
+	pkt = xf_pktq_pop(&sim.a.out.ask);
+	assert_int_equal(pkt->len, plain.len);
+	pkt->ask = false;
+	pkt->asked = true;
+	sim_out(&sim, &sim.a, pkt);
+	assert_int_equal(sim.a.out.wire.count, 1);
+	xf_spd_walk(xf_engine_spd(sim.a.engine), &cursor, take_policy_out, &policy);
+	xf_policy_lifetime_now(policy, &used);
+	assert_int_equal(used.packets, 1);
+	assert_int_equal(used.bytes, plain.len);
+	sim_drain(&sim.a.out.wire);
+	sim_fini(&sim);
+}
+
 /* The SPI of each packet of one batch to @ports, by policies that share their SA or do not. */
 static void neighbours_with_other_policies(void **state)
 {
@@ -629,6 +677,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tunnel_both_families),
 		cmocka_unit_test(verdicts_out),
+		cmocka_unit_test(asked_for),
 		cmocka_unit_test(neighbours_with_other_policies),
 		cmocka_unit_test(optional_template_without_sa_goes_clear),
 		cmocka_unit_test(verdicts_in),
