@@ -76,6 +76,16 @@ static __always_inline bool may_match(const struct flow *flow)
 	return bpf_map_lookup_elem(&prefixes, &key) != NULL;
 }
 
+/* The mark of the socket that sends @skb, which rules of others cannot write; 0: there is none. */
+static __always_inline bool has_socket(struct __sk_buff *skb, __u32 *mark)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	sk = sk ? bpf_sk_fullsock(sk) : NULL;
+	*mark = sk ? sk->mark : 0;
+	return sk;
+}
+
 /*
  * Rules of others may write the mark of a packet, that of its socket not. What has no socket (an
  * answer to SYN has not, nor what a tunnel of the host has made) is believed unless this host has
@@ -83,12 +93,20 @@ static __always_inline bool may_match(const struct flow *flow)
  */
 static __always_inline bool is_bypass(struct __sk_buff *skb, __u32 bypass)
 {
-	struct bpf_sock *sk = skb->sk;
+	__u32 mark;
 
-	sk = sk ? bpf_sk_fullsock(sk) : NULL;
-	if (sk)
-		return sk->mark & bypass;
+	if (has_socket(skb, &mark))
+		return mark & bypass;
 	return (skb->mark & bypass) && !skb->ingress_ifindex;
+}
+
+/* Did the daemon send it to learn what NAT makes of it (src/io/ask.c)? Its socket has both bits. */
+static __always_inline bool is_question(struct __sk_buff *skb, const struct xf_bpf_config *cfg)
+{
+	__u32 both = cfg->mark_bypass | cfg->mark_capture;
+	__u32 mark;
+
+	return has_socket(skb, &mark) && (mark & both) == both;
 }
 
 static __always_inline bool is_multicast(const struct flow *flow)
@@ -143,6 +161,21 @@ static __always_inline bool is_taken_out(struct __sk_buff *skb, const struct xf_
 	return is_refused(cfg, &flow, DIR_OUT, false);
 }
 
+/* Netfilter has let it pass because of its new source; here that is said for certain. */
+static __always_inline int answer(struct __sk_buff *skb, const struct xf_bpf_config *cfg)
+{
+	struct flow flow = { .mark = skb->mark };
+
+	if (!read_flow(skb, &flow))
+		return TC_ACT_SHOT;
+	flow.ports = flow.ports && !flow.piece;
+	if (cfg->by_destination || !is_refused(cfg, &flow, DIR_OUT, false)) {
+		count(XF_BPF_EGRESS_DROPPED);
+		return TC_ACT_SHOT;
+	}
+	return capture(skb, cfg, &flow);
+}
+
 SEC("tc")
 int xf_egress(struct __sk_buff *skb)
 {
@@ -150,7 +183,11 @@ int xf_egress(struct __sk_buff *skb)
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 
-	if (!cfg || is_bypass(skb, cfg->mark_bypass) || !read_flow(skb, &flow))
+	if (!cfg)
+		return TC_ACT_UNSPEC;
+	if (is_question(skb, cfg))
+		return answer(skb, cfg);
+	if (is_bypass(skb, cfg->mark_bypass) || !read_flow(skb, &flow))
 		return TC_ACT_UNSPEC;
 	if (flow.family == 4 && flow.daddr_be[0] == 0xffffffff)
 		return TC_ACT_UNSPEC;

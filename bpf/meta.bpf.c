@@ -14,14 +14,21 @@
 #include "tun_meta.h"
 
 const volatile __u32 bypass_mark;
+const volatile __u32 capture_mark;
 
-/* The mark of a packet may be anybody's doing, that of its socket is not. */
+/*
+ * Have we sent it? The mark of a packet may be anybody's doing, that of its socket is not. What NAT
+ * was asked for (src/io/ask.c), whose socket has both bits, comes back once, with the source that
+ * it got.
+ */
 static __always_inline bool is_ours(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 
 	sk = sk ? bpf_sk_fullsock(sk) : NULL;
-	return sk && (sk->mark & bypass_mark);
+	if (!sk || !(sk->mark & bypass_mark))
+		return false;
+	return !(sk->mark & capture_mark) || skb->priority == XF_META_PRIORITY_ASK;
 }
 
 SEC("tc")
@@ -35,6 +42,8 @@ int xf_meta(struct __sk_buff *skb)
 
 	if (skb->priority == XF_META_PRIORITY_TRANSLATED)
 		meta.magic |= XF_META_TRANSLATED;
+	if (skb->priority == XF_META_PRIORITY_ASK)
+		meta.magic |= XF_META_ASK;
 	if (is_ours(skb))
 		meta.magic |= XF_META_OURS;
 	meta.uid = bpf_get_socket_uid(skb);

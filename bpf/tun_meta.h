@@ -6,17 +6,20 @@
 #define XF_BPF_TUN_META_H
 
 /*
- * First byte 0xf0 to 0xf3: no IP version, so a packet with it cannot be taken for one without. Two
- * bits of it are flags.
+ * First byte 0xf0 to 0xf7: no IP version, so a packet with it cannot be taken for one without.
+ * Three bits of it are flags.
  */
 #define XF_META_MAGIC 0x766d7ff0u /* little endian: f0 7f 6d 76 */
 /* The host's NAT has given it another source on its way here, as it should (src/capture/nat.c): the
  * packet's priority says so. */
 #define XF_META_TRANSLATED 1u
 #define XF_META_PRIORITY_TRANSLATED 0x78660020u
-/* Its socket has the bypass mark: we have sent it. */
+/* It has come back, or is on a way that leads to us again: we have sent it. */
 #define XF_META_OURS 2u
-#define XF_META_FLAGS (XF_META_TRANSLATED | XF_META_OURS)
+/* The host's NAT may want to change its source (src/io/ask.c). */
+#define XF_META_ASK 4u
+#define XF_META_PRIORITY_ASK 0x78660030u
+#define XF_META_FLAGS (XF_META_TRANSLATED | XF_META_OURS | XF_META_ASK)
 
 /*
  * Not larger: the kernel leaves 16 bytes in front of a packet that it sends by a TUN, and moves the

@@ -259,16 +259,22 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 	return DROP;
 }
 
+static __always_inline bool is_for_tun(const struct nf_hook_state *state,
+				       const struct xf_bpf_config *cfg)
+{
+	char name[XF_BPF_NAME_MAX];
+
+	BPF_CORE_READ_INTO(&name, state, out, name);
+	return is_name(name, cfg->tun);
+}
+
 /* Stays it here, or is it a reply on its way into the TUN? As nat_guard, which asks the same. */
 static __always_inline bool is_kept(const struct nf_hook_state *state,
 				    const struct xf_bpf_config *cfg, const struct nat *nat)
 {
-	char name[XF_BPF_NAME_MAX];
-
 	if (BPF_CORE_READ(state, out, ifindex) == LOOPBACK_IFINDEX)
 		return true;
-	BPF_CORE_READ_INTO(&name, state, out, name);
-	return nat->reply && is_name(name, cfg->tun);
+	return nat->reply && is_for_tun(state, cfg);
 }
 
 static __always_inline bool is_from_bypass(const struct sk_buff *skb, __u32 bypass)
@@ -278,6 +284,31 @@ static __always_inline bool is_from_bypass(const struct sk_buff *skb, __u32 bypa
 	return (skb->mark & bypass) || (sk && sk_has_mark(sk, bypass));
 }
 
+/* Did the daemon send it to learn what NAT makes of it (src/io/ask.c)? Its socket has both bits. */
+static __always_inline bool is_question(const struct sk_buff *skb, const struct xf_bpf_config *cfg)
+{
+	const struct sock *sk = BPF_CORE_READ(skb, sk);
+
+	return sk && sk_has_mark(sk, cfg->mark_bypass) && sk_has_mark(sk, cfg->mark_capture);
+}
+
+static __always_inline bool has_same_source(const struct flow *a, const struct flow *b)
+{
+	return !((a->saddr_be[0] ^ b->saddr_be[0]) | (a->saddr_be[1] ^ b->saddr_be[1]) |
+		 (a->saddr_be[2] ^ b->saddr_be[2]) | (a->saddr_be[3] ^ b->saddr_be[3]));
+}
+
+/*
+ * Has NAT given it another source that a policy selects? Linux applies that. Another port alone
+ * may come of the entry that the connection has already, and is no reason.
+ */
+static __always_inline bool stays_selected(const struct xf_bpf_config *cfg,
+					   const struct flow *before, const struct flow *now)
+{
+	return !cfg->by_destination && !has_same_source(before, now) &&
+	       is_refused(cfg, now, DIR_OUT, false);
+}
+
 /*
  * Behind source NAT. Capture takes what a policy out wants before that; what nevertheless comes
  * here with another source the backstop, which stands further on, no longer knows.
@@ -285,17 +316,27 @@ static __always_inline bool is_from_bypass(const struct sk_buff *skb, __u32 bypa
 SEC("netfilter")
 int xf_twin_out(struct bpf_nf_ctx *ctx)
 {
-	struct flow flow = { .mark = ctx->skb->mark };
+	struct flow now = { .mark = ctx->skb->mark };
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
+	struct flow before;
 	struct nat nat;
+	bool asked;
 
-	if (!cfg || !read_nat(ctx->skb, &cfg->nat, &nat) || !nat.src ||
-	    is_kept(ctx->state, cfg, &nat) || is_from_bypass(ctx->skb, cfg->mark_bypass) ||
-	    !read_flow(ctx, &flow))
+	if (!cfg)
 		return ACCEPT;
-	undo_source(&cfg->nat, &nat, &flow);
-	if (!is_refused(cfg, &flow, DIR_OUT, false))
+	asked = is_question(ctx->skb, cfg);
+	if (!read_nat(ctx->skb, &cfg->nat, &nat) || !nat.src || !read_flow(ctx, &now))
+		return asked ? DROP : ACCEPT;
+	before = now;
+	undo_source(&cfg->nat, &nat, &before);
+	if (asked)
+		return !is_for_tun(ctx->state, cfg) && stays_selected(cfg, &before, &now) ? ACCEPT
+											  : DROP;
+	if (is_kept(ctx->state, cfg, &nat) || is_from_bypass(ctx->skb, cfg->mark_bypass) ||
+	    !is_refused(cfg, &before, DIR_OUT, false))
+		return ACCEPT;
+	if (is_for_tun(ctx->state, cfg) && stays_selected(cfg, &before, &now))
 		return ACCEPT;
 	count(XF_BPF_EGRESS_DROPPED);
 	return DROP;

@@ -295,6 +295,17 @@ static void delete_stranger(void *arg, const char *name)
 	capture->ops->nft_run(capture->arg, script, NULL);
 }
 
+/* NAT can be asked for sources where a program tells what becomes of it (nat.h). */
+static bool can_ask(const struct xf_capture *capture)
+{
+	struct xf_capture_stats stats = { .backstop = false };
+
+	if (!capture->backstop)
+		return false;
+	capture->ops->backstop_stats(capture->arg, &stats);
+	return stats.programs.twin == XF_TWIN_NETFILTER;
+}
+
 /* The least that is to be done; when the table is lost, everything. */
 static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
 {
@@ -305,6 +316,7 @@ static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *e
 		.icmp_errors = capture->icmp > 0,
 		.anew = is_lost(capture),
 		.nat = capture->nat,
+		.nat_asks = capture->nat && is_lost(capture) && can_ask(capture),
 		.sets_are_empty = exact && capture->by_policy && !is_lost(capture),
 		.dirs[XF_DIR_OUT] = capture->changed[XF_DIR_OUT],
 	};
@@ -393,7 +405,7 @@ static int add_nat(struct xf_capture *capture, struct xf_io_error *error)
 
 	if (!f)
 		return xf_io_fail(error, err, "cannot make capture rules");
-	xf_nat_put(f, &capture->cfg.names);
+	xf_nat_put(f, &capture->cfg.names, can_ask(capture));
 	if (fclose(f) == 0)
 		err = capture->ops->nft_run(capture->arg, script, error);
 	free(script);
@@ -659,6 +671,17 @@ static int lead_into_tun(struct xf_capture *capture, struct xf_io_error *error)
 	return 0;
 }
 
+/* What is loaded may be refused its place: then the rules are not to count on it. */
+static int attach_backstop(struct xf_capture *capture, struct xf_io_error *error)
+{
+	bool could_ask = capture->nat && can_ask(capture);
+	int err = capture->ops->backstop_attach(capture->arg, error);
+
+	if (!err && could_ask && !can_ask(capture))
+		err = add_nat(capture, error);
+	return err;
+}
+
 /* Rules and backstop first: what the TUN carries is what they let through. */
 static int start(struct xf_capture *capture, struct xf_io_error *error)
 {
@@ -677,7 +700,7 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 	if (!err)
 		err = xf_capture_sync_now(capture, error);
 	if (!err && capture->backstop)
-		err = capture->ops->backstop_attach(capture->arg, error);
+		err = attach_backstop(capture, error);
 	if (!err)
 		err = lead_into_tun(capture, error);
 	capture->heal = (struct xf_heal){ .say = capture->cfg.say, .arg = capture->cfg.say_arg };

@@ -10,6 +10,7 @@
 #include <linux/netfilter/nfnetlink_conntrack.h>
 
 #include "capture/conntrack.h"
+#include "capture/nat.h"
 #include "capture/policy_order.h"
 #include "io/rtnl.h"
 
@@ -110,6 +111,7 @@ struct tuple {
 	union xf_addr daddr;
 	uint16_t sport;
 	uint16_t dport;
+	uint16_t zone; /* of this direction alone */
 	uint8_t proto;
 	uint8_t addrs; /* how many of them are there */
 };
@@ -178,10 +180,14 @@ static int proto_attr(const struct nlattr *attr, void *arg)
 
 static int tuple_attr(const struct nlattr *attr, void *arg)
 {
+	struct tuple *tuple = arg;
+
 	if (mnl_attr_get_type(attr) == CTA_TUPLE_IP)
 		return mnl_attr_parse_nested(attr, ip_attr, arg);
 	if (mnl_attr_get_type(attr) == CTA_TUPLE_PROTO)
 		return mnl_attr_parse_nested(attr, proto_attr, arg);
+	if (mnl_attr_get_type(attr) == CTA_TUPLE_ZONE && mnl_attr_get_payload_len(attr) == 2)
+		tuple->zone = ntohs(mnl_attr_get_u16(attr));
 	return MNL_CB_OK;
 }
 
@@ -243,6 +249,7 @@ int xf_conntrack_parse(const struct nlmsghdr *msg, struct xf_conntrack_entry *ou
 	if (!out->tuple_len || original->addrs != 2 || reply->addrs != 2)
 		return -EINVAL;
 	out->source_changed = parsed.status & IPS_SRC_NAT;
+	out->within = original->zone == XF_NAT_ZONE_WITHIN;
 	/* Capture sees it behind destination NAT, so it goes to where replies come from. */
 	out->flow = (struct xf_flow){
 		.saddr = original->saddr,
@@ -253,6 +260,10 @@ int xf_conntrack_parse(const struct nlmsghdr *msg, struct xf_conntrack_entry *ou
 		.dport = xf_policy_has_ports(original->proto) ? reply->sport : original->dport,
 		.uid = UINT32_MAX,
 	};
+	out->changed = out->flow;
+	out->changed.saddr = reply->daddr;
+	if (xf_policy_has_ports(original->proto))
+		out->changed.sport = reply->dport;
 	return 0;
 }
 
@@ -279,9 +290,19 @@ static bool is_changed(const struct xf_conntrack_changes *changes, const struct 
 	return false;
 }
 
+/* Policies select the flow and what NAT makes of it: has the one or the other come to an end? */
+static bool leaves_policies(const struct xf_conntrack_entry *entry,
+			    const struct xf_conntrack_changes *changes, const struct xf_spd *spd)
+{
+	return (is_changed(changes, &entry->flow, true) && !is_protected(spd, &entry->flow)) ||
+	       (is_changed(changes, &entry->changed, true) && !is_protected(spd, &entry->changed));
+}
+
 bool xf_conntrack_contradicts(const struct xf_conntrack_entry *entry,
 			      const struct xf_conntrack_changes *changes, const struct xf_spd *spd)
 {
+	if (entry->source_changed && entry->within)
+		return leaves_policies(entry, changes, spd);
 	if (entry->source_changed)
 		return is_protected(spd, &entry->flow) || is_changed(changes, &entry->flow, false);
 	return is_changed(changes, &entry->flow, true) && !is_protected(spd, &entry->flow);

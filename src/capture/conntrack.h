@@ -48,6 +48,8 @@ uint64_t xf_conntrack_due(const struct xf_conntrack_changes *changes);
 struct xf_conntrack_entry {
 	struct xf_flow flow; /* of its original direction, as capture sees it */
 	bool source_changed;
+	bool within; /* into another source that a policy selects (nat.h): ... */
+	struct xf_flow changed; /* ... what source NAT makes of @flow */
 	uint8_t tuple[XF_CONNTRACK_TUPLE_MAX]; /* CTA_TUPLE_ORIG, as it names the entry */
 	uint16_t tuple_len;
 	uint32_t id_be;

@@ -77,8 +77,8 @@ static const char prerouting[] =
  * Of two chains, so that what has the bit already and gets it here is routed again: each of them
  * compares the mark that it found with the one that it leaves. A listener's answer to SYN has no
  * socket yet, only its mark, and no payload.
- * %1$s table, %2$x bypass, %3$x all but capture, %4$x all but both, %5$x both, %6$x and %7$x what
- * is sent on (nat.c).
+ * %1$s table, %2$x bypass, %3$x all but capture, %4$x all but both, %5$x both, %6$x to %8$x
+ * what is sent on (nat.c).
  */
 static const char output[] =
 	"add rule inet %1$s unmark socket mark & 0x%2$x != 0 "
@@ -87,7 +87,8 @@ static const char output[] =
 	"meta mark set meta mark & 0x%3$x return\n"
 	"add rule inet %1$s unmark meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n"
 	"add rule inet %1$s output meta mark & 0x%2$x != 0 meta priority 0 return\n"
-	"add rule inet %1$s output meta mark & 0x%2$x != 0 meta priority { 0x%6$x, 0x%7$x } "
+	"add rule inet %1$s output meta mark & 0x%2$x != 0 meta priority { 0x%6$x, 0x%7$x, 0x%8$x "
+	"} "
 	"meta priority set 0\n"
 	"add rule inet %1$s output meta mark & 0x%2$x != 0 return\n"
 	"add rule inet %1$s output oifname \"lo\" return\n"
@@ -164,7 +165,7 @@ void xf_frame_put(FILE *f, const struct xf_io_names *names)
 	fprintf(f, chains, XF_NFT_TABLE);
 	fprintf(f, prerouting, XF_NFT_TABLE, names->tun, capture, ~both, both);
 	fprintf(f, output, XF_NFT_TABLE, bypass, ~capture, ~both, both, XF_PRIORITY_SENT_ON,
-		XF_PRIORITY_TRANSLATED);
+		XF_PRIORITY_TRANSLATED, XF_PRIORITY_ASK);
 	fprintf(f, input, XF_NFT_TABLE, names->tun, bypass, XF_BPF_PRIORITY_BYPASS >> 16,
 		XF_BPF_PRIORITY_BYPASS & 0xffff);
 	fprintf(f, forward, XF_NFT_TABLE, names->tun, capture, ~both, both);

@@ -18,6 +18,17 @@
  *
  * What NAT has rewritten in the reply direction is as it is to leave, and another entry would clash
  * with its own: it is sent on without one.
+ *
+ * Source NAT whose result a policy still selects is applied. What that result would be the daemon
+ * asks (src/io/ask.c) for each new flow that heads for the TUN, with an entry in a zone of its own:
+ *
+ *   nat_guard    signs what is to be asked for, unless it was refused before (nat_refused)
+ *   nat_learn    behind the program that refuses (bpf/twin.bpf.c): what comes here is within
+ *   nat_within   before conntrack: a flow of which that is known goes by the entry of that zone,
+ *                on its way to the TUN as well, and gets its NAT there
+ *
+ * It is forgotten before conntrack forgets the entry, or with it: then it is asked for again. So it
+ * is each time for ICMP and what else has no ports.
  */
 #include <linux/types.h>
 
@@ -26,44 +37,116 @@
 
 #define ZONE 0x7866u /* "xf" */
 
+#define FLOW4 "ip saddr . ip daddr . meta l4proto . th sport . th dport "
+#define FLOW6 "ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport "
+#define ORIGINAL ". meta l4proto . ct original proto-src . ct original proto-dst "
+#define HAS_PORTS "meta l4proto { tcp, udp } "
+#define SET4                                                                        \
+	"{ type ipv4_addr . ipv4_addr . inet_proto . inet_service . inet_service; " \
+	"flags dynamic,timeout; "
+#define SET6                                                                        \
+	"{ type ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service; " \
+	"flags dynamic,timeout; "
+
 /*
  * The lowest priority that the kernel takes is -199, and conntrack confirms at 2147483647.
- * %1$s table, %2$s TUN, %3$x bypass, %4$x and %5$x priorities of what is sent on, %6$x of what
- * is translated on its way to the TUN, %7$u zone.
+ * nat_learn stands directly behind bpf/twin.bpf.c's program, nat_within's callers before conntrack.
+ * %1$s table.
  */
 static const char chains[] =
 	"add chain inet %1$s nat_bind { type nat hook postrouting priority -199; }\n"
 	"add chain inet %1$s nat_guard { type filter hook postrouting priority 2147483646; }\n"
 	"add chain inet %1$s nat_last { type nat hook postrouting priority 2147483645; }\n"
+	"add chain inet %1$s nat_learn { type filter hook postrouting priority 2147483644; }\n"
+	"add chain inet %1$s nat_before { type filter hook prerouting priority -300; }\n"
 	"add chain inet %1$s nat_sent_on { type filter hook output priority -300; }\n"
+	"add chain inet %1$s nat_within\n"
+	"add chain inet %1$s nat_live\n"
 	"add set inet %1$s nat_kept4 { type ipv4_addr . ipv4_addr; flags dynamic,timeout; "
 	"timeout 10m; size 65535; }\n"
 	"add set inet %1$s nat_kept6 { type ipv6_addr . ipv6_addr; flags dynamic,timeout; "
 	"timeout 10m; size 65535; }\n"
+	"add set inet %1$s nat_refused4 " SET4 "timeout 10m; size 65535; }\n"
+	"add set inet %1$s nat_refused6 " SET6 "timeout 10m; size 65535; }\n"
+	"add set inet %1$s nat_within4 " SET4 "timeout 20s; size 65535; }\n"
+	"add set inet %1$s nat_within6 " SET6 "timeout 20s; size 65535; }\n"
 	"flush chain inet %1$s nat_last\n"
+	"flush chain inet %1$s nat_learn\n"
+	"flush chain inet %1$s nat_before\n"
+	"flush chain inet %1$s nat_within\n"
+	"flush chain inet %1$s nat_live\n"
 	"flush chain inet %1$s nat_sent_on\n"
 	"flush chain inet %1$s nat_bind\n"
 	"flush chain inet %1$s nat_guard\n"
 	"flush chain inet %1$s nat_arrived\n"
-	"flush chain inet %1$s nat_restored\n"
+	"flush chain inet %1$s nat_restored\n";
+
+/* %1$s table, %2$s TUN, %3$u zone of what is within. */
+static const char towards_tun[] =
 	"add rule inet %1$s nat_bind oifname \"%2$s\" snat ip to ip saddr\n"
 	"add rule inet %1$s nat_bind oifname \"%2$s\" snat ip6 to ip6 saddr\n"
 	"add rule inet %1$s nat_guard oifname != \"%2$s\" return\n"
 	"add rule inet %1$s nat_guard ct direction original ct status snat "
-	"counter name nat_dropped drop\n"
-	"add rule inet %1$s nat_guard ct direction reply ct status dnat meta priority set 0x%6$x\n"
-	"add rule inet %1$s nat_sent_on meta mark & 0x%3$x == 0 return\n"
-	"add rule inet %1$s nat_sent_on meta priority 0x%5$x notrack\n"
-	"add rule inet %1$s nat_sent_on meta priority != 0x%4$x return\n"
-	"add rule inet %1$s nat_sent_on ip saddr . ip daddr @nat_kept4 "
-	"update @nat_kept4 { ip saddr . ip daddr } return\n"
-	"add rule inet %1$s nat_sent_on ip6 saddr . ip6 daddr @nat_kept6 "
-	"update @nat_kept6 { ip6 saddr . ip6 daddr } return\n"
-	"add rule inet %1$s nat_sent_on ct original zone set %7$u\n"
-	"add rule inet %1$s nat_last ct original zone %7$u "
-	"add @nat_kept4 { ip saddr . ip daddr } drop\n"
-	"add rule inet %1$s nat_last ct original zone %7$u "
-	"add @nat_kept6 { ip6 saddr . ip6 daddr } drop\n";
+	"ct original zone != %3$u counter name nat_dropped drop\n";
+
+/* %1$s table, %2$x priority of what is translated on its way to the TUN. */
+static const char replies[] =
+	"add rule inet %1$s nat_guard ct direction reply ct status dnat meta priority set 0x%2$x\n";
+
+/* %1$s table, %2$x bypass. */
+static const char before[] =
+	"add rule inet %1$s nat_before jump nat_within\n"
+	"add rule inet %1$s nat_sent_on meta mark & 0x%2$x == 0 goto nat_within\n";
+
+/* %1$s table, %2$x and %3$x priorities of what is sent on, %4$u zone. */
+static const char sent_on[] = "add rule inet %1$s nat_sent_on meta priority 0x%3$x notrack\n"
+			      "add rule inet %1$s nat_sent_on meta priority != 0x%2$x return\n"
+			      "add rule inet %1$s nat_sent_on ip saddr . ip daddr @nat_kept4 "
+			      "update @nat_kept4 { ip saddr . ip daddr } return\n"
+			      "add rule inet %1$s nat_sent_on ip6 saddr . ip6 daddr @nat_kept6 "
+			      "update @nat_kept6 { ip6 saddr . ip6 daddr } return\n"
+			      "add rule inet %1$s nat_sent_on ct original zone set %4$u\n"
+			      "add rule inet %1$s nat_last ct original zone %4$u "
+			      "add @nat_kept4 { ip saddr . ip daddr } drop\n"
+			      "add rule inet %1$s nat_last ct original zone %4$u "
+			      "add @nat_kept6 { ip6 saddr . ip6 daddr } drop\n";
+
+/*
+ * The rest of what connections do is settled: replies, what belongs to others, what nobody tracks,
+ * and what has another destination, whose replies only the first entry could give theirs.
+ * %1$s table, %2$u zone, %3$x priority on the way to the TUN, %4$x and %5$x of questions and of
+ * what was refused.
+ */
+static const char within[] =
+	"add rule inet %1$s nat_guard ct state established,related,untracked return\n"
+	"add rule inet %1$s nat_guard ct original zone %2$u ct status snat return\n"
+	"add rule inet %1$s nat_guard ct original zone %2$u delete @nat_within4 { " FLOW4 "} drop\n"
+	"add rule inet %1$s nat_guard ct original zone %2$u delete @nat_within6 { " FLOW6 "} drop\n"
+	"add rule inet %1$s nat_guard ct status dnat return\n"
+	"add rule inet %1$s nat_guard " FLOW4 "@nat_refused4 return\n"
+	"add rule inet %1$s nat_guard " FLOW6 "@nat_refused6 return\n"
+	"add rule inet %1$s nat_guard meta priority set 0x%3$x\n"
+	"add rule inet %1$s nat_sent_on meta priority 0x%4$x ct original zone set %2$u return\n"
+	"add rule inet %1$s nat_sent_on meta priority 0x%5$x " HAS_PORTS
+	"add @nat_refused4 { " FLOW4 "} drop\n"
+	"add rule inet %1$s nat_sent_on meta priority 0x%5$x " HAS_PORTS
+	"add @nat_refused6 { " FLOW6 "} drop\n"
+	"add rule inet %1$s nat_sent_on meta priority 0x%5$x drop\n"
+	"add rule inet %1$s nat_learn ct original zone != %2$u return\n"
+	"add rule inet %1$s nat_learn ct direction original ct status snat " HAS_PORTS
+	"add @nat_within4 { ct original ip saddr . ct original ip daddr " ORIGINAL "}\n"
+	"add rule inet %1$s nat_learn ct direction original ct status snat " HAS_PORTS
+	"add @nat_within6 { ct original ip6 saddr . ct original ip6 daddr " ORIGINAL "}\n"
+	"add rule inet %1$s nat_within tcp flags & (syn | ack) == syn return\n"
+	"add rule inet %1$s nat_within " FLOW4 "@nat_within4 goto nat_live\n"
+	"add rule inet %1$s nat_within " FLOW6 "@nat_within6 goto nat_live\n"
+	"add rule inet %1$s nat_live ct original zone set %2$u\n"
+	"add rule inet %1$s nat_live tcp flags & (fin | rst) == 0 "
+	"update @nat_within4 { " FLOW4 "timeout 2h } return\n"
+	"add rule inet %1$s nat_live tcp flags & (fin | rst) == 0 "
+	"update @nat_within6 { " FLOW6 "timeout 2h } return\n"
+	"add rule inet %1$s nat_live update @nat_within4 { " FLOW4 "}\n"
+	"add rule inet %1$s nat_live update @nat_within6 { " FLOW6 "}\n";
 
 /*
  * The view of one direction of connections that were translated: where packets went to when they
@@ -87,10 +170,16 @@ static const char view[] = "add rule inet %1$s nat_arrived ct direction %2$s ct 
 			   "add rule inet %1$s nat_restored ct direction %2$s ct status %3$s "
 			   "udp dport set ct %4$s proto-src\n";
 
-void xf_nat_put(FILE *f, const struct xf_io_names *names)
+void xf_nat_put(FILE *f, const struct xf_io_names *names, bool asks)
 {
-	fprintf(f, chains, XF_NFT_TABLE, names->tun, names->mark_bypass, XF_PRIORITY_SENT_ON,
-		XF_PRIORITY_TRANSLATED, XF_META_PRIORITY_TRANSLATED, ZONE);
+	fprintf(f, chains, XF_NFT_TABLE);
+	fprintf(f, towards_tun, XF_NFT_TABLE, names->tun, XF_NAT_ZONE_WITHIN);
+	fprintf(f, replies, XF_NFT_TABLE, XF_META_PRIORITY_TRANSLATED);
+	fprintf(f, before, XF_NFT_TABLE, names->mark_bypass);
+	if (asks)
+		fprintf(f, within, XF_NFT_TABLE, XF_NAT_ZONE_WITHIN, XF_META_PRIORITY_ASK,
+			XF_PRIORITY_ASK, XF_PRIORITY_REFUSED);
+	fprintf(f, sent_on, XF_NFT_TABLE, XF_PRIORITY_SENT_ON, XF_PRIORITY_TRANSLATED, ZONE);
 	fprintf(f, view, XF_NFT_TABLE, "original", "dnat", "reply");
 	fprintf(f, view, XF_NFT_TABLE, "reply", "snat", "original");
 }
@@ -108,5 +197,17 @@ const char *const xf_nat_delete[] = {
 	"delete chain inet " XF_NFT_TABLE " nat_sent_on",
 	"delete set inet " XF_NFT_TABLE " nat_kept4",
 	"delete set inet " XF_NFT_TABLE " nat_kept6",
+	"flush chain inet " XF_NFT_TABLE " nat_before",
+	"delete chain inet " XF_NFT_TABLE " nat_before",
+	"flush chain inet " XF_NFT_TABLE " nat_learn",
+	"delete chain inet " XF_NFT_TABLE " nat_learn",
+	"flush chain inet " XF_NFT_TABLE " nat_within",
+	"delete chain inet " XF_NFT_TABLE " nat_within",
+	"flush chain inet " XF_NFT_TABLE " nat_live",
+	"delete chain inet " XF_NFT_TABLE " nat_live",
+	"delete set inet " XF_NFT_TABLE " nat_refused4",
+	"delete set inet " XF_NFT_TABLE " nat_refused6",
+	"delete set inet " XF_NFT_TABLE " nat_within4",
+	"delete set inet " XF_NFT_TABLE " nat_within6",
 	NULL,
 };

@@ -19,8 +19,15 @@
 #define XF_NAT_ARRIVED "nat_arrived"
 #define XF_NAT_RESTORED "nat_restored"
 
-/* Statements that make the chains, there or not, and fill them; xf_frame_put() came before. */
-void xf_nat_put(FILE *f, const struct xf_io_names *names);
+/* Conntrack's zone of the original direction of flows whose source NAT stays within policies. */
+#define XF_NAT_ZONE_WITHIN 0x7867u
+
+/*
+ * Statements that make the chains, there or not, and fill them; xf_frame_put() came before.
+ * @asks: NAT is asked for the source of what is to be protected, which takes the twin in netfilter
+ * (twin.h).
+ */
+void xf_nat_put(FILE *f, const struct xf_io_names *names, bool asks);
 
 /* Commands that take them away, one by one: what is not there fails alone. NULL ends them. */
 extern const char *const xf_nat_delete[];

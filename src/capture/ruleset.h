@@ -24,6 +24,7 @@ struct xf_ruleset_plan {
 	/* In and fwd; where it is not by_sets, rules are those of each policy. */
 	const struct xf_sieve *sieve[XF_DIR_MAX];
 	bool nat; /* with @anew: with the chains of nat.h */
+	bool nat_asks; /* with @nat */
 	bool icmp_errors; /* policies out have flag icmp: ICMP errors are captured, whatever else */
 	bool anew; /* all of the table; else the chains of @dirs */
 	bool sets_are_empty; /* else they are emptied before anything */

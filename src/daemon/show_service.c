@@ -146,6 +146,7 @@ static json_t *show_io(const struct xf_io_stats *stats)
 		{ "ring_rx", stats->ring_rx },
 		{ "ring_full", stats->ring_full },
 		{ "clear_tx", stats->clear_tx },
+		{ "nat_tx", stats->nat_tx },
 		{ "reply_tx", stats->reply_tx },
 		{ "send_errors", stats->send_errors },
 		{ "truncated", stats->truncated },

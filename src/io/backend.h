@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <xf/ip.h>
 #include <xf/rcu.h>
 #include <xf/turn.h>
 
@@ -57,7 +58,14 @@ struct xf_rx_slot {
 #define XF_TX_CONTROL 160
 
 /* By which of its sockets: they differ in what the host's NAT is told (XF_PRIORITY_*). */
-enum xf_tx_kind { XF_TX_WIRE, XF_TX_SENT_ON, XF_TX_TRANSLATED, XF_TX_KINDS };
+enum xf_tx_kind {
+	XF_TX_WIRE,
+	XF_TX_SENT_ON,
+	XF_TX_TRANSLATED,
+	XF_TX_ASK,
+	XF_TX_REFUSED,
+	XF_TX_KINDS
+};
 
 struct xf_tx {
 	int fds[XF_TX_KINDS];
@@ -203,7 +211,7 @@ struct xf_io_shared {
 struct xf_io_counters {
 	_Atomic uint64_t tun_rx_supers, tun_tx_supers, udp_rx_calls, udp_tx, udp_tx_calls;
 	_Atomic uint64_t packet_tx, ring_rx;
-	_Atomic uint64_t tun_rx, tun_tx, raw_rx, raw_tx, udp_rx, clear_tx, reply_tx;
+	_Atomic uint64_t tun_rx, tun_tx, raw_rx, raw_tx, udp_rx, clear_tx, nat_tx, reply_tx;
 	_Atomic uint64_t send_errors, truncated, rx_no_buffer, wakeups;
 };
 
@@ -288,15 +296,24 @@ int xf_raw_open(struct xf_io_shared *shared, struct xf_io_error *error);
 int xf_raw_receive_options(int fd, uint16_t family);
 
 /* tx.c: complete packets out. */
-int xf_tx_open(struct xf_tx *tx, uint16_t family, uint32_t mark, struct xf_io_error *error);
+int xf_tx_open(struct xf_tx *tx, uint16_t family, const struct xf_io_names *names,
+	       struct xf_io_error *error);
 void xf_tx_init(struct xf_tx *tx);
 void xf_tx_close(struct xf_tx *tx);
 int xf_packet_open(struct xf_io *io, struct xf_io_error *error); /* packet_tx.c */
 void xf_tx_wire(struct xf_io *io, struct xf_pktq *q);
 void xf_tx_clear(struct xf_io *io, struct xf_pktq *q);
 void xf_tx_reply(struct xf_io *io, struct xf_pktq *q);
+/* ask.c: what the host's NAT does not take of @q comes out in @back. */
+void xf_tx_ask(struct xf_io *io, struct xf_pktq *q, struct xf_pktq *back);
 /* Add @pkt, for which there is room, as a message without address. */
 struct msghdr *xf_tx_stage(struct xf_tx *tx, struct xf_pkt *pkt);
+/* The same with the address of a raw socket. NULL: it is not one that can be sent at all. */
+struct msghdr *xf_tx_stage_raw(struct xf_tx *tx, struct xf_pkt *pkt);
+/* Empty a raw socket's error queue; the MTU that its last entry tells, or 0. */
+uint32_t xf_tx_read_mtu(int fd);
+/* May a packet that goes on its way unchanged be cut, as the kernel would have done it? */
+bool xf_tx_may_cut(const struct xf_pkt *pkt, const struct xf_ip_info *ip);
 /* A packet's own mark, beside the socket's. */
 void xf_tx_mark(const struct xf_io *io, struct msghdr *msg, const struct xf_pkt *pkt);
 /* Add a control message to @msg, whose buffer has room for it. */

@@ -63,7 +63,7 @@ static uint64_t now_ns(void)
 }
 
 /* And what other workers' packets have waited for. */
-static void send_results(struct xf_io *io, struct xf_path_result *res)
+static void send_queues(struct xf_io *io, struct xf_path_result *res)
 {
 	do {
 		xf_tx_wire(io, &res->wire);
@@ -71,6 +71,18 @@ static void send_results(struct xf_io *io, struct xf_path_result *res)
 		xf_tx_clear(io, &res->clear);
 		xf_tx_reply(io, &res->reply);
 	} while (xf_path_sent(io->worker, res));
+}
+
+static void send_results(struct xf_io *io, struct xf_path_result *res)
+{
+	struct xf_pktq back = { 0 };
+
+	send_queues(io, res);
+	xf_tx_ask(io, &res->ask, &back);
+	if (!back.count)
+		return;
+	xf_path_out(io->worker, &back, io->now_ns, res);
+	send_queues(io, res);
 }
 
 /* A cipher on another thread has something for us (struct xf_crypto_wake). */
@@ -272,10 +284,10 @@ static int watch_all(struct xf_io *io, struct xf_io_error *error)
 
 static int open_all(struct xf_io *io, struct xf_io_error *error)
 {
-	int err = xf_tx_open(&io->tx4, XF_AF_INET, io->cfg.names.mark_bypass, error);
+	int err = xf_tx_open(&io->tx4, XF_AF_INET, &io->cfg.names, error);
 
 	if (!err)
-		err = xf_tx_open(&io->tx6, XF_AF_INET6, io->cfg.names.mark_bypass, error);
+		err = xf_tx_open(&io->tx6, XF_AF_INET6, &io->cfg.names, error);
 	if (!err)
 		err = xf_packet_open(io, error);
 	return err ? err : watch_all(io, error);
@@ -390,6 +402,7 @@ void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out)
 		.packet_tx = atomic_load(&c->packet_tx),
 		.ring_rx = atomic_load(&c->ring_rx),
 		.clear_tx = atomic_load(&c->clear_tx),
+		.nat_tx = atomic_load(&c->nat_tx),
 		.reply_tx = atomic_load(&c->reply_tx),
 		.send_errors = atomic_load(&c->send_errors),
 		.truncated = atomic_load(&c->truncated),

@@ -48,6 +48,9 @@ struct xf_io_names {
  */
 #define XF_PRIORITY_SENT_ON 0x78660000u /* what it would have done without us */
 #define XF_PRIORITY_TRANSLATED 0x78660010u /* nothing: it has done it already */
+/* Two of what is to be protected (ask.c): which source it gets, and that it gets none. */
+#define XF_PRIORITY_ASK 0x78660040u
+#define XF_PRIORITY_REFUSED 0x78660050u
 
 #define XF_NFT_TABLE "xfrmd" /* of family inet; ours alone */
 
@@ -155,6 +158,7 @@ struct xf_io_stats {
 	uint64_t ring_rx; /* received ahead of IP input */
 	uint64_t ring_full; /* xf_io_ring_full(); as udp_in_use */
 	uint64_t clear_tx; /* captured, not wanted by any policy, sent on unchanged */
+	uint64_t nat_tx; /* to be protected with the source that the host's NAT gives them */
 	uint64_t reply_tx; /* ICMP messages to senders */
 	uint64_t send_errors; /* packets the kernel did not take */
 	uint64_t truncated; /* longer than an IP packet can be */

@@ -40,6 +40,7 @@ static int load_and_attach(const struct xf_io_names *names, struct xf_io_error *
 
 	if (!err) {
 		skel->rodata->bypass_mark = names->mark_bypass;
+		skel->rodata->capture_mark = names->mark_capture;
 		err = meta__load(skel);
 	}
 	if (err)

@@ -393,6 +393,7 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 	pkt->local = meta.iif == 0;
 	pkt->uid = meta.uid;
 	pkt->translated = meta.magic & XF_META_TRANSLATED;
+	pkt->ask = meta.magic & XF_META_ASK;
 	return true;
 }
 

@@ -79,16 +79,20 @@ static int open_one(int *out, uint16_t family, uint32_t mark, uint32_t priority)
 	return 0;
 }
 
-int xf_tx_open(struct xf_tx *tx, uint16_t family, uint32_t mark, struct xf_io_error *error)
+int xf_tx_open(struct xf_tx *tx, uint16_t family, const struct xf_io_names *names,
+	       struct xf_io_error *error)
 {
 	static const uint32_t priorities[XF_TX_KINDS] = {
 		[XF_TX_SENT_ON] = XF_PRIORITY_SENT_ON,
 		[XF_TX_TRANSLATED] = XF_PRIORITY_TRANSLATED,
+		[XF_TX_ASK] = XF_PRIORITY_ASK,
+		[XF_TX_REFUSED] = XF_PRIORITY_REFUSED,
 	};
 	bool v4 = family == XF_AF_INET;
 
 	tx->family = family;
 	for (unsigned i = 0; i < XF_TX_KINDS; i++) {
+		uint32_t mark = names->mark_bypass | (i >= XF_TX_ASK ? names->mark_capture : 0);
 		int err = open_one(&tx->fds[i], family, mark, priorities[i]);
 
 		if (err == -EAFNOSUPPORT && !v4)
@@ -164,8 +168,7 @@ void xf_tx_mark(const struct xf_io *io, struct msghdr *msg, const struct xf_pkt 
 		xf_tx_cmsg(msg, SOL_SOCKET, SO_MARK, &mark, sizeof(mark));
 }
 
-/* False: the packet is not one that can be sent at all. */
-static bool stage(struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt)
+struct msghdr *xf_tx_stage_raw(struct xf_tx *tx, struct xf_pkt *pkt)
 {
 	bool v4 = tx->family == XF_AF_INET;
 	uint8_t scratch[XF_IPV6_HDR_LEN];
@@ -173,18 +176,25 @@ static bool stage(struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt)
 	struct msghdr *msg;
 
 	if (!hdr || tx->fd < 0)
-		return false;
+		return NULL;
 	msg = xf_tx_stage(tx, pkt);
 	if (v4)
 		address4(msg, hdr);
 	else
 		address6(msg, hdr);
-	xf_tx_mark(io, msg, pkt);
-	return true;
+	return msg;
 }
 
-/* Empty the error queue; the MTU that its last entry tells, or 0. */
-static uint32_t read_mtu(int fd)
+static bool stage(const struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt)
+{
+	struct msghdr *msg = xf_tx_stage_raw(tx, pkt);
+
+	if (msg)
+		xf_tx_mark(io, msg, pkt);
+	return msg;
+}
+
+uint32_t xf_tx_read_mtu(int fd)
 {
 	uint32_t mtu = 0;
 
@@ -222,6 +232,11 @@ static void refuse_too_big(struct xf_io *io, struct xf_pkt *pkt, const struct xf
 	xf_tx_reply(io, &replies);
 }
 
+bool xf_tx_may_cut(const struct xf_pkt *pkt, const struct xf_ip_info *ip)
+{
+	return ip->family == XF_AF_INET ? !ip->df : pkt->local || pkt->mtu;
+}
+
 /*
  * A packet that goes on its way unchanged is larger than its next device takes. The kernel would
  * have cut it (a raw socket does not), or told its sender.
@@ -229,16 +244,14 @@ static void refuse_too_big(struct xf_io *io, struct xf_pkt *pkt, const struct xf
 static void send_in_pieces(struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt,
 			   struct xf_pktq *pieces)
 {
-	uint32_t mtu = read_mtu(tx->fd);
+	uint32_t mtu = xf_tx_read_mtu(tx->fd);
 	struct xf_ip_info ip;
-	bool may_cut;
 
 	if (!mtu || xf_ip_parse(pkt, false, &ip) < 0) {
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_SEND);
 		return;
 	}
-	may_cut = ip.family == XF_AF_INET ? !ip.df : pkt->local || pkt->mtu;
-	if (!may_cut)
+	if (!xf_tx_may_cut(pkt, &ip))
 		refuse_too_big(io, pkt, &ip, mtu);
 	else if (xf_frag_cut(pkt, &ip, mtu, io->ident++, pieces) != XF_PASS)
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_TOO_BIG);

@@ -42,7 +42,14 @@ FORMS = {
     "masquerade all": "add rule inet host post masquerade\n",
     "snat out of the selector": SNAT.format("192.0.2.1", "2001:db8::1"),
     "snat inside the selector": SNAT.format("10.0.1.77", "fd01::77"),
+    "snat -o wan inside the selector":
+        SNAT.replace("post ", "post oifname wan ").format("10.0.1.77", "fd01::77"),
 }
+
+
+def protected_source(form, family):
+    """What a policy wants keeps its source, but where NAT gives it one that a policy wants."""
+    return INSIDE[family] if "inside" in form else family[0]
 
 
 class World:
@@ -79,7 +86,8 @@ class World:
                         (*serve(self.h2, family[3], PORT), *serve(self.g2, family[6], PORT))]
 
     def nft(self, net, text, **options):
-        net.run("nft", "-f", "-", input=text, check=True, **options)
+        done = net.run("nft", "-f", "-", input=text, **options)
+        equal(done.stderr, "")
 
     def nat(self, rules):
         """This and nothing else is g1's NAT; "": g1 has none."""
@@ -230,10 +238,10 @@ def forms_of_nat(netns):
     for form, rules in FORMS.items():
         world.nat(rules)
         for family in FOUR, SIX:
-            got = form, ask_both(world.h1, family[3])
-            equal(got, (form, (family[0], family[0])))
+            want = protected_source(form, family)
+            equal((form, ask_both(world.h1, family[3])), (form, (want, want)))
         for family in FOUR, SIX:
-            if form == "snat inside the selector":
+            if "inside" in form:
                 continue
             got = form, ask_both(world.h1, family[6])
             equal(got, (form, (family[2], family[2])))
@@ -259,11 +267,12 @@ def caught_too_much(netns, policies):
     for family in FOUR, SIX:
         world.g2.run("ip", "route", "replace", family[1], "via", family[2], check=True)
     for form, rules in {**FORMS, "other hosts only": OTHERS}.items():
-        if form == "snat inside the selector":
-            continue
         world.nat(rules)
         for family in FOUR, SIX:
-            equal((form, ask_both(world.h1, family[3])), (form, (family[0], family[0])))
+            want = protected_source(form, family)
+            equal((form, ask_both(world.h1, family[3])), (form, (want, want)))
+            if "inside" in form:
+                continue
             want = family[0] if rules == OTHERS else family[2]
             for flow in range(2):
                 equal((form, flow, ask_both(world.h1, family[6])), (form, flow, (want, want)))
@@ -276,6 +285,97 @@ def far_above_the_limit(netns):
 
 def above_the_first_limit(netns):
     caught_too_much(netns, 100)
+
+
+def flows_within_a_policy(netns):
+    """Source NAT within a policy: of the first packet, of the flow's others, and of the gateway."""
+    world = World(netns)
+    world.tunnel()
+    world.nat(FORMS["snat -o wan inside the selector"])
+    # What firewalls have: a connection that conntrack does not know in full would end here.
+    world.nft(world.g1, "add chain inet host forward { type filter hook forward priority 0; }\n"
+              "add rule inet host forward ct state invalid drop\n")
+    for family in FOUR, SIX:
+        with udp_flow(world.h1, family[3]) as s:
+            equal(ask_udp(s, tries=(xfrmd.LIMIT_S,)), INSIDE[family])
+            before = world.g1.ask("stats")["io"]["nat_tx"]
+            for _ in range(20):
+                equal(ask_udp(s, tries=(xfrmd.LIMIT_S,)), INSIDE[family])
+            # It is known by then.
+            equal(world.g1.ask("stats")["io"]["nat_tx"], before)
+            # It is known no more: as after a while.
+            forget(world)
+            equal(ask_udp(s, tries=(xfrmd.LIMIT_S,)), INSIDE[family])
+            equal(world.g1.ask("stats")["io"]["nat_tx"], before + 1)
+        equal(ask_tcp(world.h1, family[3], 50), INSIDE[family])
+        # The gateway's own, by one of its addresses that the policy selects.
+        with udp_flow(world.g1, family[3], source=family[0].replace("2", "1")) as s:
+            equal(ask_udp(s), INSIDE[family])
+        equal(ask_tcp(world.g1, family[3], source=family[0].replace("2", "1")), INSIDE[family])
+    equal((world.clear(), world.stat("nat_dropped")), (0, 0))
+
+
+def forget(world):
+    """Flows that are known to be within, as if they were idle for long."""
+    for name in "nat_within4", "nat_within6":
+        world.nft(world.g1, f"flush set inet xfrmd {name}")
+
+
+def what_nat_leaves_is_asked_for_once(netns):
+    """A flow to which nobody answers is new for ever, and yet NAT is asked but once for it."""
+    world = World(netns)
+    world.tunnel()
+    silent = [xfrmd.in_netns(world.h2, family_of(family[3]), socket.SOCK_DGRAM)
+              for family in (FOUR, SIX)]
+    for rules in OTHERS, FORMS["masquerade -o wan"]:
+        world.nat(rules)
+        world.nft(world.g1, "add counter inet host asked\n"
+                  "add chain inet host out { type filter hook output priority 0; }\n"
+                  "add rule inet host out meta l4proto udp udp dport 7009 counter name asked\n")
+        before = world.g1.ask("stats")["io"]["nat_tx"]
+        for n, (family, server) in enumerate(zip((FOUR, SIX), silent), 1):
+            if rules == OTHERS:
+                server.bind((family[3], 7009))
+            server.settimeout(xfrmd.LIMIT_S)
+            with udp_flow(world.h1, family[3], 7009) as s:
+                for _ in range(10):
+                    s.send(b"x")
+                    equal(server.recvfrom(100)[1][:2], s.getsockname()[:2])
+            text = world.g1.run("nft", "list", "counter", "inet", "host", "asked").stdout
+            equal(int(text.split("packets ")[1].split()[0]), n)
+        equal(world.g1.ask("stats")["io"]["nat_tx"], before)
+
+
+def entries_within_that_go(netns):
+    """Conntrack loses a flow before our rules do: one packet is lost, none has its own source."""
+    world = World(netns)
+    world.tunnel()
+    world.nat(FORMS["snat inside the selector"])
+    for family in FOUR, SIX:
+        with udp_flow(world.h1, family[3]) as s:
+            equal(ask_udp(s), INSIDE[family])
+            world.g1.run("sysctl", "-qw", "net.netfilter.nf_conntrack_udp_timeout=1",
+                         "net.netfilter.nf_conntrack_udp_timeout_stream=1", check=True)
+            equal(ask_udp(s), INSIDE[family])
+
+            def is_gone():
+                text = world.g1.run("cat", "/proc/net/nf_conntrack").stdout
+                return f"sport={s.getsockname()[1]} " not in text
+            xfrmd.wait_for(is_gone)
+            equal(ask_udp(s), INSIDE[family])
+
+
+def where_nobody_tells(netns):
+    """Without the program behind NAT what a policy wants keeps its source, and nothing is lost."""
+    world = World(netns)
+    world.g1.stop()
+    world.g1.start_with("[capture]\ntwin = none\n")
+    world.tunnel()
+    for form, rules in FORMS.items():
+        world.nat(rules)
+        for family in FOUR, SIX:
+            equal((form, ask_both(world.h1, family[3])), (form, (family[0], family[0])))
+    equal(world.clear(), 0)
 
 
 def forwarded_and_masqueraded(netns):
@@ -498,7 +598,8 @@ def no_nat_no_chains(netns):
 
 
 if __name__ == "__main__":
-    xfrmd.main([forms_of_nat, above_the_first_limit, far_above_the_limit,
+    xfrmd.main([forms_of_nat, above_the_first_limit, far_above_the_limit, flows_within_a_policy,
+                what_nat_leaves_is_asked_for_once, entries_within_that_go, where_nobody_tells,
                 forwarded_and_masqueraded, replies_of_forwards,
                 entries_that_stand, entries_made_without_our_chains,
                 another_source_is_no_way_out, another_source_is_no_way_out_of_a_dead_daemon,

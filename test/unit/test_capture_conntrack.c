@@ -15,6 +15,7 @@
 #include <linux/netfilter/nfnetlink_conntrack.h>
 
 #include "capture/conntrack.h"
+#include "capture/nat.h"
 
 struct fixture {
 	struct xf_spd *spd;
@@ -71,7 +72,7 @@ struct ends {
 	uint16_t dport;
 };
 
-static void put_tuple(struct nlmsghdr *msg, uint16_t type, const struct ends *ends)
+static void put_tuple(struct nlmsghdr *msg, uint16_t type, const struct ends *ends, uint16_t zone)
 {
 	struct nlattr *tuple = mnl_attr_nest_start(msg, type);
 	struct nlattr *part = mnl_attr_nest_start(msg, CTA_TUPLE_IP);
@@ -87,22 +88,30 @@ static void put_tuple(struct nlmsghdr *msg, uint16_t type, const struct ends *en
 	mnl_attr_put_u16(msg, CTA_PROTO_SRC_PORT, htons(ends->sport));
 	mnl_attr_put_u16(msg, CTA_PROTO_DST_PORT, htons(ends->dport));
 	mnl_attr_nest_end(msg, part);
+	if (zone)
+		mnl_attr_put_u16(msg, CTA_TUPLE_ZONE, htons(zone));
 	mnl_attr_nest_end(msg, tuple);
 }
 
-static struct nlmsghdr *message(struct fixture *f, uint8_t family, const struct ends *original,
-				const struct ends *reply, uint32_t status)
+static struct nlmsghdr *message_in(struct fixture *f, uint8_t family, const struct ends *original,
+				   const struct ends *reply, uint32_t status, uint16_t zone)
 {
 	struct nlmsghdr *msg = mnl_nlmsg_put_header(f->buf);
 	struct nfgenmsg *gen = mnl_nlmsg_put_extra_header(msg, sizeof(*gen));
 
 	gen->nfgen_family = family;
-	put_tuple(msg, CTA_TUPLE_ORIG, original);
-	put_tuple(msg, CTA_TUPLE_REPLY, reply);
+	put_tuple(msg, CTA_TUPLE_ORIG, original, zone);
+	put_tuple(msg, CTA_TUPLE_REPLY, reply, 0);
 	mnl_attr_put_u32(msg, CTA_STATUS, htonl(status));
 	mnl_attr_put_u32(msg, CTA_ID, htonl(77));
 	mnl_attr_put_u16(msg, CTA_ZONE, htons(5));
 	return msg;
+}
+
+static struct nlmsghdr *message(struct fixture *f, uint8_t family, const struct ends *original,
+				const struct ends *reply, uint32_t status)
+{
+	return message_in(f, family, original, reply, status, 0);
 }
 
 /* A flow of 10.1.0.1:1000 to 10.2.0.2:53, masqueraded or not. */
@@ -166,6 +175,65 @@ static void strict_comes_and_goes(void **state)
 	insert(f, &cfg);
 	assert_true(xf_conntrack_contradicts(&with, &f->changes, f->spd));
 	assert_false(xf_conntrack_contradicts(&without, &f->changes, f->spd));
+}
+
+/* What is given another source of the same policy stays as long as both are selected. */
+static void within(void **state)
+{
+	struct fixture *f = *state;
+	const struct ends original = { "10.1.0.1", "10.2.0.2", 1000, 53 };
+	const struct ends reply = { "10.2.0.2", "10.1.9.9", 53, 2000 };
+	struct xf_policy_config before = make("10.1.0.1", "10.2.0.0", 32);
+	struct xf_policy_config after = make("10.1.9.9", "10.2.0.2", 32);
+	struct xf_policy_config both = make("10.1.0.0", "10.2.0.0", 16);
+	struct xf_conntrack_entry entry;
+	const struct nlmsghdr *msg =
+		message_in(f, AF_INET, &original, &reply, IPS_SRC_NAT, XF_NAT_ZONE_WITHIN);
+
+	assert_int_equal(xf_conntrack_parse(msg, &entry), 0);
+	assert_int_equal(entry.changed.sport, 2000);
+	before.sel.prefixlen_d = 16;
+	after.sel.sport = 2000;
+	after.sel.sport_mask = UINT16_MAX;
+	after.sel.proto = IPPROTO_UDP;
+	insert(f, &before);
+	insert(f, &after);
+	xf_conntrack_note(&f->changes, &before, true);
+	assert_false(xf_conntrack_contradicts(&entry, &f->changes, f->spd));
+	/* Another has gone that had both. */
+	xf_conntrack_note(&f->changes, &both, false);
+	assert_false(xf_conntrack_contradicts(&entry, &f->changes, f->spd));
+	entry.within = false;
+	assert_true(xf_conntrack_contradicts(&entry, &f->changes, f->spd));
+}
+
+/* One of the two selects it no longer. */
+static void within_no_more(void **state)
+{
+	struct fixture *f = *state;
+	const struct ends original = { "10.1.0.1", "10.2.0.2", 1000, 53 };
+	const struct ends reply = { "10.2.0.2", "10.1.9.9", 53, 2000 };
+	struct xf_policy_config cfgs[] = { make("10.1.0.1", "10.2.0.2", 32),
+					   make("10.1.9.9", "10.2.0.2", 32) };
+	struct xf_conntrack_entry entry;
+	struct xf_policy *policies[2];
+	const struct nlmsghdr *msg =
+		message_in(f, AF_INET, &original, &reply, IPS_SRC_NAT, XF_NAT_ZONE_WITHIN);
+
+	assert_int_equal(xf_conntrack_parse(msg, &entry), 0);
+	for (unsigned gone = 0; gone < 2; gone++) {
+		struct xf_conntrack_changes changes = { .any = false };
+
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(xf_spd_insert(f->spd, &cfgs[i], true, 0, &policies[i]), 0);
+		assert_false(xf_conntrack_contradicts(&entry, &changes, f->spd));
+		xf_spd_del(f->spd, policies[gone]);
+		/* Not yet told of: it may be of marks, which an entry does not have. */
+		assert_false(xf_conntrack_contradicts(&entry, &changes, f->spd));
+		xf_conntrack_note(&changes, &cfgs[gone], false);
+		assert_true(xf_conntrack_contradicts(&entry, &changes, f->spd));
+		xf_spd_del(f->spd, policies[!gone]);
+	}
 }
 
 /* Nothing that has not changed is touched: others' flows keep what they have. */
@@ -246,9 +314,8 @@ static void times(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(reads),	   TEST(strict_comes_and_goes),
-		TEST(others_stay), TEST(allows_and_marks),
-		TEST(many),	   TEST(times),
+		TEST(reads),	   TEST(strict_comes_and_goes), TEST(within), TEST(within_no_more),
+		TEST(others_stay), TEST(allows_and_marks),	TEST(many),   TEST(times),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

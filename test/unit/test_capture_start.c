@@ -45,6 +45,12 @@ static int backstop_attach(void *arg, struct xf_io_error *error)
 	return 0;
 }
 
+static void backstop_stats(void *arg, struct xf_capture_stats *out)
+{
+	(void)arg;
+	out->programs.twin = XF_TWIN_NETFILTER;
+}
+
 static int route_add(void *arg, struct xf_io_error *error)
 {
 	struct host *host = arg;
@@ -122,6 +128,7 @@ static const struct xf_capture_ops ops = {
 	.backstop_open = backstop_open,
 	.backstop_sync = backstop_sync,
 	.backstop_attach = backstop_attach,
+	.backstop_stats = backstop_stats,
 	.route_add = route_add,
 	.watch = watch,
 	.events = events,
