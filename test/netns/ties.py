@@ -6,7 +6,7 @@ it the younger one of the two: from then on nothing between the hosts may pass i
 """
 import socket
 
-from xfrmd import equal, in_netns, main, wait_for, wire
+from xfrmd import counter, in_netns, main, passes, stays_away, wire
 
 WIDE = "src", "192.0.0.0/16", "dst", "198.51.0.0/16"
 HOSTS = "src", "192.0.2.7", "dst", "198.51.100.1"
@@ -33,56 +33,17 @@ def prepare(near, far):
     listener.setblocking(False)
     sender = in_netns(near, socket.AF_INET, socket.SOCK_DGRAM)
     sender.bind(("192.0.2.7", 0))
-    return sender, listener
-
-
-def arrived(listener):
-    """How many datagrams there are."""
-    count = 0
-    try:
-        while listener.recv(100):
-            count += 1
-    except BlockingIOError:
-        return count
-
-
-def passes(sender, listener):
-    """Does a datagram arrive? Neighbours may have to be found first."""
-    seen = 0
-
-    def comes():
-        nonlocal seen
-        sender.sendto(b"x", ("198.51.100.1", 4001))
-        seen += arrived(listener)
-        return seen
-    wait_for(comes, 20)
-
-
-def stays_away(send, count, listener):
-    """Send until @count() has moved by five; nothing may have arrived. What was under way before
-    the update has been taken in."""
-    arrived(listener)
-    before = count()
-
-    def dropped():
-        send()
-        return count() >= before + 5
-    wait_for(dropped, 20)
-    equal(arrived(listener), 0)
-
-
-def counter(net, group, name):
-    return lambda: net.ask("stats")[group].get(name, 0)
+    return lambda: sender.sendto(b"x", ("198.51.100.1", 4001)), listener
 
 
 def out(netns, config, *name):
     near, far = wire(netns)
-    sender, listener = prepare(near, far)
+    send, listener = prepare(near, far)
     near.start_with(config)
     policies(near, "out")
-    passes(sender, listener)
+    passes(send, listener)
     update(near, "out")
-    stays_away(lambda: sender.sendto(b"x", ("198.51.100.1", 4001)), counter(near, *name), listener)
+    stays_away(send, counter(near, *name), listener)
 
 
 def out_by_rules(netns):
@@ -97,20 +58,19 @@ def out_by_backstop(netns):
 
 def inbound(netns):
     near, far = wire(netns)
-    sender, listener = prepare(near, far)
+    send, listener = prepare(near, far)
     far.start()
     policies(far, "in")
-    passes(sender, listener)
+    passes(send, listener)
     update(far, "in")
-    stays_away(lambda: sender.sendto(b"x", ("198.51.100.1", 4001)),
-               counter(far, "capture", "plaintext_dropped"), listener)
+    stays_away(send, counter(far, "capture", "plaintext_dropped"), listener)
 
 
 def forwarded(netns):
     """One more host behind the far end."""
     near, far = wire(netns)
     host = netns()
-    sender, _ = prepare(near, far)
+    send, _ = prepare(near, far)
     far.run("ip", "addr", "del", "198.51.100.1/32", "dev", "lo", check=True)
     far.run("ip", "link", "add", "lan", "type", "veth", "peer", "name", "eth0", "netns", host.name,
             check=True)
@@ -125,10 +85,9 @@ def forwarded(netns):
     listener.setblocking(False)
     far.start()
     policies(far, "fwd")
-    passes(sender, listener)
+    passes(send, listener)
     update(far, "fwd")
-    stays_away(lambda: sender.sendto(b"x", ("198.51.100.1", 4001)),
-               counter(far, "capture", "plaintext_dropped"), listener)
+    stays_away(send, counter(far, "capture", "plaintext_dropped"), listener)
 
 
 main([out_by_rules, out_by_backstop, inbound, forwarded])

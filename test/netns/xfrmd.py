@@ -261,6 +261,45 @@ def wait_for(what, seconds=LIMIT_S):
         time.sleep(0.02)
 
 
+def arrived(listener):
+    """How many datagrams there are."""
+    count = 0
+    try:
+        while listener.recv(100):
+            count += 1
+    except BlockingIOError:
+        return count
+
+
+def passes(send, listener):
+    """Does a datagram arrive? Neighbours may have to be found first."""
+    seen = 0
+
+    def comes():
+        nonlocal seen
+        send()
+        seen += arrived(listener)
+        return seen
+    wait_for(comes)
+
+
+def stays_away(send, count, listener):
+    """Send until @count() has moved by five; nothing may have arrived. What was under way before
+    something has changed has been taken in."""
+    arrived(listener)
+    before = count()
+
+    def dropped():
+        send()
+        return count() >= before + 5
+    wait_for(dropped)
+    equal(arrived(listener), 0)
+
+
+def counter(net, group, name):
+    return lambda: net.ask("stats")[group].get(name, 0)
+
+
 def tries(what, times):
     """True once in so many times: where the machine may spoil one, and a fault spoils them all."""
     if not any(what() for _ in range(times)):
