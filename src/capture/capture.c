@@ -312,6 +312,7 @@ static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *e
 	struct xf_ruleset_plan plan = {
 		.names = &capture->cfg.names,
 		.spd = capture->cfg.spd,
+		.exempt = &capture->exempt,
 		.cover = exact ? NULL : &capture->cover,
 		.icmp_errors = capture->icmp > 0,
 		.anew = is_lost(capture),
@@ -380,8 +381,7 @@ static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *
 	return try_anew(capture, exact, error);
 }
 
-/* The table has changed by our own doing: what it is like is to be seen anew. */
-static void expect_change(struct xf_capture *capture)
+void xf_capture_expect_change(struct xf_capture *capture)
 {
 	capture->snapshot.there = false;
 	capture->snapshot_ns = capture->now_ns + XF_CAPTURE_SNAPSHOT_NS;
@@ -462,7 +462,7 @@ int xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns, struct xf
 	else if (wanted && !capture->nat && !capture->no_nat)
 		err = add_nat(capture, error);
 	if (wanted != capture->nat)
-		expect_change(capture);
+		xf_capture_expect_change(capture);
 	capture->no_nat |= err != 0;
 	capture->nat = wanted && !capture->no_nat;
 	if (!had)
@@ -505,7 +505,7 @@ static int sync_all(struct xf_capture *capture, bool exact, struct xf_io_error *
 		xf_cells_settled(&capture->sieve[sieved[i]].cells);
 	memset(capture->changed, 0, sizeof(capture->changed));
 	capture->by_policy = exact;
-	expect_change(capture);
+	xf_capture_expect_change(capture);
 	return 0;
 }
 
@@ -687,6 +687,7 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 {
 	uint64_t cursor = 0;
 	int err = choose_ops(capture, error);
+	bool exempt;
 
 	if (err)
 		return err;
@@ -694,6 +695,7 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 	err = open_parts(capture, error);
 	if (!err)
 		begin_nat(capture);
+	exempt = xf_capture_read_exempt(capture);
 	xf_spd_walk(capture->cfg.spd, &cursor, tell_policy, capture);
 	/* Whatever stands there is of no policy of ours. */
 	capture->heal.part[XF_HEAL_TABLE].state = XF_HEAL_LOST;
@@ -703,6 +705,8 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 		err = attach_backstop(capture, error);
 	if (!err)
 		err = lead_into_tun(capture, error);
+	if (!err && exempt)
+		xf_capture_say_exempt(capture);
 	capture->heal = (struct xf_heal){ .say = capture->cfg.say, .arg = capture->cfg.say_arg };
 	capture->started = err == 0;
 	return err;
@@ -738,6 +742,7 @@ void xf_capture_free(struct xf_capture *capture)
 	if (!capture)
 		return;
 	xf_kernel_free(capture->kernel);
+	xf_exempt_fini(&capture->exempt);
 	xf_cover_fini(&capture->cover);
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
 		xf_sieve_fini(&capture->sieve[sieved[i]]);

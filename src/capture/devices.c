@@ -4,11 +4,15 @@
  */
 #include <errno.h>
 #include <net/if.h>
+#include <netinet/in.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_cls.h>
 #include <linux/rtnetlink.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #include "capture/devices.h"
+#include "capture/exempt.h"
 #include "io/rtnl.h"
 
 #include "tc_filter.h"
@@ -18,6 +22,7 @@ struct link {
 	const char *name;
 	const char *slave_kind;
 	bool up;
+	uint32_t exempt; /* enum xf_exempt_from, itself */
 };
 
 static int linkinfo_attr(const struct nlattr *attr, void *arg)
@@ -53,7 +58,7 @@ static int visit_link(const struct nlmsghdr *msg, void *arg)
 {
 	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(msg);
 	struct visit *visit = arg;
-	struct link link = { .up = ifi->ifi_flags & IFF_UP };
+	struct link link = { .up = ifi->ifi_flags & IFF_UP, .exempt = xf_exempt_of_link(msg) };
 	int err;
 
 	if (msg->nlmsg_type != RTM_NEWLINK || (ifi->ifi_flags & IFF_LOOPBACK))
@@ -101,31 +106,84 @@ static bool is_port(const struct link *link)
 struct attaching {
 	const struct xf_devices_config *cfg;
 	struct xf_devices *out;
+	uint32_t exempt; /* enum xf_exempt_from, every device */
+	struct xf_rtnl rtnl; /* for filters */
 };
 
-static int attach_program(int ifindex, enum bpf_tc_attach_point point, int fd)
+/* A filter of ours: @point of a device. */
+struct place {
+	int ifindex;
+	enum bpf_tc_attach_point point;
+};
+
+/* Of what sees IPv6 alone: another one, so that it can come before that of all protocols goes. */
+#define SIX_PRIORITY (XF_TC_PRIORITY + 1u)
+
+/* libbpf has filters of all protocols only. @fd -1: it goes. */
+static int change_six(struct xf_rtnl *rtnl, const struct place *at, int fd)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = point);
+	uint32_t side = at->point == BPF_TC_EGRESS ? TC_H_MIN_EGRESS : TC_H_MIN_INGRESS;
+	struct nlmsghdr *msg = xf_rtnl_start(rtnl, fd < 0 ? RTM_DELTFILTER : RTM_NEWTFILTER,
+					     (uint16_t)(NLM_F_ACK | (fd < 0 ? 0 : NLM_F_CREATE)));
+	struct tcmsg *tc = mnl_nlmsg_put_extra_header(msg, sizeof(*tc));
+	struct nlattr *options;
+
+	tc->tcm_family = AF_UNSPEC;
+	tc->tcm_ifindex = at->ifindex;
+	tc->tcm_parent = TC_H_MAKE(TC_H_CLSACT, side);
+	tc->tcm_handle = XF_TC_HANDLE;
+	tc->tcm_info = TC_H_MAKE(SIX_PRIORITY << 16, htons(ETH_P_IPV6));
+	mnl_attr_put_strz(msg, TCA_KIND, "bpf");
+	if (fd >= 0) {
+		options = mnl_attr_nest_start(msg, TCA_OPTIONS);
+		mnl_attr_put_u32(msg, TCA_BPF_FD, (uint32_t)fd);
+		mnl_attr_put_strz(msg, TCA_BPF_NAME, "xfrmd_six");
+		mnl_attr_put_u32(msg, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
+		mnl_attr_nest_end(msg, options);
+	}
+	return xf_rtnl_talk(rtnl, msg, NULL, NULL);
+}
+
+static void detach_all(const struct place *at)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = at->ifindex, .attach_point = at->point);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = XF_TC_HANDLE, .priority = XF_TC_PRIORITY);
+
+	bpf_tc_detach(&hook, &opts);
+}
+
+/* @six: what is IPv4 passes. What takes the place of something else is there before that goes. */
+static int attach_program(struct attaching *a, const struct place *at, int fd, bool six)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = at->ifindex, .attach_point = at->point);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = fd, .handle = XF_TC_HANDLE,
 		    .priority = XF_TC_PRIORITY, .flags = BPF_TC_F_REPLACE);
 	int err = bpf_tc_hook_create(&hook);
 
 	if (err && err != -EEXIST)
 		return err;
-	return bpf_tc_attach(&hook, &opts);
+	err = six ? change_six(&a->rtnl, at, fd) : bpf_tc_attach(&hook, &opts);
+	if (err)
+		return err;
+	if (six)
+		detach_all(at);
+	else
+		change_six(&a->rtnl, at, -1);
+	return 0;
 }
 
+/* @arg: struct attaching. */
 static int detach_one(void *arg, int ifindex, const struct link *link)
 {
 	static const enum bpf_tc_attach_point points[] = { BPF_TC_EGRESS, BPF_TC_INGRESS };
+	struct attaching *a = arg;
 
-	(void)arg;
 	(void)link;
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(points); i++) {
-		LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = points[i]);
-		LIBBPF_OPTS(bpf_tc_opts, opts, .handle = XF_TC_HANDLE, .priority = XF_TC_PRIORITY);
+		const struct place at = { .ifindex = ifindex, .point = points[i] };
 
-		bpf_tc_detach(&hook, &opts);
+		detach_all(&at);
+		change_six(&a->rtnl, &at, -1);
 	}
 	return 0;
 }
@@ -133,7 +191,10 @@ static int detach_one(void *arg, int ifindex, const struct link *link)
 /* 1: attached; 0: not a device for us, or no more: it has become a port. */
 static int attach_one(void *arg, int ifindex, const struct link *link)
 {
-	const struct attaching *a = arg;
+	struct attaching *a = arg;
+	const struct place out = { .ifindex = ifindex, .point = BPF_TC_EGRESS };
+	const struct place in = { .ifindex = ifindex, .point = BPF_TC_INGRESS };
+	uint32_t exempt = a->exempt | link->exempt;
 	int err = 0;
 
 	if (link->name && strcmp(link->name, a->cfg->tun) == 0) {
@@ -141,23 +202,26 @@ static int attach_one(void *arg, int ifindex, const struct link *link)
 		return 0;
 	}
 	if (is_port(link))
-		return detach_one(NULL, ifindex, link);
+		return detach_one(a, ifindex, link);
 	if (a->cfg->egress_fd >= 0)
-		err = attach_program(ifindex, BPF_TC_EGRESS, a->cfg->egress_fd);
+		err = attach_program(a, &out, a->cfg->egress_fd, exempt & XF_EXEMPT_XFRM4);
 	if (!err && a->cfg->ingress_fd >= 0)
-		err = attach_program(ifindex, BPF_TC_INGRESS, a->cfg->ingress_fd);
+		err = attach_program(a, &in, a->cfg->ingress_fd, exempt & XF_EXEMPT_POLICY4);
 	return err ? err : 1;
 }
 
 int xf_devices_attach(const struct xf_devices_config *cfg, struct xf_devices *out,
 		      struct xf_io_error *error)
 {
-	struct attaching a = { .cfg = cfg, .out = out };
+	struct attaching a = { .cfg = cfg, .out = out, .exempt = xf_exempt_of_all() };
 	struct visit visit = { .act = attach_one, .arg = &a };
-	int err;
+	int err = xf_rtnl_open(&a.rtnl, error);
 
 	*out = (struct xf_devices){ .count = 0 };
+	if (err)
+		return err;
 	err = for_each_device(&visit, error);
+	xf_rtnl_close(&a.rtnl);
 	out->count = visit.done;
 	if (!err && visit.err)
 		err = xf_io_fail(error, visit.err, "cannot attach the backstop to a device");
@@ -166,7 +230,13 @@ int xf_devices_attach(const struct xf_devices_config *cfg, struct xf_devices *ou
 
 int xf_devices_release(struct xf_io_error *error)
 {
-	struct visit visit = { .act = detach_one };
+	struct attaching a = { .cfg = NULL };
+	struct visit visit = { .act = detach_one, .arg = &a };
+	int err = xf_rtnl_open(&a.rtnl, error);
 
-	return for_each_device(&visit, error);
+	if (err)
+		return err;
+	err = for_each_device(&visit, error);
+	xf_rtnl_close(&a.rtnl);
+	return err;
 }

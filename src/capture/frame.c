@@ -70,8 +70,7 @@ static const char prerouting[] =
 	"add rule inet %1$s arrival_filter iifname \"%2$s\" meta mark set meta mark | 0x%3$x\n"
 	"add rule inet %1$s prerouting meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n"
 	"add rule inet %1$s prerouting fib daddr type { local, broadcast, anycast, multicast } "
-	"return\n"
-	"add rule inet %1$s prerouting goto outbound\n";
+	"return\n";
 
 /*
  * Of two chains, so that what has the bit already and gets it here is routed again: each of them
@@ -91,8 +90,7 @@ static const char output[] =
 	"} "
 	"meta priority set 0\n"
 	"add rule inet %1$s output meta mark & 0x%2$x != 0 return\n"
-	"add rule inet %1$s output oifname \"lo\" return\n"
-	"add rule inet %1$s output goto outbound\n";
+	"add rule inet %1$s output oifname \"lo\" return\n";
 
 /*
  * ESP is not plaintext; IKE's sockets carry the bypass mark.
@@ -101,10 +99,7 @@ static const char output[] =
 static const char input[] = "add rule inet %1$s input iifname { \"lo\", \"%2$s\" } return\n"
 			    "add rule inet %1$s input meta l4proto { 50, 51, 108 } return\n"
 			    "add rule inet %1$s input socket mark & 0x%3$x != 0 meta priority set "
-			    "%4$x:%5$x return\n"
-			    "add rule inet %1$s input jump " XF_NAT_ARRIVED "\n"
-			    "add rule inet %1$s input jump inbound\n"
-			    "add rule inet %1$s input jump " XF_NAT_RESTORED "\n";
+			    "%4$x:%5$x return\n";
 
 /*
  * Both bits are the sign of a frame between ports of a bridge (xf_frame_bridge_put()).
@@ -115,11 +110,21 @@ static const char forward[] =
 	"add rule inet %1$s forward meta mark & 0x%3$x != 0 oifname != \"%2$s\" counter name "
 	"misrouted drop\n"
 	"add rule inet %1$s forward iifname \"%2$s\" return\n"
-	"add rule inet %1$s forward jump " XF_NAT_ARRIVED "\n"
-	"add rule inet %1$s forward jump forwarded\n"
-	"add rule inet %1$s forward jump " XF_NAT_RESTORED "\n"
 	"add rule inet %1$s forward_end oifname \"%2$s\" meta mark set meta mark | 0x%3$x return\n"
 	"add rule inet %1$s forward_end meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n";
+
+/*
+ * Whom the policies are asked about, behind all that is exempt from them.
+ * %1$s table.
+ */
+static const char policies[] = "add rule inet %1$s prerouting goto outbound\n"
+			       "add rule inet %1$s output goto outbound\n"
+			       "add rule inet %1$s input jump " XF_NAT_ARRIVED "\n"
+			       "add rule inet %1$s input jump inbound\n"
+			       "add rule inet %1$s input jump " XF_NAT_RESTORED "\n"
+			       "add rule inet %1$s forward jump " XF_NAT_ARRIVED "\n"
+			       "add rule inet %1$s forward jump forwarded\n"
+			       "add rule inet %1$s forward jump " XF_NAT_RESTORED "\n";
 
 /*
  * What the kernel itself says on the TUN (MLD) is for nobody. Anything else that heads there was
@@ -156,13 +161,83 @@ void xf_frame_bridge_put(FILE *f, const struct xf_io_names *names)
 	fprintf(f, bridge, XF_NFT_TABLE, both, ~both);
 }
 
-void xf_frame_put(FILE *f, const struct xf_io_names *names)
+/* "iif { 2, 7 } ", or nothing where it is every device. */
+static void put_devices(FILE *f, const struct xf_exempt *exempt, uint32_t from, const char *what)
+{
+	const char *before = "{ ";
+
+	if (exempt->all & from)
+		return;
+	fprintf(f, "%s ", what);
+	for (uint32_t i = 0; i < exempt->ndevices; i++) {
+		if (!(exempt->devices[i].from & from))
+			continue;
+		fprintf(f, "%s%u", before, exempt->devices[i].ifindex);
+		before = ", ";
+	}
+	fprintf(f, " } ");
+}
+
+static bool has_devices(const struct xf_exempt *exempt, uint32_t from)
+{
+	bool has = exempt->all & from;
+
+	for (uint32_t i = 0; i < exempt->ndevices; i++)
+		has |= (exempt->devices[i].from & from) != 0;
+	return has;
+}
+
+static void put_addresses(FILE *f, const struct xf_exempt *exempt, const char *verdict)
+{
+	if (!exempt->naddrs)
+		return;
+	fprintf(f, "add rule inet " XF_NFT_TABLE " input ip6 daddr ");
+	for (uint32_t i = 0; i < exempt->naddrs; i++) {
+		char text[XF_ADDR_STRLEN];
+
+		fprintf(f, "%s%s", i ? ", " : "{ ",
+			xf_addr_format(&exempt->addrs[i], XF_AF_INET6, text));
+	}
+	fprintf(f, " } %s\n", verdict);
+}
+
+/*
+ * Where a packet will leave is not known in prerouting: the route is looked up, as the kernel does
+ * it next. For this host the twin sees the same sign as of sockets with the bypass mark.
+ */
+static void put_exempt(FILE *f, const struct xf_exempt *exempt)
+{
+	static const struct {
+		uint32_t from;
+		const char *chain;
+		const char *what;
+		bool sign;
+	} places[] = {
+		{ XF_EXEMPT_XFRM4, "prerouting", "fib daddr . mark oif", false },
+		{ XF_EXEMPT_XFRM4, "output", "oif", false },
+		{ XF_EXEMPT_POLICY4, "input", "iif", true },
+		{ XF_EXEMPT_POLICY4, "forward", "iif", false },
+	};
+	char sign[64];
+
+	snprintf(sign, sizeof(sign), "meta priority set %x:%x return", XF_BPF_PRIORITY_BYPASS >> 16,
+		 XF_BPF_PRIORITY_BYPASS & 0xffff);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(places); i++) {
+		if (!has_devices(exempt, places[i].from))
+			continue;
+		fprintf(f, "add rule inet " XF_NFT_TABLE " %s meta nfproto ipv4 ", places[i].chain);
+		put_devices(f, exempt, places[i].from, places[i].what);
+		fprintf(f, "%s\n", places[i].sign ? sign : "return");
+	}
+	put_addresses(f, exempt, sign);
+}
+
+static void put_rules(FILE *f, const struct xf_io_names *names, const struct xf_exempt *exempt)
 {
 	const uint32_t capture = names->mark_capture;
 	const uint32_t bypass = names->mark_bypass;
 	const uint32_t both = capture | bypass;
 
-	fprintf(f, chains, XF_NFT_TABLE);
 	fprintf(f, prerouting, XF_NFT_TABLE, names->tun, capture, ~both, both);
 	fprintf(f, output, XF_NFT_TABLE, bypass, ~capture, ~both, both, XF_PRIORITY_SENT_ON,
 		XF_PRIORITY_TRANSLATED, XF_PRIORITY_ASK);
@@ -170,4 +245,25 @@ void xf_frame_put(FILE *f, const struct xf_io_names *names)
 		XF_BPF_PRIORITY_BYPASS & 0xffff);
 	fprintf(f, forward, XF_NFT_TABLE, names->tun, capture, ~both, both);
 	fprintf(f, postrouting, XF_NFT_TABLE, names->tun, capture);
+	if (exempt)
+		put_exempt(f, exempt);
+	fprintf(f, policies, XF_NFT_TABLE);
+}
+
+void xf_frame_put(FILE *f, const struct xf_io_names *names, const struct xf_exempt *exempt)
+{
+	fprintf(f, chains, XF_NFT_TABLE);
+	put_rules(f, names, exempt);
+}
+
+void xf_frame_put_again(FILE *f, const struct xf_io_names *names, const struct xf_exempt *exempt)
+{
+	static const char *const filled[] = {
+		"arrival", "arrival_filter", "prerouting",  "unmark",	   "output",
+		"input",   "forward",	     "forward_end", "postrouting",
+	};
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(filled); i++)
+		fprintf(f, "flush chain inet " XF_NFT_TABLE " %s\n", filled[i]);
+	put_rules(f, names, exempt);
 }

@@ -8,10 +8,18 @@
 
 #include <stdio.h>
 
+#include "capture/exempt.h"
 #include "io/io.h"
 
-/* Statements that make the table, there or not, and leave it with empty chains for policies. */
-void xf_frame_put(FILE *f, const struct xf_io_names *names);
+/*
+ * Statements that make the table, there or not, and leave it with empty chains for policies. The
+ * policies are not asked about what is @exempt (NULL: nothing).
+ */
+void xf_frame_put(FILE *f, const struct xf_io_names *names, const struct xf_exempt *exempt);
+
+/* The table is there, and something else is exempt now: those chains are emptied and filled again,
+ * in one transaction; nothing happens to those for policies. */
+void xf_frame_put_again(FILE *f, const struct xf_io_names *names, const struct xf_exempt *exempt);
 
 /*
  * With br_netfilter, frames between ports of a bridge pass the chains of family inet, though nobody

@@ -224,6 +224,13 @@ static void kernel_backstop_stats(void *arg, struct xf_capture_stats *out)
 	xf_backstop_get_stats(kernel->backstop, &out->programs);
 }
 
+static int kernel_exempt_read(void *arg, struct xf_exempt *out)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_exempt_read(kernel->names.tun, out);
+}
+
 static int kernel_route_add(void *arg, struct xf_io_error *error)
 {
 	const struct xf_kernel *kernel = arg;
@@ -322,6 +329,7 @@ const struct xf_capture_ops xf_kernel_ops = {
 	.backstop_sync = kernel_backstop_sync,
 	.backstop_attach = kernel_backstop_attach,
 	.backstop_stats = kernel_backstop_stats,
+	.exempt_read = kernel_exempt_read,
 	.route_add = kernel_route_add,
 	.watch = kernel_watch,
 	.events = kernel_events,

@@ -11,6 +11,7 @@
 
 #include "capture/cells.h"
 #include "capture/cover.h"
+#include "capture/exempt.h"
 #include "capture/heal.h"
 #include "capture/twin.h"
 #include "io/io.h"
@@ -19,6 +20,7 @@
 struct xf_capture_event {
 	enum xf_heal_part part;
 	bool sure; /* else look (inspect(), nft_read()) */
+	uint32_t ifindex; /* of the device that it is about; 0: of none */
 	char what[XF_HEAL_TEXT]; /* "nftables table xfrmd was deleted by nft (pid 7)" */
 };
 
@@ -88,6 +90,9 @@ struct xf_capture_ops {
 	/* Onto every device that has it not. */
 	int (*backstop_attach)(void *arg, struct xf_io_error *error);
 	void (*backstop_stats)(void *arg, struct xf_capture_stats *out);
+
+	/* Whom no policy is asked about, by the host's sysctls; the caller's. NULL: nobody. */
+	int (*exempt_read)(void *arg, struct xf_exempt *out);
 
 	/* --- rule and route; route.h --- */
 

@@ -4,7 +4,9 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "capture/ruleset.h"
 #include "capture/state.h"
 
 #define CHECK_NS (10 * XF_NSEC_PER_SEC)
@@ -38,13 +40,16 @@ static void note_event(void *arg, const struct xf_capture_event *event)
 
 	if ((table && !capture->nft) || (event->part == XF_HEAL_BACKSTOP && !capture->backstop))
 		return;
+	/* We have taken away what sees IPv4 of devices that are exempt with it. */
+	if (event->ifindex && (xf_exempt_of(&capture->exempt, event->ifindex) & XF_EXEMPT_V4))
+		return;
 	if (event->sure)
 		lose(capture, event->part, event->what);
 	else if (table)
 		capture->look_at_table = true;
 	/* When the TUN has been repaired, what else is there is not known. */
 	if (!table)
-		capture->look = true;
+		capture->look = capture->look_at_exempt = true;
 }
 
 void xf_capture_read_events(struct xf_capture *capture)
@@ -127,6 +132,58 @@ static void take_snapshot(struct xf_capture *capture)
 		capture->snapshot.there = false;
 }
 
+/* --- whom no policy is asked about --- */
+
+void xf_capture_say_exempt(const struct xf_capture *capture)
+{
+	char list[XF_HEAL_TEXT];
+	char line[XF_HEAL_TEXT + 64];
+
+	xf_exempt_describe(&capture->exempt, list, sizeof(list));
+	snprintf(line, sizeof(line), "exempt from policies: %s", *list ? list : "nothing");
+	if (capture->cfg.say)
+		capture->cfg.say(capture->cfg.say_arg, false, line);
+}
+
+bool xf_capture_read_exempt(struct xf_capture *capture)
+{
+	struct xf_exempt now;
+
+	if (!capture->ops->exempt_read || capture->ops->exempt_read(capture->arg, &now) < 0)
+		return false;
+	capture->look_at_exempt = false;
+	if (xf_exempt_equal(&now, &capture->exempt)) {
+		xf_exempt_fini(&now);
+		return false;
+	}
+	xf_exempt_fini(&capture->exempt);
+	capture->exempt = now;
+	return true;
+}
+
+/* Where the table is lost, what makes it anew knows. */
+static void follow_exempt(struct xf_capture *capture)
+{
+	struct xf_io_error error = { .text = "" };
+	char *script = NULL;
+	int err;
+
+	if (!xf_capture_read_exempt(capture))
+		return;
+	if (capture->nft && !xf_heal_is_lost(&capture->heal, XF_HEAL_TABLE)) {
+		err = xf_ruleset_exempt(&capture->cfg.names, &capture->exempt, &script);
+		if (!err)
+			err = capture->ops->nft_run(capture->arg, script, &error);
+		free(script);
+		if (err)
+			lose(capture, XF_HEAL_TABLE, "what is exempt from policies is not known");
+		xf_capture_expect_change(capture);
+	}
+	if (capture->backstop && capture->ops->backstop_attach(capture->arg, &error) < 0)
+		lose(capture, XF_HEAL_BACKSTOP, "a device has other filters than it should");
+	xf_capture_say_exempt(capture);
+}
+
 /* --- repairs --- */
 
 static void note(struct xf_capture *capture, enum xf_heal_part part, int err, const char *how,
@@ -196,7 +253,7 @@ static void check(struct xf_capture *capture)
 	if (capture->fd < 0 || capture->now_ns < capture->check_ns)
 		return;
 	capture->check_ns = capture->now_ns + CHECK_NS;
-	capture->look = true;
+	capture->look = capture->look_at_exempt = true;
 	if (capture->nft && capture->ops->nft_has_changed(capture->arg))
 		capture->look_at_table = true;
 }
@@ -211,6 +268,8 @@ void xf_capture_reconcile(struct xf_capture *capture)
 	take_snapshot(capture);
 	if (capture->look_at_table)
 		look_at_table(capture);
+	if (capture->look_at_exempt)
+		follow_exempt(capture);
 	if (capture->look || is_due(capture, XF_HEAL_TUN))
 		look_around(capture, &seen);
 	if (is_due(capture, XF_HEAL_TUN)) {

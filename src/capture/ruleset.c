@@ -366,7 +366,7 @@ static int put_all(FILE *f, const struct xf_ruleset_plan *plan)
 	int err = 0;
 
 	if (plan->anew)
-		xf_frame_put(f, plan->names);
+		xf_frame_put(f, plan->names, plan->exempt);
 	if (plan->anew && plan->nat)
 		xf_nat_put(f, plan->names, plan->nat_asks);
 	for (uint8_t dir = 0; dir < XF_DIR_MAX && !err; dir++) {
@@ -416,6 +416,18 @@ int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out)
 		xf_nft_set_of_sieve(&set, sieve, i);
 		put_set(f, &set);
 	}
+	return finish(f, &text, 0, out);
+}
+
+int xf_ruleset_exempt(const struct xf_io_names *names, const struct xf_exempt *exempt, char **out)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+
+	if (!f)
+		return -ENOMEM;
+	xf_frame_put_again(f, names, exempt);
 	return finish(f, &text, 0, out);
 }
 

@@ -9,6 +9,7 @@
 #define XF_CAPTURE_RULESET_H
 
 #include "capture/cover.h"
+#include "capture/exempt.h"
 #include "io/io.h"
 #include "capture/sieve.h"
 
@@ -19,6 +20,8 @@
 struct xf_ruleset_plan {
 	const struct xf_io_names *names;
 	const struct xf_spd *spd;
+	const struct xf_exempt
+		*exempt; /* with @anew: whom no policy is asked about; NULL: nobody */
 	/* Out rules are those of its destinations; NULL: those of each policy. */
 	const struct xf_cover *cover;
 	/* In and fwd; where it is not by_sets, rules are those of each policy. */
@@ -42,6 +45,9 @@ int xf_ruleset_build(const struct xf_ruleset_plan *plan, char **out);
  * looks into them yet.
  */
 int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out);
+
+/* In a table that stands something else is exempt now; frame.h. */
+int xf_ruleset_exempt(const struct xf_io_names *names, const struct xf_exempt *exempt, char **out);
 
 /* What goes with a table made anew, where the kernel has the family bridge; frame.h. */
 int xf_ruleset_bridge(const struct xf_io_names *names, char **out);

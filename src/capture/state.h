@@ -37,12 +37,15 @@ struct xf_capture {
 	struct xf_conntrack_changes changes; /* with nat: that entries do not follow yet */
 	uint64_t conntrack_deleted; /* entries */
 
+	struct xf_exempt exempt; /* as the rules in force have it, once started */
+
 	/* What stands, and what does not. */
 	struct xf_heal heal;
 	uint64_t now_ns; /* of this call */
 	uint64_t check_ns; /* look by yourself then */
 	bool look; /* TUN, rule or route may be others now */
 	bool look_at_table; /* likewise */
+	bool look_at_exempt; /* their sysctls, likewise */
 	struct xf_nft_seen snapshot; /* as we left the table; not there: not taken yet ... */
 	uint64_t snapshot_ns; /* ... but then, if nothing changes until then */
 	struct xf_capture_stats before; /* counts of tables that are gone */
@@ -51,10 +54,16 @@ struct xf_capture {
 /* Do what the SPD asks for, or everything, when the table is lost. */
 int xf_capture_sync_now(struct xf_capture *capture, struct xf_io_error *error);
 
+/* The table has changed by our own doing: what it is like is to be seen anew. */
+void xf_capture_expect_change(struct xf_capture *capture);
+
 /* reconcile.c */
 #define XF_CAPTURE_SNAPSHOT_NS XF_NSEC_PER_SEC
 void xf_capture_watch(struct xf_capture *capture);
 void xf_capture_read_events(struct xf_capture *capture);
 void xf_capture_reconcile(struct xf_capture *capture);
+/* True: something else is exempt than before; the rules do not follow yet. */
+bool xf_capture_read_exempt(struct xf_capture *capture);
+void xf_capture_say_exempt(const struct xf_capture *capture);
 
 #endif

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/if_ether.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
@@ -45,12 +46,18 @@ struct xf_watcher {
 	void *arg;
 };
 
-static void tell(struct xf_watcher *watcher, enum xf_heal_part part, bool sure, const char *what)
+static void tell_of_device(struct xf_watcher *watcher, enum xf_heal_part part, uint32_t ifindex,
+			   bool sure, const char *what)
 {
-	struct xf_capture_event event = { .part = part, .sure = sure };
+	struct xf_capture_event event = { .part = part, .sure = sure, .ifindex = ifindex };
 
 	snprintf(event.what, sizeof(event.what), "%.*s", XF_HEAL_TEXT - 1, what);
 	watcher->tell(watcher->arg, &event);
+}
+
+static void tell(struct xf_watcher *watcher, enum xf_heal_part part, bool sure, const char *what)
+{
+	tell_of_device(watcher, part, 0, sure, what);
 }
 
 /* --- nftables --- */
@@ -226,16 +233,17 @@ static void see_route(struct xf_watcher *watcher, const struct nlmsghdr *msg)
 		tell(watcher, XF_HEAL_ROUTE, false, "");
 }
 
-/* A filter with our handle, or all of a priority of ours. */
+/* A filter with our handle, of all protocols, or all of a priority of ours. */
 static bool is_our_filter(const struct tcmsg *tc)
 {
 	uint32_t priority = TC_H_MAJ(tc->tcm_info) >> 16;
 
 	if (TC_H_MAJ(tc->tcm_parent) != TC_H_MAJ(TC_H_CLSACT))
 		return false;
-	return tc->tcm_handle == XF_TC_HANDLE ||
-	       (tc->tcm_handle == 0 &&
-		(priority == XF_TC_PRIORITY || priority == XF_TC_META_PRIORITY));
+	if (tc->tcm_handle == XF_TC_HANDLE)
+		return TC_H_MIN(tc->tcm_info) == htons(ETH_P_ALL);
+	return tc->tcm_handle == 0 &&
+	       (priority == XF_TC_PRIORITY || priority == XF_TC_META_PRIORITY);
 }
 
 static void see_filters_go(struct xf_watcher *watcher, const struct nlmsghdr *msg)
@@ -250,8 +258,10 @@ static void see_filters_go(struct xf_watcher *watcher, const struct nlmsghdr *ms
 	if (!if_indextoname((unsigned)tc->tcm_ifindex, name))
 		return;
 	snprintf(what, sizeof(what), "the tc filter of %s was deleted", name);
-	tell(watcher, strcmp(name, watcher->names.tun) ? XF_HEAL_BACKSTOP : XF_HEAL_TUN, true,
-	     what);
+	if (strcmp(name, watcher->names.tun) == 0)
+		tell(watcher, XF_HEAL_TUN, true, what);
+	else
+		tell_of_device(watcher, XF_HEAL_BACKSTOP, (uint32_t)tc->tcm_ifindex, true, what);
 }
 
 static int see_rtnl(const struct nlmsghdr *msg, void *arg)
@@ -270,6 +280,8 @@ static int see_rtnl(const struct nlmsghdr *msg, void *arg)
 	case RTM_NEWLINK:
 	case RTM_DELLINK:
 	case RTM_NEWNETCONF:
+	case RTM_NEWADDR:
+	case RTM_DELADDR:
 		tell(watcher, XF_HEAL_TUN, false, "");
 		break;
 	case RTM_DELQDISC:
@@ -337,9 +349,11 @@ static int open_nft(struct xf_watcher *watcher)
 
 static int open_rtnl(struct xf_watcher *watcher)
 {
-	static const int groups[] = { RTNLGRP_LINK,	    RTNLGRP_TC,		 RTNLGRP_IPV4_RULE,
-				      RTNLGRP_IPV6_RULE,    RTNLGRP_IPV4_ROUTE,	 RTNLGRP_IPV6_ROUTE,
-				      RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF };
+	static const int groups[] = { RTNLGRP_LINK,	    RTNLGRP_TC,
+				      RTNLGRP_IPV4_RULE,    RTNLGRP_IPV6_RULE,
+				      RTNLGRP_IPV4_ROUTE,   RTNLGRP_IPV6_ROUTE,
+				      RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF,
+				      RTNLGRP_IPV6_IFADDR };
 
 	watcher->rtnl = open_monitor(NETLINK_ROUTE, groups, XF_ARRAY_SIZE(groups));
 	return watcher->rtnl ? add(watcher, watcher->rtnl) : -errno;

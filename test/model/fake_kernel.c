@@ -50,6 +50,7 @@ void fake_kernel_init(struct fake_kernel *kernel)
 void fake_kernel_fini(struct fake_kernel *kernel)
 {
 	fake_nft_free(kernel->nft);
+	xf_exempt_fini(&kernel->exempt);
 	free(kernel->backstop);
 }
 
@@ -190,6 +191,24 @@ static int conntrack_clean(void *arg, struct xf_conntrack_changes *changes,
 	return 0;
 }
 
+static void *copy(const void *from, size_t size)
+{
+	void *to = malloc(size + 1);
+
+	assert_non_null(to);
+	return size ? memcpy(to, from, size) : to;
+}
+
+static int exempt_read(void *arg, struct xf_exempt *out)
+{
+	const struct fake_kernel *kernel = arg;
+
+	*out = kernel->exempt;
+	out->devices = copy(out->devices, out->ndevices * sizeof(out->devices[0]));
+	out->addrs = copy(out->addrs, out->naddrs * sizeof(out->addrs[0]));
+	return 0;
+}
+
 /* --- the backstop --- */
 
 static int backstop_open(void *arg, enum xf_twin_form form, struct xf_io_error *error)
@@ -285,6 +304,7 @@ const struct xf_capture_ops fake_kernel_ops = {
 	.backstop_sync = backstop_sync,
 	.backstop_attach = backstop_attach,
 	.backstop_stats = backstop_stats,
+	.exempt_read = exempt_read,
 	.route_add = route_add,
 };
 

@@ -13,6 +13,7 @@ struct fake_backstop;
 struct fake_kernel {
 	struct fake_nft *nft;
 	struct fake_backstop *backstop;
+	struct xf_exempt exempt;
 	unsigned faults; /* one of so many calls to nftables fails; 0: none */
 	unsigned fault_count;
 };

@@ -24,7 +24,7 @@ struct fake_packet {
 	uint32_t mark;
 	uint32_t priority;
 	uint32_t socket_mark;
-	const char *iif;
+	const char *iif; /* "lo", "lan", "wan" */
 	const char *oif;
 	const char *daddr_type; /* "unicast", "local" ... */
 };
@@ -51,6 +51,9 @@ void fake_nft_each_set(struct fake_nft *nft, void (*visit)(void *arg, const char
 
 /* Chains of a hook, in the order of their priorities. False: dropped. @p's mark may change. */
 bool fake_nft_hook(struct fake_nft *nft, const char *hook, struct fake_packet *p);
+
+/* Their numbers. */
+uint32_t fake_ifindex(const char *name);
 
 uint64_t fake_nft_counter(const struct fake_nft *nft, const char *name);
 /* How many rules there are, for tests that would do without. */

@@ -154,6 +154,8 @@ enum what {
 	SOCKET_MARK,
 	IIFNAME,
 	OIFNAME,
+	IIF,
+	OIF,
 	FIB_DADDR_TYPE
 };
 
@@ -258,6 +260,22 @@ static void read_ip(struct words *w, struct term *term)
 	term->side = read_side(w, "saddr", "daddr");
 }
 
+/* "daddr type", or "daddr . mark oif": where the packet is routed to, as it will be */
+static void read_fib(struct words *w, struct term *term)
+{
+	words_expect(w, "daddr");
+	if (words_take(w, "type")) {
+		term->what = FIB_DADDR_TYPE;
+		term->type = NAME;
+		return;
+	}
+	words_expect(w, ".");
+	words_expect(w, "mark");
+	words_expect(w, "oif");
+	term->what = OIF;
+	term->type = NUMBER;
+}
+
 static void read_what(struct words *w, struct term *term)
 {
 	const char *word;
@@ -287,11 +305,11 @@ static void read_what(struct words *w, struct term *term)
 	} else if (strcmp(word, "iifname") == 0 || strcmp(word, "oifname") == 0) {
 		term->what = word[0] == 'i' ? IIFNAME : OIFNAME;
 		term->type = NAME;
+	} else if (strcmp(word, "iif") == 0 || strcmp(word, "oif") == 0) {
+		term->what = word[0] == 'i' ? IIF : OIF;
+		term->type = NUMBER;
 	} else if (strcmp(word, "fib") == 0) {
-		words_expect(w, "daddr");
-		words_expect(w, "type");
-		term->what = FIB_DADDR_TYPE;
-		term->type = NAME;
+		read_fib(w, term);
 	} else {
 		fail_msg("a rule with \"%s\"?", word);
 	}
@@ -450,6 +468,16 @@ struct rule *rule_read(const struct fake_nft *nft, struct words *w)
 
 /* --- packets --- */
 
+uint32_t fake_ifindex(const char *name)
+{
+	static const char *const names[] = { "lo", "lan", "wan" };
+	uint32_t i = 0;
+
+	while (strcmp(names[i], name) != 0)
+		assert_in_range(++i, 1, XF_ARRAY_SIZE(names) - 1);
+	return i + 1;
+}
+
 static uint32_t transport(const struct term *term, const struct fake_packet *p)
 {
 	uint32_t value = 0;
@@ -498,6 +526,10 @@ static bool load(const struct term *term, const struct fake_packet *p, uint8_t f
 	case IIFNAME:
 	case OIFNAME:
 		put_name(field, term->what == IIFNAME ? p->iif : p->oif);
+		return true;
+	case IIF:
+	case OIF:
+		fake_put_number(field, fake_ifindex(term->what == IIF ? p->iif : p->oif));
 		return true;
 	case FIB_DADDR_TYPE:
 		put_name(field, p->daddr_type);

@@ -4,7 +4,8 @@
  *
  * Out: what the SPD protects or blocks is captured, and while the kernel fails, captured or dropped
  * by the backstop; what it lets pass is not captured. In and fwd: plaintext is refused exactly when
- * the SPD's policy wants protection. Where more is caught than the SPD says there is one of a few
+ * the SPD's policy wants protection. What is exempt by device or address is neither captured nor
+ * refused. Where more is caught than the SPD says there is one of a few
  * reasons, and each is counted.
  */
 #include <stdarg.h>
@@ -47,6 +48,7 @@ struct world {
 	unsigned long failed; /* syncs */
 	unsigned long by_backstop;
 	unsigned long sets; /* of in and fwd, after each change */
+	unsigned long exempt; /* packets that would have been caught else */
 };
 
 /* --- policies --- */
@@ -190,14 +192,16 @@ static void draw_packet(const struct world *w, struct fake_packet *p)
 {
 	const struct xf_policy_config *at = below(4) && w->n ? &w->known[below(w->n)] : NULL;
 
+	static const char *const devices[] = { "lan", "wan" };
+
 	*p = (struct fake_packet){
 		.family = at	     ? at->sel.family
 			  : below(3) ? XF_AF_INET
 				     : XF_AF_INET6,
 		.fragment = below(6) == 0,
 		.mark = below(4),
-		.iif = "lan",
-		.oif = "wan",
+		.iif = devices[below(2)],
+		.oif = devices[below(2)],
 		.daddr_type = "unicast",
 	};
 	p->behind = p->fragment && below(2);
@@ -297,6 +301,21 @@ static bool is_caught(struct world *w, uint8_t dir, struct fake_packet *p)
 	return p->mark & capture;
 }
 
+static bool is_exempt(const struct world *w, uint8_t dir, const struct fake_packet *p)
+{
+	const struct xf_exempt *exempt = &w->kernel.exempt;
+	uint32_t in = xf_exempt_of(exempt, fake_ifindex(p->iif));
+	uint32_t out = xf_exempt_of(exempt, fake_ifindex(p->oif));
+
+	if (p->family == XF_AF_INET)
+		return dir == XF_DIR_OUT ? out & XF_EXEMPT_XFRM4 : in & XF_EXEMPT_POLICY4;
+	for (uint32_t i = 0; i < exempt->naddrs && dir == XF_DIR_IN; i++) {
+		if (memcmp(&exempt->addrs[i], &p->addr[1], sizeof(p->addr[1])) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void describe(const struct fake_packet *p, const struct xf_flow *flow, uint8_t dir)
 {
 	char text[2][XF_ADDR_STRLEN];
@@ -323,6 +342,11 @@ static void send_packet(struct world *w, uint8_t dir, bool broken)
 	want = winner && xf_policy_is_strict(xf_policy_cfg(winner));
 	w->packets++;
 	got = is_caught(w, dir, &p);
+	if (is_exempt(w, dir, &p)) {
+		w->exempt += want;
+		assert_false(got);
+		return;
+	}
 	w->caught[dir] += got;
 	if (broken && dir == XF_DIR_OUT && !got) {
 		got = fake_backstop_drops(&w->kernel, &p);
@@ -350,12 +374,29 @@ static void send_packets(struct world *w, bool broken)
 
 /* --- rounds --- */
 
-static void start(struct world *w, unsigned max, enum xf_capture_mode mode)
+/* By @kind of them: all devices, or one each way, and addresses that packets have. */
+static void draw_exempt(struct xf_exempt *exempt, unsigned kind)
+{
+	static const char *const addrs[] = { "fd00::", "fd00:100::1" };
+
+	exempt->all = kind == 1 ? XF_EXEMPT_V4 : 0;
+	exempt->ndevices = kind == 1 ? 0 : 2;
+	exempt->naddrs = XF_ARRAY_SIZE(addrs);
+	exempt->devices = calloc(2, sizeof(exempt->devices[0]));
+	exempt->addrs = calloc(exempt->naddrs, sizeof(exempt->addrs[0]));
+	assert_true(exempt->devices && exempt->addrs);
+	exempt->devices[0] = (struct xf_exempt_device){ fake_ifindex("lan"), XF_EXEMPT_POLICY4 };
+	exempt->devices[1] = (struct xf_exempt_device){ fake_ifindex("wan"), XF_EXEMPT_XFRM4 };
+	for (uint32_t i = 0; i < exempt->naddrs; i++)
+		assert_int_equal(xf_addr_parse(addrs[i], &exempt->addrs[i]), XF_AF_INET6);
+}
+
+static void start(struct world *w, unsigned max, unsigned exempt)
 {
 	const struct xf_spd_config cfg = { .seed = { 1, 2 }, .watch = watch, .watch_arg = w };
 	struct xf_capture_config capture = {
 		.names = xf_io_names_default,
-		.mode = mode,
+		.mode = XF_CAPTURE_AUTO,
 		.ops = &fake_kernel_ops,
 		.arg = &w->kernel,
 	};
@@ -366,6 +407,8 @@ static void start(struct world *w, unsigned max, enum xf_capture_mode mode)
 	w->spd = xf_spd_new(&cfg);
 	assert_non_null(w->spd);
 	fake_kernel_init(&w->kernel);
+	if (exempt)
+		draw_exempt(&w->kernel.exempt, exempt);
 	capture.spd = w->spd;
 	capture.now_ns = w->now_ns;
 	assert_int_equal(xf_capture_new(&capture, &w->capture, NULL), 0);
@@ -377,6 +420,7 @@ static void stop(struct world *w)
 		      w->caught[XF_DIR_IN], w->caught[XF_DIR_OUT], w->caught[XF_DIR_FWD]);
 	print_message("# too much: ties %lu, selectors that rules cannot have %lu, fragments %lu\n",
 		      w->too_many[TIE], w->too_many[INEXACT], w->too_many[FRAGMENT]);
+	print_message("# exempt: %lu that the SPD wants\n", w->exempt);
 	print_message("# %u faults, %lu changes failed, the backstop dropped %lu\n",
 		      w->kernel.fault_count, w->failed, w->by_backstop);
 	xf_capture_free(w->capture);
@@ -445,17 +489,18 @@ static void run(struct world *w, unsigned rounds)
 	}
 }
 
-static void run_world(unsigned max, unsigned rounds, unsigned faults)
+static void run_world(unsigned max, unsigned rounds, unsigned faults, unsigned exempt)
 {
 	struct world *w = malloc(sizeof(*w));
 
 	assert_non_null(w);
 	srand(SEED);
-	start(w, max, XF_CAPTURE_AUTO);
+	start(w, max, exempt);
 	w->kernel.faults = faults;
 	run(w, rounds);
 	for (unsigned dir = 0; dir < XF_DIR_MAX; dir++)
-		assert_in_range(w->caught[dir], w->packets / 100, w->packets / 2);
+		assert_in_range(w->caught[dir], w->packets / (exempt ? 400 : 100), w->packets / 2);
+	assert_true(!exempt == !w->exempt);
 	assert_true(!faults == !w->kernel.fault_count);
 	/* With many, sets are what decides. */
 	assert_true((max > 100) == (w->sets > 0));
@@ -466,21 +511,29 @@ static void run_world(unsigned max, unsigned rounds, unsigned faults)
 static void test_few(void **unused)
 {
 	(void)unused;
-	run_world(14, 12000, 0);
+	run_world(14, 12000, 0, 0);
 }
 
 /* Sets, and rules of what is not simple. */
 static void test_many(void **unused)
 {
 	(void)unused;
-	run_world(MANY, 2000, 0);
+	run_world(MANY, 2000, 0, 0);
 }
 
 static void test_faults(void **unused)
 {
 	(void)unused;
-	run_world(30, 5000, 4);
-	run_world(MANY, 800, 5);
+	run_world(30, 5000, 4, 0);
+	run_world(MANY, 800, 5, 0);
+}
+
+static void test_exempt(void **unused)
+{
+	(void)unused;
+	run_world(14, 2000, 0, 1);
+	run_world(14, 2000, 0, 2);
+	run_world(30, 2000, 4, 2);
 }
 
 int main(void)
@@ -489,6 +542,7 @@ int main(void)
 		cmocka_unit_test(test_few),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_exempt),
 	};
 	int failed;
 
