@@ -127,15 +127,19 @@ static const char policies[] = "add rule inet %1$s prerouting goto outbound\n"
 			       "add rule inet %1$s forward jump " XF_NAT_RESTORED "\n";
 
 /*
- * What the kernel itself says on the TUN (MLD) is for nobody. Anything else that heads there was
- * captured, whatever became of its mark (src/io/tun.c).
- * %1$s table, %2$s TUN, %3$x capture.
+ * What the kernel itself says on the TUN (MLD) is for nobody. A socket that is bound to the TUN, as
+ * anybody's may be, gets there what no policy wants: sent on, it would be the daemon's, past rules
+ * for users and ways out. Anything else that heads there was captured, whatever becomes of its mark
+ * (src/io/tun.c).
+ * %1$s table, %2$s TUN, %3$x capture, %4$x both.
  */
 static const char postrouting[] =
 	"add rule inet %1$s postrouting meta mark & 0x%3$x != 0 oifname != \"%2$s\" counter name "
 	"misrouted drop\n"
 	"add rule inet %1$s postrouting oifname \"%2$s\" meta mark & 0x%3$x == 0 "
-	"fib daddr type multicast drop\n";
+	"fib daddr type multicast drop\n"
+	"add rule inet %1$s postrouting oifname \"%2$s\" meta mark & 0x%4$x == 0 counter name "
+	"misrouted drop\n";
 
 /*
  * Directly before br_netfilter (-1 and 0) hands frames to the chains of inet, and behind them.
@@ -244,7 +248,7 @@ static void put_rules(FILE *f, const struct xf_io_names *names, const struct xf_
 	fprintf(f, input, XF_NFT_TABLE, names->tun, bypass, XF_BPF_PRIORITY_BYPASS >> 16,
 		XF_BPF_PRIORITY_BYPASS & 0xffff);
 	fprintf(f, forward, XF_NFT_TABLE, names->tun, capture, ~both, both);
-	fprintf(f, postrouting, XF_NFT_TABLE, names->tun, capture);
+	fprintf(f, postrouting, XF_NFT_TABLE, names->tun, capture, both);
 	if (exempt)
 		put_exempt(f, exempt);
 	fprintf(f, policies, XF_NFT_TABLE);

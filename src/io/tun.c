@@ -366,8 +366,9 @@ static bool is_multicast(const struct xf_pkt *pkt, uint32_t off)
 /*
  * Take off what bpf/meta.bpf.c put in front, *@skip bytes; without its program there is nothing to
  * take. False: the packet was not captured, and is gone: the kernel itself said something on this
- * device (MLD), or what we have sent came back, which must not go round. Rules of others may have
- * cleared the capture bit of anything else.
+ * device (MLD), or what we have sent came back, which must not go round. Anything else may be
+ * without the capture bit: rules of others may have cleared it, and flow tables of nftables bring
+ * later packets of a flow to where the first ones went, past the rules that set it.
  */
 static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 {

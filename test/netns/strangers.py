@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""What a local user without any capability can do to the TUN: nothing."""
+"""What a local user without any capability can do with the TUN: nothing."""
 import os
+import socket
 import subprocess
 import tempfile
 
-from healing import TUN, ping, tunnel
-from xfrmd import equal, main, wait_for
+from healing import FAR, NEAR, TUN, ping, tunnel
+from xfrmd import equal, in_netns, main, wait_for
 
-NOBODY = 65534
+AS_NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "python3", "-c")
 # Attach to the TUN as one of its queues, say so, and then whether it is still one.
 ATTACH = r"""
 import fcntl, os, struct, sys
@@ -26,6 +27,18 @@ except OSError as error:
 """
 
 
+# Send from a socket that is bound to the TUN.
+SEND = r"""
+import socket
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"xfrmd0")
+try:
+    sender.sendto(b"bound", ("192.0.2.2", 7000))
+except PermissionError:
+    pass  # dropped where the sender is told
+"""
+
+
 class Device:
     """/dev/net/tun as most hosts have it: anybody may open it."""
 
@@ -40,11 +53,9 @@ class Device:
     def __exit__(self, *_):
         self.dir.cleanup()
 
-    def attach(self, net, user=NOBODY):
-        return subprocess.Popen(
-            net.argv("setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups",
-                     "python3", "-c", ATTACH, self.path), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def attach(self, net):
+        return subprocess.Popen(net.argv(*AS_NOBODY, ATTACH, self.path), stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def refused(device, net):
@@ -86,4 +97,22 @@ def who_is_attached_is_thrown_out(netns):
         refused(device, near)
 
 
-main([the_tun_is_the_daemons, who_is_attached_is_thrown_out])
+def nobody_sends_as_the_daemon(netns):
+    """A socket bound to the TUN: what no policy wants does not leave as the daemon's own."""
+    near, far = tunnel(netns)
+    with in_netns(far, socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("192.0.2.2", 7000))
+        server.settimeout(0.5)
+        before = near.ask("stats")["capture"]["misrouted_dropped"]
+        near.run(*AS_NOBODY, SEND, check=True)
+        equal(near.ask("stats")["capture"]["misrouted_dropped"] - before, 1)
+        try:
+            raise AssertionError(server.recvfrom(100))
+        except TimeoutError:
+            pass
+    # What a policy wants goes there, bound or not.
+    near.run("ping", "-q", "-c", "1", "-W", "20", "-I", TUN, "-I", NEAR, FAR,
+             check=True)
+
+
+main([the_tun_is_the_daemons, who_is_attached_is_thrown_out, nobody_sends_as_the_daemon])
