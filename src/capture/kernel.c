@@ -15,6 +15,7 @@
 #include "capture/conntrack.h"
 #include "capture/frame.h"
 #include "capture/inspect.h"
+#include "capture/nft_batch.h"
 #include "capture/nft_sets.h"
 #include "capture/ops.h"
 #include "capture/route.h"
@@ -25,7 +26,7 @@
 struct xf_kernel {
 	struct xf_io_names names;
 	struct nft_ctx *nft; /* NULL: not open, or this kernel has none */
-	struct xf_nft_elements *elements; /* with nft */
+	struct xf_nft_batch *batch; /* with nft */
 	struct xf_firewall *firewall; /* with nft: who else has NAT */
 	struct xf_backstop *backstop; /* NULL: likewise */
 	struct xf_watcher *watcher; /* NULL: likewise */
@@ -59,9 +60,11 @@ static struct nft_ctx *open_context(void)
 
 static int open_netlink(struct xf_kernel *kernel, struct xf_io_error *error)
 {
-	int err = xf_nft_elements_new(&kernel->elements, error);
+	int err = xf_nft_batch_new(-1, &kernel->batch);
 
-	return err ? err : xf_firewall_new(&kernel->firewall, error);
+	if (err)
+		return xf_io_fail(error, err, "cannot talk to nftables");
+	return xf_firewall_new(&kernel->firewall, error);
 }
 
 static int kernel_nft_open(void *arg, struct xf_io_error *error)
@@ -93,14 +96,14 @@ static int kernel_nft_element(void *arg, const struct xf_nft_set *set,
 {
 	const struct xf_kernel *kernel = arg;
 
-	return xf_nft_elements_put(kernel->elements, set, key, there);
+	return xf_nft_elements_put(kernel->batch, set, key, there);
 }
 
 static int kernel_nft_commit(void *arg)
 {
 	const struct xf_kernel *kernel = arg;
 
-	return xf_nft_elements_commit(kernel->elements);
+	return xf_nft_batch_commit(kernel->batch);
 }
 
 static int kernel_nat_fd(void *arg)
@@ -359,7 +362,7 @@ void xf_kernel_free(struct xf_kernel *kernel)
 		return;
 	if (kernel->nft)
 		nft_ctx_free(kernel->nft);
-	xf_nft_elements_free(kernel->elements);
+	xf_nft_batch_free(kernel->batch);
 	xf_firewall_free(kernel->firewall);
 	xf_backstop_free(kernel->backstop);
 	xf_watcher_free(kernel->watcher);

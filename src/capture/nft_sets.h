@@ -42,12 +42,9 @@ int xf_nft_sets_follow(const struct xf_capture_ops *ops, void *arg, const struct
 int xf_nft_sets_sift(const struct xf_capture_ops *ops, void *arg, const struct xf_sieve *sieve,
 		     bool there);
 
-/* The kernel's way: elements as netlink messages, so many a transaction as fit its buffer. */
-struct xf_nft_elements;
-int xf_nft_elements_new(struct xf_nft_elements **out, struct xf_io_error *error);
-void xf_nft_elements_free(struct xf_nft_elements *elements); /* NULL is allowed */
-int xf_nft_elements_put(struct xf_nft_elements *elements, const struct xf_nft_set *set,
+/* The kernel's way: elements as netlink messages, so many a transaction as fit the batch. */
+struct xf_nft_batch;
+int xf_nft_elements_put(struct xf_nft_batch *batch, const struct xf_nft_set *set,
 			const struct xf_cell_key *key, bool there);
-int xf_nft_elements_commit(struct xf_nft_elements *elements);
 
 #endif
