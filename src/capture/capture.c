@@ -17,6 +17,7 @@
 #include "capture/ops.h"
 #include "capture/ruleset.h"
 #include "capture/state.h"
+#include "capture/tables.h"
 
 /* So few policies have rules of their own at once, more when nothing changes for a while. */
 #define FEW 64
@@ -191,17 +192,6 @@ static void forget_sets(struct xf_sieve *sieve)
 	xf_cells_lost(&sieve->cells, XF_CELL_IN_SETS);
 }
 
-/* Nothing that somebody else has put into the table is left, in one transaction. */
-static char *in_place_of_old(char *script)
-{
-	char *both = NULL;
-
-	if (asprintf(&both, "%s%s", xf_ruleset_delete, script) < 0)
-		both = NULL;
-	free(script);
-	return both;
-}
-
 static bool has_sets(const struct xf_ruleset_plan *plan)
 {
 	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
@@ -211,42 +201,16 @@ static bool has_sets(const struct xf_ruleset_plan *plan)
 	return false;
 }
 
-/* Counters that go with the table are kept here. */
-static void keep_counts(struct xf_capture *capture)
-{
-	struct xf_capture_stats stats = { 0 };
-
-	if (capture->ops->nft_counters(capture->arg, &stats) < 0)
-		return;
-	capture->before.captured += stats.captured;
-	capture->before.plaintext_dropped += stats.plaintext_dropped;
-	capture->before.blocked_dropped += stats.blocked_dropped;
-	capture->before.misrouted_dropped += stats.misrouted_dropped;
-	capture->before.nat_dropped += stats.nat_dropped;
-}
-
-/* Without it frames that a bridge forwards may be lost, and counted: never anything in clear. */
-static void sign_bridged(struct xf_capture *capture)
-{
-	char *script;
-
-	if (xf_ruleset_bridge(&capture->cfg.names, &script))
-		return;
-	capture->ops->nft_run(capture->arg, script, NULL);
-	free(script);
-}
-
 static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *plan,
 		      struct xf_io_error *error)
 {
-	/* Where sets of elements are filled already, the old table is emptied instead. */
-	bool replace = plan->anew && capture->started && !has_sets(plan);
+	/* One that others may change would go with sets of elements that are filled already. */
+	bool replace = plan->anew && (!capture->shared || (capture->started && !has_sets(plan)));
 	char *script;
 	int err = xf_ruleset_build(plan, &script);
 
 	if (!err && replace) {
-		keep_counts(capture);
-		script = in_place_of_old(script);
+		script = xf_tables_in_place_of_old(capture, script);
 		err = script ? 0 : -ENOMEM;
 	}
 	if (err)
@@ -255,7 +219,7 @@ static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *
 	if (!err)
 		note_rules(capture, plan);
 	if (!err && plan->anew)
-		sign_bridged(capture);
+		xf_tables_sign_bridged(capture);
 	free(script);
 	return err;
 }
@@ -345,8 +309,10 @@ static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *e
 
 static int try_anew(struct xf_capture *capture, bool exact, struct xf_io_error *error)
 {
-	int err;
+	int err = xf_tables_make(capture, error);
 
+	if (err)
+		return err;
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
 		forget_sets(&capture->sieve[sieved[i]]);
 	err = try_nft(capture, exact, error);
@@ -784,6 +750,7 @@ int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *ou
 		err = capture->ops->nft_counters(capture->arg, out);
 	out->nft = capture->nft && !err;
 	out->nat = out->nft && capture->nat;
+	out->shared = out->nft ? capture->shared : NULL;
 	out->conntrack_deleted = capture->conntrack_deleted;
 	out->captured += capture->before.captured;
 	out->plaintext_dropped += capture->before.plaintext_dropped;

@@ -2,8 +2,9 @@
  * capture.h - what the kernel must do so that protected traffic meets the daemon.
  *
  * Three things, all derived from the SPD, all of which outlive the process:
- *   - nftables table "inet xfrmd": sets the capture bit on packets that an outbound policy could
- *     want (forwarded and local ones), drops plaintext that a policy in or fwd wants protected;
+ *   - nftables table "inet xfrmd", which nobody else may change while we run (nft_table.h): sets
+ *     the capture bit on packets that an outbound policy could want (forwarded and local ones),
+ *     drops plaintext that a policy in or fwd wants protected;
  *   - an ip rule that routes packets with the capture bit into the TUN;
  *   - a tc-BPF program on every other device, which drops what a policy wants protected and
  *     nevertheless is about to leave in clear.
@@ -35,6 +36,7 @@ struct xf_capture_config {
 	uint64_t now_ns;
 	enum xf_capture_mode mode;
 	enum xf_twin_form twin;
+	bool owner; /* nobody else may change the tables, where the kernel has that */
 	const struct xf_capture_ops *ops; /* NULL: the kernel's; else with @arg, the caller's */
 	void *arg;
 	/*
@@ -118,6 +120,7 @@ struct xf_capture_stats {
 	uint64_t nat_dropped; /* heading for the TUN with a source that the host's NAT gave it */
 	uint64_t conntrack_deleted; /* entries that contradicted the policies */
 	bool nft; /* in force? */
+	const char *shared; /* why others may change the table; NULL: they may not, or nft is not */
 	bool nat; /* chains for the host's NAT are */
 	bool backstop;
 	struct xf_backstop_stats programs; /* with the backstop */

@@ -35,7 +35,6 @@
 
 /* %1$s table. */
 static const char chains[] =
-	"add table inet %1$s\n"
 	"add counter inet %1$s captured\n"
 	"add counter inet %1$s plaintext\n"
 	"add counter inet %1$s blocked\n"
@@ -146,17 +145,11 @@ static const char postrouting[] =
  * %1$s table, %2$x both, %3$x all but both.
  */
 static const char bridge[] =
-	"add table bridge %1$s\n"
-	"delete table bridge %1$s\n"
-	"add table bridge %1$s\n"
 	"add chain bridge %1$s forward { type filter hook forward priority -2; }\n"
 	"add chain bridge %1$s postrouting { type filter hook postrouting priority 0; }\n"
 	"add rule bridge %1$s forward meta mark set meta mark | 0x%2$x\n"
 	"add rule bridge %1$s postrouting meta mark & 0x%2$x == 0x%2$x "
 	"meta mark set meta mark & 0x%3$x\n";
-
-const char xf_frame_bridge_delete[] = "add table bridge " XF_NFT_TABLE "\n"
-				      "delete table bridge " XF_NFT_TABLE "\n";
 
 void xf_frame_bridge_put(FILE *f, const struct xf_io_names *names)
 {

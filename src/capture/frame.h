@@ -12,8 +12,8 @@
 #include "io/io.h"
 
 /*
- * Statements that make the table, there or not, and leave it with empty chains for policies. The
- * policies are not asked about what is @exempt (NULL: nothing).
+ * Statements that make the chains, there or not, and leave those for policies empty. The policies
+ * are not asked about what is @exempt (NULL: nothing).
  */
 void xf_frame_put(FILE *f, const struct xf_io_names *names, const struct xf_exempt *exempt);
 
@@ -23,12 +23,10 @@ void xf_frame_put_again(FILE *f, const struct xf_io_names *names, const struct x
 
 /*
  * With br_netfilter, frames between ports of a bridge pass the chains of family inet, though nobody
- * routes them. Statements that make a table of family bridge whose chains sign such frames, so that
- * ours leave them alone. Not every kernel has the family: for a transaction of its own.
+ * routes them. Statements that make chains in our empty table of family bridge, which sign such
+ * frames, so that those of inet leave them alone. Not every kernel has the family: for a
+ * transaction of its own.
  */
 void xf_frame_bridge_put(FILE *f, const struct xf_io_names *names);
-
-/* A script that takes that table away, there or not. */
-extern const char xf_frame_bridge_delete[];
 
 #endif

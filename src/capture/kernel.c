@@ -17,6 +17,7 @@
 #include "capture/inspect.h"
 #include "capture/nft_batch.h"
 #include "capture/nft_sets.h"
+#include "capture/nft_table.h"
 #include "capture/ops.h"
 #include "capture/route.h"
 #include "capture/ruleset.h"
@@ -25,6 +26,8 @@
 
 struct xf_kernel {
 	struct xf_io_names names;
+	bool owner; /* tables are to be ours alone */
+	const char *shared; /* why they are not; NULL: they can be */
 	struct nft_ctx *nft; /* NULL: not open, or this kernel has none */
 	struct xf_nft_batch *batch; /* with nft */
 	struct xf_firewall *firewall; /* with nft: who else has NAT */
@@ -47,39 +50,58 @@ static int nft_fail(struct nft_ctx *nft, struct xf_io_error *error, const char *
 	return -EIO;
 }
 
-static struct nft_ctx *open_context(void)
+/* Why tables of ours are everybody's; NULL: they need not be. */
+static const char *why_shared(const struct xf_kernel *kernel, bool other_socket)
 {
-	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
-
-	if (!nft)
-		return NULL;
-	nft_ctx_buffer_output(nft);
-	nft_ctx_buffer_error(nft);
-	return nft;
+	if (!kernel->owner)
+		return "it is configured so";
+	if (other_socket)
+		return "the socket of libnftables was not found";
+	if (!xf_nft_can_own(kernel->nft, kernel->batch))
+		return "this kernel has no owners that leave their tables behind (Linux 6.9)";
+	return NULL;
 }
 
-static int open_netlink(struct xf_kernel *kernel, struct xf_io_error *error)
+static void close_nft(struct xf_kernel *kernel)
 {
-	int err = xf_nft_batch_new(-1, &kernel->batch);
+	if (kernel->nft)
+		nft_ctx_free(kernel->nft);
+	xf_nft_batch_free(kernel->batch);
+	kernel->nft = NULL;
+	kernel->batch = NULL;
+}
 
-	if (err)
-		return xf_io_fail(error, err, "cannot talk to nftables");
-	return xf_firewall_new(&kernel->firewall, error);
+static int kernel_nft_table(void *arg, enum xf_nft_family family, const char **shared,
+			    struct xf_io_error *error)
+{
+	const struct xf_kernel *kernel = arg;
+	int err = xf_nft_table_make(kernel->batch, family, !kernel->shared);
+
+	*shared = kernel->shared;
+	if (err == -EOPNOTSUPP && !kernel->shared) {
+		*shared = "it was made without one, and gets one when it has been deleted";
+		err = xf_nft_table_make(kernel->batch, family, false);
+	}
+	return err ? xf_io_fail(error, err, "nftables: cannot add a table") : 0;
 }
 
 static int kernel_nft_open(void *arg, struct xf_io_error *error)
 {
 	struct xf_kernel *kernel = arg;
+	const char *shared;
+	bool other_socket;
+	int err = xf_nft_open(&kernel->nft, &kernel->batch, &other_socket);
 
-	kernel->nft = open_context();
-	if (!kernel->nft)
-		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
-	if (nft_run_cmd_from_buffer(kernel->nft, "add table inet " XF_NFT_TABLE) == 0)
-		return open_netlink(kernel, error);
-	nft_fail(kernel->nft, error, "add a table");
-	nft_ctx_free(kernel->nft);
-	kernel->nft = NULL;
-	return -EOPNOTSUPP;
+	if (err)
+		return xf_io_fail(error, err, "cannot start libnftables");
+	xf_nft_table_await(kernel->batch);
+	kernel->shared = why_shared(kernel, other_socket);
+	err = kernel_nft_table(kernel, XF_NFT_INET, &shared, error);
+	if (err) {
+		close_nft(kernel);
+		return err;
+	}
+	return xf_firewall_new(&kernel->firewall, error);
 }
 
 static int kernel_nft_run(void *arg, const char *script, struct xf_io_error *error)
@@ -156,6 +178,29 @@ static int kernel_nft_each_set(void *arg, void (*visit)(void *visit_arg, const c
 
 		if (name)
 			visit(visit_arg, name);
+	}
+	json_decref(root);
+	return root ? 0 : -EIO;
+}
+
+/* By handle: names that others gave may be words of nft(8). */
+static int kernel_nft_each_chain(void *arg, enum xf_nft_family family,
+				 void (*visit)(void *visit_arg, const char *which), void *visit_arg)
+{
+	json_t *root = list(arg, family == XF_NFT_INET ? "list chains inet" : "list chains bridge");
+	const json_t *item;
+	size_t i;
+
+	json_array_foreach(json_object_get(root, "nftables"), i, item)
+	{
+		const json_t *chain = json_object_get(item, "chain");
+		const char *table = json_string_value(json_object_get(chain, "table"));
+		char which[32];
+
+		snprintf(which, sizeof(which), "handle %" JSON_INTEGER_FORMAT,
+			 json_integer_value(json_object_get(chain, "handle")));
+		if (table && strcmp(table, XF_NFT_TABLE) == 0)
+			visit(visit_arg, which);
 	}
 	json_decref(root);
 	return root ? 0 : -EIO;
@@ -319,10 +364,12 @@ static int kernel_tun_mend(void *arg, struct xf_io_error *error)
 
 const struct xf_capture_ops xf_kernel_ops = {
 	.nft_open = kernel_nft_open,
+	.nft_table = kernel_nft_table,
 	.nft_run = kernel_nft_run,
 	.nft_element = kernel_nft_element,
 	.nft_commit = kernel_nft_commit,
 	.nft_each_set = kernel_nft_each_set,
+	.nft_each_chain = kernel_nft_each_chain,
 	.nft_counters = kernel_nft_counters,
 	.nat_fd = kernel_nat_fd,
 	.foreign_nat = kernel_foreign_nat,
@@ -350,6 +397,7 @@ int xf_kernel_new(const struct xf_capture_config *cfg, struct xf_kernel **out)
 	if (!kernel)
 		return -ENOMEM;
 	kernel->names = cfg->names;
+	kernel->owner = cfg->owner;
 	kernel->remake_tun = cfg->remake_tun;
 	kernel->remake_arg = cfg->remake_arg;
 	*out = kernel;
@@ -360,27 +408,32 @@ void xf_kernel_free(struct xf_kernel *kernel)
 {
 	if (!kernel)
 		return;
-	if (kernel->nft)
-		nft_ctx_free(kernel->nft);
-	xf_nft_batch_free(kernel->batch);
+	close_nft(kernel);
 	xf_firewall_free(kernel->firewall);
 	xf_backstop_free(kernel->backstop);
 	xf_watcher_free(kernel->watcher);
 	free(kernel);
 }
 
+static int delete_tables(struct xf_io_error *error)
+{
+	struct xf_nft_batch *batch;
+	int err = xf_nft_batch_new(-1, &batch);
+
+	if (err)
+		return xf_io_fail(error, err, "cannot talk to nftables");
+	xf_nft_table_await(batch);
+	err = xf_nft_table_delete(batch, XF_NFT_INET);
+	/* Where there is no family bridge there is nothing to remove. */
+	xf_nft_table_delete(batch, XF_NFT_BRIDGE);
+	xf_nft_batch_free(batch);
+	return err ? xf_io_fail(error, err, "nftables: cannot remove the capture rules") : 0;
+}
+
 int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *error)
 {
-	struct nft_ctx *nft = open_context();
-	int err = 0;
+	int err = delete_tables(error);
 
-	if (!nft)
-		return xf_io_fail(error, -ENOMEM, "cannot start libnftables");
-	if (nft_run_cmd_from_buffer(nft, xf_ruleset_delete) != 0)
-		err = nft_fail(nft, error, "remove the capture rules");
-	/* Where there is no family bridge there is nothing to remove. */
-	nft_run_cmd_from_buffer(nft, xf_frame_bridge_delete);
-	nft_ctx_free(nft);
 	if (!err)
 		err = xf_backstop_release(error);
 	if (!err)

@@ -1,7 +1,9 @@
 /*
- * One transaction of nf_tables, with the kernel's answers; nft_elements.c puts messages in.
+ * One transaction of nf_tables, with the kernel's answers; nft_elements.c and nft_table.c put
+ * messages in.
  *
- * The kernel answers before send() returns, so nobody waits.
+ * libnftables may use the same socket. The kernel answers before send() returns, so each of them
+ * finds its own answers alone, if it takes all of them out at once.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /*
  * nft_batch.h - messages to nf_tables behind each other, as one transaction, over a socket of the
- * caller's choice.
+ * caller's choice: a table with an owner takes changes from one socket alone.
  *
  * Control thread. Functions return 0 or -errno.
  */

@@ -40,6 +40,9 @@ struct xf_nft_seen {
 	uint64_t elements; /* of its sets; 0 unless asked for */
 };
 
+/* NFPROTO_* of our tables. */
+enum xf_nft_family { XF_NFT_INET = 1, XF_NFT_BRIDGE = 7 };
+
 struct xf_nft_set;
 struct xf_policy;
 struct xf_spd;
@@ -53,7 +56,15 @@ struct xf_capture_ops {
 	/* Can rules be changed here? Then there is a table from now on. */
 	int (*nft_open)(void *arg, struct xf_io_error *error);
 
-	/* @script in the words of nft(8), as one transaction. */
+	/*
+	 * The table of @family is there from now on, with what is in it. *@shared says why others
+	 * may change it, in words for "it has no owner: …"; NULL: it is ours alone.
+	 */
+	int (*nft_table)(void *arg, enum xf_nft_family family, const char **shared,
+			 struct xf_io_error *error);
+
+	/* @script in the words of nft(8), as one transaction; it does not make tables that are
+	 * ours alone. */
 	int (*nft_run)(void *arg, const char *script, struct xf_io_error *error);
 
 	/*
@@ -67,6 +78,10 @@ struct xf_capture_ops {
 	/* Call @visit with the name of each set of the table, which it may delete. */
 	int (*nft_each_set)(void *arg, void (*visit)(void *visit_arg, const char *name),
 			    void *visit_arg);
+
+	/* Call @visit with what a script calls each chain of the table of @family. */
+	int (*nft_each_chain)(void *arg, enum xf_nft_family family,
+			      void (*visit)(void *visit_arg, const char *which), void *visit_arg);
 
 	/* The table's counters, into those members of *@out. */
 	int (*nft_counters)(void *arg, struct xf_capture_stats *out);

@@ -20,9 +20,6 @@
 #define ICMP_ERRORS "icmp type { 3, 4, 5, 11, 12 } "
 #define ICMPV6_ERRORS "icmpv6 type { 1, 2, 3, 4 } "
 
-const char xf_ruleset_delete[] = "add table inet " XF_NFT_TABLE "\n"
-				 "delete table inet " XF_NFT_TABLE "\n";
-
 static void put_prefix(FILE *f, uint16_t family, const char *side, const union xf_addr *addr,
 		       uint8_t len)
 {
@@ -407,7 +404,6 @@ int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out)
 
 	if (!f)
 		return -ENOMEM;
-	fprintf(f, "add table inet " XF_NFT_TABLE "\n");
 	for (unsigned i = 0; i < sieve->nkinds; i++) {
 		struct xf_nft_set set;
 

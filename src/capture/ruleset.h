@@ -1,9 +1,10 @@
 /*
  * ruleset.h - the nftables rules that follow from an SPD, as text.
  *
- * Pure: text in memory out, no kernel. Rules may catch too much, never too little: the engine
- * sends on unchanged what no policy wants. So a policy that protects or blocks may be matched by
- * less than its whole selector; one that allows must be matched exactly, or is left out.
+ * Pure: text in memory out, no kernel. The table is there already (nft_table.h). Rules may catch
+ * too much, never too little: the engine sends on unchanged what no policy wants. So a policy that
+ * protects or blocks may be matched by less than its whole selector; one that allows must be
+ * matched exactly, or is left out.
  */
 #ifndef XF_CAPTURE_RULESET_H
 #define XF_CAPTURE_RULESET_H
@@ -40,19 +41,13 @@ struct xf_ruleset_plan {
  */
 int xf_ruleset_build(const struct xf_ruleset_plan *plan, char **out);
 
-/*
- * The sets that @sieve needs and has not; the table may be missing. They are empty, and no rule
- * looks into them yet.
- */
+/* The sets that @sieve needs and has not. They are empty, and no rule looks into them yet. */
 int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out);
 
 /* In a table that stands something else is exempt now; frame.h. */
 int xf_ruleset_exempt(const struct xf_io_names *names, const struct xf_exempt *exempt, char **out);
 
-/* What goes with a table made anew, where the kernel has the family bridge; frame.h. */
+/* What goes into an empty table of the family bridge, where the kernel has that; frame.h. */
 int xf_ruleset_bridge(const struct xf_io_names *names, char **out);
-
-/* A script that takes the table away, there or not. */
-extern const char xf_ruleset_delete[];
 
 #endif

@@ -32,6 +32,7 @@ struct xf_capture {
 	bool without_sets; /* for this once, in and fwd by rules alone */
 	bool by_policy; /* rules out are those of each policy; else of destinations */
 	uint64_t changed_ns; /* last change out */
+	const char *shared; /* why others may change the table; NULL: they may not */
 	bool nat; /* the table has, or is to have, the chains of nat.h */
 	bool no_nat; /* this kernel does not take them */
 	struct xf_conntrack_changes changes; /* with nat: that entries do not follow yet */

@@ -38,6 +38,16 @@ static void show_twin(const json_t *capture)
 	printf("twin      %s%s%s\n", xf_ctl_text(capture, "twin"), *why ? ", because " : "", why);
 }
 
+/* May others change our tables of nftables? */
+static void show_owner(const json_t *capture)
+{
+	const char *why = xf_ctl_text(capture, "why_no_owner");
+
+	if (json_is_true(json_object_get(capture, "nftables")))
+		printf("tables    %s%s\n", *why ? "anybody's, without an owner: " : "xfrmd's alone",
+		       why);
+}
+
 /* What is not in force, and what was lost and repaired. */
 static void show_parts(const json_t *parts)
 {
@@ -86,6 +96,7 @@ static void show(const json_t *s)
 	       yes_no(capture, "nftables"), yes_no(capture, "backstop"),
 	       (long long)xf_ctl_number(capture, "backstop_devices"), xf_ctl_text(capture, "tun"),
 	       xf_ctl_text(capture, "mark_capture"), xf_ctl_text(capture, "mark_bypass"));
+	show_owner(capture);
 	show_twin(capture);
 	printf("tun       marks %s, TSO %s, USO %s, steering %s\n", yes_no(capture, "tun_marks"),
 	       yes_no(capture, "tun_tso"), yes_no(capture, "tun_uso"),

@@ -25,6 +25,7 @@ struct xf_config {
 	uint32_t crypto_suites; /* enum xf_crypto_threads_for */
 	uint32_t capture_mode; /* enum xf_capture_mode */
 	uint32_t twin; /* enum xf_twin_form */
+	uint32_t owner; /* a bool */
 	uint32_t mark_capture;
 	uint32_t mark_bypass;
 	uint32_t table;

@@ -37,15 +37,18 @@ static json_t *show_capture_state(const struct xf_service *service)
 
 	xf_capture_get_stats(service->capture, &stats);
 	xf_threads_get_stats(service->threads, &io);
-	return json_pack("{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:s, s:s, s:o, s:o, s:o}",
-			 "tun", service->names.tun, "tun_marks", io.marks == queues, "tun_tso",
-			 io.supers == queues, "tun_uso", io.udp_supers == queues, "tun_steering",
-			 io.steered == queues, "nftables", stats.nft, "nat", stats.nat, "backstop",
-			 stats.backstop, "backstop_devices", (int)stats.programs.devices, "twin",
-			 xf_twin_name(stats.programs.twin), "why_twin",
-			 stats.programs.why ? stats.programs.why : "", "mark_capture",
-			 xf_show_hex(service->names.mark_capture), "mark_bypass",
-			 xf_show_hex(service->names.mark_bypass), "parts", show_parts(&stats));
+	return json_pack(
+		"{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:s, s:s, s:b, s:s, s:o, s:o,"
+		" s:o}",
+		"tun", service->names.tun, "tun_marks", io.marks == queues, "tun_tso",
+		io.supers == queues, "tun_uso", io.udp_supers == queues, "tun_steering",
+		io.steered == queues, "nftables", stats.nft, "nat", stats.nat, "backstop",
+		stats.backstop, "backstop_devices", (int)stats.programs.devices, "twin",
+		xf_twin_name(stats.programs.twin), "why_twin",
+		stats.programs.why ? stats.programs.why : "", "owner", stats.nft && !stats.shared,
+		"why_no_owner", stats.shared ? stats.shared : "", "mark_capture",
+		xf_show_hex(service->names.mark_capture), "mark_bypass",
+		xf_show_hex(service->names.mark_bypass), "parts", show_parts(&stats));
 }
 
 /* By what native packets leave, to how many destinations, and why not by packet sockets. */

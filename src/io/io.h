@@ -52,7 +52,7 @@ struct xf_io_names {
 #define XF_PRIORITY_ASK 0x78660040u
 #define XF_PRIORITY_REFUSED 0x78660050u
 
-#define XF_NFT_TABLE "xfrmd" /* of family inet; ours alone */
+#define XF_NFT_TABLE "xfrmd" /* of families inet and bridge; ours alone */
 
 /* The defaults. */
 extern const struct xf_io_names xf_io_names_default;

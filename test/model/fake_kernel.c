@@ -70,10 +70,24 @@ static int nft_open(void *arg, struct xf_io_error *error)
 	return fake_nft_run(kernel->nft, "add table inet xfrmd\n");
 }
 
-/* No packet of the model passes a bridge, so what is put there is of no interest. */
-static bool is_of_bridge(const char *script)
+/* No packet of the model passes a bridge. */
+static int nft_table(void *arg, enum xf_nft_family family, const char **shared,
+		     struct xf_io_error *error)
 {
-	return strncmp(script, "add table bridge ", strlen("add table bridge ")) == 0;
+	struct fake_kernel *kernel = arg;
+
+	if (family != XF_NFT_INET)
+		return -EOPNOTSUPP;
+	if (fails(kernel))
+		return xf_io_fail(error, -EIO, "nftables");
+	*shared = kernel->owned ? NULL : "the model says so";
+	return fake_nft_run(kernel->nft, "add table inet xfrmd\n");
+}
+
+/* libnftables asks for a table without owner, and a new one would be just that. */
+static bool is_refused(const struct fake_kernel *kernel, const char *script)
+{
+	return kernel->owned && strstr(script, "add table");
 }
 
 /* A fault: before anything is changed, or only the answer is lost. */
@@ -81,9 +95,11 @@ static int nft_run(void *arg, const char *script, struct xf_io_error *error)
 {
 	struct fake_kernel *kernel = arg;
 	bool fault = fails(kernel);
-	bool ignored = is_of_bridge(script) || (fault && below(2));
+	bool ignored = fault && below(2);
 	int err = ignored ? 0 : fake_nft_run(kernel->nft, script);
 
+	if (is_refused(kernel, script))
+		fail_msg("a script makes a table that has an owner");
 	if (fault)
 		err = -EIO;
 	return err ? xf_io_fail(error, err, "nftables") : 0;
@@ -155,6 +171,16 @@ static int nft_each_set(void *arg, void (*visit)(void *visit_arg, const char *na
 	struct fake_kernel *kernel = arg;
 
 	fake_nft_each_set(kernel->nft, visit, visit_arg);
+	return 0;
+}
+
+static int nft_each_chain(void *arg, enum xf_nft_family family,
+			  void (*visit)(void *visit_arg, const char *name), void *visit_arg)
+{
+	struct fake_kernel *kernel = arg;
+
+	assert_int_equal(family, XF_NFT_INET);
+	fake_nft_each_chain(kernel->nft, visit, visit_arg);
 	return 0;
 }
 
@@ -291,10 +317,12 @@ static int route_add(void *arg, struct xf_io_error *error)
 
 const struct xf_capture_ops fake_kernel_ops = {
 	.nft_open = nft_open,
+	.nft_table = nft_table,
 	.nft_run = nft_run,
 	.nft_element = nft_element,
 	.nft_commit = nft_commit,
 	.nft_each_set = nft_each_set,
+	.nft_each_chain = nft_each_chain,
 	.nft_counters = nft_counters,
 	.nat_fd = nat_fd,
 	.foreign_nat = foreign_nat,

@@ -14,6 +14,7 @@ struct fake_kernel {
 	struct fake_nft *nft;
 	struct fake_backstop *backstop;
 	struct xf_exempt exempt;
+	bool owned; /* the table is capture.c's alone */
 	unsigned faults; /* one of so many calls to nftables fails; 0: none */
 	unsigned fault_count;
 };

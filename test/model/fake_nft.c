@@ -141,7 +141,8 @@ void fake_nft_change_element(struct fake_nft *nft, const char *set, const uint8_
 	change_key(object_find(nft, SET, set), key, there);
 }
 
-void fake_nft_each_set(struct fake_nft *nft, void (*visit)(void *arg, const char *name), void *arg)
+static void each_object(struct fake_nft *nft, enum kind kind,
+			void (*visit)(void *arg, const char *name), void *arg)
 {
 	struct object *next;
 
@@ -150,9 +151,20 @@ void fake_nft_each_set(struct fake_nft *nft, void (*visit)(void *arg, const char
 
 		next = o->next;
 		strcpy(name, o->name);
-		if (o->kind == SET)
+		if (o->kind == kind)
 			visit(arg, name);
 	}
+}
+
+void fake_nft_each_set(struct fake_nft *nft, void (*visit)(void *arg, const char *name), void *arg)
+{
+	each_object(nft, SET, visit, arg);
+}
+
+void fake_nft_each_chain(struct fake_nft *nft, void (*visit)(void *arg, const char *name),
+			 void *arg)
+{
+	each_object(nft, CHAIN, visit, arg);
 }
 
 /* "{ type ipv4_addr . inet_proto }" */

@@ -46,8 +46,10 @@ void fake_nft_change_element(struct fake_nft *nft, const char *set, const uint8_
 			     bool there);
 void fake_put_number(uint8_t field[FAKE_FIELD], uint32_t number);
 
-/* Visit the sets' names: which may be deleted meanwhile. */
+/* Visit the names of sets or chains: which may be deleted meanwhile. */
 void fake_nft_each_set(struct fake_nft *nft, void (*visit)(void *arg, const char *name), void *arg);
+void fake_nft_each_chain(struct fake_nft *nft, void (*visit)(void *arg, const char *name),
+			 void *arg);
 
 /* Chains of a hook, in the order of their priorities. False: dropped. @p's mark may change. */
 bool fake_nft_hook(struct fake_nft *nft, const char *hook, struct fake_packet *p);

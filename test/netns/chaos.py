@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Seeded rounds of what others do to our part of the kernel: nothing in clear, nothing forged in.
 
-chaos.py BUILD [--rounds N] [--seed S] [--from R] [--only EVENT,...] [--config "[capture]..."]
+chaos.py BUILD [--rounds N] [--seed S] [--from R] [--only EVENT,...] [--owner yes|no]
+         [--config "[io]..."]
 A failure prints seed, round and events; --from R --rounds 1 is that round in a new network, and
 --from the first of its ten repeats what led to it.
 """
@@ -39,9 +40,9 @@ class Chaos:
         self.healing_s = []
         self.spi = 0x10000
         self.extra = set()  # networks of policies beside
-        if options.config:
-            self.g1.stop()
-            self.g1.start_with(options.config)
+        self.config = f"[capture]\nowner = {options.owner}\n{options.config}"
+        self.g1.stop()
+        self.g1.start_with(self.config)
         self.protect()
         self.traffic = Traffic(self.world)
         self.traffic.flow_again()
@@ -72,17 +73,14 @@ class Chaos:
                                   ("192.0.2.2", "192.0.2.1", self.spi + 1))])
 
     def start(self):
-        if self.options.config:
-            self.g1.start_with(self.options.config)
-        else:
-            self.g1.start()
+        self.g1.start_with(self.config)
         self.add_sas()
 
     def launch(self):
         """Start the daemon and do not wait for it."""
         path = f"/tmp/{self.g1.name}.conf"
         with open(path, "w", encoding="ascii") as file:
-            file.write(self.options.config)
+            file.write(self.config)
         with open(f"/tmp/{self.g1.name}.log", "a", encoding="ascii") as log:
             self.g1.daemon = subprocess.Popen(
                 self.g1.argv(xfrmd.DAEMON, "--config", path), stderr=log)
@@ -297,15 +295,29 @@ def choose(chaos, most):
     return chosen
 
 
+def happen(chaos, name):
+    """An event while the daemon is there; what is lost by it."""
+    function, lost, _ = EVENTS[name]
+    if chaos.options.owner == "no" or "table" not in lost:
+        function(chaos)
+        return lost
+    try:
+        function(chaos)
+    except subprocess.CalledProcessError:
+        chaos.say(f"{name} is refused")
+    return ()
+
+
 def do(chaos, name, before):
     """One event while the daemon runs; it is mended before anything else happens."""
     chaos.say(name)
-    function, lost, _ = EVENTS[name]
     counts, log = parts(chaos.g1), len(chaos.g1.text())
-    function(chaos)
+    lost = happen(chaos, name)
     if "flush ruleset" in name or "restore" in name:
         chaos.put_back_nat()
     chaos.heal(before, counts, log, lost)
+    if not lost:
+        xfrmd.equal(parts(chaos.g1)["table"]["losses"], counts["table"]["losses"])
 
 
 def running(chaos, tally):
@@ -324,6 +336,7 @@ def running(chaos, tally):
 
 
 def layers(names):
+    """Are both layers gone, out and in?"""
     taken = " ".join(EVENTS[name][2] for name in names).split()
     return "1" in taken and "2" in taken, "1i" in taken and "2" in taken
 
@@ -333,14 +346,14 @@ def stopped(chaos, tally):
     before, counts, log = chaos.baseline(), parts(chaos.g1), len(chaos.g1.text())
     chaos.g1.daemon.send_signal(signal.SIGSTOP)
     chaos.say(f"SIGSTOP, {', '.join(names)}")
-    for name in names:
-        EVENTS[name][0](chaos)
+    lost = {part for name in names for part in happen(chaos, name)}
     chaos.put_back_nat()
     time.sleep(chaos.rng.uniform(0.2, chaos.options.stop))
     chaos.g1.daemon.send_signal(signal.SIGCONT)
-    chaos.heal(before, counts, log, {part for name in names for part in EVENTS[name][1]})
+    chaos.heal(before, counts, log, lost)
     # The links at netfilter's hooks are the daemon's and stay.
-    chaos.judge(layers(names)[0], False, tally)
+    taken = [name for name in names if chaos.options.owner == "no" or name not in NFT_EVENTS]
+    chaos.judge(layers(taken)[0], False, tally)
 
 
 def dead(chaos, tally):
@@ -383,7 +396,7 @@ def just_started(chaos, tally):
     time.sleep(delay)
     tun = chaos.g1.run("ip", "link", "show", TUN).returncode == 0
     if name != "TUN deleted" or tun:
-        EVENTS[name][0](chaos)
+        happen(chaos, name)
     chaos.put_back_nat()
     xfrmd.wait_for(lambda: "ready: network namespace" in chaos.g1.text(), HEALED_S)
     chaos.add_sas()
@@ -408,7 +421,8 @@ def agent_that_undoes(chaos, tally):
         process.communicate(("\n".join(lines) + "\n").encode())
         time.sleep(0.6)
         before = None
-    chaos.heal(before, counts, log, (part,))
+    refused = part == "table" and chaos.options.owner == "yes"
+    chaos.heal(before, counts, log, () if refused else (part,))
     chaos.judge(False, False, tally)
 
 
@@ -533,6 +547,8 @@ def main():
     parser.add_argument("--from", dest="first", type=int, default=1)
     parser.add_argument("--only", type=lambda text: text.split(","))
     parser.add_argument("--config", default="")
+    parser.add_argument("--owner", choices=["yes", "no"], default="no",
+                        help="of xfrmd's table: then nobody takes it away while xfrmd runs")
     parser.add_argument("--stop", type=float, default=1, help="seconds of SIGSTOP, at most")
     parser.add_argument("--dead-nat", action="store_true", help="NAT also while it is dead: leaks")
     parser.add_argument("--verbose", action="store_true")

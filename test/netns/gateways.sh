@@ -143,8 +143,8 @@ ip_xfrm() { # NS ARGUMENT...
 	in_ns "$ns" "$build/src/shim/xfrm-exec" ip xfrm "$@"
 }
 
-start_xfrmd() { # NS
-	ip netns exec "$id-$1" "$build/src/daemon/xfrmd" >>"$work/xfrmd-$1.log" 2>&1 &
+start_xfrmd() { # NS OPTION...
+	ip netns exec "$id-$1" "$build/src/daemon/xfrmd" "${@:2}" >>"$work/xfrmd-$1.log" 2>&1 &
 	daemon[$1]=$!
 	wait_for ctl "$1" status || {
 		echo "Bail out! xfrmd in $1 does not answer"

@@ -5,13 +5,13 @@ import signal
 import subprocess
 import time
 
-from healing import (FAR, NEAR, TUN, Wire, delete_a_rule, flush_rules, heals, ip, nft, parts, ping,
-                     tunnel, what_stands)
-from xfrmd import EXEC, equal, holds, main, wait_for
+from healing import (FAR, NEAR, TUN, Wire, delete_a_rule, flush_rules, heals, ip, many_policies,
+                     nft, parts, ping, tunnel, what_stands)
+from xfrmd import SHARED, equal, holds, main, wait_for
 
 
 def the_table(netns):
-    near, far = tunnel(netns)
+    near, far = tunnel(netns, SHARED)
     seen = Wire(far)
     nft_says = " by nft (pid "
     for event, says in [
@@ -28,7 +28,7 @@ def the_table(netns):
 
 
 def chains_and_flags(netns):
-    near, far = tunnel(netns)
+    near, far = tunnel(netns, SHARED)
     seen = Wire(far)
     heals(near, "table", nft("flush chain inet xfrmd output; delete chain inet xfrmd output"),
           "xfrmd, a rule of output, was deleted by nft")
@@ -45,7 +45,7 @@ def chains_and_flags(netns):
 
 def a_restored_ruleset(netns):
     """As a firewall's own does it: everything away, and what was saved with our table in it."""
-    near, far = tunnel(netns)
+    near, far = tunnel(netns, SHARED)
     seen = Wire(far)
     path = f"/tmp/{near.name}.nft"
     near.run("nft", "add table ip mine", check=True)
@@ -64,20 +64,8 @@ def a_restored_ruleset(netns):
     seen.close()
 
 
-def many_policies(net):
-    """So many that sets decide."""
-    batch = "".join(
-        f"policy add src 10.{i}.0.0/16 dst 203.0.113.1/32 dir {way} tmpl src 192.0.2.2 dst "
-        f"192.0.2.1 proto esp reqid 1 mode tunnel\n" for i in range(100) for way in ("in", "fwd"))
-    batch += "".join(
-        f"policy add src 10.{i // 200}.{i % 200}.0/24 dst 10.200.{i % 250}.0/24 dir out tmpl src "
-        f"192.0.2.1 dst 192.0.2.2 proto esp reqid 1 mode tunnel\n" for i in range(600))
-    done = net.run(EXEC, "ip", "-batch", "-", input=batch.replace("policy", "xfrm policy"))
-    equal(done.stderr, "")
-
-
 def elements(netns):
-    near, far = tunnel(netns)
+    near, far = tunnel(netns, SHARED)
     many_policies(near)
 
     def by_sets():
@@ -116,7 +104,7 @@ def lose_events(net, event):
 
 def events_that_were_lost(netns):
     """What the table should be is known then, too: no loss where there was none."""
-    near, far = tunnel(netns)
+    near, far = tunnel(netns, SHARED)
     time.sleep(1.5)  # only then it is known how it was left
     lose_events(near, lambda net: None)
     ping(near, 3)
@@ -149,7 +137,7 @@ def rules_and_routes(netns):
 
 def an_agent_that_undoes_repairs(netns):
     """Few repairs, few lines, and the backstop stays: nothing in clear."""
-    near, far = tunnel(netns)
+    near, far = tunnel(netns, SHARED)
     seen = Wire(far)
     agent = subprocess.Popen(near.argv("sh", "-c", "while :; do nft delete table inet xfrmd "
                                        "2>/dev/null || sleep 0.01; done"))

@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 
-from xfrmd import equal, gateways, in_netns, wait_for, wire
+from xfrmd import EXEC, equal, gateway_sas, gateways, in_netns, wait_for, wire
 
 NEAR, FAR = "198.51.100.1", "203.0.113.1"
 TUN = "xfrmd0"
@@ -19,6 +19,8 @@ def what_stands(net):
     table = net.run("nft", "-s", "list", "table", "inet", "xfrmd").stdout
     # Names of sets tell how often they were made anew.
     table = re.sub(r"(\d_)[0-9a-f]+\b", r"\1N", table)
+    # An owner comes and goes with the daemon.
+    table = re.sub(r" # progname .*|\tflags (owner)?\n\n", "", table)
     rules = [line for line in (net.run("ip", "rule").stdout +
                                net.run("ip", "-6", "rule").stdout).splitlines()
              if "0x40000000" in line]
@@ -28,6 +30,27 @@ def what_stands(net):
     return {"table": sorted(table.splitlines()), "rules": rules,
             "routes": [re.sub(" +", " ", route).strip() for route in routes],
             "up": ",UP" in link, "mtu": " mtu 65535 " in link}
+
+
+def start_again(near, far, config):
+    """The daemon of near, after an earlier one: policies are back, SAs are not."""
+    near.start_with(config)
+    far.xfrm("state", "flush", check=True)
+    for net in near, far:
+        gateway_sas(net)
+    wait_for(lambda: ping(near), 20)
+
+
+def many_policies(net, verb="add"):
+    """So many that sets decide."""
+    tail = " tmpl src {} dst {} proto esp reqid 1 mode tunnel" if verb == "add" else ""
+    batch = "".join(
+        f"xfrm policy {verb} src 10.{i}.0.0/16 dst 203.0.113.1/32 dir {way}"
+        f"{tail.format('192.0.2.2', '192.0.2.1')}\n" for i in range(100) for way in ("in", "fwd"))
+    batch += "".join(
+        f"xfrm policy {verb} src 10.{i // 200}.{i % 200}.0/24 dst 10.200.{i % 250}.0/24 dir out"
+        f"{tail.format('192.0.2.1', '192.0.2.2')}\n" for i in range(600))
+    equal(net.run(EXEC, "ip", "-batch", "-", input=batch).stderr, "")
 
 
 def ping(net, count=1, wait="1"):

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import xfrmd
-from xfrmd import BUILD, EXEC, LIBC, LIMIT_S, equal, holds, wait_for
+from xfrmd import BUILD, EXEC, LIBC, LIMIT_S, SHARED, equal, holds, wait_for
 
 MANY = 20000
 # What stays of 20,000 policies and SAs, but for locked memory: nothing near their 35 MB.
@@ -324,7 +324,7 @@ def ipv6_is_no_different(netns):
 def a_table_that_was_taken_away_comes_back(netns):
     near, far = xfrmd.wire(netns)
     near.run("ip", "route", "add", "198.51.0.0/16", "via", PEER, check=True)
-    near.start()
+    near.start_with(SHARED)
     there = receiver(far)
     add(near, range(600))
     near.run("nft", "flush", "ruleset", check=True)

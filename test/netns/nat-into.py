@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 
-from xfrmd import equal, holds, in_netns, main, wait_for
+from xfrmd import SHARED, equal, holds, in_netns, main, wait_for
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
@@ -202,7 +202,7 @@ def nat_into_a_policy_with_ports(netns):
 
 
 def without_rules_the_backstop_captures(netns):
-    network = Network(netns)
+    network = Network(netns, SHARED)
     network.near.run("nft", "flush", "ruleset", check=True)
     network.watch()
     done = network.near.run("ping", "-c", "3", "-i", "0.2", "-W", "5", "-I", "10.1.0.1", "10.2.0.1")
@@ -212,7 +212,7 @@ def without_rules_the_backstop_captures(netns):
 
 def without_its_tun_nothing_leaves(netns):
     """A daemon that is stopped does not put back what is taken away."""
-    network = Network(netns)
+    network = Network(netns, SHARED)
     network.watch()
     network.near.daemon.send_signal(signal.SIGSTOP)
     network.near.run("nft", "delete", "table", "inet", "xfrmd", check=True)
@@ -228,7 +228,7 @@ def without_its_tun_nothing_leaves(netns):
 
 def what_has_been_there_is_not_captured_again(netns):
     """The capture bit at the egress of a device: it could go round for ever."""
-    network = Network(netns)
+    network = Network(netns, SHARED)
     network.near.daemon.send_signal(signal.SIGSTOP)
     network.near.run("nft", "flush", "ruleset", check=True)
     network.near.run("ip", "rule", "del", "pref", "50", check=True)

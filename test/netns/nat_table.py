@@ -7,7 +7,7 @@ import subprocess
 import threading
 
 import xfrmd
-from xfrmd import equal
+from xfrmd import SHARED, equal
 
 KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
 # Each family: h1, its net, g1's wan; h2, its net, g2's wan; a server in the clear beyond g2
@@ -493,6 +493,8 @@ def entries_made_without_our_chains(netns):
 def another_source_is_no_way_out(netns):
     """What gets its NAT while our table is gone is what it was before NAT, for policies."""
     world = World(netns)
+    world.g1.stop()
+    world.g1.start_with(SHARED)
     world.tunnel()
     world.nat(FORMS["masquerade -o wan"])
     before = world.stat("backstop_dropped")

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 
-from xfrmd import EXEC, equal, holds, in_netns, main, wait_for
+from xfrmd import EXEC, SHARED, equal, holds, in_netns, main, wait_for
 
 BYPASS = 0x20000000
 PORT = 4001
@@ -139,7 +139,7 @@ def flush(net):
 def forms(netns, form):
     """As it is, then with nftables flushed while the daemon stands still."""
     far, near, inner = network(netns)
-    near.start_with(f"[capture]\ntwin = {form}\n")
+    near.start_with(SHARED + f"twin = {form}\n")
     wire = Wire(far, near, inner)
     refuse(near)
     before = wire.all_pass()
@@ -210,7 +210,7 @@ def a_host_that_does_not_forward(netns):
 def the_order_of_many_is_kept(netns):
     """600 that refuse, one that lets pass before half of them, and ports."""
     far, near, inner = network(netns)
-    near.start_with("[capture]\ntwin = netfilter\n")
+    near.start_with(SHARED + "twin = netfilter\n")
     wire = Wire(far, near, inner)
     tail = "tmpl proto esp mode transport"
     batch = [f"xfrm policy add src 10.2.{i % 250}.0/24 dst 10.{1 + i // 250}.0.0/{16 + i % 9} dir "
@@ -238,7 +238,7 @@ def the_order_of_many_is_kept(netns):
 def bypass_sockets_hear_everything(netns):
     """IKE's do: it finds them without nftables, connected or not, and no others."""
     far, near, inner = network(netns)
-    near.start_with("[capture]\ntwin = netfilter\n")
+    near.start_with(SHARED + "twin = netfilter\n")
     wire = Wire(far, near, inner)
     refuse(near)
     ours = [(forger, here) for forger, _, here, _ in ADDRS.values()]
@@ -257,7 +257,7 @@ def bypass_sockets_hear_everything(netns):
 def it_goes_by_the_addresses_of_the_wire(netns):
     """Destination NAT leads to what is refused, but came by an address that is not, as in Linux."""
     far, near, inner = network(netns)
-    near.start_with("[capture]\ntwin = netfilter\n")
+    near.start_with(SHARED + "twin = netfilter\n")
     wire = Wire(far, near, inner)
     policy(near, "10.2.0.0/24", "10.1.0.0/24", "dir", "fwd")
     sender = in_netns(far, V4, socket.SOCK_DGRAM)

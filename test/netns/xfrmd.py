@@ -19,6 +19,8 @@ DAEMON = f"{BUILD}/src/daemon/xfrmd"
 HERE = os.path.dirname(os.path.abspath(__file__))
 # Until something is taken not to happen any more: no test is about how fast the machine is.
 LIMIT_S = 60
+# Others may change the table of nftables, as on kernels before 6.9.
+SHARED = "[capture]\nowner = no\n"
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 
@@ -137,13 +139,18 @@ KEY = "0x0102030405060708090a0b0c0d0e0f1011121314"
 ESP_IN_UDP = "encap", "espinudp", "4500", "4500", "0.0.0.0"
 
 
-def _gateway(net, here, there, ends, encap):
-    net.run("ip", "addr", "add", f"{here}/32", "dev", "lo", check=True)
-    net.run("ip", "route", "add", there, "via", ends[1], "src", here, "mtu", "1400", check=True)
+def gateway_sas(net, encap=()):
+    """SAs both ways for a tunnel over wire(), of either end."""
     for src, dst, spi in ("192.0.2.1", "192.0.2.2", "0x1000"), ("192.0.2.2", "192.0.2.1", "0x2000"):
         net.xfrm("state", "add", "src", src, "dst", dst, "proto", "esp", "spi", spi, "reqid", "1",
                  "mode", "tunnel", "flag", "af-unspec", "replay-window", "32", "aead",
                  "rfc4106(gcm(aes))", KEY, "128", *encap, check=True)
+
+
+def _gateway(net, here, there, ends, encap):
+    net.run("ip", "addr", "add", f"{here}/32", "dev", "lo", check=True)
+    net.run("ip", "route", "add", there, "via", ends[1], "src", here, "mtu", "1400", check=True)
+    gateway_sas(net, encap)
     for direction, src, dst, a, b in ("out", here, there, *ends), ("in", there, here, *ends[::-1]):
         net.xfrm("policy", "add", "src", src, "dst", dst, "dir", direction, "tmpl", "src", a, "dst",
                  b, "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)

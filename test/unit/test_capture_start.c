@@ -100,6 +100,14 @@ static int nft_open(void *arg, struct xf_io_error *error)
 	return 0;
 }
 
+static int nft_table(void *arg, enum xf_nft_family family, const char **shared,
+		     struct xf_io_error *error)
+{
+	(void)arg, (void)family, (void)error;
+	*shared = "there is none";
+	return 0;
+}
+
 static int nft_run(void *arg, const char *script, struct xf_io_error *error)
 {
 	(void)arg, (void)script, (void)error;
@@ -122,6 +130,7 @@ static bool foreign_nat(void *arg)
 
 static const struct xf_capture_ops ops = {
 	.nft_open = nft_open,
+	.nft_table = nft_table,
 	.nft_run = nft_run,
 	.nft_each_set = nft_each_set,
 	.foreign_nat = foreign_nat,

@@ -107,7 +107,8 @@ static void every_key_is_read(void **state)
 				 "group = daemon\n"
 				 "[engine]\nmax_sas = 10\nmax_policies = 11\n"
 				 "acquire_lifetime = 165\nclamp_mss = no\n"
-				 "[capture]\nmode = nft\ntun = ipsec0\nmark_capture = 0x100\n"
+				 "[capture]\nmode = nft\nowner = no\ntun = ipsec0\n"
+				 "mark_capture = 0x100\n"
 				 "mark_bypass = 0x200\ntable = 300\nrule_priority = 60\n"
 				 "[io]\nreceive_buffer = 4194304\nnative = raw\n"),
 			 0);
@@ -120,6 +121,7 @@ static void every_key_is_read(void **state)
 	assert_int_equal(f->cfg.acquire_lifetime_s, 165);
 	assert_false(f->cfg.clamp_mss);
 	assert_int_equal(f->cfg.capture_mode, XF_CAPTURE_NFT);
+	assert_false(f->cfg.owner);
 	assert_string_equal(f->cfg.tun, "ipsec0");
 	assert_int_equal(f->cfg.mark_capture, 0x100);
 	assert_int_equal(f->cfg.mark_bypass, 0x200);

@@ -1,0 +1,26 @@
+/*
+ * tables.h - our nftables tables as capture.c has them: there, and empty when they are made anew.
+ *
+ * Control thread. Functions return 0 or -errno with a sentence in @error.
+ */
+#ifndef XF_CAPTURE_TABLES_H
+#define XF_CAPTURE_TABLES_H
+
+#include "capture/state.h"
+
+/* The table of family inet is there, and it is known whether others may change it. */
+int xf_tables_make(struct xf_capture *capture, struct xf_io_error *error);
+
+/*
+ * @script, which fills the table of family inet, behind what takes out of it whatever is there, so
+ * that in one transaction nothing is left of what somebody else has put in. Counters of a table
+ * that others may change go with it, and are kept here. Frees @script; NULL: no memory, or the
+ * kernel does not answer.
+ */
+char *xf_tables_in_place_of_old(struct xf_capture *capture, char *script);
+
+/* The table of family bridge, where the kernel has that. Without it frames that a bridge forwards
+ * may be lost, and counted: never anything in clear. */
+void xf_tables_sign_bridged(struct xf_capture *capture);
+
+#endif
