@@ -65,8 +65,9 @@ static const struct {
 			      "ip xfrm policy flush, ip xfrm state flush; run its owner under "
 			      "xfrm-exec" },
 	[XF_CHECK_SAVED] = { "saved",
-			     "loading it puts old rules in place of ours until they are healed",
-			     "take the table out of the file" },
+			     "while xfrmd runs, nft refuses the file as a whole, or old rules "
+			     "take the place of ours until they are healed",
+			     "take the table out of the file, as in docs/firewall.md" },
 };
 
 void xf_check_add(struct xf_check *check, enum xf_check_kind kind, const char *format, ...)

@@ -54,7 +54,7 @@ void xf_check_tables(struct xf_check *check);
 void xf_check_ruleset(struct xf_check *check, const json_t *ruleset);
 void xf_check_nft(struct xf_check *check);
 
-/* check_saved.c: does @line of a file for nft -f make our table, or add to it? */
+/* check_saved.c: does @line of a file for nft -f make or change a table of ours? */
 bool xf_check_saved_line(const char *line);
 /* @path and what it includes. */
 void xf_check_saved(struct xf_check *check, const char *path);

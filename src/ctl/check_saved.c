@@ -1,6 +1,7 @@
 /*
  * Finds our table in the ruleset that nftables.service loads; check.c calls it. Such a file is made
- * by "nft list ruleset >", and loading it brings old rules back (decision 0018 heals that).
+ * by "nft list ruleset >". Loading it fails while our table has an owner (decision 0019), or brings
+ * old rules back (decision 0018 heals that).
  */
 #include <errno.h>
 #include <glob.h>
@@ -13,20 +14,32 @@
 
 #define INCLUDES_MAX 16 /* deep, as in nft(8) */
 
+/* All that nft refuses of a table that is not its own. */
+static bool is_change(const char *word)
+{
+	static const char *const verbs[] = { "add",    "create",  "insert", "replace", "rename",
+					     "delete", "destroy", "flush",  "reset" };
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(verbs); i++) {
+		if (!strcmp(word, verbs[i]))
+			return true;
+	}
+	return false;
+}
+
 bool xf_check_saved_line(const char *line)
 {
 	char word[5][32] = { "" };
 	int n = sscanf(line, " %31s %31s %31s %31s %31[^{ \t\r\n;]", word[0], word[1], word[2],
 		       word[3], word[4]);
-	bool adds = n > 0 && (!strcmp(word[0], "add") || !strcmp(word[0], "create") ||
-			      !strcmp(word[0], "insert"));
-	unsigned at = adds ? 2 : 1;
+	unsigned at = n > 0 && is_change(word[0]) ? 2 : 1;
 	char *name = word[at + 1];
 
-	if (!adds && strcmp(word[0], "table") != 0)
+	if (at == 1 && strcmp(word[0], "table") != 0)
 		return false;
 	name[strcspn(name, "{;")] = '\0';
-	return !strcmp(word[at], "inet") && !strcmp(name, XF_NFT_TABLE);
+	return (!strcmp(word[at], "inet") || !strcmp(word[at], "bridge")) &&
+	       !strcmp(name, XF_NFT_TABLE);
 }
 
 static bool file_has_table(const char *path, unsigned depth);
@@ -68,6 +81,5 @@ static bool file_has_table(const char *path, unsigned depth)
 void xf_check_saved(struct xf_check *check, const char *path)
 {
 	if (file_has_table(path, 0))
-		xf_check_add(check, XF_CHECK_SAVED, "%s contains table inet %s", path,
-			     XF_NFT_TABLE);
+		xf_check_add(check, XF_CHECK_SAVED, "%s contains table %s", path, XF_NFT_TABLE);
 }

@@ -269,14 +269,15 @@ def saved_rulesets(netns):
                 ("flush ruleset\ntable inet filter {\n}\n", "", False),
                 ("flush ruleset\n" + net.run("nft", "list", "ruleset", check=True).stdout, "",
                  True),
-                ("delete table inet xfrmd\ntable ip xfrmd { }\n# table inet xfrmd {\n", "", False),
+                ("delete table ip xfrmd\ntable ip xfrmd { }\n# table inet xfrmd {\n", "", False),
+                ("delete table inet xfrmd\n", "", True),
                 (f'include "{included[:-4]}*.nft"\n', "add table inet xfrmd\n", True),
                 (f'include "{included}"\n', "table inet xfrmd2 { }\n", False)):
             with open(f"{etc}/nftables.conf", "w") as f:
                 f.write(main_file)
             with open(included, "w") as f:
                 f.write(other)
-            equal(findings(net), [("saved", "/etc/nftables.conf contains table inet xfrmd")]
+            equal(findings(net), [("saved", "/etc/nftables.conf contains table xfrmd")]
                   if found else [])
     finally:
         for path in f"{etc}/nftables.conf", included:
