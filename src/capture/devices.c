@@ -188,7 +188,7 @@ static int detach_one(void *arg, int ifindex, const struct link *link)
 	return 0;
 }
 
-/* 1: attached; 0: not a device for us, or no more: it has become a port. */
+/* 1: attached; 0: not a device for us, or no more: a port by now, or the TUN by its name again. */
 static int attach_one(void *arg, int ifindex, const struct link *link)
 {
 	struct attaching *a = arg;
@@ -199,7 +199,7 @@ static int attach_one(void *arg, int ifindex, const struct link *link)
 
 	if (link->name && strcmp(link->name, a->cfg->tun) == 0) {
 		a->out->tun_ifindex = link->up ? (uint32_t)ifindex : 0;
-		return 0;
+		return detach_one(a, ifindex, link);
 	}
 	if (is_port(link))
 		return detach_one(a, ifindex, link);

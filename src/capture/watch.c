@@ -233,17 +233,15 @@ static void see_route(struct xf_watcher *watcher, const struct nlmsghdr *msg)
 		tell(watcher, XF_HEAL_ROUTE, false, "");
 }
 
-/* A filter with our handle, of all protocols, or all of a priority of ours. */
-static bool is_our_filter(const struct tcmsg *tc)
+/* A filter with our handle, of all protocols, or all of its priority. */
+static bool is_our_filter(const struct tcmsg *tc, uint32_t priority)
 {
-	uint32_t priority = TC_H_MAJ(tc->tcm_info) >> 16;
-
-	if (TC_H_MAJ(tc->tcm_parent) != TC_H_MAJ(TC_H_CLSACT))
+	if (TC_H_MAJ(tc->tcm_parent) != TC_H_MAJ(TC_H_CLSACT) ||
+	    TC_H_MAJ(tc->tcm_info) >> 16 != priority)
 		return false;
 	if (tc->tcm_handle == XF_TC_HANDLE)
 		return TC_H_MIN(tc->tcm_info) == htons(ETH_P_ALL);
-	return tc->tcm_handle == 0 &&
-	       (priority == XF_TC_PRIORITY || priority == XF_TC_META_PRIORITY);
+	return tc->tcm_handle == 0;
 }
 
 static void see_filters_go(struct xf_watcher *watcher, const struct nlmsghdr *msg)
@@ -251,14 +249,18 @@ static void see_filters_go(struct xf_watcher *watcher, const struct nlmsghdr *ms
 	const struct tcmsg *tc = mnl_nlmsg_get_payload(msg);
 	char name[IF_NAMESIZE] = "";
 	char what[XF_HEAL_TEXT];
+	bool tun;
 
-	if (msg->nlmsg_type == RTM_DELQDISC ? tc->tcm_parent != TC_H_CLSACT : !is_our_filter(tc))
-		return;
 	/* With its device they go for good. */
 	if (!if_indextoname((unsigned)tc->tcm_ifindex, name))
 		return;
+	tun = strcmp(name, watcher->names.tun) == 0;
+	if (msg->nlmsg_type == RTM_DELQDISC
+		    ? tc->tcm_parent != TC_H_CLSACT
+		    : !is_our_filter(tc, tun ? XF_TC_META_PRIORITY : XF_TC_PRIORITY))
+		return;
 	snprintf(what, sizeof(what), "the tc filter of %s was deleted", name);
-	if (strcmp(name, watcher->names.tun) == 0)
+	if (tun)
 		tell(watcher, XF_HEAL_TUN, true, what);
 	else
 		tell_of_device(watcher, XF_HEAL_BACKSTOP, (uint32_t)tc->tcm_ifindex, true, what);

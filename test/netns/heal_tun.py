@@ -4,7 +4,7 @@ import signal
 import subprocess
 
 from healing import FAR, NEAR, TUN, Wire, heals, ip, parts, rename_tun, tunnel
-from xfrmd import equal, main, stream, wait_for
+from xfrmd import equal, holds, main, stream, wait_for
 
 
 def the_tun_as_it_is(netns):
@@ -20,6 +20,22 @@ def the_tun_as_it_is(netns):
                                            check=True), "TUN xfrmd0 was brought down or set up")
     equal(near.run("sysctl", "-n", f"net.ipv4.conf.{TUN}.accept_local").stdout, "1\n")
     heals(near, "tun", rename_tun, "TUN xfrmd0 has another name: set up again")
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def a_tun_that_keeps_another_name(netns):
+    """Renamed too often it is named so for a while, as devices of others; then all flows again."""
+    near, far = tunnel(netns)
+    seen = Wire(far)
+    for i in range(6):
+        rename_tun(near)
+        wait_for(lambda: parts(near)["tun"]["repairs"] > i and parts(near)["tun"]["in_force"], 20)
+    log = len(near.text())
+    heals(near, "tun", rename_tun, "TUN xfrmd0 has another name: set up again")
+    holds(near.text()[:log], "repaired once in 10 s")
+    equal("the tc filter" in near.text(), False)
+    equal("xf_egress" in near.run("tc", "filter", "show", "dev", TUN, "egress").stdout, False)
     equal(seen.clear, 0)
     seen.close()
 
@@ -80,4 +96,4 @@ def filters(netns):
     seen.close()
 
 
-main([the_tun_as_it_is, a_tun_that_is_gone, under_load, filters])
+main([the_tun_as_it_is, a_tun_that_keeps_another_name, a_tun_that_is_gone, under_load, filters])
