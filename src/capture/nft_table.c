@@ -25,7 +25,7 @@
 #define PROBE "xfrmd_probe"
 #define SOCKETS 16
 
-#define OWNER_TRIES 100
+#define OWNER_TRIES 500
 #define OWNER_WAIT_NS (20 * 1000 * 1000)
 
 /* --- libnftables' socket --- */

@@ -37,8 +37,8 @@ int xf_nft_table_make(struct xf_nft_batch *batch, enum xf_nft_family family, boo
 /* It is not there from then on. -EPERM: it is somebody else's. */
 int xf_nft_table_delete(struct xf_nft_batch *batch, enum xf_nft_family family);
 
-/* Wait until no other process owns our table of family inet, for 2 s: a daemon that is killed gives
- * up its lock a little before its sockets. */
+/* Wait until no other process owns our table of family inet, for 10 s: a daemon that is killed
+ * gives up its lock a little before its sockets. */
 void xf_nft_table_await(struct xf_nft_batch *batch);
 
 #endif

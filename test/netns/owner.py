@@ -2,11 +2,14 @@
 """The table is the daemon's alone while it runs, stays as an orphan, and is adopted with no gap."""
 import os
 import signal
+import socket
+import struct
+import threading
 import time
 
 from healing import (Wire, delete_a_rule, many_policies, nft, parts, ping, start_again, tunnel,
                      what_stands)
-from xfrmd import SHARED, equal, holds, main, wait_for
+from xfrmd import SHARED, equal, holds, in_netns, main, wait_for
 
 OURS = "inet xfrmd"
 # Each of them is an attempt to change the table.
@@ -131,6 +134,35 @@ def release_takes_it_away(netns):
         equal(tables(near), "")
 
 
+def message(kind, flags, family, res_id, attrs=b""):
+    body = struct.pack("!BBH", family, 0, res_id) + attrs
+    return struct.pack("=IHHII", 16 + len(body), kind, flags, 1, 0) + body
+
+
+def own_the_table(net):
+    """As a daemon that has been killed and is not quite gone; the socket that owns it."""
+    sock = in_netns(net, socket.AF_NETLINK, socket.SOCK_RAW, 12)  # NETLINK_NETFILTER
+    attrs = struct.pack("=HH8sHH", 10, 1, b"xfrmd", 8, 2) + struct.pack("!I", 6)
+    # NFNL_MSG_BATCH_BEGIN, NFT_MSG_NEWTABLE to be created and acknowledged, the end.
+    sock.send(message(16, 1, 0, 10) + message(10 << 8, 0x405, 1, 0, attrs) +
+              message(17, 1, 0, 10))
+    equal(struct.unpack_from("=i", sock.recv(4096), 16)[0], 0)
+    refuses(net, ATTEMPTS[0])
+    return sock
+
+
+def who_is_not_quite_gone_is_waited_for(netns):
+    net = netns()
+    threading.Timer(0.5, own_the_table(net).close).start()
+    net.start_with("")
+    equal((net.ask("status")["capture"]["nftables"], owner(net)), (True, (True, "")))
+    net.stop()
+    net.run("nft", "delete", "table", "inet", "xfrmd", check=True)
+    threading.Timer(0.5, own_the_table(net).close).start()
+    net.ctl("release", check=True)
+    equal(tables(net), "")
+
+
 def with_and_without(netns):
     """The switch, from one daemon to the next; a table made without an owner stays so."""
     near, far = tunnel(netns, SHARED)
@@ -206,5 +238,5 @@ def a_saved_ruleset(netns):
 
 
 main([nobody_else_changes_it, policies_change_in_it, an_orphan_is_adopted,
-      nothing_is_left_of_changes_to_an_orphan, release_takes_it_away, with_and_without,
-      where_there_are_no_owners, a_saved_ruleset])
+      nothing_is_left_of_changes_to_an_orphan, who_is_not_quite_gone_is_waited_for,
+      release_takes_it_away, with_and_without, where_there_are_no_owners, a_saved_ruleset])
