@@ -356,13 +356,22 @@ def stopped(chaos, tally):
     chaos.judge(layers(taken)[0], False, tally)
 
 
+def no_nat(chaos):
+    """Decision 0020: without a daemon and our table new flows get the host's NAT, and leave."""
+    if chaos.options.dead_nat:
+        return
+    chaos.set_nat(None)
+    xfrmd.wait_for(lambda: not chaos.g1.ask("status")["capture"]["nat"], HEALED_S)
+    # Decision 0019: of a saved ruleset only the rest stays.
+    if chaos.options.owner == "yes":
+        chaos.save()
+
+
 def dead(chaos, tally):
     names = choose(chaos, 2) if chaos.rng.random() < 0.7 else []
     how = chaos.rng.choice([signal.SIGKILL, signal.SIGTERM])
-    # Decision 0020: without a daemon and our table new flows get the host's NAT, and leave.
-    if "1" in " ".join(EVENTS[name][2] for name in names).split() and not chaos.options.dead_nat:
-        chaos.set_nat(None)
-        xfrmd.wait_for(lambda: not chaos.g1.ask("status")["capture"]["nat"], HEALED_S)
+    if "1" in " ".join(EVENTS[name][2] for name in names).split():
+        no_nat(chaos)
     before = chaos.baseline()
     chaos.g1.stop(how)
     chaos.say(f"{how.name}, {', '.join(names)}")
@@ -385,9 +394,7 @@ def just_started(chaos, tally):
     name = chaos.rng.choice([name for name in ("flush ruleset", "delete table", "rule flush",
                                                "route flush", "TUN deleted", "restore")
                              if name in EVENTS])
-    if not chaos.options.dead_nat:  # as in dead()
-        chaos.set_nat(None)
-        xfrmd.wait_for(lambda: not chaos.g1.ask("status")["capture"]["nat"], HEALED_S)
+    no_nat(chaos)
     before = chaos.baseline()
     chaos.g1.stop(signal.SIGKILL)
     delay = chaos.rng.uniform(0, 0.4)
