@@ -653,7 +653,6 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 {
 	uint64_t cursor = 0;
 	int err = choose_ops(capture, error);
-	bool exempt;
 
 	if (err)
 		return err;
@@ -661,7 +660,7 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 	err = open_parts(capture, error);
 	if (!err)
 		begin_nat(capture);
-	exempt = xf_capture_read_exempt(capture);
+	xf_capture_read_exempt(capture);
 	xf_spd_walk(capture->cfg.spd, &cursor, tell_policy, capture);
 	/* Whatever stands there is of no policy of ours. */
 	capture->heal.part[XF_HEAL_TABLE].state = XF_HEAL_LOST;
@@ -671,7 +670,7 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 		err = attach_backstop(capture, error);
 	if (!err)
 		err = lead_into_tun(capture, error);
-	if (!err && exempt)
+	if (!err)
 		xf_capture_say_exempt(capture);
 	capture->heal = (struct xf_heal){ .say = capture->cfg.say, .arg = capture->cfg.say_arg };
 	capture->started = err == 0;

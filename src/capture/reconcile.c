@@ -40,9 +40,12 @@ static void note_event(void *arg, const struct xf_capture_event *event)
 
 	if ((table && !capture->nft) || (event->part == XF_HEAL_BACKSTOP && !capture->backstop))
 		return;
-	/* We have taken away what sees IPv4 of devices that are exempt with it. */
-	if (event->ifindex && (xf_exempt_of(&capture->exempt, event->ifindex) & XF_EXEMPT_V4))
-		return;
+	/* We have taken away what sees IPv4 of devices that are exempt with it, maybe just now. */
+	if (event->ifindex) {
+		xf_capture_read_exempt(capture);
+		if (xf_exempt_of(&capture->exempt, event->ifindex) & XF_EXEMPT_V4)
+			return;
+	}
 	if (event->sure)
 		lose(capture, event->part, event->what);
 	else if (table)
@@ -134,31 +137,34 @@ static void take_snapshot(struct xf_capture *capture)
 
 /* --- whom no policy is asked about --- */
 
-void xf_capture_say_exempt(const struct xf_capture *capture)
+void xf_capture_say_exempt(struct xf_capture *capture)
 {
 	char list[XF_HEAL_TEXT];
 	char line[XF_HEAL_TEXT + 64];
 
+	if (!capture->exempt_changed)
+		return;
+	capture->exempt_changed = false;
 	xf_exempt_describe(&capture->exempt, list, sizeof(list));
 	snprintf(line, sizeof(line), "exempt from policies: %s", *list ? list : "nothing");
 	if (capture->cfg.say)
 		capture->cfg.say(capture->cfg.say_arg, false, line);
 }
 
-bool xf_capture_read_exempt(struct xf_capture *capture)
+void xf_capture_read_exempt(struct xf_capture *capture)
 {
 	struct xf_exempt now;
 
 	if (!capture->ops->exempt_read || capture->ops->exempt_read(capture->arg, &now) < 0)
-		return false;
+		return;
 	capture->look_at_exempt = false;
 	if (xf_exempt_equal(&now, &capture->exempt)) {
 		xf_exempt_fini(&now);
-		return false;
+		return;
 	}
 	xf_exempt_fini(&capture->exempt);
 	capture->exempt = now;
-	return true;
+	capture->exempt_changed = true;
 }
 
 /* Where the table is lost, what makes it anew knows. */
@@ -168,7 +174,7 @@ static void follow_exempt(struct xf_capture *capture)
 	char *script = NULL;
 	int err;
 
-	if (!xf_capture_read_exempt(capture))
+	if (!capture->exempt_changed)
 		return;
 	if (capture->nft && !xf_heal_is_lost(&capture->heal, XF_HEAL_TABLE)) {
 		err = xf_ruleset_exempt(&capture->cfg.names, &capture->exempt, &script);
@@ -269,7 +275,8 @@ void xf_capture_reconcile(struct xf_capture *capture)
 	if (capture->look_at_table)
 		look_at_table(capture);
 	if (capture->look_at_exempt)
-		follow_exempt(capture);
+		xf_capture_read_exempt(capture);
+	follow_exempt(capture);
 	if (capture->look || is_due(capture, XF_HEAL_TUN))
 		look_around(capture, &seen);
 	if (is_due(capture, XF_HEAL_TUN)) {

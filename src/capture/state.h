@@ -38,7 +38,8 @@ struct xf_capture {
 	struct xf_conntrack_changes changes; /* with nat: that entries do not follow yet */
 	uint64_t conntrack_deleted; /* entries */
 
-	struct xf_exempt exempt; /* as the rules in force have it, once started */
+	struct xf_exempt exempt;
+	bool exempt_changed; /* the rules do not follow yet */
 
 	/* What stands, and what does not. */
 	struct xf_heal heal;
@@ -63,8 +64,8 @@ void xf_capture_expect_change(struct xf_capture *capture);
 void xf_capture_watch(struct xf_capture *capture);
 void xf_capture_read_events(struct xf_capture *capture);
 void xf_capture_reconcile(struct xf_capture *capture);
-/* True: something else is exempt than before; the rules do not follow yet. */
-bool xf_capture_read_exempt(struct xf_capture *capture);
-void xf_capture_say_exempt(const struct xf_capture *capture);
+void xf_capture_read_exempt(struct xf_capture *capture);
+/* The rules follow. */
+void xf_capture_say_exempt(struct xf_capture *capture);
 
 #endif
