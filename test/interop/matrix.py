@@ -45,6 +45,7 @@ def run(*argv, check=True, **more):
 class Kernel:
     """A kernel peer on a tap."""
     xfrm = "ip"
+    counters = "cat /proc/net/xfrm_stat /proc/net/snmp /proc/net/snmp6 /proc/net/dev"
 
     def __init__(self, side, netns, tap, work):
         self.name, self.work = f"matrix-{side}-{os.getpid()}", work
@@ -81,6 +82,8 @@ class Daemon:
         self.side, self.netns, self.device = side, netns, tap
         self.program = find(build, "xfrmd")
         self.xfrm = find(build, "xfrm-exec") + " ip"
+        self.counters = find(build, "xfrmctl") + \
+            " stats; cat /proc/net/snmp /proc/net/snmp6 /proc/net/dev"
         self.log = open(os.path.join(work, "xfrmd.log"), "w+", encoding="utf-8")
         self.daemon = self.agent = None
 
@@ -177,13 +180,17 @@ def traffic(side, cell, transfer):
     """Pings, and for one of the sides the transfer; returns the faults."""
     other = cells.addresses(cell, side.side)[1]
     ways = "from {} to {}".format(*("xfrmd", "kernel") if side.side == 0 else ("kernel", "xfrmd"))
-    lines = [f"ping -nq -c1 -W{PING_LIMIT} -s{size} {other} >/dev/null 2>&1 ||"
-             f" {{ echo ping {size} {ways}; lost=1; }}" for size in PACKET_SIZES]
+    lines = [f"said=$(ping -n -c1 -W{PING_LIMIT} -s{size} {other} 2>&1) ||"
+             f" {{ echo ping {size} {ways}, status $?: $said; lost=1; }}" for size in PACKET_SIZES]
     if transfer:
         lines.append(f'[ -n "$lost" ] || python3 {AGENT} transfer {other}')
     else:
         lines += ["echo SA", "ip -s xfrm state"]
     return side.sh("\n".join(lines) + "\n").stdout
+
+
+def counters_of(side):
+    return [" ".join(line.split()) for line in side.sh(side.counters).stdout.splitlines()]
 
 
 def faults_of(wire, cell, number):
@@ -194,13 +201,18 @@ def faults_of(wire, cell, number):
         return "skip", f"the kernel cannot: {' '.join(refused[1].split())}"
     if refused[0]:
         return "fail", f"refused: {' '.join(refused[0].split())}"
+    before = [counters_of(side) for side in wire.sides]
     faults = traffic(wire.sides[0], cell, True).strip().splitlines()
     pings, _, states = traffic(wire.sides[1], cell, False).partition("SA\n")
     faults += pings.strip().splitlines()
     counted = re.findall(r"lifetime current:\s*\d+\(bytes\), (\d+)\(packets\)", states)
     if len(counted) != 2 or "0" in counted:
         faults.append(f"the kernel's SAs counted {' and '.join(counted) or 'nothing'}")
-    return ("fail", "; ".join(faults)) if faults else ("ok", "")
+    if not faults:
+        return "ok", ""
+    for side, was in zip(wire.sides, before):
+        faults += [line for line in counters_of(side) if line not in was]
+    return "fail", "; ".join(faults)
 
 
 class Report:
