@@ -336,7 +336,8 @@ int xf_twin_out(struct bpf_nf_ctx *ctx)
 	if (is_kept(ctx->state, cfg, &nat) || is_from_bypass(ctx->skb, cfg->mark_bypass) ||
 	    !is_refused(cfg, &before, DIR_OUT, false))
 		return ACCEPT;
-	if (is_for_tun(ctx->state, cfg) && stays_selected(cfg, &before, &now))
+	/* In the TUN, or before the backstop, which sends it there. */
+	if (stays_selected(cfg, &before, &now))
 		return ACCEPT;
 	count(XF_BPF_EGRESS_DROPPED);
 	return DROP;

@@ -45,6 +45,7 @@ static const char chains[] =
 	"add chain inet %1$s forwarded\n"
 	"add chain inet %1$s " XF_NAT_ARRIVED "\n"
 	"add chain inet %1$s " XF_NAT_RESTORED "\n"
+	"add chain inet %1$s " XF_NAT_LATER "\n"
 	"add chain inet %1$s arrival { type filter hook prerouting priority " ARRIVAL_PRIORITY
 	"; }\n"
 	"add chain inet %1$s arrival_filter { type filter hook prerouting "
@@ -116,7 +117,9 @@ static const char forward[] =
  * Whom the policies are asked about, behind all that is exempt from them.
  * %1$s table.
  */
-static const char policies[] = "add rule inet %1$s prerouting goto outbound\n"
+static const char policies[] = "add rule inet %1$s prerouting jump " XF_NAT_LATER "\n"
+			       "add rule inet %1$s prerouting goto outbound\n"
+			       "add rule inet %1$s output jump " XF_NAT_LATER "\n"
 			       "add rule inet %1$s output goto outbound\n"
 			       "add rule inet %1$s input jump " XF_NAT_ARRIVED "\n"
 			       "add rule inet %1$s input jump inbound\n"

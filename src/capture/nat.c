@@ -26,6 +26,9 @@
  *   nat_learn    behind the program that refuses (bpf/twin.bpf.c): what comes here is within
  *   nat_within   before conntrack: a flow of which that is known goes by the entry of that zone,
  *                on its way to the TUN as well, and gets its NAT there
+ *   nat_later    before capture: where the kernel would end the connection for that, because the
+ *                source is that of the device by which it leaves (masquerade), it goes there
+ *                uncaptured, and the backstop captures it behind NAT
  *
  * It is forgotten before conntrack forgets the entry, or with it: then it is asked for again. So it
  * is each time for ICMP and what else has no ports.
@@ -70,6 +73,8 @@ static const char chains[] =
 	"add set inet %1$s nat_refused6 " SET6 "timeout 10m; size 65535; }\n"
 	"add set inet %1$s nat_within4 " SET4 "timeout 20s; size 65535; }\n"
 	"add set inet %1$s nat_within6 " SET6 "timeout 20s; size 65535; }\n"
+	"add set inet %1$s nat_local4 { type ipv4_addr; flags dynamic; size 65535; }\n"
+	"add set inet %1$s nat_local6 { type ipv6_addr; flags dynamic; size 65535; }\n"
 	"flush chain inet %1$s nat_last\n"
 	"flush chain inet %1$s nat_learn\n"
 	"flush chain inet %1$s nat_before\n"
@@ -79,7 +84,8 @@ static const char chains[] =
 	"flush chain inet %1$s nat_bind\n"
 	"flush chain inet %1$s nat_guard\n"
 	"flush chain inet %1$s nat_arrived\n"
-	"flush chain inet %1$s nat_restored\n";
+	"flush chain inet %1$s nat_restored\n"
+	"flush chain inet %1$s nat_later\n";
 
 /* %1$s table, %2$s TUN, %3$u zone of what is within. */
 static const char towards_tun[] =
@@ -133,10 +139,16 @@ static const char within[] =
 	"add @nat_refused6 { " FLOW6 "} drop\n"
 	"add rule inet %1$s nat_sent_on meta priority 0x%5$x drop\n"
 	"add rule inet %1$s nat_learn ct original zone != %2$u return\n"
+	"add rule inet %1$s nat_learn fib saddr type local add @nat_local4 { ip saddr }\n"
+	"add rule inet %1$s nat_learn fib saddr type local add @nat_local6 { ip6 saddr }\n"
 	"add rule inet %1$s nat_learn ct direction original ct status snat " HAS_PORTS
 	"add @nat_within4 { ct original ip saddr . ct original ip daddr " ORIGINAL "}\n"
 	"add rule inet %1$s nat_learn ct direction original ct status snat " HAS_PORTS
 	"add @nat_within6 { ct original ip6 saddr . ct original ip6 daddr " ORIGINAL "}\n"
+	"add rule inet %1$s nat_later ct original zone %2$u ct direction original ct status snat "
+	"ct reply ip daddr @nat_local4 accept\n"
+	"add rule inet %1$s nat_later ct original zone %2$u ct direction original ct status snat "
+	"ct reply ip6 daddr @nat_local6 accept\n"
 	"add rule inet %1$s nat_within tcp flags & (syn | ack) == syn return\n"
 	"add rule inet %1$s nat_within " FLOW4 "@nat_within4 goto nat_live\n"
 	"add rule inet %1$s nat_within " FLOW6 "@nat_within6 goto nat_live\n"
@@ -185,6 +197,7 @@ void xf_nat_put(FILE *f, const struct xf_io_names *names, bool asks)
 }
 
 const char *const xf_nat_delete[] = {
+	"flush chain inet " XF_NFT_TABLE " nat_later",
 	"flush chain inet " XF_NFT_TABLE " nat_arrived",
 	"flush chain inet " XF_NFT_TABLE " nat_restored",
 	"flush chain inet " XF_NFT_TABLE " nat_bind",
@@ -209,5 +222,7 @@ const char *const xf_nat_delete[] = {
 	"delete set inet " XF_NFT_TABLE " nat_refused6",
 	"delete set inet " XF_NFT_TABLE " nat_within4",
 	"delete set inet " XF_NFT_TABLE " nat_within6",
+	"delete set inet " XF_NFT_TABLE " nat_local4",
+	"delete set inet " XF_NFT_TABLE " nat_local6",
 	NULL,
 };

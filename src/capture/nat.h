@@ -18,6 +18,8 @@
 /* Chains of xf_frame_put() that stay empty without NAT, called around the in and fwd policies. */
 #define XF_NAT_ARRIVED "nat_arrived"
 #define XF_NAT_RESTORED "nat_restored"
+/* Likewise, before the policies out: what is not to be captured yet. */
+#define XF_NAT_LATER "nat_later"
 
 /* Conntrack's zone of the original direction of flows whose source NAT stays within policies. */
 #define XF_NAT_ZONE_WITHIN 0x7867u

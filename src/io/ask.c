@@ -64,20 +64,23 @@ static int send_in_pieces(struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt
 	return err;
 }
 
-static int ask(struct xf_io *io, struct xf_pkt *pkt)
+static int send_by(struct xf_io *io, enum xf_tx_kind kind, struct xf_pkt *pkt)
 {
 	struct xf_tx *tx = pkt->family == XF_AF_INET6 ? &io->tx6 : &io->tx4;
 	int err;
 
-	tx->fd = tx->fds[XF_TX_ASK];
+	tx->fd = tx->fds[kind];
 	err = send_one(io, tx, pkt);
-	if (err == -EMSGSIZE)
-		err = send_in_pieces(io, tx, pkt);
-	if (err != -EPERM)
-		return err;
-	/* The rules remember it, so that they ask no more for its flow. */
-	tx->fd = tx->fds[XF_TX_REFUSED];
-	send_one(io, tx, pkt);
+	return err == -EMSGSIZE ? send_in_pieces(io, tx, pkt) : err;
+}
+
+/* What is refused the rules remember, so that they ask no more for its flow. */
+static int ask(struct xf_io *io, struct xf_pkt *pkt)
+{
+	int err = send_by(io, XF_TX_ASK, pkt);
+
+	if (err == -EPERM)
+		send_by(io, XF_TX_REFUSED, pkt);
 	return err;
 }
 

@@ -37,7 +37,9 @@ static void parse(struct out *o, struct xf_slot *s, struct xf_flow *flow)
 	xf_pkt_trim_back(s->pkt, s->pkt->len - s->ip.total_len);
 	s->pkt->family = s->ip.family;
 	xf_ip_flow(s->pkt, &s->ip, false, flow);
-	if (!s->ip.is_frag || !xf_spd_wants_whole(o->worker->engine->spd, XF_DIR_OUT, flow))
+	/* Conntrack answers for a whole datagram, too. */
+	if (!s->ip.is_frag ||
+	    (!s->pkt->ask && !xf_spd_wants_whole(o->worker->engine->spd, XF_DIR_OUT, flow)))
 		return;
 	xf_path_reassemble(o->worker, o->worker->frags_out, s, o->now_ns);
 	if (s->pkt)

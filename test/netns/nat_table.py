@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""The host's NAT beside policies: from which source packets arrive, in clear or not."""
+"""The host's NAT beside policies: from which source packets arrive, in clear or not.
+
+XFRMD_NAT_BYTES: how much each long connection carries, 1000000000 for one.
+"""
+import hashlib
 import os
 import signal
 import socket
@@ -36,6 +40,9 @@ SEE = "add table inet see\nadd counter inet see clear\n" \
       "add chain inet see pre { type filter hook prerouting priority -300; }\n" \
       "add rule inet see pre iifname wan ip daddr 10.0.2.0/24 counter name clear drop\n" \
       "add rule inet see pre iifname wan ip6 daddr fd02::/64 counter name clear drop\n"
+# What firewalls have: a connection that conntrack does not see in full ends here.
+WHOLE_CONNECTIONS = "add chain inet host forward { type filter hook forward priority 0; }\n" \
+                    "add rule inet host forward ct state invalid drop\n"
 FORMS = {
     "masquerade -o wan": "add rule inet host post oifname wan masquerade\n",
     "masquerade ! -o lan": "add rule inet host post oifname != lan masquerade\n",
@@ -292,9 +299,7 @@ def flows_within_a_policy(netns):
     world = World(netns)
     world.tunnel()
     world.nat(FORMS["snat -o wan inside the selector"])
-    # What firewalls have: a connection that conntrack does not know in full would end here.
-    world.nft(world.g1, "add chain inet host forward { type filter hook forward priority 0; }\n"
-              "add rule inet host forward ct state invalid drop\n")
+    world.nft(world.g1, WHOLE_CONNECTIONS)
     for family in FOUR, SIX:
         with udp_flow(world.h1, family[3]) as s:
             equal(ask_udp(s, tries=(xfrmd.LIMIT_S,)), INSIDE[family])
@@ -319,6 +324,140 @@ def forget(world):
     """Flows that are known to be within, as if they were idle for long."""
     for name in "nat_within4", "nat_within6":
         world.nft(world.g1, f"flush set inet xfrmd {name}")
+
+
+def policies_for_any_source(netns):
+    """What masquerade makes of a source is within the policy then: Linux applies it."""
+    world = World(netns)
+    world.sas()
+    world.batch(world.g1, [line for here, net in (("0.0.0.0/0", FOUR[4]), ("::/0", SIX[4]))
+                           for line in world.policies(True, here=here) if net in line])
+    # Not all that it sends: neighbour discovery is to be in clear.
+    world.batch(world.g2, world.policies(False) + world.policies(False, here="{2}"))
+    for form, rules in FORMS.items():
+        world.nat(rules)
+        world.nft(world.g1, WHOLE_CONNECTIONS)
+        for family in FOUR, SIX:
+            want = INSIDE[family] if "inside" in form else family[2]
+            with udp_flow(world.h1, family[3]) as s:
+                for _ in range(3):
+                    equal((form, ask_udp(s, tries=(xfrmd.LIMIT_S,))), (form, want))
+            equal((form, ask_tcp(world.h1, family[3], 20)), (form, want))
+    equal(world.clear(), 0)
+
+
+def policies_of_a_device(netns):
+    """With "dev" of the device by which it leaves: a policy like others, for NAT too."""
+    world = World(netns)
+    world.sas()
+    world.batch(world.g1, [line.replace(" dir out", " dev wan dir out")
+                           for line in world.policies(True)])
+    world.batch(world.g2, world.policies(False))
+    for form, rules in FORMS.items():
+        world.nat(rules)
+        for family in FOUR, SIX:
+            want = protected_source(form, family)
+            equal((form, ask_both(world.h1, family[3])), (form, (want, want)))
+    equal(world.clear(), 0)
+
+
+def large_datagrams(netns):
+    """In pieces on the way in, in ESP, or in clear; also where the outer path is narrower."""
+    world = World(netns)
+    world.tunnel()
+    for mtu in 1500, 1380:
+        for net in world.g1, world.g2:
+            net.run("ip", "link", "set", "wan", "mtu", str(mtu), check=True)
+        for form in "masquerade -o wan", "snat inside the selector":
+            world.nat(FORMS[form])
+            for family in FOUR, SIX:
+                for size in 1440, 4000, 20000:
+                    with udp_flow(world.h1, family[3]) as s:
+                        got = mtu, form, size, ask_udp(s, size)
+                    equal(got, (mtu, form, size, protected_source(form, family)))
+                    if "inside" in form:
+                        continue
+                    with udp_flow(world.h1, family[6]) as s:
+                        equal((mtu, form, size, ask_udp(s, size)), (mtu, form, size, family[2]))
+    equal(world.clear(), 0)
+
+
+def announced_mss(world, family, port):
+    """What h1's SYN says to h2, and a byte that crosses."""
+    with xfrmd.in_netns(world.h2, family_of(family[3]), socket.SOCK_STREAM) as server, \
+            xfrmd.in_netns(world.h1, family_of(family[3]), socket.SOCK_STREAM) as client:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((family[3], port))
+        server.listen(1)
+        for s in server, client:
+            s.settimeout(xfrmd.LIMIT_S)
+        client.connect((family[3], port))
+        conn, _ = server.accept()
+        with conn:
+            return conn.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+
+
+def syns_announce_what_fits(netns):
+    """With NAT as without it."""
+    world = World(netns)
+    world.tunnel()
+    without = {family: announced_mss(world, family, 7100) for family in (FOUR, SIX)}
+    for family, most in (FOUR, 1448), (SIX, 1428):
+        equal(most - 100 < without[family] < most - 20, True)
+    for number, (form, rules) in enumerate(FORMS.items()):
+        world.nat(rules)
+        for family in FOUR, SIX:
+            equal((form, announced_mss(world, family, 7101 + number)), (form, without[family]))
+
+
+def long_stream(net, far, to, want):
+    """XFRMD_NAT_BYTES there, in order and whole, from source @want."""
+    size = int(os.environ.get("XFRMD_NAT_BYTES", str(8 << 20)))
+    noise = os.urandom(1 << 20)
+    got = []
+
+    def blocks():
+        for number in range(-(-size // len(noise))):
+            yield number.to_bytes(8, "big") + noise
+
+    def receive():
+        conn, peer = listener.accept()
+        digest = hashlib.sha256()
+        while part := conn.recv(1 << 20):
+            digest.update(part)
+        got.extend((peer[0], digest.digest()))
+        conn.close()
+
+    with xfrmd.in_netns(far, family_of(to), socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((to, 7200))
+        listener.listen(1)
+        thread = threading.Thread(target=receive, daemon=True)
+        thread.start()
+        sent = hashlib.sha256()
+        with xfrmd.in_netns(net, family_of(to), socket.SOCK_STREAM) as s:
+            s.settimeout(xfrmd.LIMIT_S)
+            s.connect((to, 7200))
+            for block in blocks():
+                s.sendall(block)
+                sent.update(block)
+        thread.join(xfrmd.LIMIT_S)
+    equal(got, [want, sent.digest()])
+
+
+def long_connections(netns):
+    """Protected with their own source, or within a policy, and sent on with their NAT."""
+    world = World(netns)
+    world.tunnel()
+    world.batch(world.g1, crowd(300))
+    for form in "masquerade -o wan", "snat -o wan inside the selector":
+        world.nat(FORMS[form])
+        for family in FOUR, SIX:
+            long_stream(world.h1, world.h2, family[3], protected_source(form, family))
+    world.nat(FORMS["masquerade -o wan"])
+    for family in FOUR, SIX:
+        long_stream(world.h1, world.g2, family[6], family[2])
+    equal(world.clear(), 0)
 
 
 def what_nat_leaves_is_asked_for_once(netns):
@@ -602,6 +741,8 @@ def no_nat_no_chains(netns):
 if __name__ == "__main__":
     xfrmd.main([forms_of_nat, above_the_first_limit, far_above_the_limit, flows_within_a_policy,
                 what_nat_leaves_is_asked_for_once, entries_within_that_go, where_nobody_tells,
+                policies_for_any_source, policies_of_a_device, large_datagrams,
+                syns_announce_what_fits, long_connections,
                 forwarded_and_masqueraded, replies_of_forwards,
                 entries_that_stand, entries_made_without_our_chains,
                 another_source_is_no_way_out, another_source_is_no_way_out_of_a_dead_daemon,
