@@ -25,6 +25,8 @@ static __always_inline bool is_ours(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
 
+	if ((skb->priority & XF_META_PRIORITY_MASK) == XF_META_PRIORITY_ENCAPSULATED)
+		return false;
 	sk = sk ? bpf_sk_fullsock(sk) : NULL;
 	if (!sk || !(sk->mark & bypass_mark))
 		return false;

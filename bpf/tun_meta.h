@@ -20,6 +20,10 @@
 #define XF_META_ASK 4u
 #define XF_META_PRIORITY_ASK 0x78660030u
 #define XF_META_FLAGS (XF_META_TRANSLATED | XF_META_OURS | XF_META_ASK)
+/* A tunnel of the host's has made it of what a socket with the bypass mark has sent
+ * (src/capture/frame.c): it is not that socket's. The last four bits are the packet's own. */
+#define XF_META_PRIORITY_ENCAPSULATED 0x78660070u
+#define XF_META_PRIORITY_MASK 0xfffffff0u
 
 /*
  * Not larger: the kernel leaves 16 bytes in front of a packet that it sends by a TUN, and moves the

@@ -13,7 +13,9 @@
  * checked by the first chain of forward, output's by the first of postrouting. What the chains of
  * others do in between to packets that are on their way is undone before the next check.
  *
- * What the daemon and IKE send is known by the mark of its socket, which no rule can write.
+ * What the daemon and IKE send is known by the mark of its socket, which no rule can write. Where
+ * it leaves by a tunnel of the host's, the outer packet still has that socket and is the host's:
+ * the priority tells that it has been here before.
  *
  * Multicast and broadcast are routed by interface, whatever a mark says, so they cannot reach the
  * TUN: where a policy wants them, they are dropped. (The kernel would protect them.) The same holds
@@ -23,6 +25,7 @@
 #include "capture/nat.h"
 
 #include "policy_maps.h"
+#include "tun_meta.h"
 
 /* Nobody comes before FIRST or behind LAST; conntrack confirms in postrouting's LAST. */
 #define FIRST "-2147483648"
@@ -76,20 +79,22 @@ static const char prerouting[] =
  * Of two chains, so that what has the bit already and gets it here is routed again: each of them
  * compares the mark that it found with the one that it leaves. A listener's answer to SYN has no
  * socket yet, only its mark, and no payload.
- * %1$s table, %2$x bypass, %3$x all but capture, %4$x all but both, %5$x both, %6$x to %8$x
- * what is sent on (nat.c).
+ * %1$s table, %2$x bypass, %3$x all but capture, %4$x all but both, %5$x both, %6$x what has left
+ * once, %7$x what became of it in a tunnel.
  */
+_Static_assert((XF_PRIORITY_LEFT & 0xffffffe0) == (XF_META_PRIORITY_ENCAPSULATED & 0xffffffe0),
+	       "one rule asks for both");
+
 static const char output[] =
+	"add rule inet %1$s unmark meta priority & 0xffffffe0 == 0x%6$x "
+	"meta mark set meta mark & 0x%4$x meta priority set meta priority & 0xf | 0x%7$x return\n"
 	"add rule inet %1$s unmark socket mark & 0x%2$x != 0 "
 	"meta mark set meta mark & 0x%4$x | 0x%2$x return\n"
 	"add rule inet %1$s unmark meta mark & 0x%2$x != 0 tcp flags & (syn | ack) == syn | ack "
 	"meta mark set meta mark & 0x%3$x return\n"
 	"add rule inet %1$s unmark meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n"
-	"add rule inet %1$s output meta mark & 0x%2$x != 0 meta priority 0 return\n"
-	"add rule inet %1$s output meta mark & 0x%2$x != 0 meta priority { 0x%6$x, 0x%7$x, 0x%8$x "
-	"} "
-	"meta priority set 0\n"
-	"add rule inet %1$s output meta mark & 0x%2$x != 0 return\n"
+	"add rule inet %1$s output meta mark & 0x%2$x != 0 "
+	"meta priority set meta priority & 0xf | 0x%6$x return\n"
 	"add rule inet %1$s output oifname \"lo\" return\n";
 
 /*
@@ -239,8 +244,8 @@ static void put_rules(FILE *f, const struct xf_io_names *names, const struct xf_
 	const uint32_t both = capture | bypass;
 
 	fprintf(f, prerouting, XF_NFT_TABLE, names->tun, capture, ~both, both);
-	fprintf(f, output, XF_NFT_TABLE, bypass, ~capture, ~both, both, XF_PRIORITY_SENT_ON,
-		XF_PRIORITY_TRANSLATED, XF_PRIORITY_ASK);
+	fprintf(f, output, XF_NFT_TABLE, bypass, ~capture, ~both, both, XF_PRIORITY_LEFT,
+		XF_META_PRIORITY_ENCAPSULATED);
 	fprintf(f, input, XF_NFT_TABLE, names->tun, bypass, XF_BPF_PRIORITY_BYPASS >> 16,
 		XF_BPF_PRIORITY_BYPASS & 0xffff);
 	fprintf(f, forward, XF_NFT_TABLE, names->tun, capture, ~both, both);

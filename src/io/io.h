@@ -51,6 +51,12 @@ struct xf_io_names {
 /* Two of what is to be protected (ask.c): which source it gets, and that it gets none. */
 #define XF_PRIORITY_ASK 0x78660040u
 #define XF_PRIORITY_REFUSED 0x78660050u
+/*
+ * What has the bypass mark leaves with this one, but for the last four bits, which queueing goes
+ * by. A device that puts another header in front (VXLAN, GRE) keeps it, and the socket: by it the
+ * packet that results, which is not ours, is known.
+ */
+#define XF_PRIORITY_LEFT 0x78660060u
 
 #define XF_NFT_TABLE "xfrmd" /* of families inet and bridge; ours alone */
 

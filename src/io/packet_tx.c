@@ -19,6 +19,7 @@
 int xf_packet_open(struct xf_io *io, struct xf_io_error *error)
 {
 	const int sndbuf = SNDBUF_BYTES;
+	const uint32_t priority = XF_PRIORITY_LEFT;
 	uint32_t mark = io->cfg.names.mark_bypass;
 	/* Protocol 0: it receives nothing. */
 	int fd = io->cfg.packet ? socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)
@@ -28,6 +29,7 @@ int xf_packet_open(struct xf_io *io, struct xf_io_error *error)
 		return 0;
 	io->tx_packet.fd = fd;
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &priority, sizeof(priority)) < 0 ||
 	    setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &sndbuf, sizeof(sndbuf)) < 0)
 		return xf_io_fail(error, -errno, "cannot open a packet socket to send from");
 	return 0;

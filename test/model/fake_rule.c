@@ -382,34 +382,48 @@ static void read_match(const struct fake_nft *nft, struct words *w, struct expr 
 	read_right_side(nft, w, expr);
 }
 
-/* "meta mark set meta mark & 0x9fffffff | 0x40000000", or one of the two */
-static bool read_set_mark(struct words *w, struct expr *expr)
+static bool take_all(struct words *w, const char *want)
 {
-	static const char want[] = "meta mark set meta mark ";
+	size_t len = strlen(want);
 
-	if (strncmp(w->rest, want, sizeof(want) - 1) != 0)
+	if (strncmp(w->rest, want, len) != 0)
 		return false;
-	w->rest += sizeof(want) - 1;
-	expr->action = SET_MARK;
+	w->rest += len;
+	return true;
+}
+
+/* "& 0x9fffffff | 0x40000000", or one of the two */
+static void read_bits(struct words *w, struct expr *expr)
+{
 	expr->keep = UINT32_MAX;
 	if (words_take(w, "&"))
 		expr->keep = (uint32_t)strtoul(words_next(w), NULL, 0);
 	if (words_take(w, "|"))
 		expr->bits = (uint32_t)strtoul(words_next(w), NULL, 0);
+}
+
+static bool read_set_mark(struct words *w, struct expr *expr)
+{
+	if (!take_all(w, "meta mark set meta mark "))
+		return false;
+	expr->action = SET_MARK;
+	read_bits(w, expr);
 	return true;
 }
 
-/* "meta priority set 30822:1", "meta priority set 0" */
+/* "meta priority set 30822:1", "meta priority set 0", or bits of it as of a mark */
 static bool read_set_priority(struct words *w, struct expr *expr)
 {
-	static const char want[] = "meta priority set ";
 	const char *word;
 	char *minor;
 
-	if (strncmp(w->rest, want, sizeof(want) - 1) != 0)
+	if (!take_all(w, "meta priority set "))
 		return false;
-	w->rest += sizeof(want) - 1;
 	expr->action = SET_PRIORITY;
+	if (take_all(w, "meta priority ")) {
+		read_bits(w, expr);
+		return true;
+	}
 	word = words_next(w);
 	/* A class of tc is hexadecimal. */
 	expr->bits = (uint32_t)strtoul(word, &minor, strchr(word, ':') ? 16 : 0);
@@ -592,7 +606,7 @@ static enum verdict run_rule(const struct rule *rule, struct fake_packet *p)
 			p->mark = (p->mark & expr->keep) | expr->bits;
 			break;
 		case SET_PRIORITY:
-			p->priority = expr->bits;
+			p->priority = (p->priority & expr->keep) | expr->bits;
 			break;
 		case DROP:
 			return DROPPED;
