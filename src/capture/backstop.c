@@ -31,10 +31,11 @@ struct xf_backstop {
 	int twin_err; /* ... of this */
 	enum xf_twin_form form; /* wanted */
 	struct xf_io_names names;
-	struct xf_bpf_config config; /* as the programs have it */
 	bool reads_kernel; /* the program at egress may */
 	struct xf_bpf_nat nat; /* where programs read what NAT did; all 0: it is not known ... */
 	int nat_err; /* ... because of this */
+	struct xf_bpf_config config; /* as the programs have it, unless ... */
+	bool config_failed; /* ... nobody knows */
 	struct xf_tuples tuples;
 	struct xf_devices devices;
 	/* Elements on their way into a map. */
@@ -242,24 +243,35 @@ static int put_entries(struct xf_backstop *backstop, enum which which)
 	return err ? err : end_batch(&batch);
 }
 
+static void note_kinds(struct xf_backstop *backstop)
+{
+	for (uint32_t part = 0; part < XF_BPF_PARTS; part++) {
+		for (uint32_t i = 0; i < backstop->tuples.part[part].nkinds; i++)
+			backstop->tuples.part[part].kinds[i].dirty = false;
+	}
+}
+
+/* Noted only afterwards, as entries are. */
 static int put_kinds(struct xf_backstop *backstop)
 {
 	struct batch batch = start_batch(backstop, backstop->tc->maps.kinds, true);
 	int err = 0;
 
 	for (uint32_t part = 0; part < XF_BPF_PARTS; part++) {
-		struct xf_tuple_part *of = &backstop->tuples.part[part];
+		const struct xf_tuple_part *of = &backstop->tuples.part[part];
 
 		for (uint32_t i = 0; i < of->nkinds && !err; i++) {
 			uint32_t key = part * XF_BPF_KINDS_MAX + i;
 
-			if (!of->kinds[i].dirty)
-				continue;
-			err = add_to_batch(&batch, &key, &of->kinds[i].kind);
-			of->kinds[i].dirty = false;
+			if (of->kinds[i].dirty)
+				err = add_to_batch(&batch, &key, &of->kinds[i].kind);
 		}
 	}
-	return err ? err : end_batch(&batch);
+	if (!err)
+		err = end_batch(&batch);
+	if (!err)
+		note_kinds(backstop);
+	return err;
 }
 
 /* Connection tracking may be a module that comes later, with somebody's NAT. */
@@ -288,12 +300,12 @@ static int put_config(struct xf_backstop *backstop)
 	for (unsigned i = 0; i < XF_BPF_PARTS; i++)
 		config.kinds[i] = tuples->part[i].lost_at ? 0 : tuples->part[i].nkinds;
 	strncpy(config.tun, backstop->names.tun, sizeof(config.tun) - 1);
-	if (memcmp(&config, &backstop->config, sizeof(config)) == 0)
+	if (!backstop->config_failed && memcmp(&config, &backstop->config, sizeof(config)) == 0)
 		return 0;
 	err = bpf_map__update_elem(backstop->tc->maps.config, &zero, sizeof(zero), &config,
 				   sizeof(config), BPF_ANY);
-	if (!err)
-		backstop->config = config;
+	backstop->config_failed = err != 0;
+	backstop->config = config;
 	return err;
 }
 
