@@ -759,8 +759,3 @@ int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *ou
 	show_parts(capture, out);
 	return err;
 }
-
-int xf_capture_links_changed(struct xf_capture *capture, struct xf_io_error *error)
-{
-	return capture->backstop ? capture->ops->backstop_attach(capture->arg, error) : 0;
-}

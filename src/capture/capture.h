@@ -70,8 +70,9 @@ int xf_capture_sync(struct xf_capture *capture, uint64_t now_ns, struct xf_io_er
 uint64_t xf_capture_due(const struct xf_capture *capture);
 int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error);
 
-/* A device came or changed (xf_route_dispatch() said so): the backstop goes onto it. */
-int xf_capture_links_changed(struct xf_capture *capture, struct xf_io_error *error);
+/* A device came or changed (xf_route_dispatch() said so): the backstop goes onto it, now or, where
+ * that fails, at xf_capture_due(). */
+void xf_capture_links_changed(struct xf_capture *capture, uint64_t now_ns);
 
 /*
  * The host's NAT (decision 0022). A descriptor that is readable when it may have changed, or -1;

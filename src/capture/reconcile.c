@@ -291,3 +291,16 @@ void xf_capture_dispatch(struct xf_capture *capture, uint64_t now_ns)
 	capture->now_ns = now_ns;
 	xf_capture_reconcile(capture);
 }
+
+/* What fails is tried again, as a loss. */
+void xf_capture_links_changed(struct xf_capture *capture, uint64_t now_ns)
+{
+	struct xf_io_error error = { .text = "" };
+	int err = capture->backstop ? capture->ops->backstop_attach(capture->arg, &error) : 0;
+
+	capture->now_ns = now_ns;
+	if (!err)
+		return;
+	lose(capture, XF_HEAL_BACKSTOP, "a device came or changed");
+	note(capture, XF_HEAL_BACKSTOP, err, NULL, &error);
+}

@@ -258,15 +258,15 @@ static void route_ready(void *arg, uint32_t events)
 {
 	struct xf_service *service = arg;
 	unsigned changes = xf_route_dispatch(service->route);
-	struct xf_io_error error;
+	uint64_t now_ns = xf_clock_ns();
 
 	(void)events;
-	if ((changes & XF_ROUTE_LINK) && xf_capture_links_changed(service->capture, &error))
-		xf_log(XF_LOG_ERROR, "a device has no backstop: %s", error.text);
+	if (changes & XF_ROUTE_LINK)
+		xf_capture_links_changed(service->capture, now_ns);
 	xf_follow_routes(service, changes);
 	if (changes & XF_ROUTE_NETCONF)
-		xf_forwarding_load(service->forwarding, xf_clock_ns());
-	act_on_time(service, xf_clock_ns());
+		xf_forwarding_load(service->forwarding, now_ns);
+	act_on_time(service, now_ns);
 }
 
 static void capture_ready(void *arg, uint32_t events)
