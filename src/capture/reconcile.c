@@ -106,10 +106,10 @@ static void look_at_table(struct xf_capture *capture)
 {
 	struct xf_nft_seen seen;
 
-	capture->look_at_table = false;
-	if (xf_heal_is_lost(&capture->heal, XF_HEAL_TABLE))
-		return;
-	if (capture->ops->nft_read(capture->arg, true, &seen) < 0)
+	/* What cannot be read now is read by the next look. */
+	capture->look_at_table = !xf_heal_is_lost(&capture->heal, XF_HEAL_TABLE) &&
+				 capture->ops->nft_read(capture->arg, true, &seen) < 0;
+	if (capture->look_at_table || xf_heal_is_lost(&capture->heal, XF_HEAL_TABLE))
 		return;
 	if (!seen.there)
 		lose(capture, XF_HEAL_TABLE, "nftables table " XF_NFT_TABLE " is gone");
