@@ -219,7 +219,7 @@ static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *
 	if (!err)
 		note_rules(capture, plan);
 	if (!err && plan->anew)
-		xf_tables_sign_bridged(capture);
+		err = xf_tables_sign_bridged(capture, error);
 	free(script);
 	return err;
 }

@@ -18,6 +18,7 @@
 #include "io/rtnl.h"
 
 #define NFPROTO_INET 1
+#define NFPROTO_BRIDGE 7
 
 static const uint8_t families[] = { AF_INET, AF_INET6 };
 
@@ -201,6 +202,7 @@ static int digest_attr(const struct nlattr *attr, void *arg)
 struct reading {
 	struct xf_nft_seen *seen;
 	struct xf_rtnl rtnl;
+	uint8_t family;
 	char (*sets)[64];
 	unsigned nsets;
 	unsigned room;
@@ -214,12 +216,12 @@ static int table_name_attr(const struct nlattr *attr, void *arg)
 	return MNL_CB_OK;
 }
 
-static bool is_of_our_table(const struct nlmsghdr *msg)
+static bool is_of_our_table(const struct reading *reading, const struct nlmsghdr *msg)
 {
 	const struct nfgenmsg *gen = mnl_nlmsg_get_payload(msg);
 	bool ours = false;
 
-	if (gen->nfgen_family == NFPROTO_INET)
+	if (gen->nfgen_family == reading->family)
 		mnl_attr_parse(msg, sizeof(*gen), table_name_attr, &ours);
 	return ours;
 }
@@ -235,9 +237,10 @@ static int see_object(const struct nlmsghdr *msg, void *arg)
 									  : NFTA_CHAIN_POLICY,
 	};
 
-	if (!is_of_our_table(msg))
+	if (!is_of_our_table(reading, msg))
 		return MNL_CB_OK;
-	reading->seen->there = reading->seen->there || type == NFT_MSG_NEWTABLE;
+	if (reading->family == NFPROTO_INET && type == NFT_MSG_NEWTABLE)
+		reading->seen->there = true;
 	mnl_attr_parse(msg, sizeof(struct nfgenmsg), digest_attr, &digest);
 	/* A sum: they may come in any order. */
 	reading->seen->digest += digest.value;
@@ -259,7 +262,7 @@ static int see_set(const struct nlmsghdr *msg, void *arg)
 {
 	struct reading *reading = arg;
 
-	if (!is_of_our_table(msg))
+	if (!is_of_our_table(reading, msg))
 		return MNL_CB_OK;
 	if (reading->nsets == reading->room) {
 		unsigned room = reading->room ? 2 * reading->room : 64;
@@ -307,7 +310,7 @@ static int dump(struct reading *reading, uint8_t type, const char *set, mnl_cb_t
 		&reading->rtnl, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), NLM_F_DUMP);
 	struct nfgenmsg *gen = mnl_nlmsg_put_extra_header(msg, sizeof(*gen));
 
-	gen->nfgen_family = NFPROTO_INET;
+	gen->nfgen_family = reading->family;
 	gen->version = NFNETLINK_V0;
 	if (type != NFT_MSG_GETTABLE && type != NFT_MSG_GETCHAIN)
 		mnl_attr_put_strz(msg, NFTA_SET_TABLE, XF_NFT_TABLE);
@@ -316,10 +319,22 @@ static int dump(struct reading *reading, uint8_t type, const char *set, mnl_cb_t
 	return xf_rtnl_talk(&reading->rtnl, msg, see, reading);
 }
 
+/* Not every kernel has the family, and then nothing of it. */
+static int read_bridge(struct reading *reading)
+{
+	static const uint8_t types[] = { NFT_MSG_GETTABLE, NFT_MSG_GETCHAIN, NFT_MSG_GETRULE };
+	int err = 0;
+
+	reading->family = NFPROTO_BRIDGE;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(types) && !err; i++)
+		err = dump(reading, types[i], NULL, see_object);
+	return err == -ENOENT || err == -EOPNOTSUPP ? 0 : err;
+}
+
 int xf_inspect_table(bool elements, struct xf_nft_seen *out)
 {
 	static const uint8_t types[] = { NFT_MSG_GETCHAIN, NFT_MSG_GETRULE, NFT_MSG_GETOBJ };
-	struct reading reading = { .seen = out };
+	struct reading reading = { .seen = out, .family = NFPROTO_INET };
 	int err = xf_rtnl_open_bus(&reading.rtnl, NETLINK_NETFILTER, NULL);
 
 	*out = (struct xf_nft_seen){ .there = false };
@@ -332,6 +347,8 @@ int xf_inspect_table(bool elements, struct xf_nft_seen *out)
 		err = dump(&reading, NFT_MSG_GETSET, NULL, see_set);
 	for (unsigned i = 0; i < reading.nsets && !err && elements; i++)
 		err = dump(&reading, NFT_MSG_GETSETELEM, reading.sets[i], see_elements);
+	if (!err && out->there)
+		err = read_bridge(&reading);
 	free(reading.sets);
 	xf_rtnl_close(&reading.rtnl);
 	/* Gone between two of them. */

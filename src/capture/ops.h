@@ -36,7 +36,7 @@ struct xf_capture_seen {
 /* What stands of the nftables table: the same numbers again, the same table. */
 struct xf_nft_seen {
 	bool there;
-	uint64_t digest; /* of flags, chains, rules and sets, by their handles */
+	uint64_t digest; /* of flags, chains, rules, sets, by handles; family bridge, too */
 	uint64_t elements; /* of its sets; 0 unless asked for */
 };
 

@@ -35,6 +35,7 @@ struct xf_capture {
 	const char *shared; /* why others may change the table; NULL: they may not */
 	bool nat; /* the table has, or is to have, the chains of nat.h */
 	bool no_nat; /* this kernel does not take them */
+	bool bridged; /* there is, or was, a table of family bridge */
 	struct xf_conntrack_changes changes; /* with nat: that entries do not follow yet */
 	uint64_t conntrack_deleted; /* entries */
 

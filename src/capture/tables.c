@@ -110,16 +110,26 @@ char *xf_tables_in_place_of_old(struct xf_capture *capture, char *script)
 	return empty_first(capture, XF_NFT_INET, owned, script);
 }
 
-void xf_tables_sign_bridged(struct xf_capture *capture)
+static int make_bridged(const struct xf_capture *capture, struct xf_io_error *error)
 {
 	const char *shared;
 	char *script;
+	int err = capture->ops->nft_table(capture->arg, XF_NFT_BRIDGE, &shared, error);
 
-	if (capture->ops->nft_table(capture->arg, XF_NFT_BRIDGE, &shared, NULL) < 0 ||
-	    xf_ruleset_bridge(&capture->cfg.names, &script) < 0)
-		return;
+	if (!err)
+		err = xf_ruleset_bridge(&capture->cfg.names, &script);
+	if (err)
+		return err;
 	script = empty_first(capture, XF_NFT_BRIDGE, !shared, script);
-	if (script)
-		capture->ops->nft_run(capture->arg, script, NULL);
+	err = script ? capture->ops->nft_run(capture->arg, script, error) : -ENOMEM;
 	free(script);
+	return err;
+}
+
+int xf_tables_sign_bridged(struct xf_capture *capture, struct xf_io_error *error)
+{
+	int err = make_bridged(capture, error);
+
+	capture->bridged = capture->bridged || !err;
+	return capture->bridged ? err : 0;
 }

@@ -19,8 +19,10 @@ int xf_tables_make(struct xf_capture *capture, struct xf_io_error *error);
  */
 char *xf_tables_in_place_of_old(struct xf_capture *capture, char *script);
 
-/* The table of family bridge, where the kernel has that. Without it frames that a bridge forwards
- * may be lost, and counted: never anything in clear. */
-void xf_tables_sign_bridged(struct xf_capture *capture);
+/*
+ * The table of family bridge. Without it frames that a bridge forwards may be lost, and counted:
+ * never anything in clear. Not every kernel has it; where it was once, it can be again.
+ */
+int xf_tables_sign_bridged(struct xf_capture *capture, struct xf_io_error *error);
 
 #endif

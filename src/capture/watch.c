@@ -24,6 +24,7 @@
 #include "tc_filter.h"
 
 #define NFPROTO_INET 1
+#define NFPROTO_BRIDGE 7
 #define MONITOR_RCVBUF (4 << 20)
 #define NAME 48
 
@@ -204,7 +205,7 @@ static int see_nft(const struct nlmsghdr *msg, void *arg)
 		finish_transaction(watcher, &generation);
 		return MNL_CB_OK;
 	}
-	if (gen->nfgen_family != NFPROTO_INET)
+	if (gen->nfgen_family != NFPROTO_INET && gen->nfgen_family != NFPROTO_BRIDGE)
 		return MNL_CB_OK;
 	mnl_attr_parse(msg, sizeof(*gen),
 		       type == NFT_MSG_NEWCHAIN || type == NFT_MSG_DELCHAIN ? chain_attr

@@ -21,7 +21,8 @@ def the_table(netns):
              "a rule of outbound, was deleted" + nft_says),
             (delete_a_rule, "a rule of prerouting, was deleted" + nft_says),
             (nft("insert", "rule", "inet", "xfrmd", "prerouting", "return"),
-             "a rule of prerouting, was added" + nft_says)]:
+             "a rule of prerouting, was added" + nft_says),
+            (nft("delete", "table", "bridge", "xfrmd"), "table xfrmd was deleted" + nft_says)]:
         heals(near, "table", event, says)
     equal(seen.clear, 0)
     seen.close()
@@ -111,6 +112,9 @@ def events_that_were_lost(netns):
     equal(parts(near)["table"]["losses"], 0)
     heals(near, "table", lambda net: lose_events(net, delete_a_rule),
           "table xfrmd may have changed")
+    heals(near, "table", lambda net: lose_events(net, nft("delete table bridge xfrmd")),
+          "table xfrmd may have changed")
+    holds(near.run("nft", "list", "tables").stdout, "table bridge xfrmd")
     heals(near, "table", lambda net: lose_events(net, nft("flush", "ruleset")),
           "table xfrmd is gone")
     many_policies(near)
