@@ -22,6 +22,7 @@
 /* So few policies have rules of their own at once, more when nothing changes for a while. */
 #define FEW 64
 #define QUIET_NS (200 * XF_NSEC_PER_SEC / 1000)
+#define NAT_AGAIN_NS (10 * XF_NSEC_PER_SEC)
 
 /* Is the table not what it was, or not known? Sets are a part of it. */
 static bool is_lost(const struct xf_capture *capture)
@@ -48,7 +49,7 @@ void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *polic
 		return;
 	}
 	capture->out += there ? 1u : -1u;
-	if (capture->nat)
+	if (capture->nat || capture->no_nat)
 		xf_conntrack_note(&capture->changes, cfg, there);
 	if (cfg->flags & XF_POLICY_ICMP)
 		capture->icmp += there ? 1u : -1u;
@@ -307,6 +308,14 @@ static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *e
 	return err;
 }
 
+/* Not every kernel has nat chains; what this one does not take today it may take later. */
+static void go_without_nat(struct xf_capture *capture)
+{
+	capture->nat = false;
+	capture->no_nat = true;
+	capture->nat_due_ns = capture->now_ns + NAT_AGAIN_NS;
+}
+
 static int try_anew(struct xf_capture *capture, bool exact, struct xf_io_error *error)
 {
 	int err = xf_tables_make(capture, error);
@@ -336,9 +345,8 @@ static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *
 		xf_heal_lost(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
 			     "nftables table " XF_NFT_TABLE " is not as it was");
 	err = try_anew(capture, exact, error);
-	if (err && capture->nat && !capture->started) {
-		capture->no_nat = true;
-		capture->nat = false;
+	if (err && capture->nat) {
+		go_without_nat(capture);
 		err = try_anew(capture, exact, error);
 	}
 	if (!err || !capture->started)
@@ -413,30 +421,42 @@ static void doubt_conntrack(struct xf_capture *capture)
 	xf_conntrack_noted(&capture->changes, capture->now_ns);
 }
 
-int xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error)
+/* A table that is lost gets its chains with the rest. */
+static int follow_nat(struct xf_capture *capture, struct xf_io_error *error)
 {
 	bool had = capture->nat;
-	bool wanted;
+	bool wanted = capture->ops->foreign_nat(capture->arg);
 	int err = 0;
 
-	capture->now_ns = now_ns;
-	if (!capture->nft)
-		return 0;
-	wanted = capture->ops->foreign_nat(capture->arg);
-	if (!wanted && capture->nat)
+	if (!wanted && had)
 		delete_nat(capture);
-	else if (wanted && !capture->nat && !capture->no_nat)
+	else if (wanted && !had && !is_lost(capture))
 		err = add_nat(capture, error);
-	if (wanted != capture->nat)
+	if (wanted != had)
 		xf_capture_expect_change(capture);
-	capture->no_nat |= err != 0;
-	capture->nat = wanted && !capture->no_nat;
+	capture->nat = wanted;
+	capture->no_nat = false;
+	if (err)
+		go_without_nat(capture);
 	if (!had)
 		doubt_conntrack(capture);
 	/* Connection tracking may have come with it, which the programs are to read. */
 	if (wanted && !had && capture->backstop)
 		sync_backstop(capture, NULL);
 	return err;
+}
+
+int xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error)
+{
+	bool told = capture->no_nat;
+	int err;
+
+	capture->now_ns = now_ns;
+	if (!capture->nft)
+		return 0;
+	xf_capture_read_events(capture);
+	err = follow_nat(capture, error);
+	return told ? 0 : err;
 }
 
 /* The NAT of others decides what the table is to be; chains for it may be an earlier daemon's. */
@@ -499,6 +519,7 @@ static int sync_once(struct xf_capture *capture, struct xf_io_error *error)
 {
 	bool exact = capture->by_policy;
 	bool lost = is_lost(capture);
+	bool no_nat = capture->no_nat;
 	int err;
 
 	if (lost || capture->changed[XF_DIR_OUT]) {
@@ -511,6 +532,9 @@ static int sync_once(struct xf_capture *capture, struct xf_io_error *error)
 	note_outcome(capture, err, error);
 	if (lost && !err)
 		doubt_conntrack(capture);
+	/* It may be that only the table was missing. */
+	if (lost && !err && no_nat)
+		capture->nat_due_ns = capture->now_ns;
 	return err;
 }
 
@@ -563,6 +587,8 @@ uint64_t xf_capture_due(const struct xf_capture *capture)
 	uint64_t due = xf_heal_due(&capture->heal);
 
 	due = earlier(due, exact_due(capture));
+	if (capture->no_nat)
+		due = earlier(due, capture->nat_due_ns);
 	if (capture->fd < 0)
 		return due;
 	return earlier(due, earlier(capture->check_ns, capture->snapshot_ns));
@@ -577,6 +603,8 @@ int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_
 		capture->changed[XF_DIR_OUT] = true;
 		err = xf_capture_sync(capture, now_ns, error);
 	}
+	if (capture->no_nat && now_ns >= capture->nat_due_ns)
+		follow_nat(capture, NULL);
 	xf_capture_reconcile(capture);
 	return err;
 }

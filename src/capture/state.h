@@ -34,7 +34,8 @@ struct xf_capture {
 	uint64_t changed_ns; /* last change out */
 	const char *shared; /* why others may change the table; NULL: they may not */
 	bool nat; /* the table has, or is to have, the chains of nat.h */
-	bool no_nat; /* this kernel does not take them */
+	bool no_nat; /* the kernel did not take them; they are tried again ... */
+	uint64_t nat_due_ns; /* ... then */
 	bool bridged; /* there is, or was, a table of family bridge */
 	struct xf_conntrack_changes changes; /* with nat: that entries do not follow yet */
 	uint64_t conntrack_deleted; /* entries */
