@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 
-from xfrmd import EXEC, equal, gateway_sas, gateways, in_netns, wait_for, wire
+from xfrmd import EXEC, LIMIT_S, equal, gateway_sas, gateways, in_netns, wait_for, wire
 
 NEAR, FAR = "198.51.100.1", "203.0.113.1"
 TUN = "xfrmd0"
@@ -38,7 +38,7 @@ def start_again(near, far, config):
     far.xfrm("state", "flush", check=True)
     for net in near, far:
         gateway_sas(net)
-    wait_for(lambda: ping(near), 20)
+    wait_for(lambda: ping(near))
 
 
 def many_policies(net, verb="add"):
@@ -97,6 +97,19 @@ def tunnel(netns, config=""):
     return near, far
 
 
+def stands_again(net, before, says="", seconds=LIMIT_S):
+    """Wait until what_stands() is as it was @before."""
+    def is_back():
+        return what_stands(net) == before
+    try:
+        wait_for(is_back, seconds)
+    except AssertionError as error:
+        now, then = what_stands(net), dict(before)
+        lines = set(now.pop("table")) ^ set(then.pop("table"))
+        raise AssertionError(f"{says}: {now} is not {then}, or {len(lines)} lines of the table "
+                             f"are others: {sorted(lines)[:4]}") from error
+
+
 def heals(near, part, event, says):
     """After @event(near) all stands as before, traffic flows, and log and status say so."""
     before = what_stands(near)
@@ -110,15 +123,7 @@ def heals(near, part, event, says):
     wait_for(is_repaired, 20)
     equal(parts(near)[part]["losses"] > counts["losses"], True)
 
-    def is_back():
-        return what_stands(near) == before
-    try:
-        wait_for(is_back, 20)
-    except AssertionError as error:
-        now = what_stands(near)
-        lines = set(now.pop("table")) ^ set(before.pop("table"))
-        raise AssertionError(f"{says}: {now} is not {before}, or {len(lines)} lines of the table "
-                             f"are others: {sorted(lines)[:4]}") from error
+    stands_again(near, before, says, 20)
     said = [line for line in near.text()[log:].splitlines() if says in line]
     if not said:
         raise AssertionError(f"{says!r} is not in {near.text()[log:]!r}")

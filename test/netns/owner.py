@@ -7,8 +7,8 @@ import struct
 import threading
 import time
 
-from healing import (Wire, delete_a_rule, many_policies, nft, parts, ping, start_again, tunnel,
-                     what_stands)
+from healing import (Wire, delete_a_rule, many_policies, nft, parts, ping, stands_again,
+                     start_again, tunnel, what_stands)
 from xfrmd import SHARED, equal, holds, in_netns, main, wait_for
 
 OURS = "inet xfrmd"
@@ -53,7 +53,7 @@ def nobody_else_changes_it(netns):
     for command in ATTEMPTS:
         refuses(near, command)
     equal(ping(near, 5), 5)
-    equal(what_stands(near), before)
+    stands_again(near, before)
     equal({name: part["losses"] for name, part in parts(near).items() if part["losses"]}, {})
     equal(seen.clear, 0)
     seen.close()
@@ -69,12 +69,12 @@ def policies_change_in_it(netns):
               "block", check=True)
     equal(listed("10.10.0.0/16"), True)
     many_policies(near)
-    wait_for(lambda: listed("@dst4_24") and listed("@in4_") and listed("10.200.249.0"), 20)
+    wait_for(lambda: listed("@dst4_24") and listed("@in4_") and listed("10.200.249.0"))
     equal(near.run("nft", "flush", "ruleset").returncode, 0)
     many_policies(near, "delete")
-    wait_for(lambda: not listed("@dst4_24") and not listed("set in4_"), 20)
+    wait_for(lambda: not listed("@dst4_24") and not listed("set in4_"))
     equal(listed("10.10.0.0/16"), True)
-    wait_for(lambda: ping(near), 20)
+    wait_for(lambda: ping(near))
     equal({name: part["losses"] for name, part in parts(near).items() if part["losses"]}, {})
     equal(owner(near), (True, ""))
 
@@ -89,7 +89,7 @@ def an_orphan_is_adopted(netns):
         equal(what_stands(near)["table"], before["table"])
         ping(near, 5, "0.2")
         start_again(near, far, "")
-        equal(what_stands(near), before)
+        stands_again(near, before)
         equal(owner(near), (True, ""))
         equal(captured(near) > count, True)
         refuses(near, ATTEMPTS[0])
@@ -113,7 +113,7 @@ def nothing_is_left_of_changes_to_an_orphan(netns):
         near.stop(signal.SIGKILL)
         event(near)
         start_again(near, far, "")
-        equal(what_stands(near), before)
+        stands_again(near, before)
         equal(owner(near), (True, ""))
     equal(seen.clear, 0)
     seen.close()
@@ -168,9 +168,6 @@ def with_and_without(netns):
     near, far = tunnel(netns, SHARED)
     seen = Wire(far)
     before = what_stands(near)
-
-    def is_back():
-        return what_stands(near) == before
     equal(owner(near), (False, "it is configured so"))
     holds(near.ctl("status").stdout, "tables    anybody's, without an owner: it is configured so\n")
     equal("has no owner" in near.text(), False)
@@ -179,15 +176,15 @@ def with_and_without(netns):
     why = "it was made without one, and gets one when it has been deleted"
     equal(owner(near), (False, why))
     equal(near.text().count(f"nftables table xfrmd has no owner: {why}\n"), 1)
-    equal(what_stands(near), before)
+    stands_again(near, before)
     near.run("nft", ATTEMPTS[0], check=True)
-    wait_for(lambda: owner(near) == (True, ""), 20)
-    wait_for(is_back, 20)
+    wait_for(lambda: owner(near) == (True, ""))
+    stands_again(near, before)
     near.stop()
     start_again(near, far, SHARED)
     equal(owner(near), (False, "it is configured so"))
     near.run("nft", "flush", "ruleset", check=True)
-    wait_for(is_back, 20)
+    stands_again(near, before)
     equal(seen.clear, 0)
     seen.close()
 
@@ -203,7 +200,7 @@ def where_there_are_no_owners(netns):
 
     def is_back():
         return OURS in tables(net)
-    wait_for(is_back, 20)
+    wait_for(is_back)
     net.stop()
     net.start_with("")
     equal("xfrmd_probe" in tables(net), False)
@@ -230,7 +227,7 @@ def a_saved_ruleset(netns):
         equal(("ip mine" in tables(near), "ip other" in tables(near)), (True, False))
     finally:
         os.unlink(path)
-    equal(what_stands(near), before)
+    stands_again(near, before)
     equal(ping(near, 5), 5)
     time.sleep(0.2)
     equal(seen.clear, 0)
