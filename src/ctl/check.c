@@ -52,6 +52,10 @@ static const struct {
 				  "or the device's own setting" },
 	[XF_CHECK_IP_RULE] = { "ip-rule", "packets with one bit are taken for those of the other",
 			       "leave our bits out of its mask, or choose others in xfrmd.conf" },
+	[XF_CHECK_RULE_ORDER] = { "rule-order",
+				  "captured packets that it leads elsewhere are dropped",
+				  "give it a higher priority, or xfrmd a lower one "
+				  "(rule_priority)" },
 	[XF_CHECK_MARK] = { "mark", "packets with one bit are taken for those of the other",
 			    "leave our bits out of it, or choose others in xfrmd.conf" },
 	[XF_CHECK_PORT] = { "port", "ESP in UDP that arrives there is lost",

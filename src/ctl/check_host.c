@@ -174,24 +174,62 @@ static int rule_attr(const struct nlattr *attr, void *arg)
 	return MNL_CB_OK;
 }
 
+/* Rules of one family, in the order in which the kernel asks them. */
+struct rules {
+	struct xf_check *check;
+	struct rule first; /* of those that may take what is captured ... */
+	bool any; /* ... there is one */
+};
+
+static const char *family_name(const struct fib_rule_hdr *hdr)
+{
+	return hdr->family == AF_INET6 ? "IPv6" : "IPv4";
+}
+
+/* What is for this host comes first, and rules for packets without our bit take none of ours. */
+static void note_order(struct rules *rules, const struct fib_rule_hdr *hdr, const struct rule *rule)
+{
+	uint32_t capture = rules->check->mark_capture;
+	bool inverted = hdr->flags & FIB_RULE_INVERT;
+	bool with_bit = rule->mark & capture;
+
+	if (rules->any || hdr->table == RT_TABLE_LOCAL ||
+	    ((rule->mask & capture) && with_bit == inverted))
+		return;
+	rules->first = *rule;
+	rules->any = true;
+}
+
+static void check_order(const struct rules *rules, const struct fib_rule_hdr *hdr,
+			const struct rule *ours)
+{
+	if (rules->any)
+		xf_check_add(rules->check, XF_CHECK_RULE_ORDER,
+			     "the %s rule of priority %u is asked before xfrmd's (%u)",
+			     family_name(hdr), rules->first.priority, ours->priority);
+}
+
 /* "not fwmark 1" takes packets with our bits as it takes those without. */
 static int see_rule(const struct nlmsghdr *msg, void *arg)
 {
 	const struct fib_rule_hdr *hdr = mnl_nlmsg_get_payload(msg);
-	struct xf_check *check = arg;
+	struct rules *rules = arg;
+	struct xf_check *check = rules->check;
 	uint32_t ours = check->mark_capture | check->mark_bypass;
 	struct rule rule = { .mask = 0 };
 
 	mnl_attr_parse(msg, sizeof(*hdr), rule_attr, &rule);
-	if (rule.mark == check->mark_capture && rule.mask == check->mark_capture)
+	if (rule.mark == check->mark_capture && rule.mask == check->mark_capture) {
+		check_order(rules, hdr, &rule);
 		return MNL_CB_OK;
+	}
+	note_order(rules, hdr, &rule);
 	if ((rule.mask & ours) && !((hdr->flags & FIB_RULE_INVERT) && !(rule.mark & ours)))
 		xf_check_add(
 			check, XF_CHECK_IP_RULE,
 			"the %s rule of priority %u asks for mark 0x%x/0x%x, which has xfrmd's "
 			"0x%x",
-			hdr->family == AF_INET6 ? "IPv6" : "IPv4", rule.priority, rule.mark,
-			rule.mask, rule.mask & ours);
+			family_name(hdr), rule.priority, rule.mark, rule.mask, rule.mask & ours);
 	return MNL_CB_OK;
 }
 
@@ -201,10 +239,11 @@ static void check_rules(struct xf_check *check, struct xf_rtnl *rtnl)
 
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(families); i++) {
 		struct nlmsghdr *msg = xf_rtnl_start(rtnl, RTM_GETRULE, NLM_F_DUMP);
+		struct rules rules = { .check = check };
 		struct fib_rule_hdr *hdr = mnl_nlmsg_put_extra_header(msg, sizeof(*hdr));
 
 		hdr->family = families[i];
-		xf_rtnl_talk(rtnl, msg, see_rule, check);
+		xf_rtnl_talk(rtnl, msg, see_rule, &rules);
 	}
 }
 

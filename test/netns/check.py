@@ -70,6 +70,15 @@ def settings_and_rules(netns):
                          [f"ip {option}rule del pref 900"])
     found_and_undone(net, "ip-rule", "mark 0x1/0xffffffff, which has xfrmd's 0x60000000",
                      ["ip rule add fwmark 1 pref 900 table main"], ["ip rule del pref 900"])
+    for option in "", "-6 ":
+        found_and_undone(net, "rule-order", "priority 10 is asked before xfrmd's (50)",
+                         [f"ip {option}rule add not iif eth0 pref 10 table main"],
+                         [f"ip {option}rule del pref 10"])
+    for harmless in "fwmark 0/0x40000000", "not fwmark 0x40000000/0x40000000":
+        net.run("ip", "rule", "add", *harmless.split(" "), "pref", "10", "table", "main",
+                check=True)
+        equal([item[0] for item in findings(net) if item[0] == "rule-order"], [])
+        net.run("ip", "rule", "del", "pref", "10", check=True)
     for harmless in "fwmark 1/0xff", "not fwmark 0xca6c", "from 192.0.2.9":
         net.run("ip", "rule", "add", *harmless.split(" "), "pref", "900", "table", "main",
                 check=True)
