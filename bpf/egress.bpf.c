@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 /*
- * Programs for every device but lo, the TUN and ports of bridges. They outlive the daemon.
+ * Programs for every device but lo and ports of bridges. They outlive the daemon.
  *
  * The backstop, at egress: what a policy out wants protected, and what nevertheless is about to
  * leave without the daemon's mark, goes to the TUN, or nowhere where that cannot be. It stands
@@ -13,6 +13,8 @@
  *   - extension headers of IPv6 are followed for a few steps only; a header that is not reached
  *     matches any port;
  *   - where there is no room for all policies, destinations alone decide.
+ *
+ * Its part on the TUN: what NAT takes out of a policy on the way there goes nowhere either.
  *
  * The ingress twin: drops plaintext that a policy in or fwd wants protected. It stands before
  * defragmentation, routing and NAT, so it decides less than the twin in netfilter
@@ -146,18 +148,15 @@ static __always_inline void read_entry_ports(const struct xf_bpf_nat *at, const 
 	flow->ports = true;
 }
 
-/* Did a policy want it before NAT gave it another source? */
-static __always_inline bool is_taken_out(struct __sk_buff *skb, const struct xf_bpf_config *cfg,
-					 const struct flow *after)
+/* Did a policy want it before @nat gave it another source? */
+static __always_inline bool was_refused(const struct xf_bpf_config *cfg, const struct nat *nat,
+					const struct flow *after)
 {
 	struct flow flow = *after;
-	struct nat nat;
 
-	if (!reads_kernel || !read_nat(skb, &cfg->nat, &nat) || !nat.src)
-		return false;
 	if (flow.piece)
-		read_entry_ports(&cfg->nat, &nat, &flow);
-	undo_source(&cfg->nat, &nat, &flow);
+		read_entry_ports(&cfg->nat, nat, &flow);
+	undo_source(&cfg->nat, nat, &flow);
 	return is_refused(cfg, &flow, DIR_OUT, false);
 }
 
@@ -176,12 +175,19 @@ static __always_inline int answer(struct __sk_buff *skb, const struct xf_bpf_con
 	return capture(skb, cfg, &flow);
 }
 
+static __always_inline bool has_other_source(struct __sk_buff *skb, const struct xf_bpf_config *cfg,
+					     struct nat *nat)
+{
+	return reads_kernel && read_nat(skb, &cfg->nat, nat) && nat->src;
+}
+
 SEC("tc")
 int xf_egress(struct __sk_buff *skb)
 {
 	struct flow flow = { .mark = skb->mark };
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
+	struct nat nat;
 
 	if (!cfg)
 		return TC_ACT_UNSPEC;
@@ -197,7 +203,29 @@ int xf_egress(struct __sk_buff *skb)
 	flow.ports = flow.ports && !flow.piece;
 	if (cfg->by_destination || is_refused(cfg, &flow, DIR_OUT, false))
 		return capture(skb, cfg, &flow);
-	if (!is_taken_out(skb, cfg, &flow))
+	if (!has_other_source(skb, cfg, &nat) || !was_refused(cfg, &nat, &flow))
+		return TC_ACT_UNSPEC;
+	count(XF_BPF_EGRESS_DROPPED);
+	return TC_ACT_SHOT;
+}
+
+/*
+ * For the TUN: what a policy wants, but got another source on its way there, the daemon would send
+ * on in clear. As nat_guard, which comes a moment later than somebody's NAT, and as the twin behind
+ * all NAT, where that is.
+ */
+SEC("tc")
+int xf_tun(struct __sk_buff *skb)
+{
+	struct flow flow = { .mark = skb->mark };
+	__u32 zero = 0;
+	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
+	struct nat nat;
+
+	if (!cfg || !has_other_source(skb, cfg, &nat) || nat.reply || !read_flow(skb, &flow))
+		return TC_ACT_UNSPEC;
+	/* What NAT has brought into a policy is here for that. */
+	if (!was_refused(cfg, &nat, &flow) || is_refused(cfg, &flow, DIR_OUT, false))
 		return TC_ACT_UNSPEC;
 	count(XF_BPF_EGRESS_DROPPED);
 	return TC_ACT_SHOT;

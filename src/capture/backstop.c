@@ -382,24 +382,35 @@ int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_cover *cover,
 
 /* --- where the programs are --- */
 
+static void attach_twin(struct xf_backstop *backstop)
+{
+	if (!backstop->twin)
+		return;
+	backstop->twin_err = xf_twin_attach(backstop->twin);
+	if (!backstop->twin_err)
+		return;
+	xf_twin_free(backstop->twin);
+	backstop->twin = NULL;
+}
+
 int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error)
 {
 	bool at_devices = backstop->form == XF_TWIN_TC || backstop->form == XF_TWIN_AUTO;
-	const struct xf_devices_config devices = {
+	const struct egress *tc = backstop->tc;
+	struct xf_devices_config devices = {
 		.tun = backstop->names.tun,
-		.egress_fd = bpf_program__fd(backstop->tc->progs.xf_egress),
-		.ingress_fd = at_devices ? bpf_program__fd(backstop->tc->progs.xf_ingress) : -1,
+		.egress_fd = bpf_program__fd(tc->progs.xf_egress),
+		.ingress_fd = at_devices ? bpf_program__fd(tc->progs.xf_ingress) : -1,
+		.tun_fd = -1,
 	};
-	int err = xf_devices_attach(&devices, &backstop->devices, error);
 	int config_err;
+	int err;
 
-	if (backstop->twin) {
-		backstop->twin_err = xf_twin_attach(backstop->twin);
-		if (backstop->twin_err) {
-			xf_twin_free(backstop->twin);
-			backstop->twin = NULL;
-		}
-	}
+	attach_twin(backstop);
+	/* The links look at what heads for the TUN, too, as long as anybody reads from it. */
+	if (!backstop->twin)
+		devices.tun_fd = bpf_program__fd(tc->progs.xf_tun);
+	err = xf_devices_attach(&devices, &backstop->devices, error);
 	config_err = put_config(backstop);
 	return err || !config_err ? err : xf_io_fail(error, config_err, "cannot tell the backstop");
 }

@@ -188,7 +188,16 @@ static int detach_one(void *arg, int ifindex, const struct link *link)
 	return 0;
 }
 
-/* 1: attached; 0: not a device for us, or no more: a port by now, or the TUN by its name again. */
+/* It may have those of other devices, if it had another name for a while. */
+static int attach_tun(struct attaching *a, int ifindex, const struct link *link)
+{
+	const struct place out = { .ifindex = ifindex, .point = BPF_TC_EGRESS };
+	int err = detach_one(a, ifindex, link);
+
+	return err || a->cfg->tun_fd < 0 ? err : attach_program(a, &out, a->cfg->tun_fd, false);
+}
+
+/* 1: attached; 0: not a device for us, or no more: it has become a port. */
 static int attach_one(void *arg, int ifindex, const struct link *link)
 {
 	struct attaching *a = arg;
@@ -199,7 +208,7 @@ static int attach_one(void *arg, int ifindex, const struct link *link)
 
 	if (link->name && strcmp(link->name, a->cfg->tun) == 0) {
 		a->out->tun_ifindex = link->up ? (uint32_t)ifindex : 0;
-		return detach_one(a, ifindex, link);
+		return attach_tun(a, ifindex, link);
 	}
 	if (is_port(link))
 		return detach_one(a, ifindex, link);

@@ -13,6 +13,7 @@ struct xf_devices_config {
 	const char *tun;
 	int egress_fd; /* a program; -1: none, and what is there stays */
 	int ingress_fd;
+	int tun_fd; /* at the egress of the TUN; -1: none, and what is there goes */
 };
 
 struct xf_devices {
@@ -21,8 +22,8 @@ struct xf_devices {
 };
 
 /*
- * Put the programs onto every device that has to have them, where they are not yet: not on lo, the
- * TUN, and ports of others.
+ * Put the programs onto every device that has to have them, where they are not yet: not on lo and
+ * ports of others, and onto the TUN its own.
  */
 int xf_devices_attach(const struct xf_devices_config *cfg, struct xf_devices *out,
 		      struct xf_io_error *error);

@@ -223,6 +223,8 @@ static void repair_tun(struct xf_capture *capture, struct xf_capture_seen *seen)
 	if (!seen->tun)
 		err = capture->ops->tun_make(capture->arg, &error);
 	note(capture, XF_HEAL_TUN, err, seen->tun ? "set up again" : "made anew", &error);
+	/* Its filters may be gone, of which the backstop has one. */
+	xf_capture_links_changed(capture, capture->now_ns);
 	capture->look = true;
 }
 

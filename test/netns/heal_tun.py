@@ -96,4 +96,19 @@ def filters(netns):
     seen.close()
 
 
-main([the_tun_as_it_is, a_tun_that_keeps_another_name, a_tun_that_is_gone, under_load, filters])
+def the_filter_of_the_tun(netns):
+    """Without links the backstop has a program on the TUN, too."""
+    near, _ = tunnel(netns, "[capture]\ntwin = tc\n")
+
+    def stands():
+        return "xf_tun" in near.run("tc", "filter", "show", "dev", TUN, "egress").stdout
+    equal(stands(), True)
+    heals(near, "tun", lambda net: net.run("tc", "qdisc", "del", "dev", TUN, "clsact", check=True),
+          f"the tc filter of {TUN} was deleted")
+    wait_for(stands, 20)
+    heals(near, "tun", ip("link", "del", TUN), "TUN xfrmd0 is gone: made anew")
+    wait_for(stands, 20)
+
+
+main([the_tun_as_it_is, a_tun_that_keeps_another_name, a_tun_that_is_gone, under_load, filters,
+      the_filter_of_the_tun])

@@ -561,9 +561,11 @@ def forwarded_and_masqueraded(netns):
         equal(world.stat("plaintext_dropped"), before + 2)
 
 
-def replies_of_forwards(netns):
+def replies_of_forwards(netns, config=""):
     """Captured by the host behind, translated on their way, and then of nobody's policy."""
     world = World(netns)
+    world.g1.stop()
+    world.g1.start_with(config)
     world.sas()
     world.batch(world.g1, [line for there in ("203.0.113.0/24", "2001:db8:1::/64") for line in
                            world.policies(True, there=there)
@@ -576,6 +578,10 @@ def replies_of_forwards(netns):
             equal(ask_udp(s), family[6])
         equal(ask_tcp(world.g2, family[2], port=7001, source=family[6]), family[6])
     equal(world.g1.ask("stats")["io"]["clear_tx"] > before, True)
+
+
+def replies_of_forwards_without_links(netns):
+    replies_of_forwards(netns, "[capture]\ntwin = tc\n")
 
 
 def entries_that_stand(netns):
@@ -712,6 +718,37 @@ def another_source_is_no_way_out_without_a_twin(netns):
     another_source_is_no_way_out_without_links(netns, "none")
 
 
+def nat_that_comes_before_our_chains(netns):
+    """What got another source on its way to the TUN, where no links keep it: not sent on."""
+    world = World(netns)
+    world.g1.stop()
+    world.g1.start_with("[capture]\ntwin = tc\n")
+    world.tunnel()
+    flows = [(family, udp_flow(world.h1, family[3])) for family in (FOUR, SIX)]
+    world.g1.daemon.send_signal(signal.SIGSTOP)
+    world.nft(world.g1, CHAINS + FORMS["snat out of the selector"])
+    for _, s in flows:
+        s.send(b"x")
+    world.g1.daemon.send_signal(signal.SIGCONT)
+    for family, s in flows:
+        xfrmd.wait_for(lambda to=s, family=family: ask_udp(to) == family[0], 20)
+        s.close()
+    equal((world.clear(), world.stat("backstop_dropped") >= 2), (0, True))
+
+
+def what_stays_in_its_policy(netns):
+    """Where nothing but tc captures, what NAT leaves in a policy is protected as it is then."""
+    world = World(netns)
+    world.g1.stop()
+    world.g1.start_with("[capture]\nmode = tc\ntwin = tc\n")
+    world.tunnel()
+    world.nft(world.g1, CHAINS + FORMS["snat inside the selector"])
+    for family in FOUR, SIX:
+        with udp_flow(world.h1, family[3]) as s:
+            equal(ask_udp(s), INSIDE[family])
+    equal(world.clear(), 0)
+
+
 def no_nat_no_chains(netns):
     """A namespace without NAT has no nat chain of ours, and no connection tracking by us."""
     world = World(netns)
@@ -743,8 +780,8 @@ if __name__ == "__main__":
                 what_nat_leaves_is_asked_for_once, entries_within_that_go, where_nobody_tells,
                 policies_for_any_source, policies_of_a_device, large_datagrams,
                 syns_announce_what_fits, long_connections,
-                forwarded_and_masqueraded, replies_of_forwards,
+                forwarded_and_masqueraded, replies_of_forwards, replies_of_forwards_without_links,
                 entries_that_stand, entries_made_without_our_chains,
                 another_source_is_no_way_out, another_source_is_no_way_out_of_a_dead_daemon,
                 another_source_is_no_way_out_with_tc, another_source_is_no_way_out_without_a_twin,
-                no_nat_no_chains])
+                nat_that_comes_before_our_chains, what_stays_in_its_policy, no_nat_no_chains])
