@@ -4,7 +4,7 @@
 chaos.py BUILD [--rounds N] [--seed S] [--from R] [--only EVENT,...] [--owner yes|no]
          [--config "[io]..."]
 A failure prints seed, round and events; --from R --rounds 1 is that round in a new network, and
---from the first of its ten repeats what led to it.
+--from the first of its ten repeats what led to it. Each ten have another form of twin.
 """
 import argparse
 import os
@@ -19,6 +19,7 @@ from nat_table import CHAINS, FORMS, World
 from healing import TUN, delete_a_rule, flush_rules, ip, nft, parts, rename_tun, what_stands
 
 BLOCK = 10  # rounds in one network
+TWINS = ("auto", "tc", "none")
 HEALED_S = 40  # a part that is lost often is repaired once in 10 s
 SAYS = {"table": "table xfrmd", "rule": "the ip rule for captured packets",
         "route": "the route of captured packets", "tun": f"TUN {TUN}", "backstop": "the tc filter"}
@@ -29,8 +30,10 @@ FOREIGN = ("accept", "counter", "ip daddr 10.0.0.0/8 accept", "meta l4proto udp 
 class Chaos:
     """The network, its traffic, and what has been done to it."""
 
-    def __init__(self, netns, rng, options):
+    def __init__(self, netns, rng, options, twin):
         self.rng, self.options = rng, options
+        self.config = (f"[capture]\nowner = {options.owner}\n" +
+                       (options.config or f"twin = {twin}\n"))
         self.world = World(netns)
         self.g1 = self.world.g1
         self.away = netns()
@@ -40,13 +43,15 @@ class Chaos:
         self.healing_s = []
         self.spi = 0x10000
         self.extra = set()  # networks of policies beside
-        self.config = f"[capture]\nowner = {options.owner}\n{options.config}"
         self.g1.stop()
         self.g1.start_with(self.config)
         self.protect()
         self.traffic = Traffic(self.world)
         self.traffic.flow_again()
         self.save()
+
+    def has_links(self):
+        return self.g1.ask("status")["capture"]["twin"] == "netfilter"
 
     def say(self, text):
         self.log.append(text)
@@ -174,6 +179,7 @@ class Chaos:
 
     def judge(self, apart_out, apart_in, tally):
         clear, forged = self.traffic.take()
+        apart_in = apart_in or "twin = none" in self.config  # then rules alone keep plaintext out
         for name, seen, apart in ("clear", clear, apart_out), ("forged", forged, apart_in):
             tally["apart " * apart + name] += sum(seen.values())
             if seen and not apart:
@@ -351,27 +357,14 @@ def stopped(chaos, tally):
     time.sleep(chaos.rng.uniform(0.2, chaos.options.stop))
     chaos.g1.daemon.send_signal(signal.SIGCONT)
     chaos.heal(before, counts, log, lost)
-    # The links at netfilter's hooks are the daemon's and stay.
+    # The links at netfilter's hooks are the daemon's and stay, where it has them.
     taken = [name for name in names if chaos.options.owner == "no" or name not in NFT_EVENTS]
-    chaos.judge(layers(taken)[0], False, tally)
-
-
-def no_nat(chaos):
-    """Decision 0020: without a daemon and our table new flows get the host's NAT, and leave."""
-    if chaos.options.dead_nat:
-        return
-    chaos.set_nat(None)
-    xfrmd.wait_for(lambda: not chaos.g1.ask("status")["capture"]["nat"], HEALED_S)
-    # Decision 0019: of a saved ruleset only the rest stays.
-    if chaos.options.owner == "yes":
-        chaos.save()
+    chaos.judge(layers(taken)[0], layers(taken)[1] and not chaos.has_links(), tally)
 
 
 def dead(chaos, tally):
     names = choose(chaos, 2) if chaos.rng.random() < 0.7 else []
     how = chaos.rng.choice([signal.SIGKILL, signal.SIGTERM])
-    if "1" in " ".join(EVENTS[name][2] for name in names).split():
-        no_nat(chaos)
     before = chaos.baseline()
     chaos.g1.stop(how)
     chaos.say(f"{how.name}, {', '.join(names)}")
@@ -394,7 +387,6 @@ def just_started(chaos, tally):
     name = chaos.rng.choice([name for name in ("flush ruleset", "delete table", "rule flush",
                                                "route flush", "TUN deleted", "restore")
                              if name in EVENTS])
-    no_nat(chaos)
     before = chaos.baseline()
     chaos.g1.stop(signal.SIGKILL)
     delay = chaos.rng.uniform(0, 0.4)
@@ -521,7 +513,7 @@ def one_round(chaos, number, tally):
 def block(options, first, last, tally):
     """Rounds in one network."""
     def rounds(netns):
-        chaos = Chaos(netns, random.Random(0), options)
+        chaos = Chaos(netns, random.Random(0), options, TWINS[(first - 1) // BLOCK % len(TWINS)])
         try:
             for number in range(first, last):
                 one_round(chaos, number, tally)
@@ -539,7 +531,7 @@ def block(options, first, last, tally):
 
 def report(tally):
     def figures(netns):
-        print(f"# {tally['rounds']} rounds; apart, both layers gone without a daemon: "
+        print(f"# {tally['rounds']} rounds; apart, both layers gone without a daemon, or no twin: "
               f"{tally['apart clear']} out in clear, {tally['apart forged']} forged in; otherwise "
               f"{tally['clear']} and {tally['forged']}; slowest repair {tally['slowest']:.2f} s")
         xfrmd.equal((tally["clear"], tally["forged"]), (0, 0))
@@ -557,7 +549,6 @@ def main():
     parser.add_argument("--owner", choices=["yes", "no"], default="no",
                         help="of xfrmd's table: then nobody takes it away while xfrmd runs")
     parser.add_argument("--stop", type=float, default=1, help="seconds of SIGSTOP, at most")
-    parser.add_argument("--dead-nat", action="store_true", help="NAT also while it is dead: leaks")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     print(f"# seed {options.seed}")
