@@ -89,13 +89,16 @@ void xf_tx_ask(struct xf_io *io, struct xf_pktq *q, struct xf_pktq *back)
 	struct xf_pkt *pkt;
 
 	while ((pkt = xf_pktq_pop(q))) {
-		bool taken = ask(io, pkt) == 0;
+		int err = ask(io, pkt);
 
-		xf_io_count(&io->count.nat_tx, taken);
+		xf_io_count(&io->count.nat_tx, !err);
+		xf_io_count(&io->count.send_errors, err == -EAGAIN || err == -ENOBUFS);
 		pkt->ask = false;
 		pkt->asked = true;
-		if (taken)
+		if (!err)
 			xf_pkt_free(pkt);
+		else if (err == -EAGAIN || err == -ENOBUFS)
+			xf_worker_drop(io->worker, pkt, XF_DROP_OUT_SEND); /* no answer */
 		else
 			xf_pktq_push(back, pkt);
 	}
