@@ -119,13 +119,13 @@ static __always_inline bool is_multicast(const struct flow *flow)
 }
 
 /*
- * With the bit set it has been there already, or should have been: what comes out again must not
- * go round for ever.
+ * The capture bit of a packet says nothing here: behind our chains rules of others may set it. What
+ * comes out of the TUN again has a socket of ours, so nothing goes round.
  */
 static __always_inline int capture(struct __sk_buff *skb, const struct xf_bpf_config *cfg,
 				   const struct flow *flow)
 {
-	if (!cfg->tun_ifindex || (skb->mark & cfg->mark_capture) || is_multicast(flow)) {
+	if (!cfg->tun_ifindex || is_multicast(flow)) {
 		count(XF_BPF_EGRESS_DROPPED);
 		return TC_ACT_SHOT;
 	}
