@@ -32,9 +32,32 @@ static __always_inline bool load_bytes(const struct bpf_dynptr *skb, __u32 off, 
 
 #define KERNEL __attribute__((preserve_access_index))
 
+struct tcf_proto;
+
+struct mini_Qdisc {
+	struct tcf_proto *filter_list;
+} KERNEL;
+
+struct bpf_mprog_bundle;
+
+struct bpf_mprog_entry {
+	struct bpf_mprog_bundle *parent;
+} KERNEL;
+
+struct bpf_mprog_bundle {
+	struct bpf_mprog_entry a;
+} KERNEL;
+
+struct tcx_entry {
+	struct mini_Qdisc *miniq;
+	struct bpf_mprog_bundle bundle;
+} KERNEL;
+
 struct net_device {
 	int ifindex;
 	char name[XF_BPF_NAME_MAX];
+	struct bpf_mprog_entry *tcx_egress; /* Linux 6.6; before: */
+	struct mini_Qdisc *miniq_egress;
 } KERNEL;
 
 struct hlist_node {
@@ -298,6 +321,26 @@ static __always_inline bool has_same_source(const struct flow *a, const struct f
 		 (a->saddr_be[2] ^ b->saddr_be[2]) | (a->saddr_be[3] ^ b->saddr_be[3]));
 }
 
+/* Filters at @dev's egress, of which the backstop is one? Somebody may have taken them away. */
+static __always_inline bool has_filters(const struct net_device *dev)
+{
+	const struct mini_Qdisc *miniq = NULL;
+
+	if (bpf_core_field_exists(dev->tcx_egress)) {
+		const struct bpf_mprog_entry *entry = BPF_CORE_READ(dev, tcx_egress);
+		const struct tcx_entry *tcx = NULL;
+
+		if (!entry)
+			return false;
+		tcx = (const void *)BPF_CORE_READ(entry, parent) -
+		      bpf_core_field_offset(tcx->bundle);
+		miniq = BPF_CORE_READ(tcx, miniq);
+	} else if (bpf_core_field_exists(dev->miniq_egress)) {
+		miniq = BPF_CORE_READ(dev, miniq_egress);
+	}
+	return miniq && BPF_CORE_READ(miniq, filter_list);
+}
+
 /*
  * Has NAT given it another source that a policy selects? Linux applies that. Another port alone
  * may come of the entry that the connection has already, and is no reason.
@@ -321,7 +364,7 @@ int xf_twin_out(struct bpf_nf_ctx *ctx)
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	struct flow before;
 	struct nat nat;
-	bool asked;
+	bool asked, for_tun, stays;
 
 	if (!cfg)
 		return ACCEPT;
@@ -330,14 +373,13 @@ int xf_twin_out(struct bpf_nf_ctx *ctx)
 		return asked ? DROP : ACCEPT;
 	before = now;
 	undo_source(&cfg->nat, &nat, &before);
-	if (asked)
-		return !is_for_tun(ctx->state, cfg) && stays_selected(cfg, &before, &now) ? ACCEPT
-											  : DROP;
-	if (is_kept(ctx->state, cfg, &nat) || is_from_bypass(ctx->skb, cfg->mark_bypass) ||
-	    !is_refused(cfg, &before, DIR_OUT, false))
-		return ACCEPT;
+	for_tun = is_for_tun(ctx->state, cfg);
 	/* In the TUN, or before the backstop, which sends it there. */
-	if (stays_selected(cfg, &before, &now))
+	stays = stays_selected(cfg, &before, &now) && (for_tun || has_filters(ctx->state->out));
+	if (asked)
+		return stays && !for_tun ? ACCEPT : DROP;
+	if (stays || is_kept(ctx->state, cfg, &nat) || is_from_bypass(ctx->skb, cfg->mark_bypass) ||
+	    !is_refused(cfg, &before, DIR_OUT, false))
 		return ACCEPT;
 	count(XF_BPF_EGRESS_DROPPED);
 	return DROP;

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 
 import xfrmd
 from xfrmd import SHARED, equal
@@ -343,6 +344,41 @@ def policies_for_any_source(netns):
                 for _ in range(3):
                     equal((form, ask_udp(s, tries=(xfrmd.LIMIT_S,))), (form, want))
             equal((form, ask_tcp(world.h1, family[3], 20)), (form, want))
+    equal(world.clear(), 0)
+
+
+def has_backstop(world):
+    return "xf_egress" in world.g1.run("tc", "filter", "show", "dev", "wan", "egress").stdout
+
+
+def take_backstop(world):
+    """More often than is put back at once."""
+    def stays_away():
+        world.g1.run("tc", "qdisc", "del", "dev", "wan", "clsact")
+        time.sleep(0.3)
+        return not has_backstop(world)
+    xfrmd.wait_for(stays_away, xfrmd.LIMIT_S)
+
+
+def without_the_backstop(netns):
+    """NAT within a policy counts on it to send packets into the TUN: else they do not leave."""
+    world = World(netns)
+    world.sas()
+    world.batch(world.g1, [line for here, net in (("0.0.0.0/0", FOUR[4]), ("::/0", SIX[4]))
+                           for line in world.policies(True, here=here) if net in line])
+    world.batch(world.g2, world.policies(False) + world.policies(False, here="{2}"))
+    for form, family in ("snat -o wan inside the selector", FOUR), ("masquerade -o wan", SIX):
+        world.nat(FORMS[form])
+        world.nft(world.g1, WHOLE_CONNECTIONS)
+        want = INSIDE[family] if "inside" in form else family[2]
+        xfrmd.wait_for(lambda: has_backstop(world), xfrmd.LIMIT_S)
+        with udp_flow(world.h1, family[3]) as known, udp_flow(world.h1, family[3]) as new:
+            equal((form, ask_udp(known, tries=(xfrmd.LIMIT_S,))), (form, want))
+            take_backstop(world)
+            # By its own source, unless the backstop is back.
+            equal((form, ask_udp(new) in (family[0], want)), (form, True))
+            # What masquerade has made of it waits for the backstop.
+            equal((form, ask_udp(known, tries=[1] * xfrmd.LIMIT_S)), (form, want))
     equal(world.clear(), 0)
 
 
@@ -778,8 +814,8 @@ def no_nat_no_chains(netns):
 if __name__ == "__main__":
     xfrmd.main([forms_of_nat, above_the_first_limit, far_above_the_limit, flows_within_a_policy,
                 what_nat_leaves_is_asked_for_once, entries_within_that_go, where_nobody_tells,
-                policies_for_any_source, policies_of_a_device, large_datagrams,
-                syns_announce_what_fits, long_connections,
+                policies_for_any_source, without_the_backstop, policies_of_a_device,
+                large_datagrams, syns_announce_what_fits, long_connections,
                 forwarded_and_masqueraded, replies_of_forwards, replies_of_forwards_without_links,
                 entries_that_stand, entries_made_without_our_chains,
                 another_source_is_no_way_out, another_source_is_no_way_out_of_a_dead_daemon,
