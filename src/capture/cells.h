@@ -15,12 +15,13 @@ enum xf_cell_at { XF_CELL_IN_SETS = 1, XF_CELL_IN_TRIE = 2 };
 /* What packets are compared with: zeros where an address is shorter, or something not asked for. */
 struct xf_cell_key {
 	union xf_addr addr[2];
+	uint32_t mark;
 	uint16_t port[2];
-	uint16_t proto;
-	uint16_t set; /* which; its owner knows */
+	uint32_t proto;
+	uint32_t set; /* which; its owner knows */
 };
 
-_Static_assert(sizeof(struct xf_cell_key) == 40, "it is compared and hashed as a whole");
+_Static_assert(sizeof(struct xf_cell_key) == 48, "it is compared and hashed as a whole");
 
 struct xf_cell {
 	struct xf_cell_key key;

@@ -19,7 +19,7 @@ void xf_nft_batch_free(struct xf_nft_batch *batch); /* NULL is allowed */
 
 /* Begin the next message, NFT_MSG_@kind with @flags; the caller adds its attributes, at most
  * XF_NFT_BATCH_MESSAGE bytes with this. It stays the batch's. */
-#define XF_NFT_BATCH_MESSAGE 192
+#define XF_NFT_BATCH_MESSAGE 256
 struct nlmsghdr *xf_nft_batch_add(struct xf_nft_batch *batch, uint8_t kind, uint8_t family,
 				  uint16_t flags);
 

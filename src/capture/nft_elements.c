@@ -11,7 +11,7 @@
 #include "capture/ruleset.h"
 #include "io/rtnl.h"
 
-#define ELEMENT_MAX (2 * 16 + 3 * 4)
+#define ELEMENT_MAX (2 * 16 + 4 * 4)
 
 /* A field of an element: whole words, if it is not the only one. */
 static size_t put_field(uint8_t *value, size_t at, const void *field, size_t len)
@@ -29,6 +29,8 @@ static size_t put_value(const struct xf_nft_set *set, const struct xf_cell_key *
 	memset(value, 0, ELEMENT_MAX);
 	for (unsigned i = 0; i < set->n; i++)
 		len = put_field(value, len, key->addr[set->from[i]].bytes, set->six ? 16 : 4);
+	if (set->mark_mask)
+		len = put_field(value, len, &key->mark, sizeof(key->mark));
 	if (set->proto)
 		len = put_field(value, len, &proto, sizeof(proto));
 	for (unsigned i = 0; i < 2; i++) {

@@ -18,11 +18,13 @@ void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, u
 {
 	static const char *const sides[] = { "saddr", "daddr" };
 	const struct xf_sieve_kind *of = &sieve->kinds[kind];
+	char mark[sizeof("mffffffff_")] = "";
 	char upper[sizeof("p_ffff_ffff_")] = "";
 
 	*out = (struct xf_nft_set){
 		.six = of->six,
 		.pieces = of->pieces,
+		.mark_mask = of->mark_mask,
 		.proto = of->proto,
 		.port_mask = { of->port_mask[0], of->port_mask[1] },
 	};
@@ -33,12 +35,14 @@ void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, u
 		out->bits[out->n] = of->bits[i];
 		out->from[out->n++] = i;
 	}
+	if (of->mark_mask)
+		snprintf(mark, sizeof(mark), "m%x_", of->mark_mask);
 	if (of->proto)
 		snprintf(upper, sizeof(upper), "%c_%x_%x_", of->pieces ? 'f' : 'p',
 			 of->port_mask[0], of->port_mask[1]);
-	snprintf(out->name, sizeof(out->name), "%s%c_%u_%u_%s%s%u_%x",
+	snprintf(out->name, sizeof(out->name), "%s%c_%u_%u_%s%s%s%u_%x",
 		 sieve->dir == XF_DIR_IN ? "in" : "fwd", of->six ? '6' : '4', of->bits[0],
-		 of->bits[1], upper, of->blocks ? "b_" : "", of->segment, sieve->round);
+		 of->bits[1], mark, upper, of->blocks ? "b_" : "", of->segment, sieve->round);
 }
 
 static bool differs(const struct xf_cell *cell)

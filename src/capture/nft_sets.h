@@ -11,10 +11,10 @@
 #include "capture/ops.h"
 #include "capture/sieve.h"
 
-#define XF_NFT_SET_NAME 48
+#define XF_NFT_SET_NAME 64
 
-/* A set: its elements are addresses of a packet, cut to so many bits, then its protocol, then ports
- * under a mask; what is there of it. */
+/* A set: its elements are addresses of a packet, cut to so many bits, then its mark under a mask,
+ * its protocol, and ports under masks; what is there of it. */
 struct xf_nft_set {
 	char name[XF_NFT_SET_NAME];
 	bool six;
@@ -24,13 +24,14 @@ struct xf_nft_set {
 	const char *side[2]; /* "saddr", "daddr" */
 	uint8_t bits[2];
 	uint8_t from[2]; /* which of a cell's */
+	uint32_t mark_mask; /* 0: not asked for */
 	uint16_t port_mask[2]; /* of source, destination; 0: not asked for */
 };
 
 /* The set of a cover's cells of one length: "dst4_24". */
 void xf_nft_set_of_cover(struct xf_nft_set *out, bool six, unsigned rung);
-/* A set of a sieve: "in4_16_24_0_", or with protocol and ports "in4_16_24_p_0_ffff_0_", with "b_"
- * of policies that block, and the sieve's round. */
+/* A set of a sieve: "in4_16_24_0_", or with a mark "in4_16_24_mff_0_", with protocol and ports
+ * "in4_16_24_p_0_ffff_0_", with "b_" of policies that block, and the sieve's round. */
 void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, unsigned kind);
 
 /*

@@ -168,6 +168,10 @@ static void put_set(FILE *f, const struct xf_nft_set *set)
 	fprintf(f, "add set inet " XF_NFT_TABLE " %s { type ", set->name);
 	for (unsigned i = 0; i < set->n; i++, between = " . ")
 		fprintf(f, "%s%s", between, set->six ? "ipv6_addr" : "ipv4_addr");
+	if (set->mark_mask) {
+		fprintf(f, "%smark", between);
+		between = " . ";
+	}
 	if (set->proto) {
 		fprintf(f, "%sinet_proto", between);
 		between = " . ";
@@ -206,12 +210,21 @@ static void put_addresses(FILE *f, const struct xf_nft_set *set)
 	}
 }
 
+static void put_mark(FILE *f, const struct xf_nft_set *set)
+{
+	if (!set->mark_mask)
+		return;
+	fprintf(f, "%smeta mark ", set->n ? ". " : "");
+	if (set->mark_mask != UINT32_MAX)
+		fprintf(f, "& 0x%x ", set->mark_mask);
+}
+
 static void put_upper(FILE *f, const struct xf_nft_set *set)
 {
 	static const char *const sides[] = { "sport", "dport" };
 
 	if (set->proto)
-		fprintf(f, "%smeta l4proto ", set->n ? ". " : "");
+		fprintf(f, "%smeta l4proto ", set->n || set->mark_mask ? ". " : "");
 	for (unsigned i = 0; i < 2; i++) {
 		if (!set->port_mask[i])
 			continue;
@@ -221,7 +234,7 @@ static void put_upper(FILE *f, const struct xf_nft_set *set)
 	}
 }
 
-/* "ip saddr & 255.255.0.0 . ip daddr . meta l4proto @in4_16_32_p_0_0_0_" */
+/* "ip saddr & 255.255.0.0 . ip daddr . meta mark . meta l4proto @in4_16_32_mffffffff_p_0_0_0_" */
 static void put_lookup(FILE *f, const struct xf_nft_set *set)
 {
 	if (set->pieces)
@@ -229,6 +242,7 @@ static void put_lookup(FILE *f, const struct xf_nft_set *set)
 	if (!set->n)
 		fprintf(f, "meta nfproto %s ", set->six ? "ipv6" : "ipv4");
 	put_addresses(f, set);
+	put_mark(f, set);
 	put_upper(f, set);
 	fprintf(f, "@%s ", set->name);
 }

@@ -26,11 +26,11 @@ bool xf_sieve_is_simple(const struct xf_policy_config *cfg)
 {
 	const struct xf_selector *sel = &cfg->sel;
 
-	if (!sel->family || cfg->mark.m || !xf_policy_is_strict(cfg))
+	if (!sel->family || !xf_policy_is_strict(cfg))
 		return false;
 	if (sel->sport_mask || sel->dport_mask)
 		return xf_policy_has_ports(sel->proto);
-	return sel->prefixlen_s || sel->prefixlen_d;
+	return sel->prefixlen_s || sel->prefixlen_d || cfg->mark.m;
 }
 
 static void *grow(void *array, unsigned n, size_t size)
@@ -42,9 +42,9 @@ static void *grow(void *array, unsigned n, size_t size)
 static bool is_alike(const struct xf_sieve_kind *a, const struct xf_sieve_kind *b)
 {
 	return a->segment == b->segment && a->six == b->six && a->bits[0] == b->bits[0] &&
-	       a->bits[1] == b->bits[1] && a->proto == b->proto && a->pieces == b->pieces &&
-	       a->blocks == b->blocks && a->port_mask[0] == b->port_mask[0] &&
-	       a->port_mask[1] == b->port_mask[1];
+	       a->bits[1] == b->bits[1] && a->mark_mask == b->mark_mask && a->proto == b->proto &&
+	       a->pieces == b->pieces && a->blocks == b->blocks &&
+	       a->port_mask[0] == b->port_mask[0] && a->port_mask[1] == b->port_mask[1];
 }
 
 static int kind_of(struct xf_sieve *sieve, const struct xf_sieve_kind *like)
@@ -74,12 +74,14 @@ static int kind_of(struct xf_sieve *sieve, const struct xf_sieve_kind *like)
 	return (int)sieve->nkinds++;
 }
 
-/* One policy more or fewer wants what @sel selects, as far as @like asks, in the set for that. */
-static void change_cell(struct xf_sieve *sieve, const struct xf_selector *sel,
+/* One policy more or fewer wants what @cfg selects, as far as @like asks, in the set for that. */
+static void change_cell(struct xf_sieve *sieve, const struct xf_policy_config *cfg,
 			const struct xf_sieve_kind *like, bool there)
 {
+	const struct xf_selector *sel = &cfg->sel;
 	struct xf_cell_key key = {
 		.addr = { sel->saddr, sel->daddr },
+		.mark = cfg->mark.v,
 		.port = { sel->sport & like->port_mask[0], sel->dport & like->port_mask[1] },
 		.proto = like->proto ? sel->proto : 0,
 	};
@@ -103,23 +105,25 @@ static void change_cell(struct xf_sieve *sieve, const struct xf_selector *sel,
 
 static void change_simple(struct xf_sieve *sieve, const struct xf_policy *policy, bool there)
 {
-	const struct xf_selector *sel = &xf_policy_cfg(policy)->sel;
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+	const struct xf_selector *sel = &cfg->sel;
 	struct xf_sieve_kind like = {
 		.segment = xf_sieve_segment(sieve, policy),
+		.mark_mask = cfg->mark.m,
 		.port_mask = { sel->sport_mask, sel->dport_mask },
 		.bits = { sel->prefixlen_s, sel->prefixlen_d },
 		.proto = sel->proto,
-		.blocks = xf_policy_cfg(policy)->action == XF_POLICY_BLOCK,
+		.blocks = cfg->action == XF_POLICY_BLOCK,
 		.six = sel->family == XF_AF_INET6,
 	};
 
 	sieve->simple += there ? 1u : -1u;
-	change_cell(sieve, sel, &like, there);
+	change_cell(sieve, cfg, &like, there);
 	if (!sel->sport_mask && !sel->dport_mask)
 		return;
 	like.pieces = true;
 	like.port_mask[0] = like.port_mask[1] = 0;
-	change_cell(sieve, sel, &like, there);
+	change_cell(sieve, cfg, &like, there);
 }
 
 void xf_sieve_change(struct xf_sieve *sieve, const struct xf_policy *policy, bool there)

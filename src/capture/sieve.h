@@ -4,9 +4,9 @@
  *
  * Unlike what is captured, what is dropped must not be too much, so order counts
  * (policy_order.h). Policies that drop are all alike, so between two that
- * allow (a segment) their order means nothing, and those that select by addresses, protocol and
- * ports alone (simple ones) are elements of sets: one for each segment, each two lengths of
- * prefixes and what is asked of protocol and ports. All others have rules of their own.
+ * allow (a segment) their order means nothing, and those that select by addresses, mark, protocol
+ * and ports alone (simple ones) are elements of sets: one for each segment, each two lengths of
+ * prefixes and what is asked of mark, protocol and ports. All others have rules of their own.
  *
  * Fragments behind the first have no ports to match, so where ports decide they all count: such a
  * policy is in a set for pieces, too, without its ports.
@@ -19,10 +19,11 @@
 #include "capture/cells.h"
 #include "capture/policy_order.h"
 
-/* A set of cells: of source, destination, protocol and both ports those that are asked for. */
+/* A set of cells: of source, destination, mark, protocol and both ports what is asked for. */
 struct xf_sieve_kind {
 	uint32_t cells; /* with policies */
 	uint32_t segment;
+	uint32_t mark_mask;
 	uint16_t port_mask[2]; /* of source, destination */
 	uint8_t bits[2]; /* likewise */
 	bool proto;

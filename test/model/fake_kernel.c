@@ -134,6 +134,10 @@ static void put_key(const struct xf_nft_set *set, const struct xf_cell_key *cell
 	memset(key, 0, FAKE_KEY);
 	for (unsigned i = 0; i < set->n; i++, key += FAKE_FIELD)
 		memcpy(key, cell->addr[set->from[i]].bytes, set->six ? 16 : 4);
+	if (set->mark_mask) {
+		fake_put_number(key, cell->mark);
+		key += FAKE_FIELD;
+	}
 	if (set->proto) {
 		fake_put_number(key, cell->proto);
 		key += FAKE_FIELD;

@@ -29,7 +29,7 @@ struct fake_packet {
 	const char *daddr_type; /* "unicast", "local" ... */
 };
 
-enum { FAKE_FIELD = 16, FAKE_FIELDS = 5, FAKE_KEY = FAKE_FIELD * FAKE_FIELDS };
+enum { FAKE_FIELD = 16, FAKE_FIELDS = 6, FAKE_KEY = FAKE_FIELD * FAKE_FIELDS };
 
 struct fake_nft;
 

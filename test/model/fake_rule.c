@@ -77,7 +77,8 @@ enum type type_of(const char *word)
 	static const char *const names[] = { [V4] = "ipv4_addr",
 					     [V6] = "ipv6_addr",
 					     [PROTO] = "inet_proto",
-					     [PORT] = "inet_service" };
+					     [PORT] = "inet_service",
+					     [NUMBER] = "mark" };
 
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(names); i++) {
 		if (strcmp(names[i], word) == 0)

@@ -25,6 +25,7 @@ struct packet {
 	union xf_addr addr[2];
 	uint16_t port[2]; /* type and code of ICMP; a fragment behind the first has none */
 	uint8_t proto;
+	uint32_t mark;
 	bool piece;
 	bool first; /* piece */
 };
@@ -94,11 +95,15 @@ static void change_something(struct fixture *f)
 
 	if (draw(2))
 		draw_ports(&cfg.sel);
+	if (draw(3) == 0)
+		cfg.mark = (struct xf_mark){ .v = draw(4), .m = draw(2) ? 3 : UINT32_MAX };
 	draw_addr(&cfg.sel.saddr);
 	draw_addr(&cfg.sel.daddr);
 	xf_cell_mask(&cfg.sel.saddr, cfg.sel.prefixlen_s);
 	xf_cell_mask(&cfg.sel.daddr, cfg.sel.prefixlen_d);
-	id = (struct xf_policy_id){ .sel = cfg.sel, .dir = cfg.dir, .type = cfg.type };
+	id = (struct xf_policy_id){
+		.sel = cfg.sel, .mark = cfg.mark, .dir = cfg.dir, .type = cfg.type
+	};
 	policy = xf_spd_find(f->spd, &id);
 	if (policy && draw(2))
 		xf_spd_del(f->spd, policy);
@@ -157,7 +162,7 @@ static void look_at(void *arg, struct xf_cell *cell)
 }
 
 /* Fields that @key has. */
-enum field { SADDR = 1, DADDR = 2, PROTO = 4, SPORT = 8, DPORT = 16 };
+enum field { SADDR = 1, DADDR = 2, PROTO = 4, SPORT = 8, DPORT = 16, MARK = 32 };
 
 static unsigned fields_of(const struct xf_nft_set *set)
 {
@@ -165,8 +170,8 @@ static unsigned fields_of(const struct xf_nft_set *set)
 
 	for (unsigned i = 0; i < set->n; i++)
 		fields |= set->from[i] ? DADDR : SADDR;
-	return fields | (set->proto ? PROTO : 0u) | (set->port_mask[0] ? SPORT : 0u) |
-	       (set->port_mask[1] ? DPORT : 0u);
+	return fields | (set->mark_mask ? MARK : 0u) | (set->proto ? PROTO : 0u) |
+	       (set->port_mask[0] ? SPORT : 0u) | (set->port_mask[1] ? DPORT : 0u);
 }
 
 static bool is_in_set(const struct fixture *f, const char *name, const struct xf_cell_key *key,
@@ -219,8 +224,8 @@ static uint32_t read_mask(char **word, char **rest, bool is_addr)
 }
 
 /*
- * "ip saddr & 255.0.0.0 . ip daddr . meta l4proto . th dport & 0xff00 @set", of which @word is the
- * first word. Behind the first fragment there are no ports: such a packet is not in the set.
+ * "ip saddr & 255.0.0.0 . meta mark & 0x3 . meta l4proto . th dport & 0xff00 @set", of which @word
+ * is the first word. Behind the first fragment there are no ports: such a packet is not in the set.
  */
 static bool match_set(const struct fixture *f, const struct packet *p, char *word, char **rest)
 {
@@ -240,6 +245,9 @@ static bool match_set(const struct fixture *f, const struct packet *p, char *wor
 		} else if (strcmp(what, "l4proto") == 0) {
 			fields |= PROTO;
 			key.proto = p->proto;
+		} else if (strcmp(what, "mark") == 0) {
+			fields |= MARK;
+			key.mark = p->mark & read_mask(&word, rest, false);
 		} else {
 			fields |= side ? DPORT : SPORT;
 			has_ports = !p->piece || p->first;
@@ -277,6 +285,16 @@ static bool match_port(const struct packet *p, char **rest)
 		word = next(rest);
 	}
 	return (!p->piece || p->first) && (port & mask) == strtoul(word, NULL, 0);
+}
+
+/* "mark & 0x3 == 0x1" */
+static bool match_mark(const struct packet *p, char **rest)
+{
+	char *word = next(rest);
+	uint32_t mask = read_mask(&word, rest, false);
+
+	assert_string_equal(word, "==");
+	return (p->mark & mask) == strtoul(next(rest), NULL, 0);
 }
 
 /* Does the rest of the rule look into a set, rather than compare? */
@@ -321,9 +339,10 @@ static int run_rule(const struct fixture *f, const struct packet *p, char *line)
 		} else if (strncmp(word, "@th,", 4) == 0) { /* "@th,8,8 1" */
 			matches = (!p->piece || p->first) &&
 				  p->port[word[4] == '8'] == atoi(next(&rest));
+		} else if (strcmp(next(&rest), "mark") == 0) {
+			matches = match_mark(p, &rest);
 		} else {
 			assert_string_equal(word, "meta");
-			assert_string_equal(next(&rest), "l4proto");
 			matches = atoi(next(&rest)) == p->proto;
 		}
 		if (!matches)
@@ -368,7 +387,8 @@ static bool matches(const struct xf_policy_config *cfg, const struct packet *p)
 
 	return xf_addr_prefix_match(&p->addr[0], &sel->saddr, sel->prefixlen_s) &&
 	       xf_addr_prefix_match(&p->addr[1], &sel->daddr, sel->prefixlen_d) &&
-	       (!sel->proto || sel->proto == p->proto) && match_ports(cfg, p);
+	       (p->mark & cfg->mark.m) == cfg->mark.v && (!sel->proto || sel->proto == p->proto) &&
+	       match_ports(cfg, p);
 }
 
 static bool policies_drop(const struct fixture *f, const struct packet *p)
@@ -436,6 +456,7 @@ static void test_model(void **unused)
 		text = settle(&f);
 		for (unsigned n = 0; n < 10; n++) {
 			struct packet p = { .proto = draw_proto(),
+					    .mark = draw(4),
 					    .piece = draw(4) == 0,
 					    .first = draw(2) };
 			bool want;
