@@ -3,17 +3,25 @@
 
   agent.py serve [--encap]    TCP server on port 7700; --encap: and UDP port 4500 for ESP (RFC 3948)
   agent.py transfer HOST      send bytes, receive bytes, compare checksums; exit status 0: same
+  agent.py wake DEVICE        send a frame that nobody takes twice a second
+
+The network driver of user-mode-linux now and then sleeps over a frame until the next one comes:
+of 107,000 plain datagrams, without any IPsec, 8 lay there for seconds. A ping that is alone on the
+wire would be lost by that.
 """
 import hashlib
 import socket
 import sys
 import threading
+import time
 
 PORT, ENCAP_PORT = 7700, 4500
 SIZE = 200_000
 UDP_ENCAP, UDP_ENCAP_ESPINUDP = 100, 2
 IP_XFRM_POLICY = 17
 LIMIT = 60  # seconds
+ETH_P_EXPERIMENT = 0x88b5
+WAKE = 0.5  # seconds
 
 
 def pattern(seed):
@@ -83,7 +91,16 @@ def transfer(host):
     return None
 
 
+def wake(device):
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+    while True:
+        sock.sendto(bytes(46), (device, ETH_P_EXPERIMENT, 0, 0, b"\xff" * 6))
+        time.sleep(WAKE)
+
+
 def main(argv):
+    if len(argv) == 2 and argv[0] == "wake":
+        wake(argv[1])
     if argv[:1] == ["serve"]:
         serve("--encap" in argv)
     if argv[:1] != ["transfer"] or len(argv) != 2:

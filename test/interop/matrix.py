@@ -141,6 +141,7 @@ class Wire:
 
     def __init__(self, build, work):
         self.netns, self.sides = f"xfrmd-matrix-{os.getpid()}", []
+        self.waker = None
         run("ip", "netns", "add", self.netns)
         try:
             self._make(build, work)
@@ -149,20 +150,26 @@ class Wire:
             raise
 
     def _make(self, build, work):
+        wire = "wire" if build else "bridge"
         run("ip", "-n", self.netns, "link", "set", "lo", "up")
         if build:
-            run("ip", "-n", self.netns, "tuntap", "add", "wire", "mode", "tap")
-            self.sides.append(Daemon(0, self.netns, "wire", build, work))
-            self.sides.append(Kernel(1, self.netns, "wire", work))
+            run("ip", "-n", self.netns, "tuntap", "add", wire, "mode", "tap")
+            self.sides.append(Daemon(0, self.netns, wire, build, work))
+            self.sides.append(Kernel(1, self.netns, wire, work))
         else:
-            run("ip", "-n", self.netns, "link", "add", "bridge", "up", "type", "bridge")
+            run("ip", "-n", self.netns, "link", "add", wire, "up", "type", "bridge")
             for side in (0, 1):
                 self.sides.append(Kernel(side, self.netns, f"tap{side}", work))
-                run("ip", "-n", self.netns, "link", "set", f"tap{side}", "master", "bridge")
+                run("ip", "-n", self.netns, "link", "set", f"tap{side}", "master", wire)
+        self.waker = subprocess.Popen(["ip", "netns", "exec", self.netns, "python3", AGENT, "wake",
+                                       wire], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for side in self.sides:
             side.prepare()
 
     def stop(self):
+        if self.waker:
+            self.waker.kill()
+            self.waker.wait()
         for side in self.sides:
             side.stop()
         run("ip", "netns", "del", self.netns, check=False)
