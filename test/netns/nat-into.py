@@ -226,8 +226,8 @@ def without_its_tun_nothing_leaves(netns):
     network.near.daemon.send_signal(signal.SIGCONT)
 
 
-def what_has_been_there_is_not_captured_again(netns):
-    """The capture bit at the egress of a device: it could go round for ever."""
+def the_capture_bit_is_not_believed(netns):
+    """At the egress of a device it may be anybody's: it says nothing."""
     network = Network(netns, SHARED)
     network.near.daemon.send_signal(signal.SIGSTOP)
     network.near.run("nft", "flush", "ruleset", check=True)
@@ -237,7 +237,7 @@ def what_has_been_there_is_not_captured_again(netns):
                      "10.1.0.1", "10.2.0.1")
     network.near.daemon.send_signal(signal.SIGCONT)
     after = stats(network.near)
-    equal((after["backstop_captured"], after["backstop_dropped"] >= 3), (0, True))
+    equal((after["backstop_captured"], after["backstop_dropped"]), (3, 0))
     equal(network.clear(), "")
 
 
@@ -260,6 +260,6 @@ main([
     nat_into_a_policy_with_ports,
     without_rules_the_backstop_captures,
     without_its_tun_nothing_leaves,
-    what_has_been_there_is_not_captured_again,
+    the_capture_bit_is_not_believed,
     the_daemon_is_known_by_its_sockets,
 ])

@@ -298,6 +298,8 @@ def above_the_first_limit(netns):
 def flows_within_a_policy(netns):
     """Source NAT within a policy: of the first packet, of the flow's others, and of the gateway."""
     world = World(netns)
+    world.g1.stop()
+    world.g1.start_with(SHARED)
     world.tunnel()
     world.nat(FORMS["snat -o wan inside the selector"])
     world.nft(world.g1, WHOLE_CONNECTIONS)
@@ -738,7 +740,7 @@ def another_source_is_no_way_out_of_a_dead_daemon(netns):
 
 
 def another_source_is_no_way_out_without_links(netns, form):
-    world, before = without_links(netns, f"[capture]\ntwin = {form}\n",
+    world, before = without_links(netns, SHARED + f"twin = {form}\n",
                                   lambda net: net.daemon.send_signal(signal.SIGSTOP))
     world.g1.daemon.send_signal(signal.SIGCONT)
     # Of each family two to h2, two small ones, and of two large ones the first piece: the kernel
