@@ -87,13 +87,17 @@ static const char chains[] =
 	"flush chain inet %1$s nat_restored\n"
 	"flush chain inet %1$s nat_later\n";
 
-/* %1$s table, %2$s TUN, %3$u zone of what is within. */
+/*
+ * The outer packet of a tunnel needs its priority to get to us (src/capture/frame.c).
+ * %1$s table, %2$s TUN, %3$u zone of what is within, %4$x priority of such packets.
+ */
 static const char towards_tun[] =
 	"add rule inet %1$s nat_bind oifname \"%2$s\" snat ip to ip saddr\n"
 	"add rule inet %1$s nat_bind oifname \"%2$s\" snat ip6 to ip6 saddr\n"
 	"add rule inet %1$s nat_guard oifname != \"%2$s\" return\n"
 	"add rule inet %1$s nat_guard ct direction original ct status snat "
-	"ct original zone != %3$u counter name nat_dropped drop\n";
+	"ct original zone != %3$u counter name nat_dropped drop\n"
+	"add rule inet %1$s nat_guard meta priority & 0xfffffff0 == 0x%4$x return\n";
 
 /* %1$s table, %2$x priority of what is translated on its way to the TUN. */
 static const char replies[] =
@@ -185,7 +189,8 @@ static const char view[] = "add rule inet %1$s nat_arrived ct direction %2$s ct 
 void xf_nat_put(FILE *f, const struct xf_io_names *names, bool asks)
 {
 	fprintf(f, chains, XF_NFT_TABLE);
-	fprintf(f, towards_tun, XF_NFT_TABLE, names->tun, XF_NAT_ZONE_WITHIN);
+	fprintf(f, towards_tun, XF_NFT_TABLE, names->tun, XF_NAT_ZONE_WITHIN,
+		XF_META_PRIORITY_ENCAPSULATED);
 	fprintf(f, replies, XF_NFT_TABLE, XF_META_PRIORITY_TRANSLATED);
 	fprintf(f, before, XF_NFT_TABLE, names->mark_bypass);
 	if (asks)

@@ -5,7 +5,7 @@ import sys
 import time
 
 import xfrmd
-from nat_table import KEY, World, ask_both
+from nat_table import FORMS, KEY, World, ask_both
 from xfrmd import equal, in_netns, wait_for
 
 ENDS = ("192.0.2.1", "192.0.2.2")
@@ -112,6 +112,19 @@ def esp_in_it(netns):
         equal(world.g1.ask("stats")["xfrm_stat"]["XfrmdOutLoop"], 0)
 
 
+def beside_nat(netns):
+    """On a host with NAT, which is asked for what it does to flows, but not to the overlay's."""
+    world = World(netns)
+    overlay(world)
+    protect_overlay(world)
+    protect_inside(world)
+    world.nat(FORMS["masquerade -o wan"])
+    wire = Wire(world)
+    wait_for(lambda: ask_both(world.h1, "10.0.2.2") == ("10.0.1.2", "10.0.1.2"))
+    equal(wire.seen(), [50])
+    equal(world.g1.ask("stats")["xfrm_stat"]["XfrmdOutLoop"], 0)
+
+
 def nobody_protects_it(netns):
     """Captured for others as well, the overlay that no policy wants flows as it would."""
     world = World(netns)
@@ -134,4 +147,4 @@ def has_vxlan():
 if not has_vxlan():
     print("skip: this kernel has no VXLAN")
     sys.exit(77)
-xfrmd.main([sent_on_into_it, esp_in_it, nobody_protects_it])
+xfrmd.main([sent_on_into_it, esp_in_it, beside_nat, nobody_protects_it])
