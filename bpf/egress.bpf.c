@@ -38,6 +38,7 @@ static __always_inline bool load_bytes(struct __sk_buff *skb, __u32 off, void *t
 
 #include "classify.h"
 #include "nat.h"
+#include "tun_meta.h"
 
 /* May it read the kernel's memory? The loader says so: a locked-down kernel lets nobody. */
 const volatile bool reads_kernel = true;
@@ -130,6 +131,8 @@ static __always_inline int capture(struct __sk_buff *skb, const struct xf_bpf_co
 		return TC_ACT_SHOT;
 	}
 	skb->mark |= cfg->mark_capture;
+	/* It has had its NAT: if no policy wants it after all, it is sent on as it is. */
+	skb->priority = XF_META_PRIORITY_TRANSLATED;
 	count(XF_BPF_EGRESS_CAPTURED);
 	return bpf_redirect(cfg->tun_ifindex, 0);
 }

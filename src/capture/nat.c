@@ -3,7 +3,7 @@
  *
  *   nat_bind     before every other nat chain: a new flow that heads for the TUN keeps its source
  *   nat_guard    behind all of them: what has another source nevertheless does not go to the TUN
- *   nat_sent_on, nat_last  what is sent on gets the NAT that it would have had uncaptured
+ *   nat_sent_on, nat_ours, nat_last  what is sent on gets the NAT that it would have had uncaptured
  *   nat_arrived, nat_restored  around the in and fwd policies: they see the addresses with which
  *                the packet arrived, as Linux judges it (nf_nat_decode_session())
  *
@@ -16,8 +16,9 @@
  * first entry, and the kernel would choose another port: such pairs are remembered and use the
  * first entry, as they would without NAT. The first packet of a pair is lost by that.
  *
- * What NAT has rewritten in the reply direction is as it is to leave, and another entry would clash
- * with its own: it is sent on without one.
+ * A reply has had all NAT that it is to have when it heads for the TUN, and what destination NAT
+ * has sent elsewhere is known by the destination that it had. Another entry would clash with that
+ * of the connection, or get the NAT of new flows: both are sent on without one.
  *
  * Source NAT whose result a policy still selects is applied. What that result would be the daemon
  * asks (src/io/ask.c) for each new flow that heads for the TUN, with an entry in a zone of its own:
@@ -40,8 +41,10 @@
 
 #define ZONE 0x7866u /* "xf" */
 
-#define FLOW4 "ip saddr . ip daddr . meta l4proto . th sport . th dport "
-#define FLOW6 "ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport "
+#define PAIR4 "ip saddr . ip daddr . meta l4proto "
+#define PAIR6 "ip6 saddr . ip6 daddr . meta l4proto "
+#define FLOW4 PAIR4 ". th sport . th dport "
+#define FLOW6 PAIR6 ". th sport . th dport "
 #define ORIGINAL ". meta l4proto . ct original proto-src . ct original proto-dst "
 #define HAS_PORTS "meta l4proto { tcp, udp } "
 #define SET4                                                                        \
@@ -63,12 +66,13 @@ static const char chains[] =
 	"add chain inet %1$s nat_learn { type filter hook postrouting priority 2147483644; }\n"
 	"add chain inet %1$s nat_before { type filter hook prerouting priority -300; }\n"
 	"add chain inet %1$s nat_sent_on { type filter hook output priority -300; }\n"
+	"add chain inet %1$s nat_ours\n"
 	"add chain inet %1$s nat_within\n"
 	"add chain inet %1$s nat_live\n"
-	"add set inet %1$s nat_kept4 { type ipv4_addr . ipv4_addr; flags dynamic,timeout; "
-	"timeout 10m; size 65535; }\n"
-	"add set inet %1$s nat_kept6 { type ipv6_addr . ipv6_addr; flags dynamic,timeout; "
-	"timeout 10m; size 65535; }\n"
+	"add set inet %1$s nat_kept4 { type ipv4_addr . ipv4_addr . inet_proto; "
+	"flags dynamic,timeout; timeout 10m; size 65535; }\n"
+	"add set inet %1$s nat_kept6 { type ipv6_addr . ipv6_addr . inet_proto; "
+	"flags dynamic,timeout; timeout 10m; size 65535; }\n"
 	"add set inet %1$s nat_refused4 " SET4 "timeout 10m; size 65535; }\n"
 	"add set inet %1$s nat_refused6 " SET6 "timeout 10m; size 65535; }\n"
 	"add set inet %1$s nat_within4 " SET4 "timeout 20s; size 65535; }\n"
@@ -81,6 +85,7 @@ static const char chains[] =
 	"flush chain inet %1$s nat_within\n"
 	"flush chain inet %1$s nat_live\n"
 	"flush chain inet %1$s nat_sent_on\n"
+	"flush chain inet %1$s nat_ours\n"
 	"flush chain inet %1$s nat_bind\n"
 	"flush chain inet %1$s nat_guard\n"
 	"flush chain inet %1$s nat_arrived\n"
@@ -99,27 +104,30 @@ static const char towards_tun[] =
 	"ct original zone != %3$u counter name nat_dropped drop\n"
 	"add rule inet %1$s nat_guard meta priority & 0xfffffff0 == 0x%4$x return\n";
 
-/* %1$s table, %2$x priority of what is translated on its way to the TUN. */
-static const char replies[] =
-	"add rule inet %1$s nat_guard ct direction reply ct status dnat meta priority set 0x%2$x\n";
+/* %1$s table, %2$x priority of what has had its NAT on its way to the TUN. */
+static const char translated[] =
+	"add rule inet %1$s nat_guard ct direction reply meta priority set 0x%2$x\n"
+	"add rule inet %1$s nat_guard ct direction original ct status dnat "
+	"meta priority set 0x%2$x\n";
 
-/* %1$s table, %2$x bypass. */
+/*
+ * Rules of others before these may have overwritten the mark of a packet, that of its socket not.
+ * %1$s table, %2$x bypass.
+ */
 static const char before[] =
 	"add rule inet %1$s nat_before jump nat_within\n"
-	"add rule inet %1$s nat_sent_on meta mark & 0x%2$x == 0 goto nat_within\n";
+	"add rule inet %1$s nat_sent_on socket mark & 0x%2$x != 0 goto nat_ours\n"
+	"add rule inet %1$s nat_sent_on goto nat_within\n";
 
 /* %1$s table, %2$x and %3$x priorities of what is sent on, %4$u zone. */
-static const char sent_on[] = "add rule inet %1$s nat_sent_on meta priority 0x%3$x notrack\n"
-			      "add rule inet %1$s nat_sent_on meta priority != 0x%2$x return\n"
-			      "add rule inet %1$s nat_sent_on ip saddr . ip daddr @nat_kept4 "
-			      "update @nat_kept4 { ip saddr . ip daddr } return\n"
-			      "add rule inet %1$s nat_sent_on ip6 saddr . ip6 daddr @nat_kept6 "
-			      "update @nat_kept6 { ip6 saddr . ip6 daddr } return\n"
-			      "add rule inet %1$s nat_sent_on ct original zone set %4$u\n"
-			      "add rule inet %1$s nat_last ct original zone %4$u "
-			      "add @nat_kept4 { ip saddr . ip daddr } drop\n"
-			      "add rule inet %1$s nat_last ct original zone %4$u "
-			      "add @nat_kept6 { ip6 saddr . ip6 daddr } drop\n";
+static const char sent_on[] =
+	"add rule inet %1$s nat_ours meta priority 0x%3$x notrack\n"
+	"add rule inet %1$s nat_ours meta priority != 0x%2$x return\n"
+	"add rule inet %1$s nat_ours " PAIR4 "@nat_kept4 update @nat_kept4 { " PAIR4 "} return\n"
+	"add rule inet %1$s nat_ours " PAIR6 "@nat_kept6 update @nat_kept6 { " PAIR6 "} return\n"
+	"add rule inet %1$s nat_ours ct original zone set %4$u\n"
+	"add rule inet %1$s nat_last ct original zone %4$u add @nat_kept4 { " PAIR4 "} drop\n"
+	"add rule inet %1$s nat_last ct original zone %4$u add @nat_kept6 { " PAIR6 "} drop\n";
 
 /*
  * The rest of what connections do is settled: replies, what belongs to others, what nobody tracks,
@@ -136,12 +144,12 @@ static const char within[] =
 	"add rule inet %1$s nat_guard " FLOW4 "@nat_refused4 return\n"
 	"add rule inet %1$s nat_guard " FLOW6 "@nat_refused6 return\n"
 	"add rule inet %1$s nat_guard meta priority set 0x%3$x\n"
-	"add rule inet %1$s nat_sent_on meta priority 0x%4$x ct original zone set %2$u return\n"
-	"add rule inet %1$s nat_sent_on meta priority 0x%5$x " HAS_PORTS
-	"add @nat_refused4 { " FLOW4 "} drop\n"
-	"add rule inet %1$s nat_sent_on meta priority 0x%5$x " HAS_PORTS
-	"add @nat_refused6 { " FLOW6 "} drop\n"
-	"add rule inet %1$s nat_sent_on meta priority 0x%5$x drop\n"
+	"add rule inet %1$s nat_ours meta priority 0x%4$x ct original zone set %2$u return\n"
+	"add rule inet %1$s nat_ours meta priority 0x%5$x " HAS_PORTS "add @nat_refused4 { " FLOW4
+	"} drop\n"
+	"add rule inet %1$s nat_ours meta priority 0x%5$x " HAS_PORTS "add @nat_refused6 { " FLOW6
+	"} drop\n"
+	"add rule inet %1$s nat_ours meta priority 0x%5$x drop\n"
 	"add rule inet %1$s nat_learn ct original zone != %2$u return\n"
 	"add rule inet %1$s nat_learn fib saddr type local add @nat_local4 { ip saddr }\n"
 	"add rule inet %1$s nat_learn fib saddr type local add @nat_local6 { ip6 saddr }\n"
@@ -191,7 +199,7 @@ void xf_nat_put(FILE *f, const struct xf_io_names *names, bool asks)
 	fprintf(f, chains, XF_NFT_TABLE);
 	fprintf(f, towards_tun, XF_NFT_TABLE, names->tun, XF_NAT_ZONE_WITHIN,
 		XF_META_PRIORITY_ENCAPSULATED);
-	fprintf(f, replies, XF_NFT_TABLE, XF_META_PRIORITY_TRANSLATED);
+	fprintf(f, translated, XF_NFT_TABLE, XF_META_PRIORITY_TRANSLATED);
 	fprintf(f, before, XF_NFT_TABLE, names->mark_bypass);
 	if (asks)
 		fprintf(f, within, XF_NFT_TABLE, XF_NAT_ZONE_WITHIN, XF_META_PRIORITY_ASK,
@@ -213,6 +221,8 @@ const char *const xf_nat_delete[] = {
 	"delete chain inet " XF_NFT_TABLE " nat_last",
 	"flush chain inet " XF_NFT_TABLE " nat_sent_on",
 	"delete chain inet " XF_NFT_TABLE " nat_sent_on",
+	"flush chain inet " XF_NFT_TABLE " nat_ours",
+	"delete chain inet " XF_NFT_TABLE " nat_ours",
 	"delete set inet " XF_NFT_TABLE " nat_kept4",
 	"delete set inet " XF_NFT_TABLE " nat_kept6",
 	"flush chain inet " XF_NFT_TABLE " nat_before",
