@@ -107,6 +107,7 @@ struct sock {
 
 struct sk_buff {
 	struct sock *sk;
+	int skb_iif;
 	__u32 mark;
 	__u32 priority;
 } KERNEL;
@@ -149,14 +150,16 @@ static __always_inline void undo_nat(const struct sk_buff *skb, const struct xf_
 
 /* --- sockets with the bypass mark --- */
 
-static __always_inline bool sk_has_mark(const struct sock *sk, __u32 bypass)
+static __always_inline bool sk_is_whole(const struct sock *sk)
 {
 	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
 
-	/* These are no whole sockets. */
-	if (state == TCP_TIME_WAIT || state == TCP_NEW_SYN_RECV)
-		return false;
-	return BPF_CORE_READ(sk, sk_mark) & bypass;
+	return state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV;
+}
+
+static __always_inline bool sk_has_mark(const struct sock *sk, __u32 bypass)
+{
+	return sk_is_whole(sk) && (BPF_CORE_READ(sk, sk_mark) & bypass);
 }
 
 static __always_inline bool sk_is_at(const struct sock *sk, const struct net *net,
@@ -300,11 +303,14 @@ static __always_inline bool is_kept(const struct nf_hook_state *state,
 	return nat->reply && is_for_tun(state, cfg);
 }
 
+/* As the backstop's is_bypass(): the mark of a packet may be anybody's doing. */
 static __always_inline bool is_from_bypass(const struct sk_buff *skb, __u32 bypass)
 {
 	const struct sock *sk = BPF_CORE_READ(skb, sk);
 
-	return (skb->mark & bypass) || (sk && sk_has_mark(sk, bypass));
+	if (sk && sk_is_whole(sk))
+		return BPF_CORE_READ(sk, sk_mark) & bypass;
+	return (skb->mark & bypass) && !BPF_CORE_READ(skb, skb_iif);
 }
 
 /* Did the daemon send it to learn what NAT makes of it (src/io/ask.c)? Its socket has both bits. */
