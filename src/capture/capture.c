@@ -1,11 +1,7 @@
 /*
- * What the kernel's rules are to be, and the steps from those in force to these; the daemon's
- * control thread calls it. What is done to the kernel goes through a table of operations (ops.h).
- *
- * Of policies out there are two forms. By a rule each, which is exact, and made anew for each
- * change; by destinations alone, which catches too much (the engine sends that on), and where a
- * change is an element of a set at most. Where many policies are, and while many are on their way,
- * destinations decide.
+ * What the SPD asks of the kernel, and when it is done: nftables (nft_follow.c), backstop, rule and
+ * route, the host's NAT; the daemon's control thread calls it. What is done to the kernel goes
+ * through a table of operations (ops.h).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,23 +9,10 @@
 
 #include "capture/capture.h"
 #include "capture/nat.h"
-#include "capture/nft_sets.h"
 #include "capture/ops.h"
-#include "capture/ruleset.h"
 #include "capture/state.h"
-#include "capture/tables.h"
 
-/* So few policies have rules of their own at once, more when nothing changes for a while. */
-#define FEW 64
-#define QUIET_NS (200 * XF_NSEC_PER_SEC / 1000)
 #define NAT_AGAIN_NS (10 * XF_NSEC_PER_SEC)
-
-/* Is the table not what it was, or not known? Sets are a part of it. */
-static bool is_lost(const struct xf_capture *capture)
-{
-	return xf_heal_is_lost(&capture->heal, XF_HEAL_TABLE) ||
-	       xf_heal_is_lost(&capture->heal, XF_HEAL_ELEMENTS);
-}
 
 /* --- following the SPD --- */
 
@@ -44,10 +27,10 @@ void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *polic
 	xf_heal_changed(&capture->heal, XF_HEAL_TABLE);
 	if (capture->backstop)
 		capture->ops->backstop_policy(capture->arg, policy, there);
-	if (cfg->dir != XF_DIR_OUT) {
+	if (capture->nft)
 		xf_sieve_change(&capture->sieve[cfg->dir], policy, there);
+	if (cfg->dir != XF_DIR_OUT)
 		return;
-	}
 	capture->out += there ? 1u : -1u;
 	if (capture->nat || capture->no_nat)
 		xf_conntrack_note(&capture->changes, cfg, there);
@@ -77,284 +60,6 @@ static void refine(struct xf_capture *capture)
 	xf_spd_walk(capture->cfg.spd, &cursor, tell_cover, capture);
 }
 
-static void note_in_sets(void *arg, struct xf_cell *cell)
-{
-	(void)arg;
-	cell->at |= XF_CELL_IN_SETS;
-}
-
-/* As the script of a plan has left the table. */
-static void note_rules(struct xf_capture *capture, const struct xf_ruleset_plan *plan)
-{
-	if (!plan->anew && !plan->dirs[XF_DIR_OUT])
-		return;
-	capture->icmp_ruled = plan->icmp_errors;
-	xf_cells_lost(&capture->cover.cells, XF_CELL_IN_SETS);
-	if (plan->cover)
-		xf_cells_each(&capture->cover.cells, note_in_sets, NULL);
-	for (unsigned six = 0; six < 2; six++)
-		capture->rungs[six] = plan->cover ? xf_cover_rungs(plan->cover, six) : 0;
-}
-
-/* --- in and fwd: sets before the rules that look into them, and what goes behind them --- */
-
-static bool tell_sieve(void *arg, struct xf_policy *policy)
-{
-	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
-	struct xf_sieve *sieve = arg;
-
-	if (cfg->dir == sieve->dir && !cfg->if_id && xf_sieve_is_simple(cfg))
-		xf_sieve_change(sieve, policy, true);
-	return true;
-}
-
-/* Rules or sets? What had memory for neither set nor kind has rules. */
-static void choose_form(struct xf_capture *capture, struct xf_sieve *sieve)
-{
-	uint64_t cursor = 0;
-	bool by_sets;
-
-	if (sieve->restart || sieve->failed) {
-		xf_sieve_restart(sieve);
-		xf_spd_walk(capture->cfg.spd, &cursor, tell_sieve, sieve);
-	}
-	by_sets = !sieve->failed && !sieve->lost && !capture->without_sets &&
-		  sieve->simple > (sieve->by_sets ? FEW / 2 : FEW);
-	if (by_sets == sieve->by_sets && !is_lost(capture))
-		return;
-	sieve->by_sets = by_sets;
-	sieve->rules_dirty = true;
-	xf_cells_lost(&sieve->cells, XF_CELL_IN_SETS);
-}
-
-static int make_sets(struct xf_capture *capture, struct xf_sieve *sieve)
-{
-	char *script;
-	int err = xf_ruleset_make_sets(sieve, &script);
-
-	if (err)
-		return err;
-	err = capture->ops->nft_run(capture->arg, script, NULL);
-	free(script);
-	for (unsigned i = 0; i < sieve->nkinds && !err; i++)
-		sieve->kinds[i].made = sieve->kinds[i].made || sieve->kinds[i].cells;
-	return err;
-}
-
-/* *@rules: the chain is to be made anew. */
-static int before_rules(struct xf_capture *capture, struct xf_sieve *sieve, bool *rules)
-{
-	int err = 0;
-
-	*rules = false;
-	if (!is_lost(capture) && !capture->changed[sieve->dir])
-		return 0;
-	choose_form(capture, sieve);
-	*rules = sieve->rules_dirty || !sieve->by_sets;
-	if (!sieve->by_sets)
-		return 0;
-	if (*rules)
-		err = make_sets(capture, sieve);
-	return err ? err : xf_nft_sets_sift(capture->ops, capture->arg, sieve, true);
-}
-
-/* A set that was taken away has taken its elements along. */
-static void note_unmade(struct xf_sieve *sieve)
-{
-	for (struct xf_cell *cell = sieve->cells.pending; cell; cell = cell->next_pending) {
-		if (!sieve->kinds[cell->key.set].made)
-			cell->at = (uint8_t)(cell->at & ~XF_CELL_IN_SETS);
-	}
-}
-
-static int after_rules(struct xf_capture *capture, struct xf_sieve *sieve, bool rules)
-{
-	for (unsigned i = 0; i < sieve->nkinds && rules; i++) {
-		struct xf_sieve_kind *kind = &sieve->kinds[i];
-
-		kind->ruled = kind->made && sieve->by_sets && kind->cells;
-		kind->made = kind->ruled;
-	}
-	note_unmade(sieve);
-	if (rules)
-		sieve->rules_dirty = false;
-	return sieve->by_sets ? xf_nft_sets_sift(capture->ops, capture->arg, sieve, false) : 0;
-}
-
-/*
- * The kernel has nothing of it, or nobody knows: sets with other names are filled anew, so that no
- * element is left over in them.
- */
-static void forget_sets(struct xf_sieve *sieve)
-{
-	sieve->round++;
-	for (unsigned i = 0; i < sieve->nkinds; i++)
-		sieve->kinds[i].made = sieve->kinds[i].ruled = false;
-	xf_cells_lost(&sieve->cells, XF_CELL_IN_SETS);
-}
-
-static bool has_sets(const struct xf_ruleset_plan *plan)
-{
-	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
-		if (plan->sieve[dir] && plan->sieve[dir]->by_sets)
-			return true;
-	}
-	return false;
-}
-
-static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *plan,
-		      struct xf_io_error *error)
-{
-	/* One that others may change would go with sets of elements that are filled already. */
-	bool replace = plan->anew && (!capture->shared || (capture->started && !has_sets(plan)));
-	char *script;
-	int err = xf_ruleset_build(plan, &script);
-
-	if (!err && replace) {
-		script = xf_tables_in_place_of_old(capture, script);
-		err = script ? 0 : -ENOMEM;
-	}
-	if (err)
-		return xf_io_fail(error, err, "cannot make capture rules");
-	err = capture->ops->nft_run(capture->arg, script, error);
-	if (!err)
-		note_rules(capture, plan);
-	if (!err && plan->anew)
-		err = xf_tables_sign_bridged(capture, error);
-	free(script);
-	return err;
-}
-
-/* Do the rules in force look into all sets that have something, and at ICMP errors? */
-static bool looks_everywhere(const struct xf_capture *capture)
-{
-	if (capture->icmp_ruled != (capture->icmp > 0))
-		return false;
-	for (unsigned six = 0; six < 2; six++) {
-		if (xf_cover_rungs(&capture->cover, six) & ~capture->rungs[six])
-			return false;
-	}
-	return true;
-}
-
-static const uint8_t sieved[] = { XF_DIR_IN, XF_DIR_FWD };
-
-static bool is_ours(const struct xf_capture *capture, const char *name)
-{
-	const char *last = strrchr(name, '_');
-
-	if (strncmp(name, "dst", 3) == 0 || strncmp(name, XF_NAT_SETS, strlen(XF_NAT_SETS)) == 0)
-		return true;
-	return last && strtoul(last + 1, NULL, 16) == capture->sieve[XF_DIR_IN].round;
-}
-
-/* Sets of an earlier daemon, or of an earlier round, that no rule looks into any more. */
-static void delete_stranger(void *arg, const char *name)
-{
-	const struct xf_capture *capture = arg;
-	char script[128];
-
-	if (is_ours(capture, name))
-		return;
-	snprintf(script, sizeof(script), "delete set inet " XF_NFT_TABLE " %.64s", name);
-	capture->ops->nft_run(capture->arg, script, NULL);
-}
-
-/* NAT can be asked for sources where a program tells what becomes of it (nat.h). */
-static bool can_ask(const struct xf_capture *capture)
-{
-	struct xf_capture_stats stats = { .backstop = false };
-
-	if (!capture->backstop)
-		return false;
-	capture->ops->backstop_stats(capture->arg, &stats);
-	return stats.programs.twin == XF_TWIN_NETFILTER;
-}
-
-/* The least that is to be done; when the table is lost, everything. */
-static int try_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
-{
-	struct xf_ruleset_plan plan = {
-		.names = &capture->cfg.names,
-		.spd = capture->cfg.spd,
-		.exempt = &capture->exempt,
-		.cover = exact ? NULL : &capture->cover,
-		.icmp_errors = capture->icmp > 0,
-		.anew = is_lost(capture),
-		.nat = capture->nat,
-		.nat_asks = capture->nat && is_lost(capture) && can_ask(capture),
-		.sets_are_empty = exact && capture->by_policy && !is_lost(capture),
-		.dirs[XF_DIR_OUT] = capture->changed[XF_DIR_OUT],
-	};
-	int err = 0;
-
-	if (!is_lost(capture) && !exact && !capture->by_policy && looks_everywhere(capture)) {
-		plan.dirs[XF_DIR_OUT] = false;
-		err = xf_nft_sets_follow(capture->ops, capture->arg, &capture->cover);
-	}
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved) && !err; i++) {
-		plan.sieve[sieved[i]] = &capture->sieve[sieved[i]];
-		err = before_rules(capture, &capture->sieve[sieved[i]], &plan.dirs[sieved[i]]);
-	}
-	if (err)
-		return xf_io_fail(error, err, "cannot fill sets of nftables");
-	if (plan.anew || plan.dirs[XF_DIR_IN] || plan.dirs[XF_DIR_OUT] || plan.dirs[XF_DIR_FWD])
-		err = run_script(capture, &plan, error);
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved) && !err; i++) {
-		uint8_t dir = sieved[i];
-
-		err = after_rules(capture, &capture->sieve[dir], plan.anew || plan.dirs[dir]);
-	}
-	return err;
-}
-
-/* Not every kernel has nat chains; what this one does not take today it may take later. */
-static void go_without_nat(struct xf_capture *capture)
-{
-	capture->nat = false;
-	capture->no_nat = true;
-	capture->nat_due_ns = capture->now_ns + NAT_AGAIN_NS;
-}
-
-static int try_anew(struct xf_capture *capture, bool exact, struct xf_io_error *error)
-{
-	int err = xf_tables_make(capture, error);
-
-	if (err)
-		return err;
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
-		forget_sets(&capture->sieve[sieved[i]]);
-	err = try_nft(capture, exact, error);
-	if (!err)
-		capture->ops->nft_each_set(capture->arg, delete_stranger, capture);
-	return err;
-}
-
-/*
- * What fails is done anew from the start: somebody may have taken our table away. Where that fails,
- * too, he may have changed it so that nothing can be added to it: without sets, which must be there
- * before the rules, it is replaced in one transaction.
- */
-static int sync_nft(struct xf_capture *capture, bool exact, struct xf_io_error *error)
-{
-	int err = is_lost(capture) ? -EAGAIN : try_nft(capture, exact, error);
-
-	if (!err)
-		return 0;
-	if (!is_lost(capture))
-		xf_heal_lost(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
-			     "nftables table " XF_NFT_TABLE " is not as it was");
-	err = try_anew(capture, exact, error);
-	if (err && capture->nat) {
-		go_without_nat(capture);
-		err = try_anew(capture, exact, error);
-	}
-	if (!err || !capture->started)
-		return err;
-	capture->without_sets = true;
-	return try_anew(capture, exact, error);
-}
-
 void xf_capture_expect_change(struct xf_capture *capture)
 {
 	capture->snapshot.there = false;
@@ -370,6 +75,23 @@ static int sync_backstop(struct xf_capture *capture, struct xf_io_error *error)
 
 /* --- the host's NAT --- */
 
+bool xf_capture_can_ask(const struct xf_capture *capture)
+{
+	struct xf_capture_stats stats = { .backstop = false };
+
+	if (!capture->backstop)
+		return false;
+	capture->ops->backstop_stats(capture->arg, &stats);
+	return stats.programs.twin == XF_TWIN_NETFILTER;
+}
+
+void xf_capture_go_without_nat(struct xf_capture *capture)
+{
+	capture->nat = false;
+	capture->no_nat = true;
+	capture->nat_due_ns = capture->now_ns + NAT_AGAIN_NS;
+}
+
 static int add_nat(struct xf_capture *capture, struct xf_io_error *error)
 {
 	char *script = NULL;
@@ -379,7 +101,7 @@ static int add_nat(struct xf_capture *capture, struct xf_io_error *error)
 
 	if (!f)
 		return xf_io_fail(error, err, "cannot make capture rules");
-	xf_nat_put(f, &capture->cfg.names, can_ask(capture));
+	xf_nat_put(f, &capture->cfg.names, xf_capture_can_ask(capture));
 	if (fclose(f) == 0)
 		err = capture->ops->nft_run(capture->arg, script, error);
 	free(script);
@@ -430,14 +152,14 @@ static int follow_nat(struct xf_capture *capture, struct xf_io_error *error)
 
 	if (!wanted && had)
 		delete_nat(capture);
-	else if (wanted && !had && !is_lost(capture))
+	else if (wanted && !had && !xf_capture_is_lost(capture))
 		err = add_nat(capture, error);
 	if (wanted != had)
 		xf_capture_expect_change(capture);
 	capture->nat = wanted;
 	capture->no_nat = false;
 	if (err)
-		go_without_nat(capture);
+		xf_capture_go_without_nat(capture);
 	if (!had)
 		doubt_conntrack(capture);
 	/* Connection tracking may have come with it, which the programs are to read. */
@@ -471,7 +193,7 @@ static void begin_nat(struct xf_capture *capture)
 }
 
 /* The backstop first: if the rules fail it stands already. */
-static int sync_all(struct xf_capture *capture, bool exact, struct xf_io_error *error)
+static int sync_all(struct xf_capture *capture, struct xf_io_error *error)
 {
 	int backstop_err = 0;
 	int err = 0;
@@ -479,7 +201,7 @@ static int sync_all(struct xf_capture *capture, bool exact, struct xf_io_error *
 	if (capture->backstop)
 		backstop_err = sync_backstop(capture, error);
 	if (capture->nft)
-		err = sync_nft(capture, exact, error);
+		err = xf_capture_nft_sync(capture, error);
 	if (!err)
 		err = backstop_err;
 	if (!err && capture->cover.failed)
@@ -487,10 +209,8 @@ static int sync_all(struct xf_capture *capture, bool exact, struct xf_io_error *
 	if (err)
 		return err;
 	xf_cells_settled(&capture->cover.cells);
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
-		xf_cells_settled(&capture->sieve[sieved[i]].cells);
+	xf_capture_nft_settled(capture);
 	memset(capture->changed, 0, sizeof(capture->changed));
-	capture->by_policy = exact;
 	xf_capture_expect_change(capture);
 	return 0;
 }
@@ -503,7 +223,7 @@ static void note_outcome(struct xf_capture *capture, int err, const struct xf_io
 
 	snprintf(why, sizeof(why), "cannot be made anew, it is tried again: %.*s",
 		 (int)sizeof(why) - 64, error->text);
-	if (err && !is_lost(capture))
+	if (err && !xf_capture_is_lost(capture))
 		xf_heal_lost(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
 			     "what captures does not follow the policies");
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(parts); i++) {
@@ -517,18 +237,15 @@ static void note_outcome(struct xf_capture *capture, int err, const struct xf_io
 
 static int sync_once(struct xf_capture *capture, struct xf_io_error *error)
 {
-	bool exact = capture->by_policy;
-	bool lost = is_lost(capture);
+	bool lost = xf_capture_is_lost(capture);
 	bool no_nat = capture->no_nat;
 	int err;
 
 	if (lost || capture->changed[XF_DIR_OUT]) {
-		exact = capture->out <= FEW || (capture->out <= XF_RULESET_EXACT_MAX &&
-						capture->now_ns - capture->changed_ns >= QUIET_NS);
-		capture->changed_ns = capture->now_ns;
 		refine(capture);
+		xf_capture_time_exact(capture);
 	}
-	err = sync_all(capture, exact, error);
+	err = sync_all(capture, error);
 	note_outcome(capture, err, error);
 	if (lost && !err)
 		doubt_conntrack(capture);
@@ -546,7 +263,8 @@ int xf_capture_sync_now(struct xf_capture *capture, struct xf_io_error *error)
 
 	if (capture->without_sets) {
 		capture->without_sets = false;
-		capture->changed[XF_DIR_IN] = capture->changed[XF_DIR_FWD] = true;
+		for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++)
+			capture->changed[dir] = true;
 		if (!err)
 			err = sync_once(capture, &own);
 	}
@@ -570,13 +288,6 @@ int xf_capture_sync(struct xf_capture *capture, uint64_t now_ns, struct xf_io_er
 	return xf_capture_sync_now(capture, error);
 }
 
-static uint64_t exact_due(const struct xf_capture *capture)
-{
-	if (capture->by_policy || capture->out > XF_RULESET_EXACT_MAX)
-		return UINT64_MAX;
-	return capture->changed_ns + QUIET_NS;
-}
-
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -586,7 +297,7 @@ uint64_t xf_capture_due(const struct xf_capture *capture)
 {
 	uint64_t due = xf_heal_due(&capture->heal);
 
-	due = earlier(due, exact_due(capture));
+	due = earlier(due, xf_capture_exact_due(capture));
 	if (capture->no_nat)
 		due = earlier(due, capture->nat_due_ns);
 	if (capture->fd < 0)
@@ -599,7 +310,7 @@ int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_
 	int err = 0;
 
 	capture->now_ns = now_ns;
-	if (now_ns >= exact_due(capture)) {
+	if (now_ns >= xf_capture_exact_due(capture)) {
 		capture->changed[XF_DIR_OUT] = true;
 		err = xf_capture_sync(capture, now_ns, error);
 	}
@@ -668,10 +379,10 @@ static int lead_into_tun(struct xf_capture *capture, struct xf_io_error *error)
 /* What is loaded may be refused its place: then the rules are not to count on it. */
 static int attach_backstop(struct xf_capture *capture, struct xf_io_error *error)
 {
-	bool could_ask = capture->nat && can_ask(capture);
+	bool could_ask = capture->nat && xf_capture_can_ask(capture);
 	int err = capture->ops->backstop_attach(capture->arg, error);
 
-	if (!err && could_ask && !can_ask(capture))
+	if (!err && could_ask && !xf_capture_can_ask(capture))
 		err = add_nat(capture, error);
 	return err;
 }
@@ -721,6 +432,7 @@ int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 		capture->sieve[dir].dir = dir;
 		capture->sieve[dir].round = (uint16_t)cfg->now_ns;
 	}
+	capture->cover.round = (uint16_t)cfg->now_ns;
 	err = start(capture, error);
 	if (err) {
 		xf_capture_free(capture);
@@ -737,8 +449,8 @@ void xf_capture_free(struct xf_capture *capture)
 	xf_kernel_free(capture->kernel);
 	xf_exempt_fini(&capture->exempt);
 	xf_cover_fini(&capture->cover);
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(sieved); i++)
-		xf_sieve_fini(&capture->sieve[sieved[i]]);
+	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++)
+		xf_sieve_fini(&capture->sieve[dir]);
 	free(capture);
 }
 
@@ -776,6 +488,7 @@ int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *ou
 	if (capture->nft)
 		err = capture->ops->nft_counters(capture->arg, out);
 	out->nft = capture->nft && !err;
+	out->exact = out->nft && !capture->coarse_ruled;
 	out->nat = out->nft && capture->nat;
 	out->shared = out->nft ? capture->shared : NULL;
 	out->conntrack_deleted = capture->conntrack_deleted;

@@ -64,7 +64,7 @@ void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *polic
  * Make the kernel's rules follow what xf_capture_policy() told: when this returns 0, protection is
  * in force. While many policies come, destinations alone decide what is captured, and the engine
  * sends on what no policy wants; xf_capture_settle(), at xf_capture_due() or later, makes exact
- * rules of it where there are not too many.
+ * rules of it.
  */
 int xf_capture_sync(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error);
 uint64_t xf_capture_due(const struct xf_capture *capture);
@@ -122,6 +122,7 @@ struct xf_capture_stats {
 	uint64_t conntrack_deleted; /* entries that contradicted the policies */
 	bool nft; /* in force? */
 	const char *shared; /* why others may change the table; NULL: they may not, or nft is not */
+	bool exact; /* what is captured is no more than what rules cannot help */
 	bool nat; /* chains for the host's NAT are */
 	bool backstop;
 	struct xf_backstop_stats programs; /* with the backstop */

@@ -27,6 +27,10 @@ struct xf_cover {
 	struct xf_cover_family family[2]; /* IPv4, IPv6 */
 	struct xf_cells cells; /* of one address; the set is family and rung */
 	bool failed; /* for want of memory something is missing */
+	/* Its sets in nftables, one for each length. */
+	uint16_t round; /* in their names, as a sieve's */
+	bool made; /* in the kernel */
+	uint32_t ruled[2]; /* rungs that the rules in force look into */
 };
 
 void xf_cover_fini(struct xf_cover *cover);

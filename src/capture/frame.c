@@ -43,6 +43,7 @@ static const char chains[] =
 	"add counter inet %1$s blocked\n"
 	"add counter inet %1$s misrouted\n"
 	"add counter inet %1$s nat_dropped\n"
+	"add chain inet %1$s selected\n"
 	"add chain inet %1$s outbound\n"
 	"add chain inet %1$s inbound\n"
 	"add chain inet %1$s forwarded\n"

@@ -1,22 +1,26 @@
 /*
  * Names of sets and what they hold, and the steps from what they hold to what they should;
- * capture.c and ruleset.c call it.
+ * nft_follow.c and ruleset.c call it.
  */
 #include <stdio.h>
 
 #include "capture/nft_sets.h"
 
-void xf_nft_set_of_cover(struct xf_nft_set *out, bool six, unsigned rung)
+void xf_nft_set_of_cover(struct xf_nft_set *out, const struct xf_cover *cover, bool six,
+			 unsigned rung)
 {
 	uint8_t bits = xf_cover_len(six, rung);
 
 	*out = (struct xf_nft_set){ .six = six, .n = 1, .side = { "daddr" }, .bits = { bits } };
-	snprintf(out->name, sizeof(out->name), "dst%c_%u", six ? '6' : '4', bits);
+	snprintf(out->name, sizeof(out->name), "dst%c_%u_%x", six ? '6' : '4', bits, cover->round);
 }
 
 void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, unsigned kind)
 {
 	static const char *const sides[] = { "saddr", "daddr" };
+	static const char *const dirs[] = {
+		[XF_DIR_IN] = "in", [XF_DIR_OUT] = "out", [XF_DIR_FWD] = "fwd"
+	};
 	const struct xf_sieve_kind *of = &sieve->kinds[kind];
 	char mark[sizeof("mffffffff_")] = "";
 	char upper[sizeof("p_ffff_ffff_")] = "";
@@ -40,16 +44,14 @@ void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, u
 	if (of->proto)
 		snprintf(upper, sizeof(upper), "%c_%x_%x_", of->pieces ? 'f' : 'p',
 			 of->port_mask[0], of->port_mask[1]);
-	snprintf(out->name, sizeof(out->name), "%s%c_%u_%u_%s%s%s%u_%x",
-		 sieve->dir == XF_DIR_IN ? "in" : "fwd", of->six ? '6' : '4', of->bits[0],
-		 of->bits[1], mark, upper, of->blocks ? "b_" : "", of->segment, sieve->round);
+	snprintf(out->name, sizeof(out->name), "%s%c_%u_%u_%s%s%s%u_%x", dirs[sieve->dir],
+		 of->six ? '6' : '4', of->bits[0], of->bits[1], mark, upper, of->blocks ? "b_" : "",
+		 of->segment, sieve->round);
 }
 
-static bool differs(const struct xf_cell *cell)
+static bool differs(const struct xf_cell *cell, bool there)
 {
-	bool there = cell->at & XF_CELL_IN_SETS;
-
-	return there != (cell->count != 0);
+	return there == (cell->count != 0) && there != ((cell->at & XF_CELL_IN_SETS) != 0);
 }
 
 static int change(const struct xf_capture_ops *ops, void *arg, const struct xf_nft_set *set,
@@ -59,16 +61,18 @@ static int change(const struct xf_capture_ops *ops, void *arg, const struct xf_n
 	return ops->nft_element(arg, set, &cell->key, cell->count != 0);
 }
 
-int xf_nft_sets_follow(const struct xf_capture_ops *ops, void *arg, const struct xf_cover *cover)
+int xf_nft_sets_cover(const struct xf_capture_ops *ops, void *arg, const struct xf_cover *cover,
+		      bool there)
 {
 	int err = 0;
 
 	for (struct xf_cell *cell = cover->cells.pending; cell && !err; cell = cell->next_pending) {
 		struct xf_nft_set set;
 
-		if (!differs(cell))
+		if (!differs(cell, there))
 			continue;
-		xf_nft_set_of_cover(&set, xf_cover_six(&cell->key), xf_cover_rung(&cell->key));
+		xf_nft_set_of_cover(&set, cover, xf_cover_six(&cell->key),
+				    xf_cover_rung(&cell->key));
 		err = change(ops, arg, &set, cell);
 	}
 	return err ? err : ops->nft_commit(arg);
@@ -82,7 +86,7 @@ int xf_nft_sets_sift(const struct xf_capture_ops *ops, void *arg, const struct x
 	for (struct xf_cell *cell = sieve->cells.pending; cell && !err; cell = cell->next_pending) {
 		struct xf_nft_set set;
 
-		if (!differs(cell) || there != (cell->count != 0))
+		if (!differs(cell, there))
 			continue;
 		xf_nft_set_of_sieve(&set, sieve, cell->key.set);
 		err = change(ops, arg, &set, cell);

@@ -28,18 +28,19 @@ struct xf_nft_set {
 	uint16_t port_mask[2]; /* of source, destination; 0: not asked for */
 };
 
-/* The set of a cover's cells of one length: "dst4_24". */
-void xf_nft_set_of_cover(struct xf_nft_set *out, bool six, unsigned rung);
+/* The set of a cover's cells of one length, with its round: "dst4_24_1f". */
+void xf_nft_set_of_cover(struct xf_nft_set *out, const struct xf_cover *cover, bool six,
+			 unsigned rung);
 /* A set of a sieve: "in4_16_24_0_", or with a mark "in4_16_24_mff_0_", with protocol and ports
  * "in4_16_24_p_0_ffff_0_", with "b_" of policies that block, and the sieve's round. */
 void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, unsigned kind);
 
 /*
- * Bring pending cells into the sets, or out of them, and note it in their `at`. On an error some
- * may be in the kernel and not noted: make all sets anew.
+ * Bring pending cells into the sets (@there), or those that go out of them, and note it in their
+ * `at`. On an error some may be in the kernel and not noted: make all sets anew.
  */
-int xf_nft_sets_follow(const struct xf_capture_ops *ops, void *arg, const struct xf_cover *cover);
-/* Of a sieve, only what comes (@there) or only what goes. */
+int xf_nft_sets_cover(const struct xf_capture_ops *ops, void *arg, const struct xf_cover *cover,
+		      bool there);
 int xf_nft_sets_sift(const struct xf_capture_ops *ops, void *arg, const struct xf_sieve *sieve,
 		     bool there);
 

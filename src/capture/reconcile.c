@@ -86,18 +86,12 @@ static void look_around(struct xf_capture *capture, struct xf_capture_seen *seen
 		lose(capture, XF_HEAL_RULE, "the ip rule for captured packets was deleted");
 }
 
-static void count_element(void *arg, struct xf_cell *cell)
-{
-	*(uint64_t *)arg += (cell->at & XF_CELL_IN_SETS) != 0;
-}
-
 static uint64_t count_elements(const struct xf_capture *capture)
 {
-	uint64_t n = 0;
+	uint64_t n = xf_cells_standing(&capture->cover.cells, XF_CELL_IN_SETS);
 
-	xf_cells_each(&capture->cover.cells, count_element, &n);
-	xf_cells_each(&capture->sieve[XF_DIR_IN].cells, count_element, &n);
-	xf_cells_each(&capture->sieve[XF_DIR_FWD].cells, count_element, &n);
+	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++)
+		n += xf_cells_standing(&capture->sieve[dir].cells, XF_CELL_IN_SETS);
 	return n;
 }
 

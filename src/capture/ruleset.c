@@ -1,6 +1,6 @@
 /*
- * Policies as nftables rules of the chains outbound, inbound and forwarded; who goes there is
- * frame.c's business.
+ * Policies as nftables rules of the chains outbound, selected, inbound and forwarded; who goes
+ * there is frame.c's business.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -183,18 +183,6 @@ static void put_set(FILE *f, const struct xf_nft_set *set)
 	fprintf(f, "; }\n");
 }
 
-/* What every set of a cover has that could be there: nothing. */
-static void put_empty_sets(FILE *f)
-{
-	for (unsigned i = 0; i < 2 * XF_COVER_LENS; i++) {
-		struct xf_nft_set set;
-
-		xf_nft_set_of_cover(&set, i >= XF_COVER_LENS, i % XF_COVER_LENS);
-		put_set(f, &set);
-		fprintf(f, "flush set inet " XF_NFT_TABLE " %s\n", set.name);
-	}
-}
-
 static void put_addresses(FILE *f, const struct xf_nft_set *set)
 {
 	for (unsigned i = 0; i < set->n; i++) {
@@ -247,21 +235,44 @@ static void put_lookup(FILE *f, const struct xf_nft_set *set)
 	fprintf(f, "@%s ", set->name);
 }
 
+/* --- a cover --- */
+
+static void put_cover_sets(FILE *f, const struct xf_cover *cover, const char *verb)
+{
+	for (unsigned i = 0; i < 2 * XF_COVER_LENS; i++) {
+		struct xf_nft_set set;
+
+		xf_nft_set_of_cover(&set, cover, i >= XF_COVER_LENS, i % XF_COVER_LENS);
+		if (*verb == 'a')
+			put_set(f, &set);
+		else
+			fprintf(f, "delete set inet " XF_NFT_TABLE " %s\n", set.name);
+	}
+}
+
+static void put_elements(FILE *f, const struct xf_cover *cover, uint16_t number, const char *name)
+{
+	struct elements elements = { .f = f, .set = number };
+
+	fprintf(f, "add element inet " XF_NFT_TABLE " %s ", name);
+	xf_cells_each(&cover->cells, put_element, &elements);
+	fprintf(f, " }\n");
+}
+
 /* Destinations alone: too much, never too little. */
-static void put_cover(FILE *f, const struct xf_cover *cover, const char *verdict)
+static void put_cover(FILE *f, const struct xf_ruleset_plan *plan, const char *verdict)
 {
 	for (uint16_t i = 0; i < 2 * XF_COVER_LENS; i++) {
-		struct elements elements = { .f = f, .set = i };
 		bool six = i >= XF_COVER_LENS;
 		unsigned rung = i % XF_COVER_LENS;
 		struct xf_nft_set set;
 
-		if (!(xf_cover_rungs(cover, six) >> rung & 1))
+		if (!(xf_cover_rungs(plan->cover, six) >> rung & 1))
 			continue;
-		xf_nft_set_of_cover(&set, six, rung);
-		fprintf(f, "add element inet " XF_NFT_TABLE " %s ", set.name);
-		xf_cells_each(&cover->cells, put_element, &elements);
-		fprintf(f, " }\nadd rule inet " XF_NFT_TABLE " outbound ");
+		xf_nft_set_of_cover(&set, plan->cover, six, rung);
+		if (plan->fill)
+			put_elements(f, plan->cover, i, set.name);
+		fprintf(f, "add rule inet " XF_NFT_TABLE " outbound ");
 		if (set.bits[0])
 			put_lookup(f, &set);
 		else
@@ -272,7 +283,9 @@ static void put_cover(FILE *f, const struct xf_cover *cover, const char *verdict
 
 /* --- a sieve --- */
 
-static void put_segment(FILE *f, const struct xf_sieve *sieve, uint32_t segment, const char *chain)
+/* @verdict as put_policy() has it. */
+static void put_segment(FILE *f, const struct xf_sieve *sieve, uint32_t segment, const char *chain,
+			const char *verdict)
 {
 	for (unsigned i = 0; i < sieve->nkinds; i++) {
 		const struct xf_sieve_kind *kind = &sieve->kinds[i];
@@ -283,21 +296,22 @@ static void put_segment(FILE *f, const struct xf_sieve *sieve, uint32_t segment,
 		xf_nft_set_of_sieve(&set, sieve, i);
 		fprintf(f, "add rule inet " XF_NFT_TABLE " %s ", chain);
 		put_lookup(f, &set);
-		fprintf(f, "%s\n", drop_verdict(kind->blocks));
+		fprintf(f, "%s\n", verdict ? verdict : drop_verdict(kind->blocks));
 	}
 }
 
 /* @list: what is not simple, in order. Behind each that lets pass, the segment that it begins. */
 static void put_sieve(FILE *f, const struct xf_sieve *sieve, const struct xf_policy_list *list,
-		      const char *chain)
+		      const char *chain, const char *verdict)
 {
-	put_segment(f, sieve, XF_SIEVE_FIRST, chain);
+	put_segment(f, sieve, XF_SIEVE_FIRST, chain, verdict);
 	for (size_t i = 0; i < list->n; i++) {
 		const struct xf_policy_config *cfg = xf_policy_cfg(list->policy[i]);
 
-		put_policy(f, cfg, chain, NULL);
+		put_policy(f, cfg, chain, verdict);
 		if (xf_policy_lets_pass(cfg))
-			put_segment(f, sieve, xf_sieve_segment(sieve, list->policy[i]), chain);
+			put_segment(f, sieve, xf_sieve_segment(sieve, list->policy[i]), chain,
+				    verdict);
 	}
 }
 
@@ -312,6 +326,11 @@ static void put_unused_sets(FILE *f, const struct xf_sieve *sieve)
 		xf_nft_set_of_sieve(&set, sieve, i);
 		fprintf(f, "delete set inet " XF_NFT_TABLE " %s\n", set.name);
 	}
+}
+
+static bool is_by_sets(const struct xf_sieve *sieve)
+{
+	return sieve && sieve->by_sets;
 }
 
 static bool is_not_simple(const struct xf_policy_config *cfg)
@@ -329,19 +348,35 @@ static void put_icmp_errors(FILE *f, const char *verdict)
 static void put_outbound(FILE *f, const struct xf_ruleset_plan *plan,
 			 const struct xf_policy_list *list)
 {
+	const struct xf_sieve *sieve = plan->sieve[XF_DIR_OUT];
 	char verdict[96];
 
 	snprintf(verdict, sizeof(verdict),
 		 "meta mark set meta mark | 0x%x counter name captured return",
 		 plan->names->mark_capture);
-	if (!plan->sets_are_empty)
-		put_empty_sets(f);
+	if (!plan->by_destination)
+		fprintf(f, "flush chain inet " XF_NFT_TABLE " selected\n");
 	if (plan->icmp_errors)
 		put_icmp_errors(f, verdict);
-	if (plan->cover)
-		put_cover(f, plan->cover, verdict);
-	else
+	if (!is_by_sets(sieve)) {
 		put_policies(f, list, "outbound", verdict);
+		return;
+	}
+	if (plan->fill)
+		put_cover_sets(f, plan->cover, "add");
+	put_cover(f, plan, plan->by_destination ? verdict : "goto selected");
+	if (!plan->by_destination)
+		put_sieve(f, sieve, list, "selected", verdict);
+}
+
+static void put_outbound_sets_away(FILE *f, const struct xf_ruleset_plan *plan)
+{
+	const struct xf_sieve *sieve = plan->sieve[XF_DIR_OUT];
+
+	if (!plan->by_destination && sieve)
+		put_unused_sets(f, sieve);
+	if (!is_by_sets(sieve) && plan->cover && plan->cover->made)
+		put_cover_sets(f, plan->cover, "delete");
 }
 
 static int put_chain(FILE *f, const struct xf_ruleset_plan *plan, uint8_t dir)
@@ -352,21 +387,22 @@ static int put_chain(FILE *f, const struct xf_ruleset_plan *plan, uint8_t dir)
 		[XF_DIR_FWD] = "forwarded",
 	};
 	const struct xf_sieve *sieve = plan->sieve[dir];
-	bool by_sets = sieve && sieve->by_sets;
 	struct xf_policy_list list = { .n = 0 };
 
 	/* With a million policies, listing them for nothing would take a while. */
-	if ((dir != XF_DIR_OUT || !plan->cover) &&
-	    xf_policy_list_get(plan->spd, dir, by_sets ? is_not_simple : NULL, &list) < 0)
+	if ((dir != XF_DIR_OUT || !plan->by_destination) &&
+	    xf_policy_list_get(plan->spd, dir, is_by_sets(sieve) ? is_not_simple : NULL, &list) < 0)
 		return -ENOMEM;
 	fprintf(f, "flush chain inet " XF_NFT_TABLE " %s\n", chains[dir]);
 	if (dir == XF_DIR_OUT)
 		put_outbound(f, plan, &list);
-	else if (by_sets)
-		put_sieve(f, sieve, &list, chains[dir]);
+	else if (is_by_sets(sieve))
+		put_sieve(f, sieve, &list, chains[dir], NULL);
 	else
 		put_policies(f, &list, chains[dir], NULL);
-	if (sieve)
+	if (dir == XF_DIR_OUT)
+		put_outbound_sets_away(f, plan);
+	else if (sieve)
 		put_unused_sets(f, sieve);
 	xf_policy_list_free(&list);
 	return 0;
@@ -410,7 +446,7 @@ int xf_ruleset_build(const struct xf_ruleset_plan *plan, char **out)
 	return finish(f, &text, put_all(f, plan), out);
 }
 
-int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out)
+int xf_ruleset_make_sets(const struct xf_sieve *sieve, const struct xf_cover *cover, char **out)
 {
 	char *text = NULL;
 	size_t size;
@@ -418,7 +454,9 @@ int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out)
 
 	if (!f)
 		return -ENOMEM;
-	for (unsigned i = 0; i < sieve->nkinds; i++) {
+	if (cover && !cover->made)
+		put_cover_sets(f, cover, "add");
+	for (unsigned i = 0; sieve && i < sieve->nkinds; i++) {
 		struct xf_nft_set set;
 
 		if (sieve->kinds[i].made || !sieve->kinds[i].cells)

@@ -14,24 +14,21 @@
 #include "io/io.h"
 #include "capture/sieve.h"
 
-/* Above this many policies out, a linear list of rules would cost every packet too much: sets of
- * destinations decide (xf_ruleset_plan.cover). */
-#define XF_RULESET_EXACT_MAX 512
-
 struct xf_ruleset_plan {
 	const struct xf_io_names *names;
 	const struct xf_spd *spd;
 	const struct xf_exempt
 		*exempt; /* with @anew: whom no policy is asked about; NULL: nobody */
-	/* Out rules are those of its destinations; NULL: those of each policy. */
-	const struct xf_cover *cover;
-	/* In and fwd; where it is not by_sets, rules are those of each policy. */
+	/* Where one is not by_sets, rules are those of each policy; NULL: likewise. */
 	const struct xf_sieve *sieve[XF_DIR_MAX];
+	/* Of policies out: where their sieve is by_sets, only what is in it gets there ... */
+	const struct xf_cover *cover;
+	bool by_destination; /* ... or all of that is captured, and the sieve not touched */
+	bool fill; /* the cover's sets come with the script */
 	bool nat; /* with @anew: with the chains of nat.h */
 	bool nat_asks; /* with @nat */
 	bool icmp_errors; /* policies out have flag icmp: ICMP errors are captured, whatever else */
 	bool anew; /* all of the table; else the chains of @dirs */
-	bool sets_are_empty; /* else they are emptied before anything */
 	bool dirs[XF_DIR_MAX];
 };
 
@@ -41,8 +38,11 @@ struct xf_ruleset_plan {
  */
 int xf_ruleset_build(const struct xf_ruleset_plan *plan, char **out);
 
-/* The sets that @sieve needs and has not. They are empty, and no rule looks into them yet. */
-int xf_ruleset_make_sets(const struct xf_sieve *sieve, char **out);
+/*
+ * The sets that @sieve and @cover, unless they are NULL, need and have not. They are empty, and no
+ * rule looks into them yet.
+ */
+int xf_ruleset_make_sets(const struct xf_sieve *sieve, const struct xf_cover *cover, char **out);
 
 /* In a table that stands something else is exempt now; frame.h. */
 int xf_ruleset_exempt(const struct xf_io_names *names, const struct xf_exempt *exempt, char **out);

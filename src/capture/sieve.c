@@ -113,7 +113,7 @@ static void change_simple(struct xf_sieve *sieve, const struct xf_policy *policy
 		.port_mask = { sel->sport_mask, sel->dport_mask },
 		.bits = { sel->prefixlen_s, sel->prefixlen_d },
 		.proto = sel->proto,
-		.blocks = cfg->action == XF_POLICY_BLOCK,
+		.blocks = cfg->dir != XF_DIR_OUT && cfg->action == XF_POLICY_BLOCK,
 		.six = sel->family == XF_AF_INET6,
 	};
 
@@ -141,8 +141,19 @@ void xf_sieve_change(struct xf_sieve *sieve, const struct xf_policy *policy, boo
 		else if (xf_policy_order_add(&sieve->allows, policy, ++sieve->last_segment) < 0)
 			sieve->lost = true;
 		sieve->restart = true;
+	} else if (xf_policy_is_strict(cfg)) {
+		sieve->others += there ? 1u : -1u;
 	}
 	sieve->rules_dirty = true;
+}
+
+uint32_t xf_sieve_rules(const struct xf_sieve *sieve)
+{
+	uint32_t n = sieve->allows.n + sieve->others;
+
+	for (unsigned i = 0; i < sieve->nkinds; i++)
+		n += sieve->kinds[i].cells != 0;
+	return n;
 }
 
 void xf_sieve_restart(struct xf_sieve *sieve)

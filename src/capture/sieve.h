@@ -1,9 +1,8 @@
 /*
- * sieve.h - plaintext that policies of one direction, in or fwd, do not let in: as hash sets of the
- * kernel where that is exact, however many policies there are.
+ * sieve.h - what policies of one direction act on, exactly: packets that are to be captured, or
+ * plaintext that is not let in. As hash sets of the kernel, however many policies there are.
  *
- * Unlike what is captured, what is dropped must not be too much, so order counts
- * (policy_order.h). Policies that drop are all alike, so between two that
+ * Order counts (policy_order.h). Policies that act are all alike, so between two that
  * allow (a segment) their order means nothing, and those that select by addresses, mark, protocol
  * and ports alone (simple ones) are elements of sets: one for each segment, each two lengths of
  * prefixes and what is asked of mark, protocol and ports. All others have rules of their own.
@@ -28,7 +27,7 @@ struct xf_sieve_kind {
 	uint8_t bits[2]; /* likewise */
 	bool proto;
 	bool pieces; /* of fragmented packets alone */
-	bool blocks; /* of policies that block: they have a counter of their own */
+	bool blocks; /* of policies in and fwd that block: they have a counter of their own */
 	bool six;
 	bool made; /* in the kernel */
 	bool ruled; /* the rules in force look into it */
@@ -46,6 +45,7 @@ struct xf_sieve {
 	bool failed; /* for want of memory something is missing, until the next restart ... */
 	bool lost; /* ... or for good: then there are no sets */
 	uint32_t simple;
+	uint32_t others; /* that act and are not simple: they have rules */
 	struct xf_cells cells; /* the set is the kind's number */
 	struct xf_sieve_kind *kinds;
 	unsigned nkinds;
@@ -63,6 +63,9 @@ void xf_sieve_restart(struct xf_sieve *sieve);
 
 /* Is @cfg, where there are sets, in them? */
 bool xf_sieve_is_simple(const struct xf_policy_config *cfg);
+
+/* How many rules there are to be, or a little more. */
+uint32_t xf_sieve_rules(const struct xf_sieve *sieve);
 
 /* The segment that @policy is in, or begins. */
 uint32_t xf_sieve_segment(const struct xf_sieve *sieve, const struct xf_policy *policy);

@@ -23,14 +23,17 @@ struct xf_capture {
 
 	/* What the SPD asks for, and what of it stands in the kernel. */
 	struct xf_cover cover; /* of those policies out that want something */
-	struct xf_sieve sieve[XF_DIR_MAX]; /* in and fwd */
+	struct xf_sieve sieve[XF_DIR_MAX];
 	uint32_t out; /* policies out, all that count */
 	uint32_t icmp; /* of these, with flag icmp */
 	bool icmp_ruled; /* the rules in force capture ICMP errors */
-	uint32_t rungs[2]; /* of the cover, that the rules in force look at */
 	bool changed[XF_DIR_MAX]; /* policies that the rules do not follow yet */
-	bool without_sets; /* for this once, in and fwd by rules alone */
-	bool by_policy; /* rules out are those of each policy; else of destinations */
+	bool without_sets; /* for this once, no set is filled before the rules */
+	bool calm; /* exact rules out may be made now, however long that takes */
+	bool coarse; /* destinations alone are to decide what is captured ... */
+	bool coarse_ruled; /* ... and do, by the rules in force ... */
+	uint64_t coarse_ns; /* ... since then, or since it was tried in vain to do better */
+	bool too_many; /* rules that would be exact */
 	uint64_t changed_ns; /* last change out */
 	const char *shared; /* why others may change the table; NULL: they may not */
 	bool nat; /* the table has, or is to have, the chains of nat.h */
@@ -60,6 +63,22 @@ int xf_capture_sync_now(struct xf_capture *capture, struct xf_io_error *error);
 
 /* The table has changed by our own doing: what it is like is to be seen anew. */
 void xf_capture_expect_change(struct xf_capture *capture);
+
+/* NAT can be asked for sources where a program tells what becomes of it (nat.h). */
+bool xf_capture_can_ask(const struct xf_capture *capture);
+
+/* Not every kernel has nat chains; what this one does not take today it may take later. */
+void xf_capture_go_without_nat(struct xf_capture *capture);
+
+/* nft_follow.c */
+bool xf_capture_is_lost(const struct xf_capture *capture); /* the table, or its elements */
+/* Something out has changed: is it time for exact rules? */
+void xf_capture_time_exact(struct xf_capture *capture);
+/* When rules that go by destinations alone are to become exact. */
+uint64_t xf_capture_exact_due(const struct xf_capture *capture);
+int xf_capture_nft_sync(struct xf_capture *capture, struct xf_io_error *error);
+/* All that was to be done is. */
+void xf_capture_nft_settled(struct xf_capture *capture);
 
 /* reconcile.c */
 #define XF_CAPTURE_SNAPSHOT_NS XF_NSEC_PER_SEC

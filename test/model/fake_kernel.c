@@ -18,7 +18,7 @@
 
 #define BATCH 40
 #define PREFIXES 4096
-#define RULES 512
+#define RULES 4096
 
 struct change {
 	char set[XF_NFT_SET_NAME];

@@ -23,10 +23,22 @@ struct fake_nft *fake_nft_new(void)
 
 /* --- what has a name --- */
 
+/* There may be thousands of names. */
+static uint32_t hash_of(enum kind kind, const char *name)
+{
+	uint32_t hash = kind;
+
+	while (*name)
+		hash = (hash ^ (uint8_t)*name++) * 0x01000193u;
+	return hash;
+}
+
 struct object *object_find(const struct fake_nft *nft, enum kind kind, const char *name)
 {
+	uint32_t hash = hash_of(kind, name);
+
 	for (struct object *o = nft->objects; o; o = o->next) {
-		if (o->kind == kind && strcmp(o->name, name) == 0)
+		if (o->hash == hash && o->kind == kind && strcmp(o->name, name) == 0)
 			return o;
 	}
 	return NULL;
@@ -66,6 +78,7 @@ static struct object *add_object(struct fake_nft *nft, enum kind kind, const cha
 	object = calloc(1, sizeof(*object));
 	assert_non_null(object);
 	object->kind = kind;
+	object->hash = hash_of(kind, name);
 	assert_in_range(strlen(name), 1, sizeof(object->name) - 1);
 	strcpy(object->name, name);
 	object->next = nft->objects;
@@ -332,17 +345,20 @@ static int act(struct fake_nft *nft, const struct command *c, struct words *w)
 struct names {
 	bool there;
 	unsigned n;
+	uint32_t hash[8192];
 	struct {
 		enum kind kind;
 		char name[64];
-	} of[2048];
+	} of[8192];
 };
 
 static unsigned find_name(const struct names *names, enum kind kind, const char *name)
 {
+	uint32_t hash = hash_of(kind, name);
 	unsigned i = 0;
 
-	while (i < names->n && (names->of[i].kind != kind || strcmp(names->of[i].name, name) != 0))
+	while (i < names->n && (names->hash[i] != hash || names->of[i].kind != kind ||
+				strcmp(names->of[i].name, name) != 0))
 		i++;
 	return i;
 }
@@ -352,8 +368,15 @@ static void add_name(struct names *names, enum kind kind, const char *name)
 	if (find_name(names, kind, name) < names->n)
 		return;
 	assert_in_range(names->n, 0, XF_ARRAY_SIZE(names->of) - 1);
+	names->hash[names->n] = hash_of(kind, name);
 	names->of[names->n].kind = kind;
 	snprintf(names->of[names->n++].name, sizeof(names->of[0].name), "%s", name);
+}
+
+static void delete_name(struct names *names, unsigned i)
+{
+	names->of[i] = names->of[--names->n];
+	names->hash[i] = names->hash[names->n];
 }
 
 static bool has_references(const struct names *names, struct words *w)
@@ -390,7 +413,7 @@ static bool check_command(struct names *names, const struct command *c, struct w
 		return false;
 	if (c->kind == TABLE) {
 		if (strcmp(c->verb, "delete") == 0)
-			*names = (struct names){ .n = 0 };
+			names->n = names->there = 0;
 		return true;
 	}
 	if (adds && needs == c->kind)
@@ -398,7 +421,7 @@ static bool check_command(struct names *names, const struct command *c, struct w
 	else if (find_name(names, needs, c->name) == names->n)
 		return false;
 	if (strcmp(c->verb, "delete") == 0)
-		names->of[find_name(names, c->kind, c->name)] = names->of[--names->n];
+		delete_name(names, find_name(names, c->kind, c->name));
 	return c->kind != RULE || has_references(names, w);
 }
 

@@ -34,6 +34,7 @@ struct rule;
 struct object {
 	enum kind kind; /* CHAIN, SET, COUNTER */
 	char name[64];
+	uint32_t hash; /* of both */
 	struct object *next;
 	unsigned room;
 	/* chain */

@@ -3,10 +3,10 @@
  * kernel fails now and then, and packets are sent through what is there.
  *
  * Out: what the SPD protects or blocks is captured, and while the kernel fails, captured or dropped
- * by the backstop; what it lets pass is not captured. In and fwd: plaintext is refused exactly when
- * the SPD's policy wants protection. What is exempt by device or address is neither captured nor
- * refused. Where more is caught than the SPD says there is one of a few
- * reasons, and each is counted.
+ * by the backstop; what it lets pass is not captured, once no rules are due any more. In and fwd:
+ * plaintext is refused exactly when the SPD's policy wants protection. What is exempt by device or
+ * address is neither captured nor refused. Where more is caught than the SPD says there is one of a
+ * few reasons, and each is counted.
  */
 #include <stdarg.h>
 #include <setjmp.h>
@@ -29,26 +29,50 @@
 #define SEED 20261130u
 #define PACKETS 60
 #define MANY 700
+#define CROWD 1200 /* of which most are out, and that is more than any limit there was */
+#define ONCE_LIMIT 512
 
 /* Why a packet may be caught though its policy lets it pass. */
-enum excuse { NONE, TIE, INEXACT, FRAGMENT, EXCUSES };
+enum excuse { NONE, TIE, INEXACT, FRAGMENT, TOO_MANY, EXCUSES };
+
+/* What is known of the kernel. */
+enum state {
+	EXACT, /* all that is to be done is */
+	COARSE, /* exact rules are due later */
+	BROKEN, /* it has failed, so only the backstop is sure to know all policies */
+};
 
 struct world {
 	struct xf_spd *spd;
 	struct xf_capture *capture;
 	struct fake_kernel kernel;
 	uint64_t now_ns;
-	struct xf_policy_config known[MANY]; /* which are there, or were */
+	struct xf_policy_config known[CROWD]; /* which are there, or were */
 	unsigned n;
 	unsigned max; /* policies */
+	bool plain; /* no excuses: each has a priority of its own, and rules can have it */
+	bool exact; /* says capture of what it captures */
 	/* What was seen. */
 	unsigned long packets;
 	unsigned long caught[XF_DIR_MAX];
 	unsigned long too_many[EXCUSES];
 	unsigned long failed; /* syncs */
 	unsigned long by_backstop;
-	unsigned long sets; /* of in and fwd, after each change */
+	unsigned long sets; /* of sieves, after each change */
 	unsigned long exempt; /* packets that would have been caught else */
+	unsigned long coarse; /* times that more could be caught than is wanted */
+	uint32_t out; /* policies */
+	uint32_t most_out;
+};
+
+/* How a world is, and what is done with it. */
+struct form {
+	unsigned max; /* policies */
+	unsigned rounds;
+	unsigned faults; /* the kernel's, one in about so many calls; 0: none */
+	unsigned exempt; /* what is, as draw_exempt() has it; 0: nothing */
+	bool plain;
+	bool owned; /* the table can be changed by nobody else */
 };
 
 /* --- policies --- */
@@ -65,12 +89,14 @@ static void draw_addr(union xf_addr *addr, uint16_t family)
 	addr->bytes[15] = (uint8_t)below(2);
 }
 
-static uint8_t draw_len(uint16_t family)
+/* Of few lengths there are few kinds of policies, however many there are. */
+static uint8_t draw_len(uint16_t family, bool few)
 {
 	static const uint8_t four[] = { 32, 32, 24, 24, 16, 15, 8, 0 };
 	static const uint8_t six[] = { 128, 128, 64, 64, 48, 32, 8, 0 };
+	uint32_t i = below(few ? 4 : 8);
 
-	return family == XF_AF_INET ? four[below(8)] : six[below(8)];
+	return family == XF_AF_INET ? four[i] : six[i];
 }
 
 static uint8_t draw_proto(uint16_t family)
@@ -105,37 +131,54 @@ static void draw_ports(struct xf_selector *sel)
 	sel->dport = draw_port(sel->proto) & sel->dport_mask;
 }
 
-/* What is no identity. */
-static void draw_wishes(struct xf_policy_config *cfg)
+/* Only what is a kind for many: a whole destination port. */
+static void forget_masks(struct xf_selector *sel)
 {
+	sel->sport_mask = 0;
+	sel->sport = 0;
+	if (is_icmp(sel->proto) || sel->dport_mask != UINT16_MAX)
+		sel->dport = sel->dport_mask = 0;
+}
+
+/* What is no identity. */
+static void draw_wishes(const struct world *w, struct xf_policy_config *cfg)
+{
+	if (w->plain) {
+		cfg->priority = below(1 << 30);
+		cfg->action = below(4) ? XF_POLICY_ALLOW : XF_POLICY_BLOCK;
+		cfg->ntmpl = below(200) > 0;
+		return;
+	}
 	cfg->priority = below(8) ? 1 : below(3);
 	cfg->action = below(4) ? XF_POLICY_ALLOW : XF_POLICY_BLOCK;
 	cfg->ntmpl = (uint8_t)below(2);
 	cfg->tmpl[0].optional = below(6) == 0;
 }
 
-static void draw_policy(struct xf_policy_config *cfg, uint8_t dir)
+static void draw_policy(const struct world *w, struct xf_policy_config *cfg, uint8_t dir)
 {
 	struct xf_selector *sel = &cfg->sel;
 
 	*cfg = (struct xf_policy_config){
 		.dir = dir,
-		.type = below(16) ? XF_POLICY_MAIN : XF_POLICY_SUB,
+		.type = w->plain || below(16) ? XF_POLICY_MAIN : XF_POLICY_SUB,
 		.if_id = below(16) ? 0 : 5,
 		.life = { XF_INF, XF_INF, XF_INF, XF_INF, 0, 0, 0, 0 },
 		.sel = { .family = below(3) ? XF_AF_INET : XF_AF_INET6 },
 	};
 	draw_addr(&sel->saddr, sel->family);
 	draw_addr(&sel->daddr, sel->family);
-	sel->prefixlen_s = draw_len(sel->family);
-	sel->prefixlen_d = draw_len(sel->family);
+	sel->prefixlen_s = draw_len(sel->family, w->plain);
+	sel->prefixlen_d = draw_len(sel->family, w->plain);
 	if (below(2))
 		draw_ports(sel);
-	if (below(10) == 0)
+	if (w->plain)
+		forget_masks(sel);
+	if (!w->plain && below(10) == 0)
 		cfg->mark = (struct xf_mark){ .v = below(4), .m = 3 };
-	sel->ifindex = below(40) ? 0 : 7;
-	sel->user = below(40) ? 0 : 1000;
-	draw_wishes(cfg);
+	sel->ifindex = w->plain || below(40) ? 0 : 7;
+	sel->user = w->plain || below(40) ? 0 : 1000;
+	draw_wishes(w, cfg);
 }
 
 static struct xf_policy *find(const struct world *w, const struct xf_policy_config *cfg)
@@ -157,13 +200,14 @@ static void change_policy(struct world *w)
 
 	if (i >= w->n) {
 		cfg = &w->known[w->n++];
-		draw_policy(cfg, (uint8_t)below(XF_DIR_MAX));
+		draw_policy(w, cfg,
+			    w->max == CROWD && below(8) ? XF_DIR_OUT : (uint8_t)below(XF_DIR_MAX));
 	} else if (policy && below(3) == 0) {
 		xf_spd_del(w->spd, policy);
-		draw_policy(cfg, cfg->dir);
+		draw_policy(w, cfg, cfg->dir);
 		return;
 	} else if (below(2)) {
-		draw_wishes(cfg);
+		draw_wishes(w, cfg);
 	}
 	assert_int_equal(xf_spd_insert(w->spd, cfg, false, w->now_ns, &policy), 0);
 }
@@ -182,6 +226,10 @@ static void watch(void *arg, const struct xf_policy *policy, bool there)
 {
 	struct world *w = arg;
 
+	if (xf_policy_cfg(policy)->dir == XF_DIR_OUT) {
+		w->out += there ? 1u : -1u;
+		w->most_out = w->out > w->most_out ? w->out : w->most_out;
+	}
 	if (w->capture)
 		xf_capture_policy(w->capture, policy, there);
 }
@@ -198,7 +246,7 @@ static void draw_packet(const struct world *w, struct fake_packet *p)
 		.family = at	     ? at->sel.family
 			  : below(3) ? XF_AF_INET
 				     : XF_AF_INET6,
-		.fragment = below(6) == 0,
+		.fragment = !w->plain && below(6) == 0,
 		.mark = below(4),
 		.iif = devices[below(2)],
 		.oif = devices[below(2)],
@@ -284,6 +332,8 @@ static enum excuse excuse_for(const struct world *w, uint8_t dir, const struct f
 		return INEXACT;
 	if (p->fragment && is_there_any(w, dir, look_for_ports))
 		return FRAGMENT;
+	if (dir == XF_DIR_OUT && !w->exact)
+		return TOO_MANY;
 	if (winner && is_there_any(w, dir, look_for_tie))
 		return TIE;
 	return NONE;
@@ -326,8 +376,7 @@ static void describe(const struct fake_packet *p, const struct xf_flow *flow, ui
 		      flow->dport, flow->mark, p->fragment, p->behind);
 }
 
-/* @broken: the kernel has failed, so only the backstop is sure to know all policies. */
-static void send_packet(struct world *w, uint8_t dir, bool broken)
+static void send_packet(struct world *w, uint8_t dir, enum state state)
 {
 	const struct xf_policy *winner;
 	struct fake_packet p;
@@ -348,15 +397,15 @@ static void send_packet(struct world *w, uint8_t dir, bool broken)
 		return;
 	}
 	w->caught[dir] += got;
-	if (broken && dir == XF_DIR_OUT && !got) {
+	if (state == BROKEN && dir == XF_DIR_OUT && !got) {
 		got = fake_backstop_drops(&w->kernel, &p);
 		w->by_backstop += got;
 	}
-	if (want && !got && !(broken && dir != XF_DIR_OUT)) {
+	if (want && !got && !(state == BROKEN && dir != XF_DIR_OUT)) {
 		describe(&p, &flow, dir);
-		fail_msg("the SPD wants it%s", broken ? ", and nothing holds it" : "");
+		fail_msg("the SPD wants it%s", state == BROKEN ? ", and nothing holds it" : "");
 	}
-	if (!got || want || broken)
+	if (!got || want || state == BROKEN || (state == COARSE && dir == XF_DIR_OUT))
 		return;
 	excuse = excuse_for(w, dir, &p, winner);
 	w->too_many[excuse]++;
@@ -366,10 +415,10 @@ static void send_packet(struct world *w, uint8_t dir, bool broken)
 	}
 }
 
-static void send_packets(struct world *w, bool broken)
+static void send_packets(struct world *w, enum state state)
 {
 	for (unsigned i = 0; i < PACKETS; i++)
-		send_packet(w, (uint8_t)(i % XF_DIR_MAX), broken);
+		send_packet(w, (uint8_t)(i % XF_DIR_MAX), state);
 }
 
 /* --- rounds --- */
@@ -391,25 +440,25 @@ static void draw_exempt(struct xf_exempt *exempt, unsigned kind)
 		assert_int_equal(xf_addr_parse(addrs[i], &exempt->addrs[i]), XF_AF_INET6);
 }
 
-static void start(struct world *w, unsigned max, bool owned, unsigned exempt)
+static void start(struct world *w, const struct form *form)
 {
 	const struct xf_spd_config cfg = { .seed = { 1, 2 }, .watch = watch, .watch_arg = w };
 	struct xf_capture_config capture = {
 		.names = xf_io_names_default,
-		.mode = XF_CAPTURE_AUTO,
 		.ops = &fake_kernel_ops,
 		.arg = &w->kernel,
 	};
 
 	memset(w, 0, sizeof(*w));
-	w->max = max;
+	w->max = form->max;
+	w->plain = form->plain;
 	w->now_ns = XF_NSEC_PER_SEC;
 	w->spd = xf_spd_new(&cfg);
 	assert_non_null(w->spd);
 	fake_kernel_init(&w->kernel);
-	w->kernel.owned = owned;
-	if (exempt)
-		draw_exempt(&w->kernel.exempt, exempt);
+	w->kernel.owned = form->owned;
+	if (form->exempt)
+		draw_exempt(&w->kernel.exempt, form->exempt);
 	capture.spd = w->spd;
 	capture.now_ns = w->now_ns;
 	assert_int_equal(xf_capture_new(&capture, &w->capture, NULL), 0);
@@ -419,11 +468,15 @@ static void stop(struct world *w)
 {
 	print_message("# seed %u: %lu packets; caught in %lu, out %lu, fwd %lu\n", SEED, w->packets,
 		      w->caught[XF_DIR_IN], w->caught[XF_DIR_OUT], w->caught[XF_DIR_FWD]);
-	print_message("# too much: ties %lu, selectors that rules cannot have %lu, fragments %lu\n",
-		      w->too_many[TIE], w->too_many[INEXACT], w->too_many[FRAGMENT]);
+	print_message("# too much: ties %lu, selectors that rules cannot have %lu, fragments %lu, "
+		      "too many rules %lu\n",
+		      w->too_many[TIE], w->too_many[INEXACT], w->too_many[FRAGMENT],
+		      w->too_many[TOO_MANY]);
 	print_message("# exempt: %lu that the SPD wants\n", w->exempt);
 	print_message("# %u faults, %lu changes failed, the backstop dropped %lu\n",
 		      w->kernel.fault_count, w->failed, w->by_backstop);
+	print_message("# %u policies out, exact rules were due %lu times\n", w->most_out,
+		      w->coarse);
 	xf_capture_free(w->capture);
 	w->capture = NULL;
 	xf_spd_free(w->spd);
@@ -437,7 +490,7 @@ static void delete_table(struct world *w)
 	struct xf_policy *policy;
 
 	fake_nft_run(w->kernel.nft, "delete table inet xfrmd\n");
-	draw_policy(&cfg, XF_DIR_IN);
+	draw_policy(w, &cfg, XF_DIR_IN);
 	cfg.if_id = 0;
 	cfg.mark = (struct xf_mark){ .v = 8, .m = 8 };
 	cfg.action = XF_POLICY_BLOCK;
@@ -448,32 +501,58 @@ static void delete_table(struct world *w)
 		assert_int_equal(xf_spd_insert(w->spd, &cfg, false, w->now_ns, &policy), 0);
 }
 
-/* As the daemon: what fails is tried again. */
+/* The kernel has failed: the daemon tries again. */
+static void bear_failure(struct world *w, unsigned faults)
+{
+	w->failed++;
+	send_packets(w, BROKEN);
+	if (below(3) == 0)
+		change_policies(w);
+	w->kernel.faults = below(2) ? 0 : faults;
+	w->now_ns += XF_NSEC_PER_SEC;
+}
+
+static enum state state_of(struct world *w)
+{
+	struct xf_capture_stats stats;
+
+	assert_int_equal(xf_capture_get_stats(w->capture, &stats), 0);
+	w->exact = stats.exact;
+	return stats.parts[XF_HEAL_TABLE].in_force ? COARSE : BROKEN;
+}
+
+/* As the daemon: what is due is done when it is, what fails is tried again. */
 static void sync_capture(struct world *w)
 {
 	unsigned faults = w->kernel.faults;
+	uint64_t due;
 
-	w->now_ns += XF_NSEC_PER_SEC;
+	w->now_ns += below(3) ? XF_NSEC_PER_SEC : XF_NSEC_PER_SEC / 1000;
 	if (faults && !w->kernel.owned && below(30) == 0)
 		delete_table(w);
-	while (xf_capture_sync(w->capture, w->now_ns, NULL) < 0) {
-		w->failed++;
-		send_packets(w, true);
-		if (below(3) == 0)
-			change_policies(w);
-		w->kernel.faults = below(2) ? 0 : faults;
-		w->now_ns += XF_NSEC_PER_SEC;
+	while (xf_capture_sync(w->capture, w->now_ns, NULL) < 0)
+		bear_failure(w, faults);
+	while ((due = xf_capture_due(w->capture)) != UINT64_MAX) {
+		send_packets(w, state_of(w));
+		w->coarse++;
+		if (below(4) == 0) {
+			w->kernel.faults = faults;
+			return;
+		}
+		w->now_ns = due > w->now_ns ? due : w->now_ns;
+		while (xf_capture_settle(w->capture, w->now_ns, NULL) < 0)
+			bear_failure(w, faults);
 	}
-	w->kernel.faults = 0;
-	assert_int_equal(xf_capture_settle(w->capture, w->now_ns + XF_NSEC_PER_SEC, NULL), 0);
 	w->kernel.faults = faults;
+	assert_int_equal(state_of(w), COARSE);
+	send_packets(w, EXACT);
 }
 
 static void count_sets(void *arg, const char *name)
 {
 	struct world *w = arg;
 
-	w->sets += strncmp(name, "in", 2) == 0 || strncmp(name, "fwd", 3) == 0;
+	w->sets += strncmp(name, "dst", 3) != 0;
 }
 
 static void run(struct world *w, unsigned rounds)
@@ -481,7 +560,6 @@ static void run(struct world *w, unsigned rounds)
 	for (unsigned round = 0; round < rounds / MODEL_DIVISOR; round++) {
 		change_policies(w);
 		sync_capture(w);
-		send_packets(w, false);
 		fake_nft_each_set(w->kernel.nft, count_sets, w);
 		xf_rcu_drain();
 		/* Other policies, now and then: else they are what they were drawn to be. */
@@ -490,21 +568,26 @@ static void run(struct world *w, unsigned rounds)
 	}
 }
 
-static void run_world(unsigned max, unsigned rounds, unsigned faults, bool owned, unsigned exempt)
+static void run_world(const struct form *form)
 {
 	struct world *w = malloc(sizeof(*w));
 
 	assert_non_null(w);
 	srand(SEED);
-	start(w, max, owned, exempt);
-	w->kernel.faults = faults;
-	run(w, rounds);
+	start(w, form);
+	w->kernel.faults = form->faults;
+	run(w, form->rounds);
 	for (unsigned dir = 0; dir < XF_DIR_MAX; dir++)
-		assert_in_range(w->caught[dir], w->packets / (exempt ? 400 : 100), w->packets / 2);
-	assert_true(!exempt == !w->exempt);
-	assert_true(!faults == !w->kernel.fault_count);
+		assert_in_range(w->caught[dir], w->packets / (form->exempt ? 400 : 100),
+				w->packets / 2);
+	assert_true(!form->exempt == !w->exempt);
+	assert_true(!form->faults == !w->kernel.fault_count);
 	/* With many, sets are what decides. */
-	assert_true((max > 100) == (w->sets > 0));
+	assert_true((form->max > 100) == (w->sets > 0));
+	assert_true((form->max > 100) == (w->coarse > 0));
+	assert_true((form->max == CROWD) == (w->most_out > ONCE_LIMIT));
+	for (unsigned i = 0; i < EXCUSES && form->plain; i++)
+		assert_int_equal(w->too_many[i], 0);
 	stop(w);
 	free(w);
 }
@@ -512,47 +595,60 @@ static void run_world(unsigned max, unsigned rounds, unsigned faults, bool owned
 static void test_few(void **unused)
 {
 	(void)unused;
-	run_world(14, 12000, 0, true, 0);
+	run_world(&(struct form){ .max = 14, .rounds = 12000, .owned = true });
 }
 
 /* Sets, and rules of what is not simple. */
 static void test_many(void **unused)
 {
 	(void)unused;
-	run_world(MANY, 2000, 0, true, 0);
+	run_world(&(struct form){ .max = MANY, .rounds = 2000, .owned = true });
+}
+
+/* Not one packet is captured that no policy wants, however many there are. */
+static void test_crowd(void **unused)
+{
+	(void)unused;
+	run_world(&(struct form){ .max = CROWD, .rounds = 300, .plain = true, .owned = true });
 }
 
 static void test_faults(void **unused)
 {
 	(void)unused;
-	run_world(30, 5000, 4, false, 0);
-	run_world(MANY, 800, 5, false, 0);
+	run_world(&(struct form){ .max = 30, .rounds = 5000, .faults = 4 });
+	run_world(&(struct form){ .max = MANY, .rounds = 800, .faults = 5 });
+	run_world(&(struct form){ .max = CROWD, .rounds = 80, .faults = 6, .plain = true });
 }
 
 /* What failed is done anew in a table that cannot be replaced. */
 static void test_faults_with_owner(void **unused)
 {
+	static const struct form forms[] = {
+		{ .max = 30, .rounds = 3000, .faults = 4, .owned = true },
+		{ .max = MANY, .rounds = 300, .faults = 5, .owned = true },
+		{ .max = CROWD, .rounds = 80, .faults = 6, .owned = true, .plain = true },
+	};
+
 	(void)unused;
-	run_world(30, 3000, 4, true, 0);
-	run_world(MANY, 300, 5, true, 0);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(forms); i++)
+		run_world(&forms[i]);
 }
 
 static void test_exempt(void **unused)
 {
 	(void)unused;
-	run_world(14, 2000, 0, true, 1);
-	run_world(14, 2000, 0, false, 2);
-	run_world(30, 2000, 4, true, 2);
+	run_world(&(struct form){ .max = 14, .rounds = 2000, .owned = true, .exempt = 1 });
+	run_world(&(struct form){ .max = 14, .rounds = 2000, .exempt = 2 });
+	run_world(&(struct form){
+		.max = 30, .rounds = 2000, .faults = 4, .owned = true, .exempt = 2 });
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_few),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_faults),
-		cmocka_unit_test(test_exempt),
-		cmocka_unit_test(test_faults_with_owner),
+		cmocka_unit_test(test_few),    cmocka_unit_test(test_many),
+		cmocka_unit_test(test_crowd),  cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_exempt), cmocka_unit_test(test_faults_with_owner),
 	};
 	int failed;
 

@@ -65,27 +65,43 @@ def a_restored_ruleset(netns):
     seen.close()
 
 
+def set_named(net, start):
+    text = net.run("nft", "-t", "list", "sets", "table", "inet", "xfrmd", check=True).stdout
+    return next(word for word in text.split() if word.startswith(start))
+
+
+def at_set(start, command):
+    """@command for the set whose name begins with @start, in place of NAME."""
+    return lambda net: nft(command.replace("NAME", set_named(net, start)))(net)
+
+
 def elements(netns):
     near, far = tunnel(netns, SHARED)
     many_policies(near)
 
     def by_sets():
         text = near.run("nft", "list", "table", "inet", "xfrmd").stdout
-        return "@dst4_24" in text and "@in4_" in text and "10.200.249.0" in text
+        return "goto selected" in text and "@out4_24_24_" in text and "@in4_" in text \
+            and "10.2.199.0 . 10.200.99.0" in text
     wait_for(by_sets, 20)
     wait_for(lambda: ping(near), 20)
     seen = Wire(far)
-    heals(near, "elements", nft("delete element inet xfrmd dst4_32 { 203.0.113.1 }"),
-          "an element of dst4_32, was deleted by nft")
-    heals(near, "elements", nft("flush set inet xfrmd dst4_24"),
-          "an element of dst4_24, was deleted by nft")
+    for start, command, verb in (("dst4_32_", "delete element inet xfrmd NAME { 203.0.113.1 }",
+                                  "deleted"),
+                                 ("dst4_24_", "flush set inet xfrmd NAME", "deleted"),
+                                 ("out4_24_24_", "flush set inet xfrmd NAME", "deleted"),
+                                 ("out4_24_24_", "add element inet xfrmd NAME { 10.9.9.0 . "
+                                                 "10.9.9.0 }", "added")):
+        heals(near, "elements", at_set(start, command), f"an element of {start}")
+        wait_for(by_sets, 20)
+        holds(near.text(), f", was {verb} by nft")
     heals(near, "table", nft("flush", "ruleset"), "table xfrmd was deleted by nft")
     heals(near, "table", nft("add table inet xfrmd { flags dormant; }"), "was changed by nft")
     # Nothing can be added to that, and sets come before rules.
     heals(near, "table", nft("flush chain inet xfrmd output; delete chain inet xfrmd output; "
                              "add chain inet xfrmd output { type nat hook output priority 0; }"),
           "by nft")
-    equal(by_sets(), True)
+    wait_for(by_sets, 20)
     equal(seen.clear, 0)
     seen.close()
 
@@ -121,7 +137,8 @@ def events_that_were_lost(netns):
     time.sleep(1.5)
     equal(parts(near)["elements"]["losses"], 0)
     heals(near, "elements",
-          lambda net: lose_events(net, nft("delete element inet xfrmd dst4_32 { 203.0.113.1 }")),
+          lambda net: lose_events(net, at_set("dst4_32_", "delete element inet xfrmd NAME { "
+                                                          "203.0.113.1 }")),
           "sets, have other elements")
     equal(near.daemon.poll(), None)
 

@@ -62,10 +62,11 @@ def rules(net, what="outbound"):
     return [line.strip() for line in done.stdout.splitlines() if "counter" in line]
 
 
-def elements(net, name):
-    done = net.run("nft", "-j", "list", "set", "inet", "xfrmd", name, check=True)
+def elements(net, start):
+    """How many have the sets whose names begin so?"""
+    done = net.run("nft", "-j", "list", "table", "inet", "xfrmd", check=True)
     sets = [item["set"] for item in json.loads(done.stdout)["nftables"] if "set" in item]
-    return len(sets[0].get("elem", ()))
+    return sum(len(one.get("elem", ())) for one in sets if one["name"].startswith(start))
 
 
 def captured(net):
@@ -85,8 +86,11 @@ def batch(net, verb, numbers, tail=""):
     equal(done.stderr, "")
 
 
+TMPL = f" tmpl src 192.0.2.1 dst {PEER} proto esp mode tunnel"
+
+
 def add(net, numbers):
-    batch(net, "add", numbers, f" tmpl src 192.0.2.1 dst {PEER} proto esp mode tunnel")
+    batch(net, "add", numbers, TMPL)
 
 
 def is_caught(net, there, addr):
@@ -122,35 +126,83 @@ def rules_follow_while_policies_come(netns):
     near.run("ip", "route", "add", "198.51.0.0/16", "via", PEER, check=True)
     near.start()
     there = receiver(far)
-    # A few have a rule each, at once; more have one set of destinations, while they come ...
+    # A few have a rule each, at once; more are in a set of destinations, while they come ...
     add(near, range(40))
-    equal(len(rules(near)), 40)
-    add(near, range(40, 400))
-    is_caught(near, there, destination(399))
+    equal((len(rules(near)), elements(near, "dst4_32_")), (40, 0))
+    add(near, range(40, 900))
+    equal(elements(near, "dst4_32_"), 900)
+    is_caught(near, there, destination(899))
     is_caught(near, there, destination(0))
 
     def exact():
-        return len(rules(near)) == 400
+        return len(rules(near, "selected")) > 0
 
-    # ... and rules again when they are there.
+    # ... and in one of whole selectors when they are there.
     wait_for(exact)
-    is_caught(near, there, destination(399))
-    passes(near, there, destination(400))
-    add(near, range(400, 900))
-    equal(len(rules(near)), 1)
-    equal(elements(near, "dst4_32"), 900)
+    equal((len(rules(near)), len(rules(near, "selected")), elements(near, "out4_32_32_")),
+          (0, 1, 900))
     is_caught(near, there, destination(899))
     passes(near, there, destination(900))
-    batch(near, "delete", [i for i in range(900) if i % 3])
+    # What is like the others is exact at once.
+    add(near, [900])
+    equal((elements(near, "dst4_32_"), elements(near, "out4_32_32_")), (901, 901))
+    is_caught(near, there, destination(900))
+    passes(near, there, destination(901))
+    batch(near, "delete", [i for i in range(901) if i % 3])
+    equal((elements(near, "dst4_32_"), elements(near, "out4_32_32_")), (301, 301))
     passes(near, there, destination(898))
     is_caught(near, there, destination(897))
+    batch(near, "delete", range(0, 900, 3))
+    equal((len(rules(near)), elements(near, "dst4"), elements(near, "out4")), (1, 0, 0))
+    is_caught(near, there, destination(900))
+    passes(near, there, destination(897))
 
-    def fewer():
-        return len(rules(near)) == 300
 
-    wait_for(fewer)
-    is_caught(near, there, destination(897))
-    equal(elements(near, "dst4_32"), 0)
+def ports_out(net, verb, ports, priority, more=""):
+    done = net.run(EXEC, "ip", "-batch", "-", input="".join(
+        f"xfrm policy {verb} src 192.0.2.1 dst 198.51.100.0/24 proto udp dport {port} {more} "
+        f"dir out priority {priority}{TMPL}\n" for port in ports))
+    equal(done.stderr, "")
+
+
+def caught_ports(net, ports):
+    """Which of @ports of a destination that has policies are captured?"""
+    caught = []
+    with xfrmd.in_netns(net, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for port in ports:
+            before = captured(net)
+            sock.sendto(b"a word", (destination(7), port))
+            caught += [port] * (captured(net) - before)
+    return caught
+
+
+def what_no_policy_selects_is_not_captured(netns):
+    near, _ = xfrmd.wire(netns)
+    near.run("ip", "route", "add", "198.51.0.0/16", "via", PEER, check=True)
+    near.run("nft", "-f", "-", check=True, input="table ip marks {\nchain out {\ntype route hook "
+             "output priority 0;\nudp dport 6001 meta mark set 0x57\n}\n}\n")
+    near.start()
+    ports_out(near, "add", range(4001, 4701), 10)
+
+    def are_exact(rules_wanted):
+        wait_for(lambda: len(rules(near, "selected")) == rules_wanted)
+
+    are_exact(2)
+    equal(caught_ports(near, (4000, 4001, 4700, 4701)), [4001, 4700])
+    # Ahead of one that lets pass; with a mark; behind it.
+    to_one = "src", "192.0.2.1", "dst", destination(7), "dir", "out"
+    near.xfrm("policy", "add", *to_one, "priority", "7", check=True)
+    ports_out(near, "update", [4002], 1)
+    ports_out(near, "add", range(5000, 5100), 3)
+    for mark in range(0x50, 0x60):
+        ports_out(near, "add", [6000, 6001], 2, f"mark {mark} mask 0xff")
+    are_exact(6)
+    ports = 4001, 4002, 4003, 5000, 5099, 5100, 6000, 6001
+    equal(caught_ports(near, ports), [4002, 5000, 5099, 6001])
+    near.xfrm("policy", "delete", *to_one, check=True)
+    equal(set(caught_ports(near, ports)) >= {4001, 4002, 4003, 5000, 5099, 6001}, True)
+    are_exact(4)
+    equal(caught_ports(near, ports), [4001, 4002, 4003, 5000, 5099, 6001])
 
 
 def sieve_policy(net, verb, index, *more, proto=()):
@@ -329,7 +381,7 @@ def a_table_that_was_taken_away_comes_back(netns):
     add(near, range(600))
     near.run("nft", "flush", "ruleset", check=True)
     add(near, [600])
-    equal(elements(near, "dst4_32"), 601)
+    equal(elements(near, "dst4_32_"), 601)
     is_caught(near, there, destination(5))
     is_caught(near, there, destination(600))
     holds(near.run("nft", "list", "table", "inet", "xfrmd").stdout, "hook prerouting")
@@ -353,6 +405,7 @@ if __name__ == "__main__":
     xfrmd.main([
         loads_and_forgets,
         rules_follow_while_policies_come,
+        what_no_policy_selects_is_not_captured,
         plaintext_is_kept_out_by_sets,
         ports_are_kept_out_by_sets,
         ipv6_is_no_different,

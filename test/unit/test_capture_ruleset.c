@@ -63,10 +63,14 @@ static void insert(struct fixture *f, const struct xf_policy_config *cfg)
 
 static const char *build_by(struct fixture *f, const struct xf_cover *cover)
 {
+	const struct xf_sieve sieve = { .dir = XF_DIR_OUT, .by_sets = cover };
 	const struct xf_ruleset_plan plan = {
 		.names = &xf_io_names_default,
 		.spd = f->spd,
+		.sieve = { [XF_DIR_OUT] = &sieve },
 		.cover = cover,
+		.by_destination = cover,
+		.fill = true,
 		.anew = true,
 	};
 
@@ -266,13 +270,13 @@ static void test_cover(void **state)
 	xf_cover_change(&cover, &cfg.sel, true);
 	build_by(f, &cover);
 	assert_null(strstr(f->text, "ip saddr 10.1.0.0"));
-	assert_non_null(strstr(f->text, "add element inet xfrmd dst4_32 { 10.2.0.0 }"));
-	assert_non_null(strstr(f->text, "add element inet xfrmd dst4_28 { 10.2.2.240 }"));
-	assert_non_null(strstr(f->text, "add element inet xfrmd dst6_64 { fd02:: }"));
-	assert_null(strstr(f->text, "@dst4_24"));
-	find_rule(f->text, "outbound", "ip daddr @dst4_32", CAPTURE);
-	find_rule(f->text, "outbound", "ip daddr & 255.255.255.240 @dst4_28", CAPTURE);
-	find_rule(f->text, "outbound", "ip6 daddr & ffff:ffff:ffff:ffff:: @dst6_64", CAPTURE);
+	assert_non_null(strstr(f->text, "add element inet xfrmd dst4_32_0 { 10.2.0.0 }"));
+	assert_non_null(strstr(f->text, "add element inet xfrmd dst4_28_0 { 10.2.2.240 }"));
+	assert_non_null(strstr(f->text, "add element inet xfrmd dst6_64_0 { fd02:: }"));
+	assert_null(strstr(f->text, "@dst4_24_0"));
+	find_rule(f->text, "outbound", "ip daddr @dst4_32_0", CAPTURE);
+	find_rule(f->text, "outbound", "ip daddr & 255.255.255.240 @dst4_28_0", CAPTURE);
+	find_rule(f->text, "outbound", "ip6 daddr & ffff:ffff:ffff:ffff:: @dst6_64_0", CAPTURE);
 	find_rule(f->text, "inbound", "meta nfproto ipv4 ip saddr 10.3.0.0/16", "");
 	cfg.sel.prefixlen_d = 3;
 	xf_cover_change(&cover, &cfg.sel, true);
