@@ -1,6 +1,7 @@
 /*
  * Reads back from the kernel what capture has put there; kernel.c calls it.
  */
+#include <endian.h>
 #include <errno.h>
 #include <linux/fib_rules.h>
 #include <linux/netfilter/nf_tables.h>
@@ -201,6 +202,8 @@ static int digest_attr(const struct nlattr *attr, void *arg)
 
 struct reading {
 	struct xf_nft_seen *seen;
+	struct xf_capture_stats *stats; /* of counters */
+	unsigned ncounters;
 	struct xf_rtnl rtnl;
 	uint8_t family;
 	char (*sets)[64];
@@ -357,4 +360,72 @@ int xf_inspect_table(bool elements, struct xf_nft_seen *out)
 		err = 0;
 	}
 	return err;
+}
+
+/* --- its counters --- */
+
+struct counter {
+	const char *name;
+	uint64_t packets;
+};
+
+static int counter_data_attr(const struct nlattr *attr, void *arg)
+{
+	struct counter *counter = arg;
+
+	if (mnl_attr_get_type(attr) == NFTA_COUNTER_PACKETS &&
+	    mnl_attr_validate(attr, MNL_TYPE_U64) >= 0)
+		counter->packets = be64toh(mnl_attr_get_u64(attr));
+	return MNL_CB_OK;
+}
+
+static int counter_attr(const struct nlattr *attr, void *arg)
+{
+	struct counter *counter = arg;
+
+	if (mnl_attr_get_type(attr) == NFTA_OBJ_NAME &&
+	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
+		counter->name = mnl_attr_get_str(attr);
+	else if (mnl_attr_get_type(attr) == NFTA_OBJ_DATA)
+		mnl_attr_parse_nested(attr, counter_data_attr, counter);
+	return MNL_CB_OK;
+}
+
+static int see_counter(const struct nlmsghdr *msg, void *arg)
+{
+	struct counter counter = { .name = "" };
+	struct reading *reading = arg;
+	struct {
+		const char *name;
+		uint64_t *packets;
+	} known[] = {
+		{ "captured", &reading->stats->captured },
+		{ "plaintext", &reading->stats->plaintext_dropped },
+		{ "blocked", &reading->stats->blocked_dropped },
+		{ "misrouted", &reading->stats->misrouted_dropped },
+		{ "nat_dropped", &reading->stats->nat_dropped },
+	};
+
+	if (!is_of_our_table(reading, msg))
+		return MNL_CB_OK;
+	mnl_attr_parse(msg, sizeof(struct nfgenmsg), counter_attr, &counter);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(known); i++) {
+		if (strcmp(known[i].name, counter.name) != 0)
+			continue;
+		*known[i].packets = counter.packets;
+		reading->ncounters++;
+	}
+	return MNL_CB_OK;
+}
+
+int xf_inspect_counters(struct xf_capture_stats *out)
+{
+	struct reading reading = { .stats = out, .family = NFPROTO_INET };
+	int err = xf_rtnl_open_bus(&reading.rtnl, NETLINK_NETFILTER, NULL);
+
+	if (err)
+		return err;
+	err = dump(&reading, NFT_MSG_GETOBJ, NULL, see_counter);
+	xf_rtnl_close(&reading.rtnl);
+	return err || reading.ncounters ? err : -ENOENT;
 }

@@ -6,6 +6,7 @@
 #ifndef XF_CAPTURE_INSPECT_H
 #define XF_CAPTURE_INSPECT_H
 
+#include "capture/capture.h"
 #include "capture/ops.h"
 
 /* Rule and route, into those members of *@out; @ifindex is the TUN's. */
@@ -14,5 +15,8 @@ int xf_inspect_routes(const struct xf_io_names *names, unsigned ifindex,
 
 /* The nftables table; with @elements, these are counted. */
 int xf_inspect_table(bool elements, struct xf_nft_seen *out);
+
+/* The table's counters; libnftables would read all elements of its sets first. -ENOENT: none. */
+int xf_inspect_counters(struct xf_capture_stats *out);
 
 #endif

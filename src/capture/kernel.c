@@ -206,35 +206,10 @@ static int kernel_nft_each_chain(void *arg, enum xf_nft_family family,
 	return root ? 0 : -EIO;
 }
 
-static void read_counter(const json_t *item, struct xf_capture_stats *out)
-{
-	const json_t *counter = json_object_get(item, "counter");
-	const char *name = json_string_value(json_object_get(counter, "name"));
-	uint64_t packets = (uint64_t)json_integer_value(json_object_get(counter, "packets"));
-
-	if (!name)
-		return;
-	if (strcmp(name, "captured") == 0)
-		out->captured = packets;
-	else if (strcmp(name, "plaintext") == 0)
-		out->plaintext_dropped = packets;
-	else if (strcmp(name, "blocked") == 0)
-		out->blocked_dropped = packets;
-	else if (strcmp(name, "misrouted") == 0)
-		out->misrouted_dropped = packets;
-	else if (strcmp(name, "nat_dropped") == 0)
-		out->nat_dropped = packets;
-}
-
 static int kernel_nft_counters(void *arg, struct xf_capture_stats *out)
 {
-	json_t *root = list(arg, "list counters table inet " XF_NFT_TABLE);
-	const json_t *item;
-	size_t i;
-
-	json_array_foreach(json_object_get(root, "nftables"), i, item) read_counter(item, out);
-	json_decref(root);
-	return root ? 0 : -EIO;
+	(void)arg;
+	return xf_inspect_counters(out);
 }
 
 static int kernel_backstop_open(void *arg, enum xf_twin_form form, struct xf_io_error *error)
