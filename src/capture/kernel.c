@@ -24,6 +24,9 @@
 #include "capture/watch.h"
 #include "io/firewall.h"
 
+/* So many elements are changed before the events of that are read. */
+#define EVENTS_BEHIND 4096
+
 struct xf_kernel {
 	struct xf_io_names names;
 	bool owner; /* tables are to be ours alone */
@@ -33,6 +36,7 @@ struct xf_kernel {
 	struct xf_firewall *firewall; /* with nft: who else has NAT */
 	struct xf_backstop *backstop; /* NULL: likewise */
 	struct xf_watcher *watcher; /* NULL: likewise */
+	unsigned unread; /* elements whose events it has not read */
 	unsigned tun; /* its number */
 	uint32_t tun_settings; /* that it had when it was set up */
 	int (*remake_tun)(void *arg, struct xf_io_error *error);
@@ -116,8 +120,12 @@ static int kernel_nft_run(void *arg, const char *script, struct xf_io_error *err
 static int kernel_nft_element(void *arg, const struct xf_nft_set *set,
 			      const struct xf_cell_key *key, bool there)
 {
-	const struct xf_kernel *kernel = arg;
+	struct xf_kernel *kernel = arg;
 
+	if (kernel->watcher && ++kernel->unread >= EVENTS_BEHIND) {
+		xf_watcher_keep_up(kernel->watcher);
+		kernel->unread = 0;
+	}
 	return xf_nft_elements_put(kernel->batch, set, key, there);
 }
 

@@ -42,6 +42,10 @@ struct xf_watcher {
 	enum xf_heal_part part;
 	bool table_gone;
 
+	/* What xf_watcher_keep_up() has found: the first that is sure, or any. */
+	struct xf_capture_event kept;
+	bool has_kept;
+
 	/* While xf_watcher_read() is at work. */
 	void (*tell)(void *arg, const struct xf_capture_event *event);
 	void *arg;
@@ -423,15 +427,39 @@ static bool drain(struct mnl_socket *socket, mnl_cb_t see, struct xf_watcher *wa
 	}
 }
 
+static void read_nft(struct xf_watcher *watcher)
+{
+	if (!watcher->nft || drain(watcher->nft, see_nft, watcher))
+		return;
+	*watcher->done = 0;
+	tell(watcher, XF_HEAL_TABLE, false, "");
+}
+
+static void keep(void *arg, const struct xf_capture_event *event)
+{
+	struct xf_watcher *watcher = arg;
+
+	if (!watcher->has_kept || (event->sure && !watcher->kept.sure))
+		watcher->kept = *event;
+	watcher->has_kept = true;
+}
+
+void xf_watcher_keep_up(struct xf_watcher *watcher)
+{
+	watcher->tell = keep;
+	watcher->arg = watcher;
+	read_nft(watcher);
+}
+
 void xf_watcher_read(struct xf_watcher *watcher,
 		     void (*tell_fn)(void *arg, const struct xf_capture_event *event), void *arg)
 {
 	watcher->tell = tell_fn;
 	watcher->arg = arg;
-	if (watcher->nft && !drain(watcher->nft, see_nft, watcher)) {
-		*watcher->done = 0;
-		tell(watcher, XF_HEAL_TABLE, false, "");
-	}
+	if (watcher->has_kept)
+		tell_fn(arg, &watcher->kept);
+	watcher->has_kept = false;
+	read_nft(watcher);
 	if (!drain(watcher->rtnl, see_rtnl, watcher)) {
 		tell(watcher, XF_HEAL_RULE, false, "");
 		tell(watcher, XF_HEAL_BACKSTOP, true, "events of tc were lost");

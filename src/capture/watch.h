@@ -20,6 +20,12 @@ void xf_watcher_free(struct xf_watcher *watcher); /* NULL is allowed */
 /* Readable when xf_watcher_read() has work. */
 int xf_watcher_fd(const struct xf_watcher *watcher);
 
+/*
+ * Elements of ours in great number are events as well, and there is room for so many only: take
+ * them in between. What others did is told by the next xf_watcher_read().
+ */
+void xf_watcher_keep_up(struct xf_watcher *watcher);
+
 /* Call @tell for each event that could concern us. */
 void xf_watcher_read(struct xf_watcher *watcher,
 		     void (*tell)(void *arg, const struct xf_capture_event *event), void *arg);
