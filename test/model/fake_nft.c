@@ -13,12 +13,18 @@
 
 #include "fake_rule.h"
 
-struct fake_nft *fake_nft_new(void)
+struct fake_nft *fake_nft_new_of(const char *family)
 {
 	struct fake_nft *nft = calloc(1, sizeof(*nft));
 
 	assert_non_null(nft);
+	nft->family = family;
 	return nft;
+}
+
+struct fake_nft *fake_nft_new(void)
+{
+	return fake_nft_new_of("inet");
 }
 
 /* --- what has a name --- */
@@ -81,6 +87,7 @@ static struct object *add_object(struct fake_nft *nft, enum kind kind, const cha
 	object->hash = hash_of(kind, name);
 	assert_in_range(strlen(name), 1, sizeof(object->name) - 1);
 	strcpy(object->name, name);
+	object->handle = ++nft->handle;
 	object->next = nft->objects;
 	nft->objects = object;
 	return object;
@@ -120,7 +127,7 @@ bool set_has(const struct object *set, const uint8_t key[FAKE_KEY])
 	return find_key(set, key) < set->nkeys;
 }
 
-static void change_key(struct object *set, const uint8_t key[FAKE_KEY], bool there)
+void set_change(struct object *set, const uint8_t key[FAKE_KEY], bool there)
 {
 	unsigned at = find_key(set, key);
 
@@ -143,6 +150,11 @@ bool fake_nft_has_set(const struct fake_nft *nft, const char *set)
 	return object_find(nft, SET, set);
 }
 
+bool fake_nft_has_chain(const struct fake_nft *nft, const char *chain)
+{
+	return object_find(nft, CHAIN, chain);
+}
+
 bool fake_nft_has_element(const struct fake_nft *nft, const char *set, const uint8_t key[FAKE_KEY])
 {
 	return set_has(object_find(nft, SET, set), key);
@@ -151,7 +163,7 @@ bool fake_nft_has_element(const struct fake_nft *nft, const char *set, const uin
 void fake_nft_change_element(struct fake_nft *nft, const char *set, const uint8_t key[FAKE_KEY],
 			     bool there)
 {
-	change_key(object_find(nft, SET, set), key, there);
+	set_change(object_find(nft, SET, set), key, there);
 }
 
 static void each_object(struct fake_nft *nft, enum kind kind,
@@ -190,6 +202,17 @@ static void read_type(struct object *set, struct words *w)
 		assert_in_range(set->nfields, 0, FAKE_FIELDS - 1);
 		set->fields[set->nfields++] = type_of(words_next(w));
 	} while (words_take(w, "."));
+	/* Nothing of the model takes so long, or fills one. */
+	if (words_take(w, "flags")) {
+		words_expect(w, "dynamic");
+		if (words_take(w, "timeout")) {
+			words_expect(w, "timeout");
+			if (!words_take(w, "10m"))
+				words_expect(w, "20s");
+		}
+		words_expect(w, "size");
+		words_expect(w, "65535");
+	}
 	words_expect(w, "}");
 }
 
@@ -201,7 +224,7 @@ static void read_elements(struct object *set, struct words *w)
 		uint8_t key[FAKE_KEY] = { 0 };
 
 		read_value(set->fields[0], words_next(w), key, NULL);
-		change_key(set, key, true);
+		set_change(set, key, true);
 	}
 }
 
@@ -229,13 +252,13 @@ struct command {
 	char name[64];
 };
 
-static struct command read_command(struct words *w)
+static struct command read_command(const struct fake_nft *nft, struct words *w)
 {
 	struct command c = { .name = "" };
 
 	snprintf(c.verb, sizeof(c.verb), "%s", words_next(w));
 	c.kind = kind_of(words_next(w));
-	words_expect(w, "inet");
+	words_expect(w, nft->family);
 	words_expect(w, "xfrmd");
 	if (c.kind != TABLE)
 		snprintf(c.name, sizeof(c.name), "%s", words_next(w));
@@ -250,7 +273,8 @@ static void add_chain(struct fake_nft *nft, const char *name, struct words *w)
 		return;
 	words_expect(w, "{");
 	words_expect(w, "type");
-	if (!words_take(w, "route"))
+	chain->nat = words_take(w, "nat");
+	if (!chain->nat && !words_take(w, "route"))
 		words_expect(w, "filter");
 	words_expect(w, "hook");
 	snprintf(chain->hook, sizeof(chain->hook), "%s", words_next(w));
@@ -269,6 +293,18 @@ static void add_rule(struct fake_nft *nft, const char *name, struct words *w)
 		assert_non_null(chain->rules);
 	}
 	chain->rules[chain->nrules++] = rule_read(nft, w);
+}
+
+/* Only others do that. */
+static void insert_rule(struct fake_nft *nft, const char *name, struct words *w)
+{
+	struct object *chain = object_find(nft, CHAIN, name);
+	struct rule *last;
+
+	add_rule(nft, name, w);
+	last = chain->rules[chain->nrules - 1];
+	memmove(chain->rules + 1, chain->rules, (chain->nrules - 1) * sizeof(chain->rules[0]));
+	chain->rules[0] = last;
 }
 
 static void add(struct fake_nft *nft, const struct command *c, struct words *w)
@@ -322,6 +358,8 @@ static int act(struct fake_nft *nft, const struct command *c, struct words *w)
 {
 	if (strcmp(c->verb, "add") == 0) {
 		add(nft, c, w);
+	} else if (strcmp(c->verb, "insert") == 0) {
+		insert_rule(nft, c->name, w);
 	} else if (strcmp(c->verb, "flush") == 0) {
 		flush(nft, c);
 	} else {
@@ -435,7 +473,7 @@ static bool check_script(const struct fake_nft *nft, const char *script, unsigne
 	for (const struct object *o = nft->objects; o; o = o->next)
 		add_name(&names, o->kind, o->name);
 	for (*commands = 0; words_line(&w); ++*commands) {
-		struct command c = read_command(&w);
+		struct command c = read_command(nft, &w);
 
 		if (!check_command(&names, &c, &w))
 			return false;
@@ -451,7 +489,7 @@ int fake_nft_run(struct fake_nft *nft, const char *script)
 	if (!check_script(nft, script, &commands))
 		return -ENOENT;
 	while (words_line(&w)) {
-		struct command c = read_command(&w);
+		struct command c = read_command(nft, &w);
 		int err = act(nft, &c, &w);
 
 		if (err && commands > 1)
@@ -476,4 +514,71 @@ unsigned fake_nft_rules(const struct fake_nft *nft)
 	for (const struct object *o = nft->objects; o; o = o->next)
 		n += o->nrules;
 	return n;
+}
+
+/* --- for those who look, and for others --- */
+
+static uint64_t mix(uint64_t digest, uint64_t number)
+{
+	return (digest ^ number) * 0x100000001b3ull;
+}
+
+/* Sets that packets fill have names of their own. */
+static bool is_filled_by_packets(const struct object *o)
+{
+	return strncmp(o->name, "nat_", 4) == 0;
+}
+
+void fake_nft_read(const struct fake_nft *nft, struct fake_nft_seen *out)
+{
+	*out = (struct fake_nft_seen){ .there = nft->there };
+	for (const struct object *o = nft->objects; o; o = o->next) {
+		out->digest += mix(0xcbf29ce484222325ull, o->handle);
+		for (unsigned i = 0; i < o->nrules; i++)
+			out->digest += mix(o->handle, rule_handle(o->rules[i]));
+		if (o->kind == SET && !is_filled_by_packets(o))
+			out->elements += o->nkeys;
+	}
+}
+
+bool fake_nft_delete_rule(struct fake_nft *nft, const char *chain, unsigned n)
+{
+	struct object *o = object_find(nft, CHAIN, chain);
+
+	if (!o || !o->nrules)
+		return false;
+	n %= o->nrules;
+	rule_free(o->rules[n]);
+	o->nrules--;
+	memmove(o->rules + n, o->rules + n + 1, (o->nrules - n) * sizeof(o->rules[0]));
+	return true;
+}
+
+bool fake_nft_delete_element(struct fake_nft *nft, const char *set)
+{
+	struct object *o = object_find(nft, SET, set);
+
+	if (!o->nkeys || is_filled_by_packets(o))
+		return false;
+	o->nkeys--;
+	return true;
+}
+
+static const char *object_name(const struct fake_nft *nft, enum kind kind, unsigned n)
+{
+	const struct object *o = nft->objects;
+
+	while (o && (o->kind != kind || n--))
+		o = o->next;
+	return o ? o->name : NULL;
+}
+
+const char *fake_nft_chain(const struct fake_nft *nft, unsigned n)
+{
+	return object_name(nft, CHAIN, n);
+}
+
+const char *fake_nft_set(const struct fake_nft *nft, unsigned n)
+{
+	return object_name(nft, SET, n);
 }

@@ -27,6 +27,7 @@ struct fake_packet {
 	const char *iif; /* "lo", "lan", "wan" */
 	const char *oif;
 	const char *daddr_type; /* "unicast", "local" ... */
+	struct fake_track *track; /* of conntrack; NULL: there is none */
 };
 
 enum { FAKE_FIELD = 16, FAKE_FIELDS = 6, FAKE_KEY = FAKE_FIELD * FAKE_FIELDS };
@@ -34,6 +35,7 @@ enum { FAKE_FIELD = 16, FAKE_FIELDS = 6, FAKE_KEY = FAKE_FIELD * FAKE_FIELDS };
 struct fake_nft;
 
 struct fake_nft *fake_nft_new(void);
+struct fake_nft *fake_nft_new_of(const char *family); /* other than inet */
 void fake_nft_free(struct fake_nft *nft);
 
 /* 0, -ENOENT, or -EBUSY for a set that rules look into and that is the script's only subject. */
@@ -53,6 +55,32 @@ void fake_nft_each_chain(struct fake_nft *nft, void (*visit)(void *arg, const ch
 
 /* Chains of a hook, in the order of their priorities. False: dropped. @p's mark may change. */
 bool fake_nft_hook(struct fake_nft *nft, const char *hook, struct fake_packet *p);
+/* Those from a priority on to another; either the nat chains, until one of them decides, or the
+ * others. */
+struct fake_part {
+	const char *hook;
+	long from;
+	long to;
+	bool nat;
+};
+bool fake_nft_part(struct fake_nft *nft, const struct fake_part *part, struct fake_packet *p);
+
+/* What stands, as src/capture/inspect.c would tell it. */
+struct fake_nft_seen {
+	bool there;
+	uint64_t digest;
+	uint64_t elements; /* but for those that packets put there */
+};
+void fake_nft_read(const struct fake_nft *nft, struct fake_nft_seen *out);
+
+bool fake_nft_has_chain(const struct fake_nft *nft, const char *chain);
+
+/* For others: a rule, whatever its number, or an element; false: there is none. The name of an
+ * object with a number, or NULL. */
+bool fake_nft_delete_element(struct fake_nft *nft, const char *set);
+bool fake_nft_delete_rule(struct fake_nft *nft, const char *chain, unsigned n);
+const char *fake_nft_chain(const struct fake_nft *nft, unsigned n);
+const char *fake_nft_set(const struct fake_nft *nft, unsigned n);
 
 /* Their numbers. */
 uint32_t fake_ifindex(const char *name);

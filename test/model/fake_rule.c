@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "fake_rule.h"
+#include "fake_conntrack.h"
+#include "fake_statement.h"
 
 #define SPACE " ,;\"\t"
 
@@ -169,7 +170,7 @@ struct term {
 	uint8_t mask[FAKE_FIELD];
 };
 
-enum action { MATCH, COUNT, SET_MARK, SET_PRIORITY, DROP, RETURN, ACCEPT, GOTO, JUMP };
+enum action { MATCH, STATEMENT, COUNT, SET_MARK, SET_PRIORITY, DROP, RETURN, ACCEPT, GOTO, JUMP };
 
 struct expr {
 	enum action action;
@@ -186,12 +187,14 @@ struct expr {
 	/* SET_MARK: bits that stay, and that are set; SET_PRIORITY: the whole */
 	uint32_t keep;
 	uint32_t bits;
+	struct statement statement;
 };
 
 #define EXPRS 16
 
 /* As many of them as there are have memory. */
 struct rule {
+	uint64_t handle;
 	unsigned n;
 	struct expr exprs[EXPRS];
 };
@@ -201,10 +204,18 @@ void rule_free(struct rule *rule)
 	free(rule);
 }
 
+uint64_t rule_handle(const struct rule *rule)
+{
+	return rule->handle;
+}
+
 bool rule_looks_into(const struct rule *rule, const struct object *set)
 {
 	for (unsigned i = 0; i < rule->n; i++) {
-		if (rule->exprs[i].action == MATCH && rule->exprs[i].set == set)
+		const struct expr *expr = &rule->exprs[i];
+
+		if ((expr->action == MATCH && expr->set == set) ||
+		    (expr->action == STATEMENT && expr->statement.set == set))
 			return true;
 	}
 	return false;
@@ -455,12 +466,13 @@ static bool read_verdict(const struct fake_nft *nft, struct words *w, struct exp
 	return false;
 }
 
-struct rule *rule_read(const struct fake_nft *nft, struct words *w)
+struct rule *rule_read(struct fake_nft *nft, struct words *w)
 {
 	struct rule *rule = calloc(1, sizeof(*rule));
 	struct rule *kept;
 
 	assert_non_null(rule);
+	rule->handle = ++nft->handle;
 	while (!words_end(w)) {
 		struct expr *expr = &rule->exprs[rule->n++];
 
@@ -468,6 +480,10 @@ struct rule *rule_read(const struct fake_nft *nft, struct words *w)
 		if (read_verdict(nft, w, expr) || read_set_mark(w, expr) ||
 		    read_set_priority(w, expr))
 			continue;
+		if (statement_read(nft, w, &expr->statement)) {
+			expr->action = STATEMENT;
+			continue;
+		}
 		if (!words_take(w, "counter")) {
 			read_match(nft, w, expr);
 			continue;
@@ -600,6 +616,10 @@ static enum verdict run_rule(const struct rule *rule, struct fake_packet *p)
 			if (!match(expr, p))
 				return CONTINUE;
 			break;
+		case STATEMENT:
+			if (!statement_run(&expr->statement, p))
+				return CONTINUE;
+			break;
 		case COUNT:
 			expr->object->packets++;
 			break;
@@ -637,26 +657,37 @@ static enum verdict run_chain(const struct object *chain, struct fake_packet *p)
 	return CONTINUE;
 }
 
-/* The base chain of @hook with the lowest priority above @priority. */
-static const struct object *next_chain(const struct fake_nft *nft, const char *hook, long priority)
+/* The base chain of @part with the lowest priority above @priority. */
+static const struct object *next_chain(const struct fake_nft *nft, const struct fake_part *part,
+				       long priority)
 {
 	const struct object *best = NULL;
 
 	for (const struct object *o = nft->objects; o; o = o->next) {
-		if (o->kind == CHAIN && strcmp(o->hook, hook) == 0 && o->priority > priority &&
+		if (o->kind == CHAIN && o->nat == part->nat && strcmp(o->hook, part->hook) == 0 &&
+		    o->priority > priority && o->priority <= part->to &&
 		    (!best || o->priority < best->priority))
 			best = o;
 	}
 	return best;
 }
 
-bool fake_nft_hook(struct fake_nft *nft, const char *hook, struct fake_packet *p)
+bool fake_nft_part(struct fake_nft *nft, const struct fake_part *part, struct fake_packet *p)
 {
-	const struct object *chain = next_chain(nft, hook, (long)INT32_MIN - 1);
+	const struct object *chain = next_chain(nft, part, part->from - 1);
 
-	for (; chain; chain = next_chain(nft, hook, chain->priority)) {
+	for (; chain; chain = next_chain(nft, part, chain->priority)) {
 		if (run_chain(chain, p) == DROPPED)
 			return false;
+		if (part->nat && p->track->keep_source)
+			break;
 	}
 	return true;
+}
+
+bool fake_nft_hook(struct fake_nft *nft, const char *hook, struct fake_packet *p)
+{
+	const struct fake_part all = { .hook = hook, .from = INT32_MIN, .to = INT32_MAX };
+
+	return fake_nft_part(nft, &all, p);
 }

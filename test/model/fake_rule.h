@@ -35,10 +35,12 @@ struct object {
 	enum kind kind; /* CHAIN, SET, COUNTER */
 	char name[64];
 	uint32_t hash; /* of both */
+	uint64_t handle;
 	struct object *next;
 	unsigned room;
 	/* chain */
 	char hook[16]; /* "" but for base chains */
+	bool nat;
 	int priority;
 	struct rule **rules;
 	unsigned nrules;
@@ -52,15 +54,19 @@ struct object {
 };
 
 struct fake_nft {
+	const char *family;
 	bool there;
+	uint64_t handle; /* the last one given */
 	struct object *objects;
 };
 
 struct object *object_find(const struct fake_nft *nft, enum kind kind, const char *name);
 bool set_has(const struct object *set, const uint8_t key[FAKE_KEY]);
+void set_change(struct object *set, const uint8_t key[FAKE_KEY], bool there);
 
 /* The rest of a line, as a rule. */
-struct rule *rule_read(const struct fake_nft *nft, struct words *w);
+struct rule *rule_read(struct fake_nft *nft, struct words *w);
+uint64_t rule_handle(const struct rule *rule);
 void rule_free(struct rule *rule);
 bool rule_looks_into(const struct rule *rule, const struct object *set);
 

@@ -1,0 +1,300 @@
+/*
+ * What other programs do to the model's host: to our part of it, and to theirs.
+ */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "fake_host.h"
+
+static void tell(struct fake_host *host, enum xf_heal_part part, bool sure, const char *what)
+{
+	struct xf_capture_event *event = &host->events[host->nevents];
+
+	assert_in_range(host->nevents++, 0, FAKE_EVENTS - 1);
+	*event = (struct xf_capture_event){ .part = part, .sure = sure };
+	snprintf(event->what, sizeof(event->what), "%s", what);
+}
+
+/*
+ * A transaction of nftables is told of, or its event got lost among too many, or nothing was heard
+ * at all: that is found by a look each ten seconds, where it was known before how the table was.
+ */
+static void tell_table(struct fake_host *host, enum xf_heal_part part, const char *what)
+{
+	unsigned how = below(6);
+
+	host->touched.table = true;
+	if (how == 0 && host->snapshot)
+		host->unheard = true;
+	else
+		tell(host, part, how > 1, what);
+}
+
+/* --- nftables --- */
+
+static const char *delete_table(struct fake_host *host)
+{
+	if (!fake_nft_run(host->kernel.nft, "delete table inet xfrmd\n"))
+		tell_table(host, XF_HEAL_TABLE, "deleted");
+	return "delete table";
+}
+
+static const char *flush_table(struct fake_host *host)
+{
+	if (!fake_nft_run(host->kernel.nft, "flush table inet xfrmd\n"))
+		tell_table(host, XF_HEAL_TABLE, "flushed");
+	return "flush table";
+}
+
+/*
+ * Not one of the two that together keep NAT away from what is captured: connections would keep what
+ * they got while one of them was missing.
+ */
+static const char *random_chain(const struct fake_host *host)
+{
+	const char *chain = fake_nft_chain(host->kernel.nft, below(24));
+
+	if (!chain || strcmp(chain, "nat_bind") == 0 || strcmp(chain, "nat_guard") == 0)
+		return "outbound";
+	return chain;
+}
+
+static const char *flush_chain(struct fake_host *host)
+{
+	static char script[128];
+
+	snprintf(script, sizeof(script), "flush chain inet xfrmd %s\n", random_chain(host));
+	if (!fake_nft_run(host->kernel.nft, script))
+		tell_table(host, XF_HEAL_TABLE, "a chain flushed");
+	return script;
+}
+
+static const char *add_rule(struct fake_host *host)
+{
+	static const char *const verdicts[] = { "return", "accept", "drop" };
+	static char script[128];
+
+	snprintf(script, sizeof(script), "insert rule inet xfrmd %s %s\n", random_chain(host),
+		 verdicts[below(3)]);
+	if (!fake_nft_run(host->kernel.nft, script))
+		tell_table(host, XF_HEAL_TABLE, "a rule added");
+	return script;
+}
+
+static const char *delete_rule(struct fake_host *host)
+{
+	static char what[128];
+	const char *chain = random_chain(host);
+
+	snprintf(what, sizeof(what), "delete a rule of %s", chain);
+	if (fake_nft_delete_rule(host->kernel.nft, chain, (unsigned)rand()))
+		tell_table(host, XF_HEAL_TABLE, "a rule deleted");
+	return what;
+}
+
+/* One that a rule looks into cannot go. */
+static const char *change_set(struct fake_host *host)
+{
+	const char *set = fake_nft_set(host->kernel.nft, below(40));
+	static char script[128];
+
+	snprintf(script, sizeof(script), "%s set inet xfrmd %s\n", below(2) ? "flush" : "delete",
+		 set ? set : "dst4_32");
+	if (!fake_nft_run(host->kernel.nft, script))
+		tell_table(host, *script == 'f' ? XF_HEAL_ELEMENTS : XF_HEAL_TABLE, "a set");
+	return script;
+}
+
+static const char *delete_element(struct fake_host *host)
+{
+	const char *set = fake_nft_set(host->kernel.nft, below(40));
+
+	if (set && fake_nft_delete_element(host->kernel.nft, set))
+		tell_table(host, XF_HEAL_ELEMENTS, "an element deleted");
+	return "delete element";
+}
+
+static const char *delete_bridge(struct fake_host *host)
+{
+	if (!fake_nft_run(host->bridge, "delete table bridge xfrmd\n")) {
+		host->touched.bridge = true;
+		tell_table(host, XF_HEAL_TABLE, "bridge deleted");
+	}
+	return "delete table bridge";
+}
+
+/* As Debian's nftables.conf begins. */
+static const char *flush_ruleset(struct fake_host *host)
+{
+	delete_table(host);
+	delete_bridge(host);
+	host->nat_event = host->nat_event || host->nat.there;
+	host->nat_changes += host->nat.there;
+	host->nat.there = false;
+	return "flush ruleset";
+}
+
+/* --- rule, routes, TUN --- */
+
+static const char *delete_rules(struct fake_host *host)
+{
+	unsigned which = 1 + below(3);
+
+	for (unsigned six = 0; six < 2; six++)
+		host->rule[six] = host->rule[six] && !(which >> six & 1);
+	host->touched.path = true;
+	tell(host, XF_HEAL_RULE, false, "");
+	return "ip rule del";
+}
+
+static const char *flush_routes(struct fake_host *host)
+{
+	unsigned which = 1 + below(15);
+
+	for (unsigned six = 0; six < 2; six++) {
+		host->into_tun[six] = host->into_tun[six] && !(which >> six & 1);
+		host->black_hole[six] = host->black_hole[six] && !(which >> (2 + six) & 1);
+	}
+	host->touched.path = true;
+	tell(host, XF_HEAL_ROUTE, false, "");
+	return "ip route flush";
+}
+
+static void take_routes_along(struct fake_host *host)
+{
+	host->into_tun[0] = host->into_tun[1] = false;
+	host->touched.path = true;
+	host->link_event = true;
+	tell(host, XF_HEAL_TUN, false, "");
+	tell(host, XF_HEAL_ROUTE, false, "");
+}
+
+static const char *down_tun(struct fake_host *host)
+{
+	host->tun.up = false;
+	take_routes_along(host);
+	return "TUN down";
+}
+
+/* Also: into another namespace. */
+static const char *delete_tun(struct fake_host *host)
+{
+	host->tun.there = host->tun.up = false;
+	host->touched.filters = host->touched.filters || host->tun.program;
+	take_routes_along(host);
+	return "TUN deleted";
+}
+
+static const char *rename_tun(struct fake_host *host)
+{
+	host->tun.named = false;
+	host->touched.path = true;
+	host->link_event = true;
+	tell(host, XF_HEAL_TUN, false, "");
+	return "TUN renamed";
+}
+
+/* No event tells of them. */
+static const char *change_settings(struct fake_host *host)
+{
+	host->tun.settings = false;
+	host->touched.path = true;
+	return "sysctls of the TUN";
+}
+
+/* --- programs --- */
+
+static const char *delete_filters(struct fake_host *host)
+{
+	unsigned which = 1 + below(3);
+
+	for (unsigned i = 0; i < FAKE_DEVICES; i++) {
+		if (!(which >> i & 1) || !host->device[i].egress)
+			continue;
+		host->device[i].egress = host->device[i].ingress = false;
+		host->touched.filters = true;
+		tell(host, XF_HEAL_BACKSTOP, true, "filter deleted");
+	}
+	return "tc qdisc del";
+}
+
+static const char *new_device(struct fake_host *host)
+{
+	unsigned i = below(FAKE_DEVICES);
+
+	host->touched.filters = host->touched.filters || host->device[i].egress;
+	host->device[i].egress = host->device[i].ingress = false;
+	host->link_event = true;
+	tell(host, XF_HEAL_TUN, false, "");
+	return "a device anew";
+}
+
+/* --- their own --- */
+
+static const char *change_nat(struct fake_host *host)
+{
+	if (host->no_nat)
+		return "nothing";
+	host->nat = (struct fake_nat){
+		.there = below(3) != 0,
+		.priority = below(2) ? 100 : -150,
+		.but_lan = below(2),
+		.fixed = below(2),
+		.proto = below(3) ? 0 : XF_IPPROTO_UDP,
+		.forwards_port = below(2),
+	};
+	host->nat_event = true;
+	host->nat_changes++;
+	host->touched.nat = true;
+	/* Ten minutes later. */
+	fake_conntrack_flush(&host->ct);
+	fake_nft_run(host->kernel.nft, "flush set inet xfrmd nat_kept4\n"
+				       "flush set inet xfrmd nat_kept6\n");
+	return "NAT";
+}
+
+static const char *change_marker(struct fake_host *host)
+{
+	static const char *const hooks[] = { "prerouting", "input", "forward", "output",
+					     "postrouting" };
+	/* Behind ours at the very ends nobody is: decision 0033. */
+	static const long priorities[] = { -400, -302, -250, -150, -10, 0, 50, 150, INT32_MAX - 2 };
+	const uint32_t both = XF_MARK_CAPTURE | XF_MARK_BYPASS;
+
+	if (host->no_marks)
+		return "nothing";
+	host->marker = (struct fake_marker){
+		.hook = below(3) ? hooks[below(5)] : NULL,
+		.priority = priorities[below(9)],
+		.keep = below(2) ? ~both : UINT32_MAX,
+		.set = (uint32_t[]){ 0, XF_MARK_CAPTURE, XF_MARK_BYPASS, both }[below(4)],
+	};
+	return "marks";
+}
+
+static const char *flush_conntrack(struct fake_host *host)
+{
+	fake_conntrack_flush(&host->ct);
+	return "conntrack -F";
+}
+
+const char *fake_others_act(struct fake_host *host, bool *told)
+{
+	static const char *(*const acts[])(struct fake_host * host) = {
+		delete_table,  flush_table,	flush_chain,	flush_chain,	add_rule,
+		delete_rule,   delete_rule,	change_set,	delete_element, delete_bridge,
+		flush_ruleset, delete_rules,	flush_routes,	down_tun,	delete_tun,
+		rename_tun,    change_settings, delete_filters, new_device,	change_nat,
+		change_marker, flush_conntrack,
+	};
+
+	const char *what = acts[below(XF_ARRAY_SIZE(acts))](host);
+
+	*told = !host->unheard && host->tun.settings;
+	return what;
+}

@@ -1,0 +1,83 @@
+/*
+ * bpf/twin.bpf.c in this process.
+ */
+#include <string.h>
+
+/* What is written for the kernel is not held to our warnings. */
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#pragma GCC diagnostic ignored "-Wpointer-arith"
+#include "twin.bpf.c"
+
+enum { FAMILY4 = 2, FAMILY6 = 10 };
+
+/* All that a program can reach from a packet. */
+struct reach {
+	struct net_device in;
+	struct net_device out;
+	struct udp_hslot slot;
+	struct udp_table table;
+	struct net net;
+	struct nf_hook_state state;
+	struct fake_conn conn;
+	struct sock sk;
+	union {
+		struct sk_buff skb;
+		struct {
+			uint8_t before[FAKE_NFCT];
+			unsigned long nfct;
+		} kernel;
+	} u;
+	struct bpf_nf_ctx ctx;
+};
+
+int bpf_dynptr_from_skb(struct sk_buff *skb, __u64 flags, struct bpf_dynptr *out)
+{
+	(void)skb;
+	(void)flags;
+	memset(out, 0, sizeof(*out));
+	return 0;
+}
+
+static void fill(struct reach *r, const struct fake_seen *seen)
+{
+	fake_read_from(seen);
+	memset(r, 0, sizeof(*r));
+	strncpy(r->in.name, seen->iif_name, sizeof(r->in.name) - 1);
+	strncpy(r->out.name, seen->oif_name, sizeof(r->out.name) - 1);
+	r->in.ifindex = (int)seen->iif;
+	r->out.ifindex = (int)seen->oif;
+	r->table.hash = &r->slot;
+	r->net.ipv4.udp_table = &r->table;
+	r->u.skb.mark = seen->mark;
+	r->u.skb.skb_iif = (int)seen->iif;
+	r->u.skb.priority = seen->priority;
+	r->sk.sk_mark = seen->socket_mark;
+	if (seen->has_socket)
+		r->u.skb.sk = &r->sk;
+	r->u.kernel.nfct = fake_conn_fill(&r->conn, seen);
+	r->state.pf = seen->six ? FAMILY6 : FAMILY4;
+	r->state.in = &r->in;
+	r->state.out = &r->out;
+	r->state.net = &r->net;
+	r->ctx.state = &r->state;
+	r->ctx.skb = &r->u.skb;
+}
+
+enum fake_action fake_twin(const struct fake_seen *seen, bool local)
+{
+	struct reach r;
+
+	fill(&r, seen);
+	r.state.hook = local ? LOCAL_IN : FORWARD;
+	return xf_twin(&r.ctx) == ACCEPT ? FAKE_PASS : FAKE_DROP;
+}
+
+enum fake_action fake_twin_out(const struct fake_seen *seen)
+{
+	struct reach r;
+
+	fill(&r, seen);
+	return xf_twin_out(&r.ctx) == ACCEPT ? FAKE_PASS : FAKE_DROP;
+}

@@ -1,0 +1,458 @@
+/*
+ * What becomes of packets on the host of model_host.c, and whether it should.
+ */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "capture/policy_order.h"
+
+#include "model_host.h"
+
+/* Does a policy select it that the kernel need not know yet? */
+static bool is_recent(const struct world *w, uint8_t dir, const struct xf_flow *flow)
+{
+	if (w->nrecent > RECENT)
+		return true;
+	for (unsigned i = 0; i < w->nrecent; i++) {
+		if (w->recent[i].dir == dir && xf_selector_match(&w->recent[i].sel, flow))
+			return true;
+	}
+	return false;
+}
+
+/* --- what should have become of them --- */
+
+static const char *fate_name(enum fake_fate fate)
+{
+	static const char *const names[] = { [FAKE_LEFT] = "left by",
+					     [FAKE_HERE] = "came to",
+					     [FAKE_PROTECTED] = "was protected by",
+					     [FAKE_BLOCKED] = "was blocked by",
+					     [FAKE_LOST] = "was lost to" };
+
+	return names[fate];
+}
+
+static void describe_packet(const char *what, const struct fake_packet *p)
+{
+	char text[2][XF_ADDR_STRLEN];
+
+	print_message("# %s %s > %s proto %u ports %u %u mark 0x%x fragment %d behind %d\n", what,
+		      xf_addr_format(&p->addr[0], p->family, text[0]),
+		      xf_addr_format(&p->addr[1], p->family, text[1]), p->proto, xf_get_be16(p->l4),
+		      xf_get_be16(p->l4 + 2), p->mark, p->fragment, p->behind);
+}
+
+static bool describe_policy(void *arg, struct xf_policy *policy)
+{
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+	const struct xf_selector *sel = &cfg->sel;
+	const struct fake_packet *p = arg;
+	struct xf_flow flow;
+	char text[2][XF_ADDR_STRLEN];
+
+	fake_flow(p, &flow);
+	flow.sport = sel->sport;
+	flow.dport = sel->dport;
+	if (xf_selector_match(sel, &flow))
+		print_message("# policy: dir %u type %u %s/%u > %s/%u proto %u ports %u/%x %u/%x "
+			      "mark %u/%x priority %u action %u templates %u optional %d\n",
+			      cfg->dir, cfg->type,
+			      xf_addr_format(&sel->saddr, sel->family, text[0]), sel->prefixlen_s,
+			      xf_addr_format(&sel->daddr, sel->family, text[1]), sel->prefixlen_d,
+			      sel->proto, sel->sport, sel->sport_mask, sel->dport, sel->dport_mask,
+			      cfg->mark.v, cfg->mark.m, cfg->priority, cfg->action, cfg->ntmpl,
+			      cfg->tmpl[0].optional);
+	return true;
+}
+
+/* Somebody's NAT is there, or has changed, and our chains for it may not be. */
+static bool misses_nat(const struct world *w)
+{
+	return w->host.touched.nat || w->capture->no_nat;
+}
+
+static void fail_packet(const struct world *w, const struct fake_packet *start,
+			const struct fake_journey *j, const char *why)
+{
+	const struct fake_host *host = &w->host;
+	char text[XF_ADDR_STRLEN];
+	uint64_t cursor;
+
+	describe_packet("it began as", start);
+	describe_packet("it ended as", &j->p);
+	print_message("# it %s %s; dir %u local %d tun %d judged %d heard %u undone %d quotes %d\n",
+		      fate_name(j->fate), j->by, j->dir, j->local, j->from_tun, j->judged,
+		      j->heard_n, j->undone, j->quotes);
+	print_message("# round %u, %s, faults %u, last act: %s\n", w->round,
+		      w->steady ? "steady" : "window", host->kernel.faults, w->act);
+	print_message("# heard %s port %u; program at the TUN %d, chains for NAT missing %d\n",
+		      xf_addr_format(&j->heard.saddr, start->family, text), j->heard.sport,
+		      host->tun.program, misses_nat(w));
+	print_message("# touched: table %d bridge %d filters %d path %d; nat %d priority %ld "
+		      "but_lan %d fixed %d proto %u; marker %s %ld 0x%x 0x%x\n",
+		      host->touched.table, host->touched.bridge, host->touched.filters,
+		      host->touched.path, host->nat.there, host->nat.priority, host->nat.but_lan,
+		      host->nat.fixed, host->nat.proto, host->marker.hook ? host->marker.hook : "-",
+		      host->marker.priority, host->marker.keep, host->marker.set);
+	cursor = 0;
+	xf_spd_walk(w->spd, &cursor, describe_policy, (void *)(uintptr_t)start);
+	for (unsigned part = 0; part < XF_HEAL_PARTS; part++)
+		print_message("# %s: state %d, %s\n", xf_heal_name(part),
+			      w->capture->heal.part[part].state, w->capture->heal.part[part].what);
+	print_message("# and as it ended:\n");
+	cursor = 0;
+	xf_spd_walk(w->spd, &cursor, describe_policy, (void *)(uintptr_t)&j->p);
+	fail_msg("seed %u: %s", w->cfg->seed, why);
+}
+
+/* Do rules and programs hold what leaves, if one of the two may be broken? */
+static bool holds_out(const struct world *w)
+{
+	bool rules = !w->host.touched.table && !misses_nat(w);
+	bool programs = !w->host.touched.filters;
+
+	if (w->cfg->mode == XF_CAPTURE_NFT)
+		return rules;
+	if (w->cfg->mode == XF_CAPTURE_TC)
+		return programs;
+	return rules || programs;
+}
+
+/* The twin at devices knows less: decision 0020. */
+static bool holds_in(const struct world *w)
+{
+	if (w->cfg->netfilter && w->cfg->mode != XF_CAPTURE_NFT)
+		return true;
+	return w->cfg->mode != XF_CAPTURE_TC && !w->host.touched.table && !misses_nat(w);
+}
+
+static bool is_refused(const struct world *w, uint8_t dir, const struct xf_flow *flow)
+{
+	const struct xf_policy *policy = xf_spd_lookup(w->spd, dir, flow);
+
+	return policy && xf_policy_is_strict(xf_policy_cfg(policy));
+}
+
+/* What is on the wire, with the mark that it began with. */
+static struct xf_flow final_flow(const struct fake_packet *start, const struct fake_journey *j)
+{
+	struct xf_flow flow;
+
+	fake_flow(&j->p, &flow);
+	flow.mark = start->mark;
+	return flow;
+}
+
+/* Programs know nothing of what errors quote (decision 0028). */
+static const struct xf_flow *quoted_by(const struct world *w, const struct fake_journey *j)
+{
+	return j->quotes && w->cfg->mode != XF_CAPTURE_TC && !w->host.touched.table ? &j->quoted
+										    : NULL;
+}
+
+/* Must @flow, of @j, not leave in clear? What an error quotes may let it pass, too. */
+static bool wants(const struct world *w, const struct xf_flow *flow, const struct fake_journey *j)
+{
+	return fake_wish_of(w->spd, flow, quoted_by(w, j)) != FAKE_CLEAR &&
+	       (!j->quotes || fake_wish_of(w->spd, flow, &j->quoted) != FAKE_CLEAR);
+}
+
+struct ask {
+	uint8_t dir;
+	bool tie;
+	bool ports;
+};
+
+static bool look_at_policy(void *arg, struct xf_policy *policy)
+{
+	const struct xf_policy_config *cfg = xf_policy_cfg(policy);
+	const struct xf_policy_tie tie = xf_policy_order_key(policy);
+	struct ask *ask = arg;
+
+	if (cfg->dir != ask->dir)
+		return true;
+	ask->tie = ask->tie || tie.rank != tie.pos;
+	ask->ports = ask->ports || cfg->sel.sport_mask || cfg->sel.dport_mask;
+	return true;
+}
+
+static struct ask ask(const struct world *w, uint8_t dir)
+{
+	struct ask ask = { .dir = dir };
+	uint64_t cursor = 0;
+
+	xf_spd_walk(w->spd, &cursor, look_at_policy, &ask);
+	return ask;
+}
+
+/*
+ * Programs know no ports of pieces: a policy with ports may hide one of its class that the winners
+ * of other classes do not beat, which is a tie (decision 0006).
+ */
+static bool are_unsure(const struct world *w, const struct fake_packet *start, uint8_t dir)
+{
+	return start->fragment && ask(w, dir).tie;
+}
+
+/* Do programs decide alone? */
+static bool is_by_programs(const struct world *w)
+{
+	return w->cfg->mode == XF_CAPTURE_TC || w->host.touched.table;
+}
+
+static void check_in(const struct world *w, const struct fake_packet *start,
+		     const struct fake_journey *j)
+{
+	struct xf_flow flow;
+
+	if (j->local || j->from_tun || !j->judged)
+		return;
+	if (is_by_programs(w) && are_unsure(w, start, j->dir))
+		return;
+	fake_flow(start, &flow);
+	if (is_refused(w, j->dir, &flow) && !is_recent(w, j->dir, &flow) && holds_in(w))
+		fail_packet(w, start, j, "plaintext that the SPD refuses came in");
+}
+
+/* Ties (decision 0006), and what passes for a policy that rules cannot tell exactly, or that
+ * decides nothing by itself. */
+static bool may_be_caught(const struct world *w, uint8_t dir, const struct xf_flow *flow)
+{
+	const struct xf_policy *winner = xf_spd_lookup(w->spd, dir, flow);
+
+	return (winner && !xf_policy_allows(xf_policy_cfg(winner))) || ask(w, dir).tie;
+}
+
+/* In and fwd may refuse these, and pieces where ports decide. */
+static bool may_be_refused(const struct world *w, const struct fake_packet *start, uint8_t dir,
+			   const struct xf_flow *flow)
+{
+	return may_be_caught(w, dir, flow) || (start->fragment && ask(w, dir).ports);
+}
+
+/*
+ * What NAT has changed while our chains for it are not there programs let pass to the daemon where
+ * they take it for what a policy selects still. In what they do not tell exactly it finds that none
+ * does, and sends it on: a limit.
+ */
+static bool is_mistaken(const struct world *w, const struct fake_packet *start,
+			const struct fake_journey *j)
+{
+	return (w->host.touched.table || misses_nat(w)) && j->heard_n &&
+	       !xf_addr_equal(&j->heard.saddr, &j->routed.saddr, start->family) &&
+	       may_be_refused(w, start, XF_DIR_OUT, &j->heard);
+}
+
+static void check_out(const struct world *w, const struct fake_packet *start,
+		      const struct fake_journey *j)
+{
+	const struct xf_flow final = final_flow(start, j);
+	bool by_programs = is_by_programs(w);
+
+	/* Chains nat_arrived and nat_restored belong together: one without the other sends it
+	 * astray. */
+	if (w->host.touched.table && !xf_addr_equal(&j->p.addr[1], &j->routed.daddr, start->family))
+		return;
+	if (j->fate != FAKE_LEFT || !holds_out(w) || is_recent(w, XF_DIR_OUT, &j->routed) ||
+	    is_recent(w, XF_DIR_OUT, &final) || (j->quotes && is_recent(w, XF_DIR_OUT, &j->quoted)))
+		return;
+	if (!j->undone && !(by_programs && are_unsure(w, start, XF_DIR_OUT)) &&
+	    !is_mistaken(w, start, j) && wants(w, &j->routed, j))
+		fail_packet(w, start, j, "what the SPD protects left in clear");
+	/* Without programs nothing stands behind source NAT. */
+	if (w->cfg->mode != XF_CAPTURE_NFT && !w->host.touched.filters && !j->heard_n &&
+	    !are_unsure(w, start, XF_DIR_OUT) && wants(w, &final, j))
+		fail_packet(w, start, j, "what NAT brings into a policy left in clear");
+}
+
+/* --- when all is repaired --- */
+
+static bool is_same_end(const struct fake_journey *a, const struct fake_journey *b)
+{
+	return a->fate == b->fate && strcmp(a->by, b->by) == 0 &&
+	       xf_addr_equal(&a->p.addr[0], &b->p.addr[0], a->p.family) &&
+	       xf_addr_equal(&a->p.addr[1], &b->p.addr[1], a->p.family) &&
+	       memcmp(a->p.l4 + 2, b->p.l4 + 2, 2) == 0;
+}
+
+static enum fake_fate fate_of(enum fake_wish wish)
+{
+	return wish == FAKE_PROTECT ? FAKE_PROTECTED : FAKE_BLOCKED;
+}
+
+/* Caught too much by programs, an error meets the daemon, which knows what it quotes. */
+static bool is_as_quoted(const struct world *w, const struct fake_journey *j)
+{
+	enum fake_wish wish;
+
+	if (!j->quotes || !j->heard_n || quoted_by(w, j) ||
+	    !may_be_caught(w, XF_DIR_OUT, &j->routed))
+		return false;
+	wish = fake_wish_of(w->spd, &j->heard, &j->quoted);
+	return wish != FAKE_CLEAR && j->fate == fate_of(wish);
+}
+
+/* Nobody wants it: it gets where it would get without capture. */
+static void check_nobodys(struct world *w, const struct fake_packet *start,
+			  const struct fake_journey *j, const struct fake_journey *bare)
+{
+	struct xf_flow final = final_flow(start, bare);
+	enum fake_wish wish = FAKE_CLEAR;
+
+	if (are_unsure(w, start, XF_DIR_OUT) || is_as_quoted(w, j))
+		return;
+	/* NAT may have found another port free. */
+	if (!is_icmp(start->proto))
+		final.sport = xf_get_be16(j->p.l4);
+	if (bare->fate == FAKE_LEFT)
+		wish = fake_wish_of(w->spd, &final, quoted_by(w, j));
+
+	if (wish == FAKE_CLEAR) {
+		if (!is_same_end(j, bare)) {
+			describe_packet("without capture it is", &bare->p);
+			fail_packet(w, start, j, "what no policy wants did not get there");
+		}
+		w->seen.translated += !xf_addr_equal(&j->p.addr[0], &start->addr[0], start->family);
+		return;
+	}
+	w->seen.redirected++;
+	if (w->cfg->mode != XF_CAPTURE_NFT && !j->heard_n && j->fate != FAKE_PROTECTED &&
+	    j->fate != FAKE_BLOCKED)
+		fail_packet(w, start, j, "what NAT brings into a policy was not captured");
+}
+
+static void check_wanted(const struct world *w, const struct fake_packet *start,
+			 const struct fake_journey *j)
+{
+	enum fake_wish wish = fake_wish_of(w->spd, &j->routed, j->quotes ? &j->quoted : NULL);
+
+	if (w->cfg->mode == XF_CAPTURE_TC && are_unsure(w, start, XF_DIR_OUT))
+		return;
+	if (wish != FAKE_CLEAR && j->fate != fate_of(wish))
+		fail_packet(w, start, j, "what a policy wants did not meet the daemon");
+	if (!xf_addr_equal(&j->heard.saddr, &j->routed.saddr, start->family) ||
+	    j->heard.sport != j->routed.sport)
+		fail_packet(w, start, j, "NAT came before the policy");
+}
+
+static void check_steady(struct world *w, const struct fake_packet *start,
+			 const struct fake_journey *j, const struct fake_journey *bare)
+{
+	uint8_t dir = bare->dir;
+	struct xf_flow flow;
+	enum fake_wish wish;
+
+	/* Answers are asked for as such: send_reply(). */
+	if (j->is_reply || bare->is_reply)
+		return;
+	fake_flow(start, &flow);
+	if (!j->local && !j->from_tun && is_refused(w, dir, &flow)) {
+		w->seen.refused++;
+		return;
+	}
+	if (!j->local && !j->judged) {
+		if (j->from_tun || !may_be_refused(w, start, dir, &flow))
+			fail_packet(w, start, j, "what no policy refuses did not come in");
+		w->seen.too_much++;
+		return;
+	}
+	wish = dir == XF_DIR_IN ? FAKE_CLEAR : fake_wish_of(w->spd, &j->routed, quoted_by(w, j));
+	if (j->undone)
+		return;
+	/* Its answers would look like another's, or it is caught though it has its NAT already:
+	 * it is dropped as long as that is there (decision 0022). */
+	if (j->fate == FAKE_LOST && w->host.nat.there &&
+	    (j->clashed || (wish == FAKE_CLEAR && may_be_caught(w, XF_DIR_OUT, &j->routed)))) {
+		w->seen.clashed++;
+		return;
+	}
+	if (wish == FAKE_CLEAR)
+		check_nobodys(w, start, j, bare);
+	else
+		check_wanted(w, start, j);
+}
+
+/* The answer to what left finds its way back. */
+static void send_reply(struct world *w, const struct fake_packet *first,
+		       const struct fake_journey *before)
+{
+	const struct fake_packet *out = &before->p;
+	struct fake_journey j = { .p = { .family = out->family, .proto = out->proto } };
+	struct fake_packet start;
+
+	j.p.addr[0] = out->addr[1];
+	j.p.addr[1] = out->addr[0];
+	memcpy(j.p.l4, out->l4 + 2, 2);
+	memcpy(j.p.l4 + 2, out->l4, 2);
+	j.iif = strcmp(before->by, "wan") == 0 ? 3 : 2;
+	start = j.p;
+	fake_host_send(&w->host, &j);
+	w->seen.replies++;
+	check_in(w, &start, &j);
+	check_out(w, &start, &j);
+	if (j.fate != FAKE_LEFT && j.fate != FAKE_HERE)
+		return;
+	if (!xf_addr_equal(&j.p.addr[1], &first->addr[0], first->family) ||
+	    !xf_addr_equal(&j.p.addr[0], &first->addr[1], first->family) ||
+	    memcmp(j.p.l4, first->l4 + 2, 2) != 0 || memcmp(j.p.l4 + 2, first->l4, 2) != 0) {
+		describe_packet("the first was", first);
+		fail_packet(w, &start, &j, "an answer did not get back");
+	}
+}
+
+/* Caught while our rules were damaged, or not known: its connection has no NAT from then on. */
+static void note_mistake(struct world *w, const struct fake_journey *j)
+{
+	w->mistaken = w->mistaken || (!w->steady && w->host.nat.there && j->caught &&
+				      fake_wish_of(w->spd, &j->routed, NULL) == FAKE_CLEAR);
+}
+
+static void send_packet(struct world *w)
+{
+	struct fake_journey first, j, bare;
+
+	draw_journey(w, &first);
+	j = first;
+	fake_host_send(&w->host, &j);
+	w->seen.packets++;
+	w->seen.in_windows += !w->steady;
+	w->seen.fates[j.fate]++;
+	note_mistake(w, &j);
+	check_in(w, &first.p, &j);
+	check_out(w, &first.p, &j);
+	if (!w->steady)
+		return;
+	bare = first;
+	fake_host_send(&w->bare, &bare);
+	if (j.once) {
+		w->seen.once++;
+		j = first;
+		fake_host_send(&w->host, &j);
+	}
+	check_steady(w, &first.p, &j, &bare);
+	if (j.fate == FAKE_LEFT && !j.is_reply && !first.p.fragment && !is_icmp(first.p.proto) &&
+	    !first.from_tun)
+		send_reply(w, &first.p, &j);
+}
+
+void send_packets(struct world *w, unsigned n)
+{
+	while (n--)
+		send_packet(w);
+}
+
+void send_bridged(struct world *w)
+{
+	struct fake_journey j;
+
+	draw_journey(w, &j);
+	w->seen.packets++;
+	if (!fake_host_bridge(&w->host, &j))
+		fail_packet(w, &j.p, &j, "a frame of a bridge got lost");
+}

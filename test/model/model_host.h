@@ -1,0 +1,74 @@
+/*
+ * model_host.h - the inside of model_host.c: what is drawn, and what is asserted.
+ */
+#ifndef TEST_MODEL_HOST_H
+#define TEST_MODEL_HOST_H
+
+#include "capture/capture.h"
+
+#include "fake_host.h"
+
+#define MANY 200
+#define RECENT 48
+
+struct world_config {
+	enum xf_capture_mode mode;
+	bool netfilter; /* links at its hooks */
+	bool nat;
+	unsigned max; /* policies */
+	unsigned faults; /* one of so many operations */
+	unsigned rounds;
+	unsigned seed;
+};
+
+struct counts {
+	unsigned long packets;
+	unsigned long in_windows;
+	unsigned long fates[FAKE_LOST + 1];
+	unsigned long refused;
+	unsigned long translated;
+	unsigned long redirected;
+	unsigned long replies;
+	unsigned long too_much;
+	unsigned long once;
+	unsigned long clashed;
+	unsigned long acts;
+	unsigned long prompt; /* repairs that were asserted at once */
+	unsigned long failed; /* syncs */
+};
+
+struct world {
+	const struct world_config *cfg;
+	struct xf_spd *spd;
+	struct xf_capture *capture;
+	struct fake_host host;
+	struct fake_host bare; /* the same without capture */
+	uint64_t now_ns;
+	struct xf_policy_config known[MANY];
+	unsigned n;
+	/* Policies that changed since the kernel followed: nobody was told of these. */
+	struct xf_policy_config recent[RECENT];
+	unsigned nrecent;
+	bool steady;
+	bool mistaken; /* see note_mistake() */
+	const char *act; /* the last thing that others did */
+	unsigned round;
+	struct counts seen;
+};
+
+/* --- model_draw.c --- */
+
+void draw_policy(const struct world *w, struct xf_policy_config *cfg);
+/* What is no identity. */
+void draw_wishes(struct xf_policy_config *cfg);
+void draw_journey(const struct world *w, struct fake_journey *j);
+bool is_icmp(uint8_t proto);
+
+/* --- model_check.c --- */
+
+/* Send a packet, and assert what holds then; the first of them at any time, in between too. */
+void send_packets(struct world *w, unsigned n);
+/* A frame from port to port of a bridge, with br_netfilter. */
+void send_bridged(struct world *w);
+
+#endif
