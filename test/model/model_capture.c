@@ -617,7 +617,7 @@ static void test_faults(void **unused)
 	(void)unused;
 	run_world(&(struct form){ .max = 30, .rounds = 5000, .faults = 4 });
 	run_world(&(struct form){ .max = MANY, .rounds = 800, .faults = 5 });
-	run_world(&(struct form){ .max = CROWD, .rounds = 80, .faults = 6, .plain = true });
+	run_world(&(struct form){ .max = CROWD, .rounds = 200, .faults = 6, .plain = true });
 }
 
 /* What failed is done anew in a table that cannot be replaced. */
@@ -626,7 +626,7 @@ static void test_faults_with_owner(void **unused)
 	static const struct form forms[] = {
 		{ .max = 30, .rounds = 3000, .faults = 4, .owned = true },
 		{ .max = MANY, .rounds = 300, .faults = 5, .owned = true },
-		{ .max = CROWD, .rounds = 80, .faults = 6, .owned = true, .plain = true },
+		{ .max = CROWD, .rounds = 200, .faults = 6, .owned = true, .plain = true },
 	};
 
 	(void)unused;
