@@ -212,7 +212,7 @@ def flush_ruleset(chaos):
 
 def restore(chaos):
     """As a firewall does: what was saved, with our table as it was then."""
-    chaos.world.nft(chaos.g1, "flush ruleset\n" + chaos.saved)
+    chaos.g1.run("nft", "-f", "-", input="flush ruleset\n" + chaos.saved, check=True)
 
 
 def restore_on_top(chaos):
