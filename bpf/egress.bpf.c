@@ -89,27 +89,23 @@ static __always_inline bool has_socket(struct __sk_buff *skb, __u32 *mark)
 	return sk;
 }
 
+enum sender { SOMEBODY, BYPASS, QUESTION };
+
 /*
  * Rules of others may write the mark of a packet, that of its socket not. What has no socket (an
  * answer to SYN has not, nor what a tunnel of the host has made) is believed unless this host has
- * received it.
+ * received it. The socket by which the daemon asks what NAT makes of it (src/io/ask.c) has both
+ * bits.
  */
-static __always_inline bool is_bypass(struct __sk_buff *skb, __u32 bypass)
+static __always_inline enum sender sender_of(struct __sk_buff *skb, const struct xf_bpf_config *cfg)
 {
 	__u32 mark;
 
-	if (has_socket(skb, &mark))
-		return mark & bypass;
-	return (skb->mark & bypass) && !skb->ingress_ifindex;
-}
-
-/* Did the daemon send it to learn what NAT makes of it (src/io/ask.c)? Its socket has both bits. */
-static __always_inline bool is_question(struct __sk_buff *skb, const struct xf_bpf_config *cfg)
-{
-	__u32 both = cfg->mark_bypass | cfg->mark_capture;
-	__u32 mark;
-
-	return has_socket(skb, &mark) && (mark & both) == both;
+	if (!has_socket(skb, &mark))
+		return (skb->mark & cfg->mark_bypass) && !skb->ingress_ifindex ? BYPASS : SOMEBODY;
+	if (!(mark & cfg->mark_bypass))
+		return SOMEBODY;
+	return mark & cfg->mark_capture ? QUESTION : BYPASS;
 }
 
 static __always_inline bool is_multicast(const struct flow *flow)
@@ -190,13 +186,15 @@ int xf_egress(struct __sk_buff *skb)
 	struct flow flow = { .mark = skb->mark };
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
+	enum sender sender;
 	struct nat nat;
 
 	if (!cfg)
 		return TC_ACT_UNSPEC;
-	if (is_question(skb, cfg))
+	sender = sender_of(skb, cfg);
+	if (sender == QUESTION)
 		return answer(skb, cfg);
-	if (is_bypass(skb, cfg->mark_bypass) || !read_flow(skb, &flow))
+	if (sender == BYPASS || !read_flow(skb, &flow))
 		return TC_ACT_UNSPEC;
 	if (flow.family == 4 && flow.daddr_be[0] == 0xffffffff)
 		return TC_ACT_UNSPEC;

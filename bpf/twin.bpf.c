@@ -303,22 +303,26 @@ static __always_inline bool is_kept(const struct nf_hook_state *state,
 	return nat->reply && is_for_tun(state, cfg);
 }
 
-/* As the backstop's is_bypass(): the mark of a packet may be anybody's doing. */
+/* As the backstop's sender_of(): the mark of a packet may be anybody's doing. */
 static __always_inline bool is_from_bypass(const struct sk_buff *skb, __u32 bypass)
 {
-	const struct sock *sk = BPF_CORE_READ(skb, sk);
+	const struct sock *sk = skb->sk;
 
 	if (sk && sk_is_whole(sk))
 		return BPF_CORE_READ(sk, sk_mark) & bypass;
 	return (skb->mark & bypass) && !BPF_CORE_READ(skb, skb_iif);
 }
 
-/* Did the daemon send it to learn what NAT makes of it (src/io/ask.c)? Its socket has both bits. */
+/*
+ * Did the daemon send it to learn what NAT makes of it (src/io/ask.c)? Its socket has both bits.
+ * Every packet that leaves is asked this: mostly it ends with one look at the socket.
+ */
 static __always_inline bool is_question(const struct sk_buff *skb, const struct xf_bpf_config *cfg)
 {
-	const struct sock *sk = BPF_CORE_READ(skb, sk);
+	__u32 both = cfg->mark_bypass | cfg->mark_capture;
+	const struct sock *sk = skb->sk;
 
-	return sk && sk_has_mark(sk, cfg->mark_bypass) && sk_has_mark(sk, cfg->mark_capture);
+	return sk && (BPF_CORE_READ(sk, sk_mark) & both) == both && sk_is_whole(sk);
 }
 
 static __always_inline bool has_same_source(const struct flow *a, const struct flow *b)
