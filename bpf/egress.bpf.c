@@ -177,7 +177,11 @@ static __always_inline int answer(struct __sk_buff *skb, const struct xf_bpf_con
 static __always_inline bool has_other_source(struct __sk_buff *skb, const struct xf_bpf_config *cfg,
 					     struct nat *nat)
 {
-	return reads_kernel && read_nat(skb, &cfg->nat, nat) && nat->src;
+	unsigned long nfct;
+
+	return reads_kernel && cfg->nat.nfct &&
+	       read_kernel(&nfct, sizeof(nfct), (const void *)skb + cfg->nat.nfct) &&
+	       read_nat(nfct, &cfg->nat, nat) && nat->src;
 }
 
 SEC("tc")
@@ -314,10 +318,10 @@ int xf_ingress(struct __sk_buff *skb)
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 
-	if (!cfg || skb->pkt_type != PACKET_HOST || !read_flow(skb, &flow) || is_cipher(&flow))
+	if (!cfg || skb->pkt_type != PACKET_HOST || is_held() || !read_flow(skb, &flow) ||
+	    is_cipher(&flow))
 		return TC_ACT_UNSPEC;
-	if (is_held() || !is_refused_here(skb, cfg, &flow) ||
-	    is_for_bypass(skb, &flow, cfg->mark_bypass))
+	if (!is_refused_here(skb, cfg, &flow) || is_for_bypass(skb, &flow, cfg->mark_bypass))
 		return TC_ACT_UNSPEC;
 	count(XF_BPF_INGRESS_DROPPED);
 	return TC_ACT_SHOT;

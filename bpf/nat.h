@@ -27,18 +27,15 @@ static __always_inline bool read_kernel(void *to, __u32 len, const void *from)
 	return bpf_probe_read_kernel(to, len, from) == 0;
 }
 
-/* @skb: the kernel's own. False: NAT did nothing to it, or that cannot be told. */
-static __always_inline bool read_nat(const void *skb, const struct xf_bpf_nat *at, struct nat *nat)
+/* @nfct: what the packet has of an entry. False: NAT did nothing to it, or that cannot be told. */
+static __always_inline bool read_nat(unsigned long nfct, const struct xf_bpf_nat *at,
+				     struct nat *nat)
 {
+	const void *ct = (const void *)(nfct & ~CTINFO);
 	unsigned long status;
-	unsigned long nfct;
-	const void *ct;
 	bool reply;
 
-	if (!at->nfct || !read_kernel(&nfct, sizeof(nfct), skb + at->nfct))
-		return false;
-	ct = (const void *)(nfct & ~CTINFO);
-	if (!ct || !read_kernel(&status, sizeof(status), ct + at->status))
+	if (!ct || !at->nfct || !read_kernel(&status, sizeof(status), ct + at->status))
 		return false;
 	reply = (nfct & CTINFO) >= FIRST_OF_REPLY;
 	nat->before = ct + at->tuple[reply];

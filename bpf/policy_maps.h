@@ -24,8 +24,6 @@
 /* Classes of policies: enum rule_class of src/spd/. */
 #define XF_BPF_CLASSES 5
 
-#define XF_BPF_NAME_MAX 16
-
 /* Which bits of a packet the keys of a kind have; the others are 0 in them. */
 struct xf_bpf_kind {
 	__u32 smask_be[4];
@@ -88,7 +86,6 @@ struct xf_bpf_config {
 	__u32 by_destination; /* of policies out, the prefixes decide alone */
 	__u32 tun_ifindex; /* 0: it is not there, or down */
 	struct xf_bpf_nat nat;
-	char tun[XF_BPF_NAME_MAX];
 };
 
 /* What was dropped, or sent to the TUN, by whom. */

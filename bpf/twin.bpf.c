@@ -55,7 +55,6 @@ struct tcx_entry {
 
 struct net_device {
 	int ifindex;
-	char name[XF_BPF_NAME_MAX];
 	struct bpf_mprog_entry *tcx_egress; /* Linux 6.6; before: */
 	struct mini_Qdisc *miniq_egress;
 } KERNEL;
@@ -110,6 +109,7 @@ struct sk_buff {
 	int skb_iif;
 	__u32 mark;
 	__u32 priority;
+	unsigned long _nfct; /* where the kernel can track connections */
 } KERNEL;
 
 struct nf_hook_state {
@@ -126,6 +126,11 @@ struct bpf_nf_ctx {
 } KERNEL;
 
 extern int bpf_dynptr_from_skb(struct sk_buff *skb, __u64 flags, struct bpf_dynptr *out) __ksym;
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
+
+/* Members of what @from points to are read by plain loads, which cannot fault: a call less each. */
+#define READABLE(type, from) \
+	((const struct type *)bpf_rdonly_cast(from, bpf_core_type_id_kernel(struct type)))
 
 enum { DROP = 0, ACCEPT = 1 };
 enum { LOCAL_IN = 1, FORWARD = 2 };
@@ -134,13 +139,19 @@ enum { TCP_TIME_WAIT = 6, TCP_NEW_SYN_RECV = 12 };
 /* Of those with the same port of UDP (modulo the table's size) so many are looked at. */
 #define SOCKETS_MAX 64
 
+static __always_inline bool find_nat(const struct sk_buff *skb, const struct xf_bpf_nat *at,
+				     struct nat *nat)
+{
+	return bpf_core_field_exists(skb->_nfct) && read_nat(skb->_nfct, at, nat);
+}
+
 /* Addresses and ports of @flow as they were before NAT: see nf_nat_decode_session(). */
 static __always_inline void undo_nat(const struct sk_buff *skb, const struct xf_bpf_nat *at,
 				     struct flow *flow)
 {
 	struct nat nat;
 
-	if (!read_nat(skb, at, &nat))
+	if (!find_nat(skb, at, &nat))
 		return;
 	if (nat.dst)
 		undo_destination(at, &nat, flow);
@@ -152,14 +163,14 @@ static __always_inline void undo_nat(const struct sk_buff *skb, const struct xf_
 
 static __always_inline bool sk_is_whole(const struct sock *sk)
 {
-	__u8 state = BPF_CORE_READ(sk, __sk_common.skc_state);
+	__u8 state = READABLE(sock, sk)->__sk_common.skc_state;
 
 	return state != TCP_TIME_WAIT && state != TCP_NEW_SYN_RECV;
 }
 
 static __always_inline bool sk_has_mark(const struct sock *sk, __u32 bypass)
 {
-	return sk_is_whole(sk) && (BPF_CORE_READ(sk, sk_mark) & bypass);
+	return sk_is_whole(sk) && (READABLE(sock, sk)->sk_mark & bypass);
 }
 
 static __always_inline bool sk_is_at(const struct sock *sk, const struct net *net,
@@ -217,27 +228,13 @@ static __always_inline bool is_for_bypass(const struct bpf_nf_ctx *ctx, const st
 
 /* --- the hook --- */
 
-static __always_inline bool is_name(const char *name, const char *other)
-{
-	for (int i = 0; i < XF_BPF_NAME_MAX; i++) {
-		if (name[i] != other[i])
-			return false;
-		if (!name[i])
-			return true;
-	}
-	return true;
-}
-
 /* Comes it from the daemon, or from this host itself? */
 static __always_inline bool is_from_us(const struct nf_hook_state *state,
 				       const struct xf_bpf_config *cfg)
 {
-	char name[XF_BPF_NAME_MAX];
+	__u32 from = state->in->ifindex;
 
-	if (state->hook == LOCAL_IN && state->in->ifindex == LOOPBACK_IFINDEX)
-		return true;
-	BPF_CORE_READ_INTO(&name, state, in, name);
-	return is_name(name, cfg->tun);
+	return from == cfg->tun_ifindex || (state->hook == LOCAL_IN && from == LOOPBACK_IFINDEX);
 }
 
 static __always_inline bool read_flow(struct bpf_nf_ctx *ctx, struct flow *flow)
@@ -288,19 +285,14 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 static __always_inline bool is_for_tun(const struct nf_hook_state *state,
 				       const struct xf_bpf_config *cfg)
 {
-	char name[XF_BPF_NAME_MAX];
-
-	BPF_CORE_READ_INTO(&name, state, out, name);
-	return is_name(name, cfg->tun);
+	return (__u32)state->out->ifindex == cfg->tun_ifindex;
 }
 
 /* Stays it here, or is it a reply on its way into the TUN? As nat_guard, which asks the same. */
 static __always_inline bool is_kept(const struct nf_hook_state *state,
 				    const struct xf_bpf_config *cfg, const struct nat *nat)
 {
-	if (BPF_CORE_READ(state, out, ifindex) == LOOPBACK_IFINDEX)
-		return true;
-	return nat->reply && is_for_tun(state, cfg);
+	return state->out->ifindex == LOOPBACK_IFINDEX || (nat->reply && is_for_tun(state, cfg));
 }
 
 /* As the backstop's sender_of(): the mark of a packet may be anybody's doing. */
@@ -309,8 +301,8 @@ static __always_inline bool is_from_bypass(const struct sk_buff *skb, __u32 bypa
 	const struct sock *sk = skb->sk;
 
 	if (sk && sk_is_whole(sk))
-		return BPF_CORE_READ(sk, sk_mark) & bypass;
-	return (skb->mark & bypass) && !BPF_CORE_READ(skb, skb_iif);
+		return READABLE(sock, sk)->sk_mark & bypass;
+	return (skb->mark & bypass) && !skb->skb_iif;
 }
 
 /*
@@ -322,7 +314,7 @@ static __always_inline bool is_question(const struct sk_buff *skb, const struct 
 	__u32 both = cfg->mark_bypass | cfg->mark_capture;
 	const struct sock *sk = skb->sk;
 
-	return sk && (BPF_CORE_READ(sk, sk_mark) & both) == both && sk_is_whole(sk);
+	return sk && (READABLE(sock, sk)->sk_mark & both) == both && sk_is_whole(sk);
 }
 
 static __always_inline bool has_same_source(const struct flow *a, const struct flow *b)
@@ -379,7 +371,7 @@ int xf_twin_out(struct bpf_nf_ctx *ctx)
 	if (!cfg)
 		return ACCEPT;
 	asked = is_question(ctx->skb, cfg);
-	if (!read_nat(ctx->skb, &cfg->nat, &nat) || !nat.src || !read_flow(ctx, &now))
+	if (!find_nat(ctx->skb, &cfg->nat, &nat) || !nat.src || !read_flow(ctx, &now))
 		return asked ? DROP : ACCEPT;
 	before = now;
 	undo_source(&cfg->nat, &nat, &before);

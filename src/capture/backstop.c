@@ -299,7 +299,6 @@ static int put_config(struct xf_backstop *backstop)
 	config.nat = backstop->nat;
 	for (unsigned i = 0; i < XF_BPF_PARTS; i++)
 		config.kinds[i] = tuples->part[i].lost_at ? 0 : tuples->part[i].nkinds;
-	strncpy(config.tun, backstop->names.tun, sizeof(config.tun) - 1);
 	if (!backstop->config_failed && memcmp(&config, &backstop->config, sizeof(config)) == 0)
 		return 0;
 	err = bpf_map__update_elem(backstop->tc->maps.config, &zero, sizeof(zero), &config,

@@ -99,9 +99,7 @@ static struct fake_seen show(const struct fake_host *host, const struct fake_jou
 				  .priority = p->priority,
 				  .has_socket = j->local,
 				  .socket_mark = p->socket_mark,
-				  .iif = j->iif,
-				  .iif_name = p->iif,
-				  .oif_name = oif };
+				  .iif = j->iif };
 
 	seen.oif = strcmp(oif, device_names[FAKE_LAN]) == 0   ? 2
 		   : strcmp(oif, device_names[FAKE_WAN]) == 0 ? 3

@@ -20,8 +20,6 @@ struct fake_seen {
 	bool has_socket;
 	uint32_t socket_mark;
 	uint32_t iif; /* 0: of this host */
-	const char *iif_name;
-	const char *oif_name;
 	uint32_t oif;
 	uint8_t proto;
 	/* What conntrack knows, when it does: addresses and ports as on the wire. */

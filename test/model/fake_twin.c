@@ -22,13 +22,7 @@ struct reach {
 	struct nf_hook_state state;
 	struct fake_conn conn;
 	struct sock sk;
-	union {
-		struct sk_buff skb;
-		struct {
-			uint8_t before[FAKE_NFCT];
-			unsigned long nfct;
-		} kernel;
-	} u;
+	struct sk_buff skb;
 	struct bpf_nf_ctx ctx;
 };
 
@@ -40,29 +34,33 @@ int bpf_dynptr_from_skb(struct sk_buff *skb, __u64 flags, struct bpf_dynptr *out
 	return 0;
 }
 
+void *bpf_rdonly_cast(const void *obj, __u32 btf_id)
+{
+	(void)btf_id;
+	return (void *)(uintptr_t)obj;
+}
+
 static void fill(struct reach *r, const struct fake_seen *seen)
 {
 	fake_read_from(seen);
 	memset(r, 0, sizeof(*r));
-	strncpy(r->in.name, seen->iif_name, sizeof(r->in.name) - 1);
-	strncpy(r->out.name, seen->oif_name, sizeof(r->out.name) - 1);
 	r->in.ifindex = (int)seen->iif;
 	r->out.ifindex = (int)seen->oif;
 	r->table.hash = &r->slot;
 	r->net.ipv4.udp_table = &r->table;
-	r->u.skb.mark = seen->mark;
-	r->u.skb.skb_iif = (int)seen->iif;
-	r->u.skb.priority = seen->priority;
+	r->skb.mark = seen->mark;
+	r->skb.skb_iif = (int)seen->iif;
+	r->skb.priority = seen->priority;
 	r->sk.sk_mark = seen->socket_mark;
 	if (seen->has_socket)
-		r->u.skb.sk = &r->sk;
-	r->u.kernel.nfct = fake_conn_fill(&r->conn, seen);
+		r->skb.sk = &r->sk;
+	r->skb._nfct = fake_conn_fill(&r->conn, seen);
 	r->state.pf = seen->six ? FAMILY6 : FAMILY4;
 	r->state.in = &r->in;
 	r->state.out = &r->out;
 	r->state.net = &r->net;
 	r->ctx.state = &r->state;
-	r->ctx.skb = &r->u.skb;
+	r->ctx.skb = &r->skb;
 }
 
 enum fake_action fake_twin(const struct fake_seen *seen, bool local)

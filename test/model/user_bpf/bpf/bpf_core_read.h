@@ -14,6 +14,7 @@
 #define BPF_CORE_READ_INTO(to, ...) \
 	__builtin_memcpy((to), &BPF_CORE_READ(__VA_ARGS__), sizeof(*(to)))
 
+#define bpf_core_type_id_kernel(type) 0
 #define bpf_core_type_exists(type) 1
 #define bpf_core_field_exists(field) 1
 #define bpf_core_type_size(type) sizeof(type)
