@@ -179,9 +179,10 @@ static bool looks_everywhere(const struct xf_capture *capture)
 	return true;
 }
 
+/* Of a table that is lost nothing is in force. */
 static bool needs_rules(const struct xf_capture *capture, const struct xf_sieve *sieve)
 {
-	if (!sieve->by_sets)
+	if (!sieve->by_sets || xf_capture_is_lost(capture))
 		return true;
 	if (sieve->dir == XF_DIR_OUT &&
 	    (capture->coarse != capture->coarse_ruled || !looks_everywhere(capture)))

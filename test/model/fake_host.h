@@ -109,6 +109,8 @@ enum fake_role fake_role_of(const union xf_addr *addr, uint16_t family);
 
 /* One thing, at random; returns what it was. *@told: events tell of it, which may get lost. */
 const char *fake_others_act(struct fake_host *host, bool *told);
+/* A script of nftables about our table, which events tell of. False: it has failed. */
+bool fake_others_run(struct fake_host *host, const char *script);
 
 /* --- packets (fake_path.c) --- */
 

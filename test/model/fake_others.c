@@ -37,6 +37,15 @@ static void tell_table(struct fake_host *host, enum xf_heal_part part, const cha
 
 /* --- nftables --- */
 
+bool fake_others_run(struct fake_host *host, const char *script)
+{
+	if (fake_nft_run(host->kernel.nft, script))
+		return false;
+	host->touched.table = true;
+	tell(host, XF_HEAL_TABLE, true, script);
+	return true;
+}
+
 static const char *delete_table(struct fake_host *host)
 {
 	if (!fake_nft_run(host->kernel.nft, "delete table inet xfrmd\n"))

@@ -100,7 +100,7 @@ static void send_meanwhile(void *arg)
 
 /* --- the daemon's control thread --- */
 
-static void sync_capture(struct world *w)
+void world_sync(struct world *w)
 {
 	if (xf_capture_sync(w->capture, w->now_ns, NULL) < 0)
 		w->seen.failed++;
@@ -122,7 +122,7 @@ static uint64_t act_on_time(struct world *w)
 }
 
 /* Devices, NAT, and what others did. */
-static void hear_events(struct world *w)
+void world_hear(struct world *w)
 {
 	struct fake_host *host = &w->host;
 
@@ -140,13 +140,13 @@ static void hear_events(struct world *w)
 	}
 }
 
-static void run_daemon(struct world *w, uint64_t until_ns)
+void world_run(struct world *w, uint64_t until_ns)
 {
 	for (unsigned i = 0;; i++) {
 		uint64_t due;
 
 		assert_in_range(i, 0, 1000);
-		hear_events(w);
+		world_hear(w);
 		due = act_on_time(w);
 		if (w->host.nevents || w->host.link_event)
 			continue;
@@ -180,7 +180,7 @@ static bool is_held(const struct world *w)
 /* --- rounds --- */
 
 /* All is as it should be: then all is asserted. */
-static void send_steady(struct world *w)
+void world_send_steady(struct world *w)
 {
 	if (!is_in_force(w)) {
 		for (unsigned part = 0; part < XF_HEAL_PARTS; part++)
@@ -211,12 +211,12 @@ static void calm_down(struct world *w)
 	unsigned faults = w->host.kernel.faults;
 
 	w->host.kernel.faults = 0;
-	run_daemon(w, w->now_ns + LONG_ENOUGH);
+	world_run(w, w->now_ns + LONG_ENOUGH);
 	if (w->nrecent)
-		sync_capture(w);
-	run_daemon(w, w->now_ns + XF_NSEC_PER_SEC);
+		world_sync(w);
+	world_run(w, w->now_ns + XF_NSEC_PER_SEC);
 	assert_int_equal(w->nrecent, 0);
-	send_steady(w);
+	world_send_steady(w);
 	w->host.kernel.faults = faults;
 }
 
@@ -243,18 +243,18 @@ static void let_others_act(struct world *w)
 		send_packets(w, 1 + below(3));
 		/* Before anything of ours comes behind it. */
 		if (w->host.unheard)
-			run_daemon(w, w->now_ns + 11 * XF_NSEC_PER_SEC);
+			world_run(w, w->now_ns + 11 * XF_NSEC_PER_SEC);
 	}
 	if (below(2))
-		hear_events(w);
+		world_hear(w);
 	send_packets(w, below(4));
 	if (!prompt)
 		return;
-	run_daemon(w, w->now_ns + 300 * MS);
+	world_run(w, w->now_ns + 300 * MS);
 	if (is_held(w))
 		return;
 	w->seen.prompt++;
-	send_steady(w);
+	world_send_steady(w);
 }
 
 static void run(struct world *w)
@@ -264,14 +264,14 @@ static void run(struct world *w)
 		let_others_act(w);
 		/* Their NAT and our policies do not change in the same millisecond. */
 		if (w->host.nat_event)
-			hear_events(w);
+			world_hear(w);
 		change_policies(w);
 		w->now_ns += below(2) ? 0 : 300 * MS;
-		sync_capture(w);
+		world_sync(w);
 		send_packets(w, below(4));
 		let_others_act(w);
 		if (below(2))
-			run_daemon(w, w->now_ns + below(2000) * MS);
+			world_run(w, w->now_ns + below(2000) * MS);
 		calm_down(w);
 		if (w->host.ct.n > 150)
 			fake_conntrack_flush(&w->host.ct);
@@ -284,16 +284,20 @@ static void run(struct world *w)
 	}
 }
 
-static void start(struct world *w)
+struct world *world_new(const struct world_config *world)
 {
+	struct world *w = calloc(1, sizeof(*w));
 	const struct xf_spd_config cfg = { .seed = { 1, 2 }, .watch = watch, .watch_arg = w };
 	struct xf_capture_config capture = {
 		.names = xf_io_names_default,
-		.mode = w->cfg->mode,
+		.mode = world->mode,
 		.ops = &fake_host_ops,
-		.arg = &w->host,
 	};
 
+	assert_non_null(w);
+	w->cfg = world;
+	srand(world->seed);
+	capture.arg = &w->host;
 	w->now_ns = XF_NSEC_PER_SEC;
 	w->act = "none";
 	w->spd = xf_spd_new(&cfg);
@@ -310,9 +314,10 @@ static void start(struct world *w)
 	assert_int_equal(xf_capture_new(&capture, &w->capture, NULL), 0);
 	w->host.pause = send_meanwhile;
 	w->host.pause_arg = w;
+	return w;
 }
 
-static void stop(struct world *w)
+static void report(const struct world *w)
 {
 	const struct counts *seen = &w->seen;
 
@@ -330,30 +335,32 @@ static void stop(struct world *w)
 	assert_true(seen->fates[FAKE_LEFT] && seen->fates[FAKE_PROTECTED] && seen->refused);
 	assert_true(!w->cfg->faults == !w->host.kernel.fault_count);
 	assert_true(!w->cfg->nat || seen->translated);
+}
+
+void world_free(struct world *w)
+{
 	w->host.pause = NULL;
 	xf_capture_free(w->capture);
 	w->capture = NULL;
 	xf_spd_free(w->spd);
 	fake_host_fini(&w->host);
 	fake_host_fini(&w->bare);
+	free(w);
 }
 
 static void run_world(const struct world_config *cfg)
 {
-	struct world *w = calloc(1, sizeof(*w));
 	struct world_config own = *cfg;
 	const char *seed = getenv("MODEL_SEED");
 	const char *times = getenv("MODEL_TIMES"); /* as many rounds: by hand */
+	struct world *w;
 
-	assert_non_null(w);
 	own.seed = seed ? (unsigned)strtoul(seed, NULL, 0) : SEED;
 	own.rounds *= times ? (unsigned)strtoul(times, NULL, 0) : 1;
-	w->cfg = &own;
-	srand(own.seed);
-	start(w);
+	w = world_new(&own);
 	run(w);
-	stop(w);
-	free(w);
+	report(w);
+	world_free(w);
 }
 
 static void test_auto(void **unused)
@@ -419,9 +426,13 @@ static void test_programs_alone(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_auto),	  cmocka_unit_test(test_nat),
-		cmocka_unit_test(test_faults),	  cmocka_unit_test(test_without_netfilter_links),
-		cmocka_unit_test(test_nft_alone), cmocka_unit_test(test_programs_alone),
+		cmocka_unit_test(test_auto),
+		cmocka_unit_test(test_nat),
+		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_without_netfilter_links),
+		cmocka_unit_test(test_nft_alone),
+		cmocka_unit_test(test_programs_alone),
+		cmocka_unit_test(a_crowd_is_back_at_once),
 	};
 	int failed;
 

@@ -56,6 +56,24 @@ struct world {
 	struct counts seen;
 };
 
+/* --- model_host.c --- */
+
+/* @cfg stays the caller's, and where it is. */
+struct world *world_new(const struct world_config *cfg);
+void world_free(struct world *w);
+
+/* The daemon's control thread: policies have changed; something was told of; until then. */
+void world_sync(struct world *w);
+void world_hear(struct world *w);
+void world_run(struct world *w, uint64_t until_ns);
+
+/* All is as it should be: then all is asserted. */
+void world_send_steady(struct world *w);
+
+/* --- model_cases.c --- */
+
+void a_crowd_is_back_at_once(void **unused);
+
 /* --- model_draw.c --- */
 
 void draw_policy(const struct world *w, struct xf_policy_config *cfg);

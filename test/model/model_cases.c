@@ -1,0 +1,67 @@
+/*
+ * Single cases on the host of model_host.c, which the drawn worlds meet too seldom.
+ */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "model_host.h"
+
+#define CROWD 70 /* more than have rules of their own */
+
+static void add_policy(struct world *w, uint8_t dir, unsigned i)
+{
+	struct xf_policy_config cfg = {
+		.dir = dir,
+		.life = { XF_INF, XF_INF, XF_INF, XF_INF, 0, 0, 0, 0 },
+		.sel = { .family = XF_AF_INET, .prefixlen_s = 16, .prefixlen_d = 32 },
+		.priority = 1,
+		.ntmpl = 1,
+	};
+	struct xf_policy *policy;
+
+	xf_put_be32(cfg.sel.saddr.bytes, 0x0a000000);
+	xf_put_be32(cfg.sel.daddr.bytes, 0x0a010100 + i);
+	assert_int_equal(xf_spd_insert(w->spd, &cfg, false, w->now_ns, &policy), 0);
+}
+
+static void add_crowd(struct world *w)
+{
+	for (unsigned i = 0; i < CROWD; i++) {
+		add_policy(w, XF_DIR_OUT, i);
+		add_policy(w, XF_DIR_FWD, i);
+	}
+	world_sync(w);
+}
+
+static void add_nat(struct world *w)
+{
+	w->host.nat = (struct fake_nat){ .there = true, .priority = 100 };
+	w->host.nat_event = true;
+	w->host.nat_changes++;
+	world_hear(w);
+}
+
+/* Out by destinations alone, since it has just changed, and forwarded by sets. */
+void a_crowd_is_back_at_once(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_NFT, .nat = true, .seed = 1 };
+	struct world *w = world_new(&cfg);
+
+	(void)unused;
+	add_nat(w);
+	add_crowd(w);
+	add_policy(w, XF_DIR_OUT, CROWD);
+	world_sync(w);
+	assert_true(w->capture->coarse_ruled);
+	assert_true(w->capture->sieve[XF_DIR_FWD].by_sets);
+	assert_true(fake_others_run(&w->host, "delete table inet xfrmd\n"));
+	world_hear(w);
+	world_send_steady(w);
+	assert_int_equal(w->seen.failed, 0);
+	world_free(w);
+}
