@@ -224,8 +224,8 @@ static void note_outcome(struct xf_capture *capture, int err, const struct xf_io
 	snprintf(why, sizeof(why), "cannot be made anew, it is tried again: %.*s",
 		 (int)sizeof(why) - 64, error->text);
 	if (err && !xf_capture_is_lost(capture))
-		xf_heal_lost(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
-			     "what captures does not follow the policies");
+		xf_heal_missed(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
+			       "what captures does not follow the policies");
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(parts); i++) {
 		if (err)
 			xf_heal_failed(&capture->heal, parts[i], capture->now_ns, why);

@@ -37,7 +37,7 @@ static uint64_t newest(const struct xf_heal_entry *entry)
 	return time ? time - 1 : 0;
 }
 
-/* Were there so many attempts within the period before @now_ns? */
+/* Were there so many repairs within the period before @now_ns? */
 static bool is_too_often(const struct xf_heal_entry *entry, uint64_t now_ns)
 {
 	uint64_t oldest = entry->times_ns[entry->at];
@@ -57,18 +57,42 @@ static void hold_or_not(struct xf_heal *heal, struct xf_heal_entry *entry, uint6
 	entry->held = held;
 }
 
-void xf_heal_lost(struct xf_heal *heal, enum xf_heal_part part, uint64_t now_ns, const char *what)
+/* Due at once; what is lost already stays as it is. */
+static void begin_loss(struct xf_heal *heal, enum xf_heal_part part, uint64_t now_ns)
 {
 	struct xf_heal_entry *entry = &heal->part[part];
 
-	snprintf(entry->what, sizeof(entry->what), "%s", what);
 	if (xf_heal_is_lost(heal, part))
 		return;
 	entry->state = XF_HEAL_LOST;
 	entry->losses++;
 	entry->failures = 0;
+	entry->due_ns = now_ns;
+}
+
+void xf_heal_lost(struct xf_heal *heal, enum xf_heal_part part, uint64_t now_ns, const char *what)
+{
+	struct xf_heal_entry *entry = &heal->part[part];
+
+	snprintf(entry->what, sizeof(entry->what), "%s", what);
+	if (xf_heal_is_lost(heal, part) && !entry->ours)
+		return;
+	begin_loss(heal, part, now_ns);
+	entry->ours = false;
 	hold_or_not(heal, entry, now_ns);
-	entry->due_ns = entry->held ? newest(entry) + XF_HEAL_PERIOD_NS : now_ns;
+	if (entry->held)
+		entry->due_ns = newest(entry) + XF_HEAL_PERIOD_NS;
+}
+
+void xf_heal_missed(struct xf_heal *heal, enum xf_heal_part part, uint64_t now_ns, const char *what)
+{
+	struct xf_heal_entry *entry = &heal->part[part];
+
+	if (xf_heal_is_lost(heal, part))
+		return;
+	snprintf(entry->what, sizeof(entry->what), "%s", what);
+	begin_loss(heal, part, now_ns);
+	entry->ours = true;
 }
 
 void xf_heal_changed(struct xf_heal *heal, enum xf_heal_part part)
@@ -88,7 +112,7 @@ bool xf_heal_is_due(const struct xf_heal *heal, enum xf_heal_part part, uint64_t
 	return xf_heal_is_lost(heal, part) && now_ns >= heal->part[part].due_ns;
 }
 
-static void note_attempt(struct xf_heal_entry *entry, uint64_t now_ns)
+static void note_repair(struct xf_heal_entry *entry, uint64_t now_ns)
 {
 	entry->times_ns[entry->at] = now_ns + 1;
 	entry->at = (entry->at + 1) % XF_HEAL_LOSSES;
@@ -101,26 +125,34 @@ void xf_heal_repaired(struct xf_heal *heal, enum xf_heal_part part, uint64_t now
 
 	if (!xf_heal_is_lost(heal, part))
 		return;
-	note_attempt(entry, now_ns);
+	if (!entry->ours)
+		note_repair(entry, now_ns);
 	entry->state = XF_HEAL_IN_FORCE;
 	entry->repairs++;
 	say(heal, false, entry->what, how);
+}
+
+uint64_t xf_heal_wait_ns(unsigned failures)
+{
+	static const unsigned ms[] = { 0, 0, 50, 200, 1000, 2000, 5000 };
+
+	return failures < XF_ARRAY_SIZE(ms) ? ms[failures] * (XF_NSEC_PER_SEC / 1000)
+					    : XF_HEAL_PERIOD_NS;
 }
 
 /* Told once, however often it is tried in vain. */
 void xf_heal_failed(struct xf_heal *heal, enum xf_heal_part part, uint64_t now_ns, const char *why)
 {
 	struct xf_heal_entry *entry = &heal->part[part];
-	uint64_t wait = XF_HEAL_RETRY_NS;
+	bool waits;
 
 	if (!xf_heal_is_lost(heal, part))
 		return;
-	note_attempt(entry, now_ns);
-	if (entry->held || entry->failures >= XF_HEAL_LOSSES)
-		wait = XF_HEAL_PERIOD_NS;
+	waits = entry->held && !entry->ours;
 	entry->state = XF_HEAL_FAILED;
-	entry->due_ns = now_ns + wait;
-	if (entry->failures++ == 0)
+	entry->failures++;
+	entry->due_ns = now_ns + (waits ? XF_HEAL_PERIOD_NS : xf_heal_wait_ns(entry->failures));
+	if (entry->failures == 1)
 		say(heal, true, entry->what, why);
 }
 

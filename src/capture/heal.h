@@ -10,11 +10,12 @@
  *        |  |     repaired          +----> LOST     somebody took it away or changed it
  *        |  +-----------------------|-------+|
  *        |                          | due    | cannot be repaired
- *        +---- repaired ---- FAILED +<-------+      tried again, a second later at first
+ *        +---- repaired ---- FAILED +<-------+      tried again, at once and then less often
  *
- * Bounded: a part that is lost more than 5 times in 10 s is repaired once in 10 s from then on
- * (it is held), so that an agent which undoes every repair costs little. What is closed stays
- * closed meanwhile.
+ * Bounded: a part that others took away more than 5 times in 10 s is repaired once in 10 s from
+ * then on (it is held), so that an agent which undoes every repair costs little. What is closed
+ * stays closed meanwhile. An operation of ours that fails is nobody's doing and counts for nothing
+ * of this: it is tried again at once, then later and later.
  *
  * Pure: no kernel, no clock; one line for each loss with its repair goes to say(). Control thread.
  */
@@ -37,17 +38,17 @@ enum xf_heal_state { XF_HEAL_IN_FORCE, XF_HEAL_CHANGED, XF_HEAL_LOST, XF_HEAL_FA
 
 #define XF_HEAL_LOSSES 5 /* in ... */
 #define XF_HEAL_PERIOD_NS (10 * XF_NSEC_PER_SEC)
-#define XF_HEAL_RETRY_NS XF_NSEC_PER_SEC
 #define XF_HEAL_TEXT 200
 
 struct xf_heal_entry {
 	enum xf_heal_state state;
 	bool held;
+	bool ours; /* lost by an operation of ours that has failed: it counts for no limit */
 	unsigned failures; /* of this loss; the first was told */
 	uint64_t due_ns; /* LOST, FAILED: repair it then */
 	uint64_t losses;
 	uint64_t repairs;
-	uint64_t times_ns[XF_HEAL_LOSSES]; /* of the last attempts, plus 1; 0: none yet */
+	uint64_t times_ns[XF_HEAL_LOSSES]; /* of the last repairs, plus 1; 0: none yet */
 	unsigned at; /* the oldest of them */
 	char what[XF_HEAL_TEXT]; /* "nftables table xfrmd was deleted by nft (pid 7)" */
 };
@@ -65,6 +66,10 @@ const char *xf_heal_name(enum xf_heal_part part);
  * is lost already is lost once; the newest sentence counts. */
 void xf_heal_lost(struct xf_heal *heal, enum xf_heal_part part, uint64_t now_ns, const char *what);
 
+/* It is not as it should be, because an operation of ours has failed. */
+void xf_heal_missed(struct xf_heal *heal, enum xf_heal_part part, uint64_t now_ns,
+		    const char *what);
+
 /* Policies have changed, and the kernel follows them again; each for what is not lost. */
 void xf_heal_changed(struct xf_heal *heal, enum xf_heal_part part);
 void xf_heal_follows(struct xf_heal *heal, enum xf_heal_part part);
@@ -77,6 +82,9 @@ bool xf_heal_is_lost(const struct xf_heal *heal, enum xf_heal_part part); /* or 
 void xf_heal_repaired(struct xf_heal *heal, enum xf_heal_part part, uint64_t now_ns,
 		      const char *how);
 void xf_heal_failed(struct xf_heal *heal, enum xf_heal_part part, uint64_t now_ns, const char *why);
+
+/* How long to wait after so many failures, one behind the other. */
+uint64_t xf_heal_wait_ns(unsigned failures);
 
 /* When xf_heal_is_due() comes true next; UINT64_MAX: nothing is lost. */
 uint64_t xf_heal_due(const struct xf_heal *heal);

@@ -451,8 +451,8 @@ int xf_capture_nft_sync(struct xf_capture *capture, struct xf_io_error *error)
 	if (!err)
 		return 0;
 	if (!xf_capture_is_lost(capture))
-		xf_heal_lost(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
-			     "nftables table " XF_NFT_TABLE " is not as it was");
+		xf_heal_missed(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
+			       "nftables table " XF_NFT_TABLE " is not as it was");
 	err = try_anew(capture, error);
 	if (err && capture->nat) {
 		xf_capture_go_without_nat(capture);

@@ -33,6 +33,11 @@ static void lose(struct xf_capture *capture, enum xf_heal_part part, const char 
 	xf_heal_lost(&capture->heal, part, capture->now_ns, what);
 }
 
+static void miss(struct xf_capture *capture, enum xf_heal_part part, const char *what)
+{
+	xf_heal_missed(&capture->heal, part, capture->now_ns, what);
+}
+
 static void note_event(void *arg, const struct xf_capture_event *event)
 {
 	struct xf_capture *capture = arg;
@@ -176,11 +181,11 @@ static void follow_exempt(struct xf_capture *capture)
 			err = capture->ops->nft_run(capture->arg, script, &error);
 		free(script);
 		if (err)
-			lose(capture, XF_HEAL_TABLE, "what is exempt from policies is not known");
+			miss(capture, XF_HEAL_TABLE, "what is exempt from policies is not known");
 		xf_capture_expect_change(capture);
 	}
 	if (capture->backstop && capture->ops->backstop_attach(capture->arg, &error) < 0)
-		lose(capture, XF_HEAL_BACKSTOP, "a device has other filters than it should");
+		miss(capture, XF_HEAL_BACKSTOP, "a device has other filters than it should");
 	xf_capture_say_exempt(capture);
 }
 
@@ -297,6 +302,6 @@ void xf_capture_links_changed(struct xf_capture *capture, uint64_t now_ns)
 	capture->now_ns = now_ns;
 	if (!err)
 		return;
-	lose(capture, XF_HEAL_BACKSTOP, "a device came or changed");
+	miss(capture, XF_HEAL_BACKSTOP, "a device came or changed");
 	note(capture, XF_HEAL_BACKSTOP, err, NULL, &error);
 }

@@ -65,3 +65,31 @@ void a_crowd_is_back_at_once(void **unused)
 	assert_int_equal(w->seen.failed, 0);
 	world_free(w);
 }
+
+static void assert_none_is_held(const struct world *w)
+{
+	for (unsigned part = 0; part < XF_HEAL_PARTS; part++)
+		assert_false(w->capture->heal.part[part].held);
+}
+
+/* Nobody else does anything: no part is repaired once in ten seconds for that. */
+void what_fails_by_itself_is_not_held(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_AUTO, .seed = 1 };
+	struct world *w = world_new(&cfg);
+
+	(void)unused;
+	for (unsigned i = 0; i < 100; i++) {
+		w->host.kernel.faults = 4;
+		add_policy(w, XF_DIR_OUT, i);
+		world_sync(w);
+		w->host.link_event = true;
+		world_run(w, w->now_ns + XF_NSEC_PER_SEC / 10);
+		assert_none_is_held(w);
+	}
+	w->host.kernel.faults = 0;
+	world_run(w, w->now_ns + XF_HEAL_PERIOD_NS);
+	world_sync(w);
+	world_send_steady(w);
+	world_free(w);
+}

@@ -433,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_nft_alone),
 		cmocka_unit_test(test_programs_alone),
 		cmocka_unit_test(a_crowd_is_back_at_once),
+		cmocka_unit_test(what_fails_by_itself_is_not_held),
 	};
 	int failed;
 

@@ -73,6 +73,7 @@ void world_send_steady(struct world *w);
 /* --- model_cases.c --- */
 
 void a_crowd_is_back_at_once(void **unused);
+void what_fails_by_itself_is_not_held(void **unused);
 
 /* --- model_draw.c --- */
 

@@ -130,29 +130,88 @@ static void slow_losses_are_repaired_at_once(void **state)
 	}
 }
 
+static void repair_in_vain(struct xf_heal *heal, uint64_t now_ns)
+{
+	xf_heal_failed(heal, XF_HEAL_TABLE, now_ns, "cannot be made anew: no memory");
+}
+
+/* At once, and then later and later. */
 static void what_fails_is_tried_again(void **state)
 {
+	static const unsigned waits_ms[] = { 0, 50, 200, 1000, 2000, 5000, 10000, 10000 };
 	struct log log = { 0 };
 	struct xf_heal heal = { .say = note, .arg = &log };
 	uint64_t now = 7;
-	unsigned tries = 0;
 
 	(void)state;
 	lose(&heal, now);
-	for (; now < 60 * SECOND; now += SECOND / 4) {
-		if (!xf_heal_is_due(&heal, XF_HEAL_TABLE, now))
-			continue;
-		xf_heal_failed(&heal, XF_HEAL_TABLE, now, "cannot be made anew: no memory");
-		tries++;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(waits_ms); i++) {
+		assert_true(xf_heal_is_due(&heal, XF_HEAL_TABLE, now));
+		repair_in_vain(&heal, now);
+		assert_int_equal(heal.part[XF_HEAL_TABLE].state, XF_HEAL_FAILED);
+		assert_int_equal(xf_heal_due(&heal), now + waits_ms[i] * (SECOND / 1000));
+		/* What is lost may be lost again: it is tried no earlier for that. */
+		lose(&heal, now);
+		now = xf_heal_due(&heal);
 	}
-	assert_int_equal(heal.part[XF_HEAL_TABLE].state, XF_HEAL_FAILED);
-	/* Each second at first, then each 10 s. */
-	assert_in_range(tries, 9, 11);
 	assert_int_equal(log.lines, 1);
 	assert_int_equal(log.bad, 1);
 	xf_heal_repaired(&heal, XF_HEAL_TABLE, now, "made anew");
 	assert_int_equal(log.lines, 2);
 	assert_true(xf_heal_due(&heal) == UINT64_MAX);
+}
+
+static void miss(struct xf_heal *heal, uint64_t now_ns)
+{
+	xf_heal_missed(heal, XF_HEAL_TABLE, now_ns, "the rules do not follow the policies");
+}
+
+/* However often we fail ourselves, and however often that is repaired. */
+static void our_own_failures_hold_nothing(void **state)
+{
+	struct log log = { 0 };
+	struct xf_heal heal = { .say = note, .arg = &log };
+	const struct xf_heal_entry *table = &heal.part[XF_HEAL_TABLE];
+
+	(void)state;
+	for (unsigned i = 0; i < 20; i++) {
+		miss(&heal, i);
+		repair_in_vain(&heal, i);
+		assert_true(act(&heal, i));
+	}
+	lose(&heal, 20);
+	assert_false(table->held);
+	/* Nor does a repair that fails. */
+	repair_in_vain(&heal, 20);
+	repair_in_vain(&heal, 20);
+	assert_true(act(&heal, 20 + SECOND));
+	assert_int_equal(log.lines, 2 * 20 + 2);
+	assert_int_equal(table->losses, 21);
+}
+
+/* Somebody took away what we have failed to repair: it is his. */
+static void what_we_missed_may_be_lost(void **state)
+{
+	struct log log = { 0 };
+	struct xf_heal heal = { .say = note, .arg = &log };
+	const struct xf_heal_entry *table = &heal.part[XF_HEAL_TABLE];
+
+	(void)state;
+	for (unsigned i = 0; i < 6; i++) {
+		miss(&heal, i);
+		lose(&heal, i);
+		miss(&heal, i);
+		assert_int_equal(act(&heal, i), i < 5);
+	}
+	assert_true(table->held);
+	assert_non_null(strstr(log.last, "by nft (pid 7): more than 5 times within 10 s"));
+	repair_in_vain(&heal, xf_heal_due(&heal));
+	assert_int_equal(xf_heal_due(&heal), 4 + 2 * XF_HEAL_PERIOD_NS);
+	/* What we miss ourselves while it is held does not wait. */
+	assert_true(act(&heal, xf_heal_due(&heal)));
+	miss(&heal, 5 * XF_HEAL_PERIOD_NS);
+	repair_in_vain(&heal, 5 * XF_HEAL_PERIOD_NS);
+	assert_int_equal(xf_heal_due(&heal), 5 * XF_HEAL_PERIOD_NS);
 }
 
 static void what_is_lost_stays_so_when_policies_change(void **state)
@@ -181,6 +240,8 @@ int main(void)
 		cmocka_unit_test(it_is_let_go_when_there_is_quiet),
 		cmocka_unit_test(slow_losses_are_repaired_at_once),
 		cmocka_unit_test(what_fails_is_tried_again),
+		cmocka_unit_test(our_own_failures_hold_nothing),
+		cmocka_unit_test(what_we_missed_may_be_lost),
 		cmocka_unit_test(what_is_lost_stays_so_when_policies_change),
 	};
 
