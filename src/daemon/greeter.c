@@ -96,9 +96,12 @@ static void count_refused(struct xf_greeter *greeter)
 	atomic_fetch_add_explicit(&greeter->refused, 1, memory_order_relaxed);
 }
 
+/* Closing alone takes nothing out of the epoll set that the control thread has open, too: until it
+ * is closed there, what the client does next would wake this thread without end. */
 static void forget(struct xf_greeter *greeter, unsigned i)
 {
-	close(greeter->guests[i].fd); /* which takes it out of the epoll set */
+	epoll_ctl(greeter->epoll, EPOLL_CTL_DEL, greeter->guests[i].fd, NULL);
+	close(greeter->guests[i].fd);
 	greeter->n--;
 	memmove(&greeter->guests[i], &greeter->guests[i + 1],
 		(greeter->n - i) * sizeof(greeter->guests[0]));

@@ -4,13 +4,18 @@
 Each attack runs as a user outside of the group that the configuration names, who cannot even
 connect, and as a member of it without CAP_NET_ADMIN.
 """
+import array
+import fcntl
 import os
 import select
 import signal
+import socket
+import struct
 import subprocess
+import termios
 import time
 
-from xfrmd import equal, holds, main, wait_for
+from xfrmd import LIBC, equal, holds, in_netns, main, wait_for
 
 NOBODY, NOGROUP, ANOTHER = "65534", "65534", "65533"
 CONFIG = "[daemon]\ngroup = nogroup\n"
@@ -18,6 +23,8 @@ CONFIG = "[daemon]\ngroup = nogroup\n"
 STALL_S = 10
 LINES_MAX = 20
 WAIT_S = 60
+TCP_REPAIR = 19
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 
 # Given to the system's Python as text: the tree may be closed to others.
 ATTACK = r"""
@@ -247,6 +254,82 @@ def roots_own_silence_harms_nobody(netns):
         attack.close()
 
 
+class HeldUp:
+    """The daemon's control thread does nothing for a while; its other threads go on."""
+
+    def __init__(self, net):
+        self.pid = net.daemon.pid
+
+    def __enter__(self):
+        equal(LIBC.ptrace(PTRACE_SEIZE, self.pid, None, None), 0)
+        equal(LIBC.ptrace(PTRACE_INTERRUPT, self.pid, None, None), 0)
+        equal(os.WIFSTOPPED(os.waitpid(self.pid, 0)[1]), True)
+
+    def __exit__(self, *_):
+        LIBC.ptrace(PTRACE_DETACH, self.pid, None, None)
+
+
+def greeter_of(net):
+    """Its directory in /proc."""
+    tasks = f"/proc/{net.daemon.pid}/task"
+    for tid in os.listdir(tasks):
+        with open(f"{tasks}/{tid}/comm") as f:
+            if f.read().strip() == "greeter":
+                return f"{tasks}/{tid}"
+    raise AssertionError("there is no greeter")
+
+
+def descriptors(task):
+    return len(os.listdir(f"{task}/fd"))
+
+
+def watched(task):
+    """How many descriptors are in the thread's epoll set."""
+    found = 0
+    for fd in os.listdir(f"{task}/fdinfo"):
+        with open(f"{task}/fdinfo/{fd}") as f:
+            found += sum(line.startswith("tfd:") for line in f)
+    return found
+
+
+def say_hello(net):
+    """As a shim does; what waits for the welcome, and the client's end."""
+    conn = in_netns(net, socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    conn.connect(net.path("sock"))
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    proof = in_netns(net, socket.AF_INET, socket.SOCK_STREAM)
+    proof.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    conn.sendmsg([struct.pack("IHH", 0x5866726d, 1, 1)],
+                 [(socket.SOL_SOCKET, socket.SCM_RIGHTS,
+                   array.array("i", [far.fileno(), proof.fileno()]))])
+    return conn, near
+
+
+def who_has_passed_wakes_the_greeter_no_more(netns):
+    """However long the control thread takes to close its descriptor of the connection."""
+    net = netns()
+    net.start()
+    task = greeter_of(net)
+    before = descriptors(task), watched(task)
+    with HeldUp(net):
+        conn, near = say_hello(net)
+
+        def is_heard():
+            left = array.array("i", [-1])
+            fcntl.ioctl(conn, termios.TIOCOUTQ, left)
+            return left[0] == 0
+
+        def is_handed_on():
+            return descriptors(task) == before[0]
+        wait_for(is_heard)
+        wait_for(is_handed_on)
+        equal(watched(task), before[1])
+    conn.settimeout(WAIT_S)
+    magic, _, _, status = struct.unpack_from("IHHi", conn.recv(16))
+    equal((magic, status), (0x5866726d, 0))
+    near.close()
+
+
 def what_dead_daemons_left_is_removed(netns):
     dead, stopped, running, other = netns(), netns(), netns(), netns()
     for net in dead, stopped, running:
@@ -274,5 +357,6 @@ main([
     silent_connections_go,
     bad_hellos_are_counted_not_told,
     roots_own_silence_harms_nobody,
+    who_has_passed_wakes_the_greeter_no_more,
     what_dead_daemons_left_is_removed,
 ])
