@@ -60,6 +60,12 @@ static __always_inline void count(enum xf_bpf_count what)
 		*value += 1;
 }
 
+/* The mark that policies ask for: our bits are not part of it, whoever has set them. */
+static __always_inline __u32 mark_of(const struct xf_bpf_config *cfg, __u32 mark)
+{
+	return mark & ~(cfg->mark_bypass | cfg->mark_capture);
+}
+
 /* What of a packet the policies ask for. */
 struct flow {
 	__u32 saddr_be[4];

@@ -162,7 +162,7 @@ static __always_inline bool was_refused(const struct xf_bpf_config *cfg, const s
 /* Netfilter has let it pass because of its new source; here that is said for certain. */
 static __always_inline int answer(struct __sk_buff *skb, const struct xf_bpf_config *cfg)
 {
-	struct flow flow = { .mark = skb->mark };
+	struct flow flow = { .mark = mark_of(cfg, skb->mark) };
 
 	if (!read_flow(skb, &flow))
 		return TC_ACT_SHOT;
@@ -187,7 +187,7 @@ static __always_inline bool has_other_source(struct __sk_buff *skb, const struct
 SEC("tc")
 int xf_egress(struct __sk_buff *skb)
 {
-	struct flow flow = { .mark = skb->mark };
+	struct flow flow = { .ports = false };
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	enum sender sender;
@@ -200,6 +200,7 @@ int xf_egress(struct __sk_buff *skb)
 		return answer(skb, cfg);
 	if (sender == BYPASS || !read_flow(skb, &flow))
 		return TC_ACT_UNSPEC;
+	flow.mark = mark_of(cfg, skb->mark);
 	if (flow.family == 4 && flow.daddr_be[0] == 0xffffffff)
 		return TC_ACT_UNSPEC;
 	if (!may_match(&flow))
@@ -222,13 +223,14 @@ int xf_egress(struct __sk_buff *skb)
 SEC("tc")
 int xf_tun(struct __sk_buff *skb)
 {
-	struct flow flow = { .mark = skb->mark };
+	struct flow flow = { .ports = false };
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	struct nat nat;
 
 	if (!cfg || !has_other_source(skb, cfg, &nat) || nat.reply || !read_flow(skb, &flow))
 		return TC_ACT_UNSPEC;
+	flow.mark = mark_of(cfg, skb->mark);
 	/* What NAT has brought into a policy is here for that. */
 	if (!was_refused(cfg, &nat, &flow) || is_refused(cfg, &flow, DIR_OUT, false))
 		return TC_ACT_UNSPEC;
@@ -314,13 +316,14 @@ static __always_inline bool is_refused_here(struct __sk_buff *skb, const struct 
 SEC("tc")
 int xf_ingress(struct __sk_buff *skb)
 {
-	struct flow flow = { .mark = skb->mark };
+	struct flow flow = { .ports = false };
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 
 	if (!cfg || skb->pkt_type != PACKET_HOST || is_held() || !read_flow(skb, &flow) ||
 	    is_cipher(&flow))
 		return TC_ACT_UNSPEC;
+	flow.mark = mark_of(cfg, skb->mark);
 	if (!is_refused_here(skb, cfg, &flow) || is_for_bypass(skb, &flow, cfg->mark_bypass))
 		return TC_ACT_UNSPEC;
 	count(XF_BPF_INGRESS_DROPPED);

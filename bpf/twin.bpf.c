@@ -258,7 +258,7 @@ SEC("netfilter")
 int xf_twin(struct bpf_nf_ctx *ctx)
 {
 	bool in = ctx->state->hook == LOCAL_IN;
-	struct flow flow = { .mark = ctx->skb->mark };
+	struct flow flow = { .ports = false };
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	struct flow wire;
@@ -272,6 +272,7 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 		return ACCEPT;
 	if (!read_flow(ctx, &flow) || (in && is_cipher(&flow)))
 		return ACCEPT;
+	flow.mark = mark_of(cfg, ctx->skb->mark);
 	wire = flow;
 	undo_nat(ctx->skb, &cfg->nat, &wire);
 	if (!is_refused(cfg, &wire, in ? DIR_IN : DIR_FWD, false))
@@ -361,7 +362,7 @@ static __always_inline bool stays_selected(const struct xf_bpf_config *cfg,
 SEC("netfilter")
 int xf_twin_out(struct bpf_nf_ctx *ctx)
 {
-	struct flow now = { .mark = ctx->skb->mark };
+	struct flow now = { .ports = false };
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	struct flow before;
@@ -373,6 +374,7 @@ int xf_twin_out(struct bpf_nf_ctx *ctx)
 	asked = is_question(ctx->skb, cfg);
 	if (!find_nat(ctx->skb, &cfg->nat, &nat) || !nat.src || !read_flow(ctx, &now))
 		return asked ? DROP : ACCEPT;
+	now.mark = mark_of(cfg, ctx->skb->mark);
 	before = now;
 	undo_source(&cfg->nat, &nat, &before);
 	for_tun = is_for_tun(ctx->state, cfg);

@@ -166,7 +166,7 @@ static void draw_policy(struct xf_policy_config *cfg)
 	if (cfg->type == XF_POLICY_SUB)
 		cfg->action = XF_POLICY_BLOCK;
 	if (draw(6) == 0)
-		cfg->mark = (struct xf_mark){ .v = draw(2), .m = 1 };
+		cfg->mark = (struct xf_mark){ .v = draw(2), .m = draw(2) ? 1 : UINT32_MAX };
 	sel->family = six ? XF_AF_INET6 : XF_AF_INET;
 	draw_address(&sel->saddr, six);
 	draw_address(&sel->daddr, six);
@@ -236,6 +236,7 @@ static void change_policies(void)
 /* --- packets --- */
 
 struct packet {
+	uint32_t mark; /* with bits of ours, which policies do not see */
 	struct xf_flow flow;
 	unsigned len;
 	uint8_t bytes[14 + 40 + 8];
@@ -254,6 +255,8 @@ static void draw_packet(struct packet *packet)
 	draw_address(&flow->daddr, six);
 	flow->proto = draw_proto(six);
 	flow->mark = draw(2);
+	packet->mark =
+		flow->mark | (draw(2) ? XF_MARK_CAPTURE : 0) | (draw(2) ? XF_MARK_BYPASS : 0);
 	xf_put_be16(packet->bytes + 12, six ? 0x86dd : 0x0800);
 	packet->len = (unsigned)(upper + 8 - packet->bytes);
 	if (six) {
@@ -293,7 +296,7 @@ static bool spd_refuses(enum xf_policy_dir dir, const struct xf_flow *flow)
 
 static bool program_drops(int fd, const struct packet *packet)
 {
-	struct __sk_buff skb = { .mark = packet->flow.mark };
+	struct __sk_buff skb = { .mark = packet->mark };
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet->bytes, .data_size_in = packet->len,
 		    .ctx_in = &skb, .ctx_size_in = sizeof(skb));
 
