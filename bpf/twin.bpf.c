@@ -12,6 +12,7 @@
  * demultiplexing has found, and of UDP those that the kernel's table has for the port.
  */
 #include <linux/bpf.h>
+#include <linux/ip.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <bpf/bpf_core_read.h>
@@ -53,8 +54,17 @@ struct tcx_entry {
 	struct bpf_mprog_bundle bundle;
 } KERNEL;
 
+struct ipv4_devconf {
+	int data[IPV4_DEVCONF_NOPOLICY];
+} KERNEL;
+
+struct in_device {
+	struct ipv4_devconf cnf;
+} KERNEL;
+
 struct net_device {
 	int ifindex;
+	struct in_device *ip_ptr;
 	struct bpf_mprog_entry *tcx_egress; /* Linux 6.6; before: */
 	struct mini_Qdisc *miniq_egress;
 } KERNEL;
@@ -77,6 +87,7 @@ struct udp_table {
 } KERNEL;
 
 struct netns_ipv4 {
+	struct ipv4_devconf *devconf_all;
 	struct udp_table *udp_table;
 } KERNEL;
 
@@ -254,6 +265,16 @@ static __always_inline bool is_bridged(const struct bpf_nf_ctx *ctx,
 	return (ctx->skb->mark & both) == both && ctx->state->in == ctx->state->out;
 }
 
+/* IPv4 that arrives where the sysctl disable_policy is set (docs/decisions/0029). */
+static __always_inline bool is_exempt(const struct nf_hook_state *state)
+{
+	const struct in_device *dev = BPF_CORE_READ(state, in, ip_ptr);
+	const struct ipv4_devconf *all = BPF_CORE_READ(state, net, ipv4.devconf_all);
+
+	return state->pf == AF_INET && (BPF_CORE_READ(dev, cnf.data[IPV4_DEVCONF_NOPOLICY - 1]) ||
+					BPF_CORE_READ(all, data[IPV4_DEVCONF_NOPOLICY - 1]));
+}
+
 SEC("netfilter")
 int xf_twin(struct bpf_nf_ctx *ctx)
 {
@@ -277,7 +298,7 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 	undo_nat(ctx->skb, &cfg->nat, &wire);
 	if (!is_refused(cfg, &wire, in ? DIR_IN : DIR_FWD, false))
 		return ACCEPT;
-	if (in && is_for_bypass(ctx, &flow, cfg->mark_bypass))
+	if (is_exempt(ctx->state) || (in && is_for_bypass(ctx, &flow, cfg->mark_bypass)))
 		return ACCEPT;
 	count(in ? XF_BPF_IN_DROPPED : XF_BPF_FWD_DROPPED);
 	return DROP;

@@ -14,6 +14,8 @@ enum { FAMILY4 = 2, FAMILY6 = 10 };
 
 /* All that a program can reach from a packet. */
 struct reach {
+	struct in_device in_dev;
+	struct ipv4_devconf all;
 	struct net_device in;
 	struct net_device out;
 	struct udp_hslot slot;
@@ -48,6 +50,8 @@ static void fill(struct reach *r, const struct fake_seen *seen)
 	r->out.ifindex = (int)seen->oif;
 	r->table.hash = &r->slot;
 	r->net.ipv4.udp_table = &r->table;
+	r->net.ipv4.devconf_all = &r->all;
+	r->in.ip_ptr = &r->in_dev;
 	r->skb.mark = seen->mark;
 	r->skb.skb_iif = (int)seen->iif;
 	r->skb.priority = seen->priority;

@@ -4,9 +4,10 @@
 IPv4 that leaves by a device with disable_xfrm is not protected. IPv4 that arrives at one with
 disable_policy is not checked; IPv6 is not when it is for an address of such a device.
 """
+import signal
 import socket
 
-from xfrmd import counter, equal, holds, in_netns, main, passes, stays_away, wait_for, wire
+from xfrmd import arrived, counter, equal, holds, in_netns, main, passes, stays_away, wait_for, wire
 
 HOSTS = {4: ("192.0.2.7", "198.51.100.1"), 6: ("fd01::7", "fd02::1")}
 LINK = {4: ("192.0.2.1", "192.0.2.2"), 6: ("fd00::1", "fd00::2")}
@@ -199,14 +200,51 @@ def forwarded_out(netns):
     passes(send, listener)
 
 
-def forwarded_in(netns):
-    """The twin in netfilter drops what is forwarded all the same."""
+def forwarded_in(netns, twin="tc"):
     far, send, listener = router(netns)
-    far.start_with("[capture]\ntwin = tc\n")
+    far.start_with(f"[capture]\nowner = no\ntwin = {twin}\n")
+    if twin == "netfilter" and far.ask("status")["capture"]["twin"] != twin:
+        return print("# this kernel has no links at netfilter's hooks")
     policy(far, "fwd")
+    for setting in "ipv4.conf.eth0.disable_policy", "ipv4.conf.all.disable_policy":
+        stays_away(send, counter(far, *REFUSED), listener)
+        set_to(far, 1, setting)
+        passes(send, listener)
+        set_to(far, 0, setting)
+        wait_for(lambda: far.text().rstrip().endswith("exempt from policies: nothing"))
+    # It is the device where it arrives, not the one by which it goes on.
+    set_to(far, 1, "ipv4.conf.lan.disable_policy")
     stays_away(send, counter(far, *REFUSED), listener)
-    set_to(far, 1, "ipv4.conf.eth0.disable_policy")
-    passes(send, listener)
 
 
-main([sent, seen_by_itself, by_the_backstop, received, received_six, forwarded_out, forwarded_in])
+def forwarded_past_links(netns):
+    """The twin in netfilter reads the sysctls itself."""
+    forwarded_in(netns, "netfilter")
+
+
+def received_past_links(netns):
+    """While nftables has no rules, which leave it a sign of what is exempt."""
+    near, far = wire(netns)
+    both_families(near, far)
+    send, listener = endpoints(near, far)
+    send6, listener6 = endpoints(near, far, 6)
+    far.start_with("[capture]\nowner = no\n")
+    if far.ask("status")["capture"]["twin"] != "netfilter":
+        return print("# this kernel has no links at netfilter's hooks")
+    policy(far, "in")
+    policy(far, "in", 6)
+    stays_away(send, counter(far, *REFUSED), listener)
+    stays_away(send6, counter(far, *REFUSED), listener6)
+    far.run("sysctl", "-qw", "net.ipv4.conf.eth0.disable_policy=1", check=True)
+    far.daemon.send_signal(signal.SIGSTOP)
+    try:
+        far.run("nft", "flush", "ruleset", check=True)
+        send6()
+        passes(send, listener)
+        equal(arrived(listener6), 0)
+    finally:
+        far.daemon.send_signal(signal.SIGCONT)
+
+
+main([sent, seen_by_itself, by_the_backstop, received, received_past_links, received_six,
+      forwarded_out, forwarded_in, forwarded_past_links])
