@@ -33,6 +33,9 @@ struct xf_env {
 	 * (0: not known). May it be delivered, or would that forward what @iif does not? NULL:
 	 * every device forwards. */
 	bool (*may_forward)(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif);
+	/* Came a packet to @daddr in one that the device @iif received (0: not known) by a way on
+	 * which no policy is asked (Linux's sysctl disable_policy)? NULL: it never does. */
+	bool (*is_exempt)(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif);
 	/* An SA has reached a limit: the control thread should call xf_sad_expire(). Told again
 	 * with every batch until it has. */
 	void (*attention)(void *arg);

@@ -448,6 +448,7 @@ void xf_capture_free(struct xf_capture *capture)
 		return;
 	xf_kernel_free(capture->kernel);
 	xf_exempt_fini(&capture->exempt);
+	xf_exempt_set_free(atomic_load(&capture->exempt_set));
 	xf_cover_fini(&capture->cover);
 	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++)
 		xf_sieve_fini(&capture->sieve[dir]);

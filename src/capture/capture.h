@@ -11,8 +11,8 @@
  * So a daemon that is stopped, killed or upgraded fails closed. Only xf_capture_release() takes
  * them away.
  *
- * Control thread only. Functions return 0 or -errno with a sentence in @error; a call that fails
- * leaves rules in force that catch what they caught.
+ * Control thread only, but for xf_capture_is_exempt(). Functions return 0 or -errno with a sentence
+ * in @error; a call that fails leaves rules in force that catch what they caught.
  */
 #ifndef XF_CAPTURE_CAPTURE_H
 #define XF_CAPTURE_CAPTURE_H
@@ -96,7 +96,15 @@ uint64_t xf_capture_clean_conntrack(struct xf_capture *capture, uint64_t now_ns,
 int xf_capture_fd(const struct xf_capture *capture);
 void xf_capture_dispatch(struct xf_capture *capture, uint64_t now_ns);
 
-/* Forget @capture; everything in the kernel stays. */
+/*
+ * No policy is asked about what comes to @daddr in a packet that the device @iif (0: not known) has
+ * received, plaintext or not: the host's sysctls say so (decision 0029). For any thread registered
+ * for RCU, inside a read section.
+ */
+bool xf_capture_is_exempt(const struct xf_capture *capture, const union xf_addr *daddr,
+			  uint16_t family, uint32_t iif);
+
+/* Forget @capture, whom no worker asks any more; everything in the kernel stays. */
 void xf_capture_free(struct xf_capture *capture);
 
 /* Take all of it away, TUN included: traffic flows in clear from then on. */

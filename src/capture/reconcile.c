@@ -150,6 +150,27 @@ void xf_capture_say_exempt(struct xf_capture *capture)
 		capture->cfg.say(capture->cfg.say_arg, false, line);
 }
 
+/* For workers. */
+static int publish_exempt(struct xf_capture *capture, const struct xf_exempt *exempt)
+{
+	struct xf_exempt_set *set;
+	int err = xf_exempt_set_new(exempt, &set);
+
+	if (!err)
+		xf_exempt_set_defer(atomic_exchange(&capture->exempt_set, set));
+	return err;
+}
+
+bool xf_capture_is_exempt(const struct xf_capture *capture, const union xf_addr *daddr,
+			  uint16_t family, uint32_t iif)
+{
+	const struct xf_exempt_set *set =
+		atomic_load_explicit(&capture->exempt_set, memory_order_acquire);
+
+	return XF_UNLIKELY(set) && xf_exempt_set_has(set, daddr, family, iif);
+}
+
+/* What cannot be published is read again by the next look. */
 void xf_capture_read_exempt(struct xf_capture *capture)
 {
 	struct xf_exempt now;
@@ -157,7 +178,7 @@ void xf_capture_read_exempt(struct xf_capture *capture)
 	if (!capture->ops->exempt_read || capture->ops->exempt_read(capture->arg, &now) < 0)
 		return;
 	capture->look_at_exempt = false;
-	if (xf_exempt_equal(&now, &capture->exempt)) {
+	if (xf_exempt_equal(&now, &capture->exempt) || publish_exempt(capture, &now) < 0) {
 		xf_exempt_fini(&now);
 		return;
 	}

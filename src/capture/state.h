@@ -5,8 +5,11 @@
 #ifndef XF_CAPTURE_STATE_H
 #define XF_CAPTURE_STATE_H
 
+#include <stdatomic.h>
+
 #include "capture/capture.h"
 #include "capture/conntrack.h"
+#include "capture/exempt_set.h"
 #include "capture/ops.h"
 #include "capture/sieve.h"
 
@@ -44,6 +47,7 @@ struct xf_capture {
 	uint64_t conntrack_deleted; /* entries */
 
 	struct xf_exempt exempt;
+	_Atomic(struct xf_exempt_set *) exempt_set; /* of these; published by RCU */
 	bool exempt_changed; /* the rules do not follow yet */
 
 	/* What stands, and what does not. */

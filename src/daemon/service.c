@@ -56,6 +56,14 @@ static bool may_forward(void *arg, const union xf_addr *daddr, uint16_t family, 
 	       xf_route_is_for_many(service->route, daddr, family);
 }
 
+/* On worker threads. */
+static bool is_exempt(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif)
+{
+	const struct xf_service *service = arg;
+
+	return xf_capture_is_exempt(service->capture, daddr, family, iif);
+}
+
 /* On worker threads: wake the control thread. */
 static void want_attention(void *arg)
 {
@@ -334,6 +342,7 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 		.env = { .arg = service,
 			 .is_local = is_local,
 			 .may_forward = may_forward,
+			 .is_exempt = is_exempt,
 			 .attention = want_attention },
 		.clamp_mss = cfg->clamp_mss,
 	};

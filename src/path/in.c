@@ -435,6 +435,14 @@ static void part_done(struct in *in, struct xf_group *batch)
 	xf_group_enter(batch, in->res);
 }
 
+/* Is no policy asked about it? Linux asks nothing of its SAs then, either. */
+static bool is_exempt(const struct in *in, const struct xf_slot *s)
+{
+	const struct xf_env *env = &in->worker->engine->env;
+
+	return env->is_exempt && env->is_exempt(env->arg, &s->ip.daddr, s->ip.family, s->pkt->iif);
+}
+
 /* Sort the packets by the direction of the policies that are to be asked about them. */
 static void ask_all(struct in *in, struct xf_flight *f)
 {
@@ -454,7 +462,8 @@ static void ask_all(struct in *in, struct xf_flight *f)
 			xf_slot_drop(in->worker, s, XF_DROP_IN_NOT_FORWARDED, s->bundle[0]);
 			continue;
 		}
-		if (!ask(in, s, dir, &in->worker->asked[dir]))
+		s->err = XF_PASS;
+		if (!is_exempt(in, s) && !ask(in, s, dir, &in->worker->asked[dir]))
 			continue;
 		before = s;
 		last = dir;

@@ -2,17 +2,20 @@
 """The host's sysctls disable_xfrm and disable_policy, as Linux has them (decision 0029).
 
 IPv4 that leaves by a device with disable_xfrm is not protected. IPv4 that arrives at one with
-disable_policy is not checked; IPv6 is not when it is for an address of such a device.
+disable_policy is not checked; IPv6 is not when it is for an address of such a device. What was
+decrypted has arrived where its ESP did.
 """
 import signal
 import socket
 
-from xfrmd import arrived, counter, equal, holds, in_netns, main, passes, stays_away, wait_for, wire
+from xfrmd import (KEY, arrived, counter, equal, holds, in_netns, main, passes, stays_away,
+                   wait_for, wire)
 
 HOSTS = {4: ("192.0.2.7", "198.51.100.1"), 6: ("fd01::7", "fd02::1")}
 LINK = {4: ("192.0.2.1", "192.0.2.2"), 6: ("fd00::1", "fd00::2")}
 CAPTURED = "xfrm_stat", "XfrmOutNoStates"
 REFUSED = "capture", "plaintext_dropped"
+MISMATCH = "xfrm_stat", "XfrmInTmplMismatch"
 
 
 def set_to(net, value, *names):
@@ -184,12 +187,63 @@ def router(netns):
     listener.setblocking(False)
     sender = in_netns(near, socket.AF_INET, socket.SOCK_DGRAM)
     sender.bind(("192.0.2.7", 0))
-    return far, lambda: sender.sendto(b"x", ("198.51.100.1", 4001)), listener
+    return near, far, lambda: sender.sendto(b"x", ("198.51.100.1", 4001)), listener
+
+
+def tunnelled(near, far, direction):
+    """Between HOSTS, from near to far, whose policies want another tunnel."""
+    ends = "src", LINK[4][0], "dst", LINK[4][1], "proto", "esp"
+    for net in near, far:
+        net.xfrm("state", "add", *ends, "spi", "0x1000", "reqid", "1", "mode", "tunnel", "flag",
+                 "af-unspec", "aead", "rfc4106(gcm(aes))", KEY, "128", check=True)
+    for src, dst in HOSTS.values():
+        for net, way, reqid in (near, "out", "1"), (far, direction, "2"):
+            net.xfrm("policy", "add", "src", src, "dst", dst, "dir", way, "tmpl", *ends, "reqid",
+                     reqid, "mode", "tunnel", check=True)
+
+
+def decrypted(netns):
+    """As Linux 6.1 was seen to do it: IPv4 by the device that the ESP came by, forwarded or not;
+    IPv6 by its own address."""
+    near, far = wire(netns)
+    both_families(near, far)
+    far.run("ip", "link", "add", "other", "type", "veth", "peer", "name", "another", check=True)
+    far.run("ip", "link", "set", "other", "up", check=True)
+    send, listener = endpoints(near, far)
+    send6, listener6 = endpoints(near, far, 6, "other")
+    for net in near, far:
+        net.start()
+    tunnelled(near, far, "in")
+    stays_away(send, counter(far, *MISMATCH), listener)
+    stays_away(send6, counter(far, *MISMATCH), listener6)
+    set_to(far, 1, "ipv4.conf.eth0.disable_policy", "ipv6.conf.eth0.disable_policy")
+    passes(send, listener)
+    stays_away(send6, counter(far, *MISMATCH), listener6)
+    set_to(far, 0, "ipv4.conf.eth0.disable_policy")
+    set_to(far, 1, "ipv6.conf.other.disable_policy")
+    passes(send6, listener6)
+    wait_for(lambda: "ipv4" not in far.text().split("exempt from policies: ")[-1])
+    stays_away(send, counter(far, *MISMATCH), listener)
+    set_to(far, 1, "ipv4.conf.all.disable_policy")
+    passes(send, listener)
+
+
+def decrypted_and_forwarded(netns):
+    near, far, send, listener = router(netns)
+    for net in near, far:
+        net.start()
+    tunnelled(near, far, "fwd")
+    stays_away(send, counter(far, *MISMATCH), listener)
+    set_to(far, 1, "ipv4.conf.lan.disable_policy")
+    wait_for(lambda: "exempt from policies" in far.text())
+    stays_away(send, counter(far, *MISMATCH), listener)
+    set_to(far, 1, "ipv4.conf.eth0.disable_policy")
+    passes(send, listener)
 
 
 def forwarded_out(netns):
     """By the device that the route leads to."""
-    far, send, listener = router(netns)
+    _, far, send, listener = router(netns)
     far.start()
     policy(far, "out")
     stays_away(send, counter(far, *CAPTURED), listener)
@@ -201,7 +255,7 @@ def forwarded_out(netns):
 
 
 def forwarded_in(netns, twin="tc"):
-    far, send, listener = router(netns)
+    _, far, send, listener = router(netns)
     far.start_with(f"[capture]\nowner = no\ntwin = {twin}\n")
     if twin == "netfilter" and far.ask("status")["capture"]["twin"] != twin:
         return print("# this kernel has no links at netfilter's hooks")
@@ -247,4 +301,4 @@ def received_past_links(netns):
 
 
 main([sent, seen_by_itself, by_the_backstop, received, received_past_links, received_six,
-      forwarded_out, forwarded_in, forwarded_past_links])
+      decrypted, decrypted_and_forwarded, forwarded_out, forwarded_in, forwarded_past_links])

@@ -49,6 +49,15 @@ static bool may_forward(void *arg, const union xf_addr *daddr, uint16_t family, 
 	return i < host->nforwards;
 }
 
+static bool is_exempt(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif)
+{
+	const struct sim_host *host = arg;
+
+	if (family == XF_AF_INET6)
+		return host->exempt6 && is_local(arg, daddr, family);
+	return host->exempt4 && host->exempt4 == iif;
+}
+
 static void attention(void *arg)
 {
 	struct sim_host *host = arg;
@@ -68,6 +77,7 @@ static void host_init(struct sim *sim, struct sim_host *host, const char *addr4,
 		.env = { .arg = host,
 			 .is_local = is_local,
 			 .may_forward = may_forward,
+			 .is_exempt = is_exempt,
 			 .attention = attention },
 		.clamp_mss = true,
 	};

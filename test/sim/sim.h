@@ -28,6 +28,8 @@ struct sim_host {
 	struct xf_worker *worker;
 	union xf_addr addr4, addr6;
 	uint32_t iif; /* what sim_in() and sim_carry() bring is received on this device */
+	uint32_t exempt4; /* of IPv4 that this device has received no policy is asked */
+	bool exempt6; /* likewise, of IPv6 for addr6 */
 	const struct sim_forwards *forwards; /* as many as nforwards; NULL: every device does */
 	unsigned nforwards;
 	unsigned attention; /* how often the engine asked for xf_sad_expire() */
