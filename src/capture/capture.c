@@ -119,6 +119,11 @@ int xf_capture_nat_fd(const struct xf_capture *capture)
 	return capture->nft ? capture->ops->nat_fd(capture->arg) : -1;
 }
 
+bool xf_capture_nat_has_changed(const struct xf_capture *capture)
+{
+	return !capture->ops->nat_changed || capture->ops->nat_changed(capture->arg);
+}
+
 uint64_t xf_capture_clean_conntrack(struct xf_capture *capture, uint64_t now_ns, int *err,
 				    struct xf_io_error *error)
 {

@@ -81,6 +81,8 @@ void xf_capture_links_changed(struct xf_capture *capture, uint64_t now_ns);
  * needed.
  */
 int xf_capture_nat_fd(const struct xf_capture *capture);
+/* It is readable: may somebody else's NAT have changed? Else it was our own table that did. */
+bool xf_capture_nat_has_changed(const struct xf_capture *capture);
 int xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error);
 
 /* Delete entries of connection tracking that the changes of policies contradict, when they are

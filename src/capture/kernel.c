@@ -143,6 +143,13 @@ static int kernel_nat_fd(void *arg)
 	return xf_firewall_fd(kernel->firewall);
 }
 
+static bool kernel_nat_changed(void *arg)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_firewall_dispatch(kernel->firewall);
+}
+
 static bool kernel_foreign_nat(void *arg)
 {
 	const struct xf_kernel *kernel = arg;
@@ -356,6 +363,7 @@ const struct xf_capture_ops xf_kernel_ops = {
 	.nft_counters = kernel_nft_counters,
 	.nat_fd = kernel_nat_fd,
 	.foreign_nat = kernel_foreign_nat,
+	.nat_changed = kernel_nat_changed,
 	.conntrack_clean = kernel_conntrack_clean,
 	.backstop_open = kernel_backstop_open,
 	.backstop_policy = kernel_backstop_policy,

@@ -90,6 +90,9 @@ struct xf_capture_ops {
 	 * changed, until foreign_nat() is called; -1: nobody tells. iptables tells nobody. */
 	int (*nat_fd)(void *arg);
 	bool (*foreign_nat)(void *arg);
+	/* Forget what has made nat_fd() readable. False: nothing but changes of our own table.
+	 * NULL: it cannot be told. */
+	bool (*nat_changed)(void *arg);
 
 	/* Entries of connection tracking that @changes contradict are deleted; conntrack.h. */
 	int (*conntrack_clean)(void *arg, struct xf_conntrack_changes *changes,

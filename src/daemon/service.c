@@ -315,11 +315,15 @@ static uint32_t larval_lifetime(void *arg)
 	return xf_acquire_lifetime_s(service->acquire_fd);
 }
 
+/* Each change of a policy changes our table. Where iptables has come it is asked from now on. */
 static void nat_ready(void *arg, uint32_t events)
 {
 	struct xf_service *service = arg;
+	bool iptables = service->nat_due_ns == UINT64_MAX && access(IPTABLES_NAMES, F_OK) == 0;
 
 	(void)events;
+	if (!xf_capture_nat_has_changed(service->capture) && !iptables)
+		return;
 	follow_nat(service, xf_clock_ns());
 	act_on_time(service, xf_clock_ns());
 }

@@ -21,6 +21,7 @@ struct host {
 	int watch_fd;
 	unsigned made;
 	bool nat; /* somebody has NAT */
+	bool others; /* somebody has changed something */
 	unsigned syncs; /* of the backstop */
 };
 
@@ -128,12 +129,22 @@ static bool foreign_nat(void *arg)
 	return host->nat;
 }
 
+static bool nat_changed(void *arg)
+{
+	struct host *host = arg;
+	bool others = host->others;
+
+	host->others = false;
+	return others;
+}
+
 static const struct xf_capture_ops ops = {
 	.nft_open = nft_open,
 	.nft_table = nft_table,
 	.nft_run = nft_run,
 	.nft_each_set = nft_each_set,
 	.foreign_nat = foreign_nat,
+	.nat_changed = nat_changed,
 	.backstop_open = backstop_open,
 	.backstop_sync = backstop_sync,
 	.backstop_attach = backstop_attach,
@@ -204,11 +215,30 @@ static void nat_comes_later(void **unused)
 	xf_spd_free(spd);
 }
 
+/* Policies change the table all the time: NAT need not be looked for each time. */
+static void own_changes_are_not_nat(void **unused)
+{
+	const struct xf_spd_config cfg = { .max_policies = 0 };
+	struct xf_spd *spd = xf_spd_new(&cfg);
+	struct host host = { .watch_fd = -1, .tun = true };
+	struct xf_capture *capture;
+
+	(void)unused;
+	assert_int_equal(start(&host, XF_CAPTURE_AUTO, spd, &capture), 0);
+	assert_false(xf_capture_nat_has_changed(capture));
+	host.others = true;
+	assert_true(xf_capture_nat_has_changed(capture));
+	assert_false(xf_capture_nat_has_changed(capture));
+	xf_capture_free(capture);
+	xf_spd_free(spd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tun_goes_meanwhile),
 		cmocka_unit_test(nat_comes_later),
+		cmocka_unit_test(own_changes_are_not_nat),
 	};
 	int failed;
 
