@@ -1,18 +1,15 @@
 /*
- * What the SPD asks of the kernel, and when it is done: nftables (nft_follow.c), backstop, rule and
- * route, the host's NAT; the daemon's control thread calls it. What is done to the kernel goes
- * through a table of operations (ops.h).
+ * What the SPD asks of the kernel, and when it is done: nftables (nft_follow.c), the host's NAT
+ * (nat_follow.c), backstop, rule and route; the daemon's control thread calls it. What is done to
+ * the kernel goes through a table of operations (ops.h).
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "capture/capture.h"
-#include "capture/nat.h"
 #include "capture/ops.h"
 #include "capture/state.h"
-
-#define NAT_AGAIN_NS (10 * XF_NSEC_PER_SEC)
 
 /* --- following the SPD --- */
 
@@ -32,7 +29,7 @@ void xf_capture_policy(struct xf_capture *capture, const struct xf_policy *polic
 	if (cfg->dir != XF_DIR_OUT)
 		return;
 	capture->out += there ? 1u : -1u;
-	if (capture->nat || capture->no_nat)
+	if (capture->nat)
 		xf_conntrack_note(&capture->changes, cfg, there);
 	if (cfg->flags & XF_POLICY_ICMP)
 		capture->icmp += there ? 1u : -1u;
@@ -66,135 +63,11 @@ void xf_capture_expect_change(struct xf_capture *capture)
 	capture->snapshot_ns = capture->now_ns + XF_CAPTURE_SNAPSHOT_NS;
 }
 
-static int sync_backstop(struct xf_capture *capture, struct xf_io_error *error)
+int xf_capture_sync_backstop(struct xf_capture *capture, struct xf_io_error *error)
 {
 	int err = capture->ops->backstop_sync(capture->arg, &capture->cover, capture->cfg.spd);
 
 	return err ? xf_io_fail(error, err, "cannot fill the rules of the backstop") : 0;
-}
-
-/* --- the host's NAT --- */
-
-bool xf_capture_can_ask(const struct xf_capture *capture)
-{
-	struct xf_capture_stats stats = { .backstop = false };
-
-	if (!capture->backstop)
-		return false;
-	capture->ops->backstop_stats(capture->arg, &stats);
-	return stats.programs.twin == XF_TWIN_NETFILTER;
-}
-
-void xf_capture_go_without_nat(struct xf_capture *capture)
-{
-	capture->nat = false;
-	capture->no_nat = true;
-	capture->nat_due_ns = capture->now_ns + NAT_AGAIN_NS;
-}
-
-static int add_nat(struct xf_capture *capture, struct xf_io_error *error)
-{
-	char *script = NULL;
-	size_t size;
-	FILE *f = open_memstream(&script, &size);
-	int err = -ENOMEM;
-
-	if (!f)
-		return xf_io_fail(error, err, "cannot make capture rules");
-	xf_nat_put(f, &capture->cfg.names, xf_capture_can_ask(capture));
-	if (fclose(f) == 0)
-		err = capture->ops->nft_run(capture->arg, script, error);
-	free(script);
-	return err;
-}
-
-static void delete_nat(struct xf_capture *capture)
-{
-	for (unsigned i = 0; xf_nat_delete[i]; i++)
-		capture->ops->nft_run(capture->arg, xf_nat_delete[i], NULL);
-}
-
-int xf_capture_nat_fd(const struct xf_capture *capture)
-{
-	return capture->nft ? capture->ops->nat_fd(capture->arg) : -1;
-}
-
-bool xf_capture_nat_has_changed(const struct xf_capture *capture)
-{
-	return !capture->ops->nat_changed || capture->ops->nat_changed(capture->arg);
-}
-
-uint64_t xf_capture_clean_conntrack(struct xf_capture *capture, uint64_t now_ns, int *err,
-				    struct xf_io_error *error)
-{
-	uint64_t due = xf_conntrack_due(&capture->changes);
-	uint64_t deleted = 0;
-
-	*err = 0;
-	if (now_ns < due)
-		return due;
-	*err = capture->ops->conntrack_clean(capture->arg, &capture->changes, capture->cfg.spd,
-					     &deleted, error);
-	capture->conntrack_deleted += deleted;
-	return UINT64_MAX;
-}
-
-/* Flows that began while the chains for NAT were missing may have got another source. */
-static void doubt_conntrack(struct xf_capture *capture)
-{
-	if (!capture->nat)
-		return;
-	capture->changes.any = true;
-	xf_conntrack_noted(&capture->changes, capture->now_ns);
-}
-
-/* A table that is lost gets its chains with the rest. */
-static int follow_nat(struct xf_capture *capture, struct xf_io_error *error)
-{
-	bool had = capture->nat;
-	bool wanted = capture->ops->foreign_nat(capture->arg);
-	int err = 0;
-
-	if (!wanted && had)
-		delete_nat(capture);
-	else if (wanted && !had && !xf_capture_is_lost(capture))
-		err = add_nat(capture, error);
-	if (wanted != had)
-		xf_capture_expect_change(capture);
-	capture->nat = wanted;
-	capture->no_nat = false;
-	if (err)
-		xf_capture_go_without_nat(capture);
-	if (!had)
-		doubt_conntrack(capture);
-	/* Connection tracking may have come with it, which the programs are to read. */
-	if (wanted && !had && capture->backstop)
-		sync_backstop(capture, NULL);
-	return err;
-}
-
-int xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error)
-{
-	bool told = capture->no_nat;
-	int err;
-
-	capture->now_ns = now_ns;
-	if (!capture->nft)
-		return 0;
-	xf_capture_read_events(capture);
-	err = follow_nat(capture, error);
-	return told ? 0 : err;
-}
-
-/* The NAT of others decides what the table is to be; chains for it may be an earlier daemon's. */
-static void begin_nat(struct xf_capture *capture)
-{
-	if (!capture->nft)
-		return;
-	capture->nat = capture->ops->foreign_nat(capture->arg);
-	/* With NAT they are filled again with the rest, without a gap. */
-	if (!capture->nat)
-		delete_nat(capture);
 }
 
 /* The backstop first: if the rules fail it stands already. */
@@ -204,7 +77,7 @@ static int sync_all(struct xf_capture *capture, struct xf_io_error *error)
 	int err = 0;
 
 	if (capture->backstop)
-		backstop_err = sync_backstop(capture, error);
+		backstop_err = xf_capture_sync_backstop(capture, error);
 	if (capture->nft)
 		err = xf_capture_nft_sync(capture, error);
 	if (!err)
@@ -243,7 +116,6 @@ static void note_outcome(struct xf_capture *capture, int err, const struct xf_io
 static int sync_once(struct xf_capture *capture, struct xf_io_error *error)
 {
 	bool lost = xf_capture_is_lost(capture);
-	bool no_nat = capture->no_nat;
 	int err;
 
 	if (lost || capture->changed[XF_DIR_OUT]) {
@@ -253,10 +125,7 @@ static int sync_once(struct xf_capture *capture, struct xf_io_error *error)
 	err = sync_all(capture, error);
 	note_outcome(capture, err, error);
 	if (lost && !err)
-		doubt_conntrack(capture);
-	/* It may be that only the table was missing. */
-	if (lost && !err && no_nat)
-		capture->nat_due_ns = capture->now_ns;
+		xf_capture_doubt_conntrack(capture);
 	return err;
 }
 
@@ -303,8 +172,7 @@ uint64_t xf_capture_due(const struct xf_capture *capture)
 	uint64_t due = xf_heal_due(&capture->heal);
 
 	due = earlier(due, xf_capture_exact_due(capture));
-	if (capture->no_nat)
-		due = earlier(due, capture->nat_due_ns);
+	due = earlier(due, xf_capture_nat_due(capture));
 	if (capture->fd < 0)
 		return due;
 	return earlier(due, earlier(capture->check_ns, capture->snapshot_ns));
@@ -319,8 +187,8 @@ int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_
 		capture->changed[XF_DIR_OUT] = true;
 		err = xf_capture_sync(capture, now_ns, error);
 	}
-	if (capture->no_nat && now_ns >= capture->nat_due_ns)
-		follow_nat(capture, NULL);
+	if (now_ns >= xf_capture_nat_due(capture))
+		xf_capture_try_all_nat(capture);
 	xf_capture_reconcile(capture);
 	return err;
 }
@@ -384,11 +252,11 @@ static int lead_into_tun(struct xf_capture *capture, struct xf_io_error *error)
 /* What is loaded may be refused its place: then the rules are not to count on it. */
 static int attach_backstop(struct xf_capture *capture, struct xf_io_error *error)
 {
-	bool could_ask = capture->nat && xf_capture_can_ask(capture);
+	bool could_ask = xf_capture_can_ask(capture);
 	int err = capture->ops->backstop_attach(capture->arg, error);
 
 	if (!err && could_ask && !xf_capture_can_ask(capture))
-		err = add_nat(capture, error);
+		err = xf_capture_ask_no_more(capture, error);
 	return err;
 }
 
@@ -403,7 +271,7 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 	xf_capture_watch(capture);
 	err = open_parts(capture, error);
 	if (!err)
-		begin_nat(capture);
+		xf_capture_begin_nat(capture);
 	xf_capture_read_exempt(capture);
 	xf_spd_walk(capture->cfg.spd, &cursor, tell_policy, capture);
 	/* Whatever stands there is of no policy of ours. */
@@ -495,7 +363,7 @@ int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *ou
 		err = capture->ops->nft_counters(capture->arg, out);
 	out->nft = capture->nft && !err;
 	out->exact = out->nft && !capture->coarse_ruled;
-	out->nat = out->nft && capture->nat;
+	out->nat = out->nft && xf_capture_nat_chains(capture) == XF_NAT_ALL;
 	out->shared = out->nft ? capture->shared : NULL;
 	out->conntrack_deleted = capture->conntrack_deleted;
 	out->captured += capture->before.captured;

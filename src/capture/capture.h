@@ -77,13 +77,12 @@ void xf_capture_links_changed(struct xf_capture *capture, uint64_t now_ns);
 /*
  * The host's NAT (decision 0022). A descriptor that is readable when it may have changed, or -1;
  * NAT of iptables does not tell: xf_capture_follow_nat() is to be called now and then, before
- * xf_capture_clean_conntrack(). It fails with a sentence, once, where this kernel cannot do what is
- * needed.
+ * xf_capture_clean_conntrack().
  */
 int xf_capture_nat_fd(const struct xf_capture *capture);
 /* It is readable: may somebody else's NAT have changed? Else it was our own table that did. */
 bool xf_capture_nat_has_changed(const struct xf_capture *capture);
-int xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns, struct xf_io_error *error);
+void xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns);
 
 /* Delete entries of connection tracking that the changes of policies contradict, when they are
  * due (conntrack.h): returns when that is the next time, or UINT64_MAX. *@err: -errno. */

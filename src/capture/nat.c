@@ -54,6 +54,13 @@
 	"{ type ipv6_addr . ipv6_addr . inet_proto . inet_service . inet_service; " \
 	"flags dynamic,timeout; "
 
+/* What stands where the others cannot. %1$s table. */
+static const char guard_chains[] =
+	"add chain inet %1$s nat_guard { type filter hook postrouting priority 2147483646; }\n"
+	"flush chain inet %1$s nat_guard\n"
+	"flush chain inet %1$s nat_arrived\n"
+	"flush chain inet %1$s nat_restored\n";
+
 /*
  * The lowest priority that the kernel takes is -199, and conntrack confirms at 2147483647.
  * nat_learn stands directly behind bpf/twin.bpf.c's program, nat_within's callers before conntrack.
@@ -61,7 +68,6 @@
  */
 static const char chains[] =
 	"add chain inet %1$s nat_bind { type nat hook postrouting priority -199; }\n"
-	"add chain inet %1$s nat_guard { type filter hook postrouting priority 2147483646; }\n"
 	"add chain inet %1$s nat_last { type nat hook postrouting priority 2147483645; }\n"
 	"add chain inet %1$s nat_learn { type filter hook postrouting priority 2147483644; }\n"
 	"add chain inet %1$s nat_before { type filter hook prerouting priority -300; }\n"
@@ -87,18 +93,18 @@ static const char chains[] =
 	"flush chain inet %1$s nat_sent_on\n"
 	"flush chain inet %1$s nat_ours\n"
 	"flush chain inet %1$s nat_bind\n"
-	"flush chain inet %1$s nat_guard\n"
-	"flush chain inet %1$s nat_arrived\n"
-	"flush chain inet %1$s nat_restored\n"
 	"flush chain inet %1$s nat_later\n";
+
+/* %1$s table, %2$s TUN. */
+static const char binding[] =
+	"add rule inet %1$s nat_bind oifname \"%2$s\" snat ip to ip saddr\n"
+	"add rule inet %1$s nat_bind oifname \"%2$s\" snat ip6 to ip6 saddr\n";
 
 /*
  * The outer packet of a tunnel needs its priority to get to us (src/capture/frame.c).
  * %1$s table, %2$s TUN, %3$u zone of what is within, %4$x priority of such packets.
  */
 static const char towards_tun[] =
-	"add rule inet %1$s nat_bind oifname \"%2$s\" snat ip to ip saddr\n"
-	"add rule inet %1$s nat_bind oifname \"%2$s\" snat ip6 to ip6 saddr\n"
 	"add rule inet %1$s nat_guard oifname != \"%2$s\" return\n"
 	"add rule inet %1$s nat_guard ct direction original ct status snat "
 	"ct original zone != %3$u counter name nat_dropped drop\n"
@@ -194,19 +200,30 @@ static const char view[] = "add rule inet %1$s nat_arrived ct direction %2$s ct 
 			   "add rule inet %1$s nat_restored ct direction %2$s ct status %3$s "
 			   "udp dport set ct %4$s proto-src\n";
 
-void xf_nat_put(FILE *f, const struct xf_io_names *names, bool asks)
+static void put_guard(FILE *f, const struct xf_io_names *names)
 {
-	fprintf(f, chains, XF_NFT_TABLE);
+	fprintf(f, guard_chains, XF_NFT_TABLE);
 	fprintf(f, towards_tun, XF_NFT_TABLE, names->tun, XF_NAT_ZONE_WITHIN,
 		XF_META_PRIORITY_ENCAPSULATED);
+	fprintf(f, view, XF_NFT_TABLE, "original", "dnat", "reply");
+	fprintf(f, view, XF_NFT_TABLE, "reply", "snat", "original");
+}
+
+void xf_nat_put(FILE *f, const struct xf_io_names *names, enum xf_nat_chains which, bool asks)
+{
+	if (which == XF_NAT_NONE)
+		return;
+	put_guard(f, names);
+	if (which == XF_NAT_GUARD)
+		return;
+	fprintf(f, chains, XF_NFT_TABLE);
+	fprintf(f, binding, XF_NFT_TABLE, names->tun);
 	fprintf(f, translated, XF_NFT_TABLE, XF_META_PRIORITY_TRANSLATED);
 	fprintf(f, before, XF_NFT_TABLE, names->mark_bypass);
 	if (asks)
 		fprintf(f, within, XF_NFT_TABLE, XF_NAT_ZONE_WITHIN, XF_META_PRIORITY_ASK,
 			XF_PRIORITY_ASK, XF_PRIORITY_REFUSED);
 	fprintf(f, sent_on, XF_NFT_TABLE, XF_PRIORITY_SENT_ON, XF_PRIORITY_TRANSLATED, ZONE);
-	fprintf(f, view, XF_NFT_TABLE, "original", "dnat", "reply");
-	fprintf(f, view, XF_NFT_TABLE, "reply", "snat", "original");
 }
 
 const char *const xf_nat_delete[] = {

@@ -24,12 +24,19 @@
 /* Conntrack's zone of the original direction of flows whose source NAT stays within policies. */
 #define XF_NAT_ZONE_WITHIN 0x7867u
 
+/* How many of the chains: not every kernel has those that translate. */
+enum xf_nat_chains {
+	XF_NAT_NONE,
+	XF_NAT_GUARD, /* what gets another source on its way to the TUN is dropped */
+	XF_NAT_ALL,
+};
+
 /*
  * Statements that make the chains, there or not, and fill them; xf_frame_put() came before.
- * @asks: NAT is asked for the source of what is to be protected, which takes the twin in netfilter
- * (twin.h).
+ * @asks, of all: NAT is asked for the source of what is to be protected, which takes the twin in
+ * netfilter (twin.h).
  */
-void xf_nat_put(FILE *f, const struct xf_io_names *names, bool asks);
+void xf_nat_put(FILE *f, const struct xf_io_names *names, enum xf_nat_chains which, bool asks);
 
 /* Commands that take them away, one by one: what is not there fails alone. NULL ends them. */
 extern const char *const xf_nat_delete[];

@@ -402,9 +402,8 @@ static int try_nft(struct xf_capture *capture, struct xf_io_error *error)
 		.cover = &capture->cover,
 		.icmp_errors = capture->icmp > 0,
 		.anew = xf_capture_is_lost(capture),
-		.nat = capture->nat,
-		.nat_asks =
-			capture->nat && xf_capture_is_lost(capture) && xf_capture_can_ask(capture),
+		.nat = xf_capture_nat_chains(capture),
+		.nat_asks = xf_capture_is_lost(capture) && xf_capture_can_ask(capture),
 	};
 	int err = 0;
 
@@ -454,14 +453,15 @@ int xf_capture_nft_sync(struct xf_capture *capture, struct xf_io_error *error)
 		xf_heal_missed(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
 			       "nftables table " XF_NFT_TABLE " is not as it was");
 	err = try_anew(capture, error);
-	if (err && capture->nat) {
-		xf_capture_go_without_nat(capture);
+	while (err && xf_capture_give_way(capture))
+		err = try_anew(capture, error);
+	if (err && capture->started) {
+		capture->without_sets = true;
 		err = try_anew(capture, error);
 	}
-	if (!err || !capture->started)
-		return err;
-	capture->without_sets = true;
-	return try_anew(capture, error);
+	if (!err)
+		xf_capture_nat_stands(capture);
+	return err;
 }
 
 void xf_capture_nft_settled(struct xf_capture *capture)

@@ -414,8 +414,8 @@ static int put_all(FILE *f, const struct xf_ruleset_plan *plan)
 
 	if (plan->anew)
 		xf_frame_put(f, plan->names, plan->exempt);
-	if (plan->anew && plan->nat)
-		xf_nat_put(f, plan->names, plan->nat_asks);
+	if (plan->anew)
+		xf_nat_put(f, plan->names, plan->nat, plan->nat_asks);
 	for (uint8_t dir = 0; dir < XF_DIR_MAX && !err; dir++) {
 		if (plan->anew || plan->dirs[dir])
 			err = put_chain(f, plan, dir);

@@ -12,6 +12,7 @@
 #include "capture/cover.h"
 #include "capture/exempt.h"
 #include "io/io.h"
+#include "capture/nat.h"
 #include "capture/sieve.h"
 
 struct xf_ruleset_plan {
@@ -25,8 +26,8 @@ struct xf_ruleset_plan {
 	const struct xf_cover *cover;
 	bool by_destination; /* ... or all of that is captured, and the sieve not touched */
 	bool fill; /* the cover's sets come with the script */
-	bool nat; /* with @anew: with the chains of nat.h */
-	bool nat_asks; /* with @nat */
+	enum xf_nat_chains nat; /* with @anew */
+	bool nat_asks; /* with all of these */
 	bool icmp_errors; /* policies out have flag icmp: ICMP errors are captured, whatever else */
 	bool anew; /* all of the table; else the chains of @dirs */
 	bool dirs[XF_DIR_MAX];

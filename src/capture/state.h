@@ -10,6 +10,7 @@
 #include "capture/capture.h"
 #include "capture/conntrack.h"
 #include "capture/exempt_set.h"
+#include "capture/nat.h"
 #include "capture/ops.h"
 #include "capture/sieve.h"
 
@@ -39,8 +40,10 @@ struct xf_capture {
 	bool too_many; /* rules that would be exact */
 	uint64_t changed_ns; /* last change out */
 	const char *shared; /* why others may change the table; NULL: they may not */
-	bool nat; /* the table has, or is to have, the chains of nat.h */
-	bool no_nat; /* the kernel did not take them; they are tried again ... */
+	bool nat; /* somebody else translates addresses here */
+	enum xf_nat_chains nat_chains; /* then: what the table has, or is to have, of nat.h */
+	bool nat_taken; /* the kernel has taken all of them before */
+	unsigned nat_failures; /* it did not take more than these; that is tried again ... */
 	uint64_t nat_due_ns; /* ... then */
 	bool bridged; /* there is, or was, a table of family bridge */
 	struct xf_conntrack_changes changes; /* with nat: that entries do not follow yet */
@@ -68,11 +71,25 @@ int xf_capture_sync_now(struct xf_capture *capture, struct xf_io_error *error);
 /* The table has changed by our own doing: what it is like is to be seen anew. */
 void xf_capture_expect_change(struct xf_capture *capture);
 
+/* nat_follow.c */
 /* NAT can be asked for sources where a program tells what becomes of it (nat.h). */
 bool xf_capture_can_ask(const struct xf_capture *capture);
-
-/* Not every kernel has nat chains; what this one does not take today it may take later. */
-void xf_capture_go_without_nat(struct xf_capture *capture);
+/* What the table is to have of nat.h. */
+enum xf_nat_chains xf_capture_nat_chains(const struct xf_capture *capture);
+/* A table with these was not taken: is it to be tried with fewer? Then that is so from now on. */
+bool xf_capture_give_way(struct xf_capture *capture);
+/* The table stands, with these. */
+void xf_capture_nat_stands(struct xf_capture *capture);
+/* Flows that began while not all chains were there may have got another source. */
+void xf_capture_doubt_conntrack(struct xf_capture *capture);
+/* At the start: the NAT of others decides what the table is to be. */
+void xf_capture_begin_nat(struct xf_capture *capture);
+/* The programs that NAT is asked with were refused their place. */
+int xf_capture_ask_no_more(struct xf_capture *capture, struct xf_io_error *error);
+/* When more chains are to be tried, and that; UINT64_MAX: all are there. */
+uint64_t xf_capture_nat_due(const struct xf_capture *capture);
+void xf_capture_try_all_nat(struct xf_capture *capture);
+int xf_capture_sync_backstop(struct xf_capture *capture, struct xf_io_error *error);
 
 /* nft_follow.c */
 bool xf_capture_is_lost(const struct xf_capture *capture); /* the table, or its elements */

@@ -182,12 +182,9 @@ static void act_on_time(struct xf_service *service, uint64_t now_ns)
 
 static void follow_nat(struct xf_service *service, uint64_t now_ns)
 {
-	struct xf_io_error error;
-
 	if (xf_capture_nat_fd(service->capture) < 0)
 		return;
-	if (xf_capture_follow_nat(service->capture, now_ns, &error))
-		xf_log(XF_LOG_WARNING, "%s", error.text);
+	xf_capture_follow_nat(service->capture, now_ns);
 	service->nat_due_ns = access(IPTABLES_NAMES, F_OK) ? UINT64_MAX : now_ns + NAT_AGAIN_NS;
 }
 

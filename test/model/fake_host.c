@@ -41,6 +41,22 @@ static bool is_in_vain(bool fault)
 
 /* --- nftables: fake_kernel.c's --- */
 
+static uint64_t generation(const struct fake_host *host)
+{
+	struct fake_nft_seen seen;
+	struct fake_nft_seen bridge;
+
+	fake_nft_read(host->kernel.nft, &seen);
+	fake_nft_read(host->bridge, &bridge);
+	return seen.generation + bridge.generation;
+}
+
+/* What we have changed is told, so what nobody heard of before is not found by its number. */
+static void note_change(struct fake_host *host, uint64_t before)
+{
+	host->unheard = host->unheard && generation(host) == before;
+}
+
 static int nft_open(void *arg, struct xf_io_error *error)
 {
 	struct fake_host *host = arg;
@@ -80,6 +96,7 @@ static int run_bridge(struct fake_host *host, const char *script, struct xf_io_e
 static int nft_run(void *arg, const char *script, struct xf_io_error *error)
 {
 	struct fake_host *host = arg;
+	uint64_t before = generation(host);
 	int err;
 
 	pause_for_others(host);
@@ -87,7 +104,7 @@ static int nft_run(void *arg, const char *script, struct xf_io_error *error)
 		err = run_bridge(host, script, error);
 	else
 		err = fake_kernel_ops.nft_run(&host->kernel, script, error);
-	host->unheard = false;
+	note_change(host, before);
 	pause_for_others(host);
 	return err;
 }
@@ -96,9 +113,10 @@ static int nft_element(void *arg, const struct xf_nft_set *set, const struct xf_
 		       bool there)
 {
 	struct fake_host *host = arg;
+	uint64_t before = generation(host);
 	int err = fake_kernel_ops.nft_element(&host->kernel, set, key, there);
 
-	host->unheard = false;
+	note_change(host, before);
 	pause_for_others(host);
 	return err;
 }
@@ -106,9 +124,10 @@ static int nft_element(void *arg, const struct xf_nft_set *set, const struct xf_
 static int nft_commit(void *arg)
 {
 	struct fake_host *host = arg;
+	uint64_t before = generation(host);
 	int err = fake_kernel_ops.nft_commit(&host->kernel);
 
-	host->unheard = false;
+	note_change(host, before);
 	pause_for_others(host);
 	return err;
 }

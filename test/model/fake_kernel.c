@@ -95,13 +95,14 @@ static int nft_run(void *arg, const char *script, struct xf_io_error *error)
 {
 	struct fake_kernel *kernel = arg;
 	bool fault = fails(kernel);
-	bool ignored = fault && below(2);
+	bool ignored = kernel->fail_next || (fault && below(2));
 	int err = ignored ? 0 : fake_nft_run(kernel->nft, script);
 
 	if (is_refused(kernel, script))
 		fail_msg("a script makes a table that has an owner");
-	if (fault)
+	if (fault || kernel->fail_next)
 		err = -EIO;
+	kernel->fail_next -= kernel->fail_next > 0;
 	return err ? xf_io_fail(error, err, "nftables") : 0;
 }
 

@@ -16,6 +16,7 @@ struct fake_kernel {
 	struct xf_exempt exempt;
 	bool owned; /* the table is capture.c's alone */
 	unsigned faults; /* one of so many calls to nftables fails; 0: none */
+	unsigned fail_next; /* so many fail, without having done anything */
 	unsigned fault_count;
 };
 

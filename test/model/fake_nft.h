@@ -38,6 +38,9 @@ struct fake_nft *fake_nft_new(void);
 struct fake_nft *fake_nft_new_of(const char *family); /* other than inet */
 void fake_nft_free(struct fake_nft *nft);
 
+/* Does this kernel take chains that translate, from now on? */
+void fake_nft_take_nat(struct fake_nft *nft, bool takes);
+
 /* 0, -ENOENT, or -EBUSY for a set that rules look into and that is the script's only subject. */
 int fake_nft_run(struct fake_nft *nft, const char *script);
 
@@ -70,6 +73,7 @@ struct fake_nft_seen {
 	bool there;
 	uint64_t digest;
 	uint64_t elements; /* but for those that packets put there */
+	uint64_t generation;
 };
 void fake_nft_read(const struct fake_nft *nft, struct fake_nft_seen *out);
 

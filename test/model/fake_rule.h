@@ -56,7 +56,9 @@ struct object {
 struct fake_nft {
 	const char *family;
 	bool there;
+	bool no_nat_chains; /* this kernel does not take them */
 	uint64_t handle; /* the last one given */
+	uint64_t generation; /* how often it has changed */
 	struct object *objects;
 };
 

@@ -93,3 +93,67 @@ void what_fails_by_itself_is_not_held(void **unused)
 	world_send_steady(w);
 	world_free(w);
 }
+
+static bool has_nat_chains(const struct world *w)
+{
+	return fake_nft_has_chain(w->host.kernel.nft, "nat_bind");
+}
+
+/* A table with chains for NAT is not replaced by one without, because a few transactions fail. */
+void nat_chains_outlive_failures(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_NFT, .nat = true, .seed = 1 };
+	struct world *w = world_new(&cfg);
+
+	(void)unused;
+	add_nat(w);
+	for (unsigned n = 1; n < 9; n++) {
+		w->host.kernel.fail_next = n;
+		add_policy(w, XF_DIR_OUT, n);
+		world_sync(w);
+		for (unsigned i = 0; i < 10; i++) {
+			assert_true(has_nat_chains(w));
+			send_packets(w, 10);
+			world_run(w, xf_capture_due(w->capture));
+		}
+		assert_int_equal(w->host.kernel.fail_next, 0);
+	}
+	/* The first failure of one is tried again at once, the second soon. */
+	w->host.kernel.fail_next = 3;
+	add_policy(w, XF_DIR_OUT, 0);
+	world_sync(w);
+	assert_int_equal(w->capture->heal.part[XF_HEAL_TABLE].state, XF_HEAL_FAILED);
+	world_run(w, w->now_ns);
+	world_sync(w);
+	world_send_steady(w);
+	world_free(w);
+}
+
+/* Nor does it wait for ever for those that a kernel takes no more: the rest is to stand. */
+void nat_chains_give_way(void **unused)
+{
+	const struct world_config cfg = {
+		.mode = XF_CAPTURE_NFT, .nat = true, .no_nat_chains = true, .seed = 1
+	};
+	struct world *w = world_new(&cfg);
+
+	(void)unused;
+	fake_nft_take_nat(w->host.kernel.nft, true);
+	add_nat(w);
+	add_policy(w, XF_DIR_OUT, 0);
+	world_sync(w);
+	assert_true(has_nat_chains(w));
+	fake_nft_take_nat(w->host.kernel.nft, false);
+	assert_true(fake_others_run(&w->host, "delete table inet xfrmd\n"));
+	world_hear(w);
+	assert_true(xf_heal_is_lost(&w->capture->heal, XF_HEAL_TABLE));
+	world_run(w, w->now_ns + 2 * XF_NSEC_PER_SEC);
+	assert_int_equal(w->capture->nat_chains, XF_NAT_GUARD);
+	world_send_steady(w);
+	/* And takes all of them again when it can. */
+	fake_nft_take_nat(w->host.kernel.nft, true);
+	world_run(w, w->now_ns + XF_HEAL_PERIOD_NS);
+	assert_int_equal(w->capture->nat_chains, XF_NAT_ALL);
+	assert_true(has_nat_chains(w));
+	world_free(w);
+}

@@ -71,10 +71,11 @@ static bool describe_policy(void *arg, struct xf_policy *policy)
 	return true;
 }
 
-/* Somebody's NAT is there, or has changed, and our chains for it may not be. */
+/* Somebody's NAT is there, or has changed, and nothing of ours may keep it away. */
 static bool misses_nat(const struct world *w)
 {
-	return w->host.touched.nat || w->capture->no_nat;
+	return w->host.touched.nat ||
+	       (w->capture->nat && xf_capture_nat_chains(w->capture) == XF_NAT_NONE);
 }
 
 static void fail_packet(const struct world *w, const struct fake_packet *start,
@@ -298,6 +299,12 @@ static bool is_as_quoted(const struct world *w, const struct fake_journey *j)
 	return wish != FAKE_CLEAR && j->fate == fate_of(wish);
 }
 
+/* Without chains that translate, what is captured may be lost to NAT, or lose it. */
+static bool is_kept_from_nat(const struct world *w, const struct fake_journey *j)
+{
+	return w->cfg->no_nat_chains && w->host.nat.there && j->caught;
+}
+
 /* Nobody wants it: it gets where it would get without capture. */
 static void check_nobodys(struct world *w, const struct fake_packet *start,
 			  const struct fake_journey *j, const struct fake_journey *bare)
@@ -363,7 +370,7 @@ static void check_steady(struct world *w, const struct fake_packet *start,
 		return;
 	}
 	wish = dir == XF_DIR_IN ? FAKE_CLEAR : fake_wish_of(w->spd, &j->routed, quoted_by(w, j));
-	if (j->undone)
+	if (j->undone || is_kept_from_nat(w, j))
 		return;
 	/* Its answers would look like another's, or it is caught though it has its NAT already:
 	 * it is dropped as long as that is there (decision 0022). */
@@ -396,7 +403,7 @@ static void send_reply(struct world *w, const struct fake_packet *first,
 	w->seen.replies++;
 	check_in(w, &start, &j);
 	check_out(w, &start, &j);
-	if (j.fate != FAKE_LEFT && j.fate != FAKE_HERE)
+	if ((j.fate != FAKE_LEFT && j.fate != FAKE_HERE) || is_kept_from_nat(w, &j))
 		return;
 	if (!xf_addr_equal(&j.p.addr[1], &first->addr[0], first->family) ||
 	    !xf_addr_equal(&j.p.addr[0], &first->addr[1], first->family) ||
@@ -436,8 +443,8 @@ static void send_packet(struct world *w)
 		fake_host_send(&w->host, &j);
 	}
 	check_steady(w, &first.p, &j, &bare);
-	if (j.fate == FAKE_LEFT && !j.is_reply && !first.p.fragment && !is_icmp(first.p.proto) &&
-	    !first.from_tun)
+	if (j.fate == FAKE_LEFT && !is_kept_from_nat(w, &j) && !j.is_reply && !first.p.fragment &&
+	    !is_icmp(first.p.proto) && !first.from_tun)
 		send_reply(w, &first.p, &j);
 }
 

@@ -133,7 +133,7 @@ void world_hear(struct world *w)
 		}
 		if (host->nat_event) {
 			host->nat_event = false;
-			xf_capture_follow_nat(w->capture, w->now_ns, NULL);
+			xf_capture_follow_nat(w->capture, w->now_ns);
 		}
 		if (host->nevents)
 			xf_capture_dispatch(w->capture, w->now_ns);
@@ -159,7 +159,7 @@ void world_run(struct world *w, uint64_t until_ns)
 
 static bool is_in_force(const struct world *w)
 {
-	if (w->capture->no_nat)
+	if (!w->cfg->no_nat_chains && xf_capture_nat_due(w->capture) != UINT64_MAX)
 		return false;
 	for (unsigned part = 0; part < XF_HEAL_PARTS; part++) {
 		if (xf_heal_is_lost(&w->capture->heal, (enum xf_heal_part)part))
@@ -188,7 +188,7 @@ void world_send_steady(struct world *w)
 				      w->capture->heal.part[part].state,
 				      w->capture->heal.part[part].what);
 		print_message("# round %u, last act: %s, NAT %d %d\n", w->round, w->act,
-			      w->host.nat.there, w->capture->no_nat);
+			      w->host.nat.there, w->capture->nat_chains);
 		fail_msg("seed %u: a part of what capture needs is not in force", w->cfg->seed);
 	}
 	w->host.touched = (struct fake_touched){ .table = false };
@@ -307,6 +307,7 @@ struct world *world_new(const struct world_config *world)
 	fake_host_init(&w->host, w->cfg->netfilter);
 	w->bare.spd = w->host.spd = w->spd;
 	w->host.no_nat = !w->cfg->nat;
+	fake_nft_take_nat(w->host.kernel.nft, !w->cfg->no_nat_chains);
 	/* Then no chain of ours puts them right. */
 	w->host.no_marks = w->cfg->mode == XF_CAPTURE_TC;
 	capture.spd = w->spd;
@@ -413,6 +414,17 @@ static void test_nft_alone(void **unused)
 	run_world(&cfg);
 }
 
+/* What its NAT takes out of a policy is lost there, and does not leave in clear. */
+static void test_nft_without_nat_chains(void **unused)
+{
+	const struct world_config cfg = {
+		.mode = XF_CAPTURE_NFT, .nat = true, .no_nat_chains = true, .max = 20, .rounds = 400
+	};
+
+	(void)unused;
+	run_world(&cfg);
+}
+
 static void test_programs_alone(void **unused)
 {
 	const struct world_config cfg = {
@@ -432,8 +444,11 @@ int main(void)
 		cmocka_unit_test(test_without_netfilter_links),
 		cmocka_unit_test(test_nft_alone),
 		cmocka_unit_test(test_programs_alone),
+		cmocka_unit_test(test_nft_without_nat_chains),
 		cmocka_unit_test(a_crowd_is_back_at_once),
 		cmocka_unit_test(what_fails_by_itself_is_not_held),
+		cmocka_unit_test(nat_chains_outlive_failures),
+		cmocka_unit_test(nat_chains_give_way),
 	};
 	int failed;
 

@@ -15,6 +15,7 @@ struct world_config {
 	enum xf_capture_mode mode;
 	bool netfilter; /* links at its hooks */
 	bool nat;
+	bool no_nat_chains; /* this kernel has none for us */
 	unsigned max; /* policies */
 	unsigned faults; /* one of so many operations */
 	unsigned rounds;
@@ -74,6 +75,8 @@ void world_send_steady(struct world *w);
 
 void a_crowd_is_back_at_once(void **unused);
 void what_fails_by_itself_is_not_held(void **unused);
+void nat_chains_outlive_failures(void **unused);
+void nat_chains_give_way(void **unused);
 
 /* --- model_draw.c --- */
 

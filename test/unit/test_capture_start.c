@@ -203,13 +203,13 @@ static void nat_comes_later(void **unused)
 	(void)unused;
 	assert_int_equal(start(&host, XF_CAPTURE_AUTO, spd, &capture), 0);
 	before = host.syncs;
-	assert_int_equal(xf_capture_follow_nat(capture, 2000, NULL), 0);
+	xf_capture_follow_nat(capture, 2000);
 	assert_int_equal(host.syncs, before);
 	host.nat = true;
-	assert_int_equal(xf_capture_follow_nat(capture, 3000, NULL), 0);
+	xf_capture_follow_nat(capture, 3000);
 	assert_int_equal(host.syncs, before + 1);
 	/* It stays: nothing new. */
-	assert_int_equal(xf_capture_follow_nat(capture, 4000, NULL), 0);
+	xf_capture_follow_nat(capture, 4000);
 	assert_int_equal(host.syncs, before + 1);
 	xf_capture_free(capture);
 	xf_spd_free(spd);
