@@ -349,11 +349,11 @@ static void flush(struct fake_nft *nft, const struct command *c)
 	}
 }
 
-static bool is_looked_into(const struct fake_nft *nft, const struct object *set)
+static bool is_used(const struct fake_nft *nft, const struct object *object)
 {
 	for (const struct object *o = nft->objects; o; o = o->next) {
 		for (unsigned i = 0; i < o->nrules; i++) {
-			if (rule_looks_into(o->rules[i], set))
+			if (rule_uses(o->rules[i], object))
 				return true;
 		}
 	}
@@ -375,7 +375,7 @@ static int act(struct fake_nft *nft, const struct command *c, struct words *w)
 		} else {
 			struct object *object = object_find(nft, c->kind, c->name);
 
-			if (c->kind == SET && is_looked_into(nft, object))
+			if (is_used(nft, object))
 				return -EBUSY;
 			delete_object(nft, object);
 		}
@@ -505,7 +505,7 @@ int fake_nft_run(struct fake_nft *nft, const char *script)
 		int err = act(nft, &c, &w);
 
 		if (err && commands > 1)
-			fail_msg("%s is deleted while a rule looks into it", c.name);
+			fail_msg("%s is deleted while a rule uses it", c.name);
 		if (err)
 			return err;
 	}
@@ -559,6 +559,7 @@ bool fake_nft_delete_rule(struct fake_nft *nft, const char *chain, unsigned n)
 
 	if (!o || !o->nrules)
 		return false;
+	nft->generation++;
 	n %= o->nrules;
 	rule_free(o->rules[n]);
 	o->nrules--;
@@ -566,23 +567,30 @@ bool fake_nft_delete_rule(struct fake_nft *nft, const char *chain, unsigned n)
 	return true;
 }
 
-bool fake_nft_delete_element(struct fake_nft *nft, const char *set)
+bool fake_nft_delete_element(struct fake_nft *nft, const char *set, unsigned n)
 {
 	struct object *o = object_find(nft, SET, set);
 
-	if (!o->nkeys || is_filled_by_packets(o))
+	if (!o->nkeys)
 		return false;
-	o->nkeys--;
+	nft->generation++;
+	set_change(o, o->keys[n % o->nkeys], false);
 	return true;
 }
 
 static const char *object_name(const struct fake_nft *nft, enum kind kind, unsigned n)
 {
-	const struct object *o = nft->objects;
+	const struct object *o;
+	unsigned count = 0;
 
-	while (o && (o->kind != kind || n--))
-		o = o->next;
-	return o ? o->name : NULL;
+	for (o = nft->objects; o; o = o->next)
+		count += o->kind == kind;
+	if (!count)
+		return NULL;
+	n %= count;
+	for (o = nft->objects; o->kind != kind || n--; o = o->next)
+		;
+	return o->name;
 }
 
 const char *fake_nft_chain(const struct fake_nft *nft, unsigned n)

@@ -41,7 +41,8 @@ void fake_nft_free(struct fake_nft *nft);
 /* Does this kernel take chains that translate, from now on? */
 void fake_nft_take_nat(struct fake_nft *nft, bool takes);
 
-/* 0, -ENOENT, or -EBUSY for a set that rules look into and that is the script's only subject. */
+/* 0, -ENOENT, or -EBUSY for a set that rules look into, or a chain that they lead into, when it is
+ * the script's only subject. */
 int fake_nft_run(struct fake_nft *nft, const char *script);
 
 /* Elements are fields of FAKE_FIELD bytes: addresses, or numbers, and zeros. */
@@ -79,9 +80,9 @@ void fake_nft_read(const struct fake_nft *nft, struct fake_nft_seen *out);
 
 bool fake_nft_has_chain(const struct fake_nft *nft, const char *chain);
 
-/* For others: a rule, whatever its number, or an element; false: there is none. The name of an
- * object with a number, or NULL. */
-bool fake_nft_delete_element(struct fake_nft *nft, const char *set);
+/* For others: a rule or an element, whatever its number; false: there is none. The name of an
+ * object, whatever its number, or NULL. */
+bool fake_nft_delete_element(struct fake_nft *nft, const char *set, unsigned n);
 bool fake_nft_delete_rule(struct fake_nft *nft, const char *chain, unsigned n);
 const char *fake_nft_chain(const struct fake_nft *nft, unsigned n);
 const char *fake_nft_set(const struct fake_nft *nft, unsigned n);

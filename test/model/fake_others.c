@@ -28,7 +28,6 @@ static void tell_table(struct fake_host *host, enum xf_heal_part part, const cha
 {
 	unsigned how = below(6);
 
-	host->touched.table = true;
 	if (how == 0 && host->snapshot)
 		host->unheard = true;
 	else
@@ -36,6 +35,36 @@ static void tell_table(struct fake_host *host, enum xf_heal_part part, const cha
 }
 
 /* --- nftables --- */
+
+/* One of the two tables. */
+struct table {
+	struct fake_nft *nft;
+	const char *family;
+	bool *touched;
+};
+
+static struct table random_table(struct fake_host *host)
+{
+	if (below(8))
+		return (struct table){ host->kernel.nft, "inet", &host->touched.table };
+	return (struct table){ host->bridge, "bridge", &host->touched.bridge };
+}
+
+/* A script about one of its objects, if there is one; some the kernel refuses. */
+static const char *change_object(struct fake_host *host, const struct table *t,
+				 enum xf_heal_part part, const char *verb, const char *object)
+{
+	static char script[192];
+
+	if (!object)
+		return "nothing";
+	snprintf(script, sizeof(script), verb, t->family, object);
+	if (fake_nft_run(t->nft, script))
+		return "what the kernel refuses";
+	*t->touched = true;
+	tell_table(host, part, script);
+	return script;
+}
 
 bool fake_others_run(struct fake_host *host, const char *script)
 {
@@ -48,93 +77,86 @@ bool fake_others_run(struct fake_host *host, const char *script)
 
 static const char *delete_table(struct fake_host *host)
 {
-	if (!fake_nft_run(host->kernel.nft, "delete table inet xfrmd\n"))
-		tell_table(host, XF_HEAL_TABLE, "deleted");
-	return "delete table";
+	const struct table t = { host->kernel.nft, "inet", &host->touched.table };
+
+	return change_object(host, &t, XF_HEAL_TABLE, "delete table %s xfrmd\n", "");
 }
 
 static const char *flush_table(struct fake_host *host)
 {
-	if (!fake_nft_run(host->kernel.nft, "flush table inet xfrmd\n"))
-		tell_table(host, XF_HEAL_TABLE, "flushed");
-	return "flush table";
-}
+	const struct table t = { host->kernel.nft, "inet", &host->touched.table };
 
-/*
- * Not one of the two that together keep NAT away from what is captured: connections would keep what
- * they got while one of them was missing.
- */
-static const char *random_chain(const struct fake_host *host)
-{
-	const char *chain = fake_nft_chain(host->kernel.nft, below(24));
-
-	if (!chain || strcmp(chain, "nat_bind") == 0 || strcmp(chain, "nat_guard") == 0)
-		return "outbound";
-	return chain;
+	return change_object(host, &t, XF_HEAL_TABLE, "flush table %s xfrmd\n", "");
 }
 
 static const char *flush_chain(struct fake_host *host)
 {
-	static char script[128];
+	struct table t = random_table(host);
 
-	snprintf(script, sizeof(script), "flush chain inet xfrmd %s\n", random_chain(host));
-	if (!fake_nft_run(host->kernel.nft, script))
-		tell_table(host, XF_HEAL_TABLE, "a chain flushed");
-	return script;
+	return change_object(host, &t, XF_HEAL_TABLE, "flush chain %s xfrmd %s\n",
+			     fake_nft_chain(t.nft, (unsigned)rand()));
+}
+
+/* One that a rule leads into cannot go. */
+static const char *delete_chain(struct fake_host *host)
+{
+	struct table t = random_table(host);
+
+	return change_object(host, &t, XF_HEAL_TABLE, "delete chain %s xfrmd %s\n",
+			     fake_nft_chain(t.nft, (unsigned)rand()));
 }
 
 static const char *add_rule(struct fake_host *host)
 {
-	static const char *const verdicts[] = { "return", "accept", "drop" };
-	static char script[128];
+	static const char *const verbs[] = { "insert rule %s xfrmd %s return\n",
+					     "insert rule %s xfrmd %s accept\n",
+					     "insert rule %s xfrmd %s drop\n" };
+	struct table t = random_table(host);
 
-	snprintf(script, sizeof(script), "insert rule inet xfrmd %s %s\n", random_chain(host),
-		 verdicts[below(3)]);
-	if (!fake_nft_run(host->kernel.nft, script))
-		tell_table(host, XF_HEAL_TABLE, "a rule added");
-	return script;
+	return change_object(host, &t, XF_HEAL_TABLE, verbs[below(3)],
+			     fake_nft_chain(t.nft, (unsigned)rand()));
 }
 
 static const char *delete_rule(struct fake_host *host)
 {
 	static char what[128];
-	const char *chain = random_chain(host);
+	struct table t = random_table(host);
+	const char *chain = fake_nft_chain(t.nft, (unsigned)rand());
 
+	if (!chain || !fake_nft_delete_rule(t.nft, chain, (unsigned)rand()))
+		return "nothing";
 	snprintf(what, sizeof(what), "delete a rule of %s", chain);
-	if (fake_nft_delete_rule(host->kernel.nft, chain, (unsigned)rand()))
-		tell_table(host, XF_HEAL_TABLE, "a rule deleted");
+	*t.touched = true;
+	tell_table(host, XF_HEAL_TABLE, what);
 	return what;
 }
 
 /* One that a rule looks into cannot go. */
 static const char *change_set(struct fake_host *host)
 {
-	const char *set = fake_nft_set(host->kernel.nft, below(40));
-	static char script[128];
+	const struct table t = { host->kernel.nft, "inet", &host->touched.table };
+	const char *set = fake_nft_set(t.nft, (unsigned)rand());
 
-	snprintf(script, sizeof(script), "%s set inet xfrmd %s\n", below(2) ? "flush" : "delete",
-		 set ? set : "dst4_32");
-	if (!fake_nft_run(host->kernel.nft, script))
-		tell_table(host, *script == 'f' ? XF_HEAL_ELEMENTS : XF_HEAL_TABLE, "a set");
-	return script;
+	return below(2) ? change_object(host, &t, XF_HEAL_ELEMENTS, "flush set %s xfrmd %s\n", set)
+			: change_object(host, &t, XF_HEAL_TABLE, "delete set %s xfrmd %s\n", set);
 }
 
 static const char *delete_element(struct fake_host *host)
 {
-	const char *set = fake_nft_set(host->kernel.nft, below(40));
+	const char *set = fake_nft_set(host->kernel.nft, (unsigned)rand());
 
-	if (set && fake_nft_delete_element(host->kernel.nft, set))
-		tell_table(host, XF_HEAL_ELEMENTS, "an element deleted");
+	if (!set || !fake_nft_delete_element(host->kernel.nft, set, (unsigned)rand()))
+		return "nothing";
+	host->touched.table = true;
+	tell_table(host, XF_HEAL_ELEMENTS, "an element deleted");
 	return "delete element";
 }
 
 static const char *delete_bridge(struct fake_host *host)
 {
-	if (!fake_nft_run(host->bridge, "delete table bridge xfrmd\n")) {
-		host->touched.bridge = true;
-		tell_table(host, XF_HEAL_TABLE, "bridge deleted");
-	}
-	return "delete table bridge";
+	const struct table t = { host->bridge, "bridge", &host->touched.bridge };
+
+	return change_object(host, &t, XF_HEAL_TABLE, "delete table %s xfrmd\n", "");
 }
 
 /* As Debian's nftables.conf begins. */
@@ -295,11 +317,11 @@ static const char *flush_conntrack(struct fake_host *host)
 const char *fake_others_act(struct fake_host *host, bool *told)
 {
 	static const char *(*const acts[])(struct fake_host * host) = {
-		delete_table,  flush_table,	flush_chain,	flush_chain,	add_rule,
-		delete_rule,   delete_rule,	change_set,	delete_element, delete_bridge,
-		flush_ruleset, delete_rules,	flush_routes,	down_tun,	delete_tun,
-		rename_tun,    change_settings, delete_filters, new_device,	change_nat,
-		change_marker, flush_conntrack,
+		delete_table,  flush_table,   flush_chain,     flush_chain,    delete_chain,
+		add_rule,      delete_rule,   delete_rule,     change_set,     delete_element,
+		delete_bridge, flush_ruleset, delete_rules,    flush_routes,   down_tun,
+		delete_tun,    rename_tun,    change_settings, delete_filters, new_device,
+		change_nat,    change_marker, flush_conntrack,
 	};
 
 	const char *what = acts[below(XF_ARRAY_SIZE(acts))](host);

@@ -209,13 +209,13 @@ uint64_t rule_handle(const struct rule *rule)
 	return rule->handle;
 }
 
-bool rule_looks_into(const struct rule *rule, const struct object *set)
+bool rule_uses(const struct rule *rule, const struct object *object)
 {
 	for (unsigned i = 0; i < rule->n; i++) {
 		const struct expr *expr = &rule->exprs[i];
 
-		if ((expr->action == MATCH && expr->set == set) ||
-		    (expr->action == STATEMENT && expr->statement.set == set))
+		if (expr->object == object || (expr->action == MATCH && expr->set == object) ||
+		    (expr->action == STATEMENT && expr->statement.set == object))
 			return true;
 	}
 	return false;

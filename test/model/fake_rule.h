@@ -70,6 +70,6 @@ void set_change(struct object *set, const uint8_t key[FAKE_KEY], bool there);
 struct rule *rule_read(struct fake_nft *nft, struct words *w);
 uint64_t rule_handle(const struct rule *rule);
 void rule_free(struct rule *rule);
-bool rule_looks_into(const struct rule *rule, const struct object *set);
+bool rule_uses(const struct rule *rule, const struct object *object);
 
 #endif
