@@ -99,17 +99,15 @@ uint64_t xf_capture_nat_due(const struct xf_capture *capture)
 	return capture->nat && capture->nat_chains != XF_NAT_ALL ? capture->nat_due_ns : UINT64_MAX;
 }
 
-/* A table that is lost gets them with the rest. */
 void xf_capture_try_all_nat(struct xf_capture *capture)
 {
-	if (!xf_capture_is_lost(capture) && add_chains(capture, NULL) < 0) {
+	if (add_chains(capture, NULL) < 0) {
 		wait_for_more(capture);
 		return;
 	}
 	capture->nat_chains = XF_NAT_ALL;
+	capture->nat_taken = true;
 	xf_capture_doubt_conntrack(capture);
-	if (!xf_capture_is_lost(capture))
-		xf_capture_nat_stands(capture);
 }
 
 /* --- what others have --- */
@@ -128,13 +126,11 @@ bool xf_capture_nat_has_changed(const struct xf_capture *capture)
 static void begin(struct xf_capture *capture)
 {
 	capture->nat_chains = XF_NAT_ALL;
-	if (xf_capture_is_lost(capture))
-		return;
 	if (add_chains(capture, NULL) < 0)
 		xf_heal_missed(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
 			       "chains for the host's NAT were not added");
 	else
-		xf_capture_nat_stands(capture);
+		capture->nat_taken = true;
 	/* Connection tracking may have come with it, which the programs are to read. */
 	if (capture->backstop)
 		xf_capture_sync_backstop(capture, NULL);
