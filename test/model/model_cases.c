@@ -13,12 +13,16 @@
 
 #define CROWD 70 /* more than have rules of their own */
 
-static void add_policy(struct world *w, uint8_t dir, unsigned i)
+/* From lan to a host at wan. */
+static void add_policy_for(struct world *w, uint8_t dir, unsigned i, uint8_t proto)
 {
 	struct xf_policy_config cfg = {
 		.dir = dir,
 		.life = { XF_INF, XF_INF, XF_INF, XF_INF, 0, 0, 0, 0 },
-		.sel = { .family = XF_AF_INET, .prefixlen_s = 16, .prefixlen_d = 32 },
+		.sel = { .family = XF_AF_INET,
+			 .prefixlen_s = 16,
+			 .prefixlen_d = 32,
+			 .proto = proto },
 		.priority = 1,
 		.ntmpl = 1,
 	};
@@ -27,6 +31,11 @@ static void add_policy(struct world *w, uint8_t dir, unsigned i)
 	xf_put_be32(cfg.sel.saddr.bytes, 0x0a000000);
 	xf_put_be32(cfg.sel.daddr.bytes, 0x0a010100 + i);
 	assert_int_equal(xf_spd_insert(w->spd, &cfg, false, w->now_ns, &policy), 0);
+}
+
+static void add_policy(struct world *w, uint8_t dir, unsigned i)
+{
+	add_policy_for(w, dir, i, 0);
 }
 
 static void add_crowd(struct world *w)
@@ -155,5 +164,27 @@ void nat_chains_give_way(void **unused)
 	world_run(w, w->now_ns + XF_HEAL_PERIOD_NS);
 	assert_int_equal(w->capture->nat_chains, XF_NAT_ALL);
 	assert_true(has_nat_chains(w));
+	world_free(w);
+}
+
+/* Rules of others write marks before ours see what is sent on: it is known by its socket. */
+void what_is_sent_on_is_known_by_its_socket(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_NFT, .nat = true, .seed = 1 };
+	struct world *w = world_new(&cfg);
+
+	(void)unused;
+	add_nat(w);
+	w->host.marker = (struct fake_marker){ .hook = "output", .priority = -302 };
+	for (unsigned i = 0; i < CROWD; i++)
+		add_policy_for(w, XF_DIR_OUT, i, XF_IPPROTO_UDP);
+	world_sync(w);
+	add_policy_for(w, XF_DIR_OUT, CROWD, XF_IPPROTO_UDP);
+	world_sync(w);
+	/* So all protocols are captured. */
+	assert_true(w->capture->coarse_ruled);
+	for (unsigned i = 0; i < 100; i++)
+		world_send_steady(w);
+	assert_true(w->seen.translated);
 	world_free(w);
 }

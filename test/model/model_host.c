@@ -449,6 +449,7 @@ int main(void)
 		cmocka_unit_test(what_fails_by_itself_is_not_held),
 		cmocka_unit_test(nat_chains_outlive_failures),
 		cmocka_unit_test(nat_chains_give_way),
+		cmocka_unit_test(what_is_sent_on_is_known_by_its_socket),
 	};
 	int failed;
 

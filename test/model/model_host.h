@@ -77,6 +77,7 @@ void a_crowd_is_back_at_once(void **unused);
 void what_fails_by_itself_is_not_held(void **unused);
 void nat_chains_outlive_failures(void **unused);
 void nat_chains_give_way(void **unused);
+void what_is_sent_on_is_known_by_its_socket(void **unused);
 
 /* --- model_draw.c --- */
 
