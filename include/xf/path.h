@@ -12,6 +12,7 @@
 #ifndef XF_PATH_H
 #define XF_PATH_H
 
+#include <xf/counter.h>
 #include <xf/spd.h>
 #include <xf/turn.h>
 
@@ -145,20 +146,29 @@ bool xf_path_busy(struct xf_worker *worker);
 /* Time passes: fragments are given up. Returns the next deadline or UINT64_MAX. */
 uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns);
 
+/* Beside the packets that were dropped (xf/drop.h). */
+#define XF_ENGINE_COUNTERS(X, arg)                                                      \
+	X(arg, out_packets, COUNTER, "packets", "protected")                            \
+	X(arg, out_bytes, COUNTER, "bytes", "protected")                                \
+	X(arg, in_packets, COUNTER, "packets", "received protected, and let in")        \
+	X(arg, in_bytes, COUNTER, "bytes", "received protected, and let in")            \
+	X(arg, clear_packets, COUNTER, "packets", "captured, but wanted by no policy")  \
+	X(arg, lin_copies, COUNTER, "packets", "made contiguous: none is, on any path") \
+	X(arg, payload_bytes_copied, COUNTER, "bytes", "of payload that were copied")   \
+	X(arg, csum_copies, COUNTER, "packets",                                         \
+	  "cut from super-packets, their payload copied and summed")                    \
+	X(arg, gro_supers, COUNTER, "super-packets", "delivered")                       \
+	X(arg, gro_joined, COUNTER, "packets", "delivered inside of super-packets")     \
+	X(arg, mss_clamped, COUNTER, "SYNs", "that left with another MSS than they came with")
+
 /* Counters: sums over all workers of this engine, those that have gone included. Control thread,
  * as are xf_worker_new() and xf_worker_free(). */
 struct xf_engine_stats {
 	uint64_t drops[XF_DROP_MAX];
-	uint64_t out_packets, out_bytes; /* protected */
-	uint64_t in_packets, in_bytes;
-	uint64_t clear_packets;
-	uint64_t lin_copies;
-	uint64_t payload_bytes_copied;
-	uint64_t csum_copies; /* packets cut from super-packets, their payload copied and summed */
-	uint64_t gro_supers; /* delivered, and the packets joined in them */
-	uint64_t gro_joined;
-	uint64_t mss_clamped; /* SYNs that leave with another MSS than they came with */
+	XF_ENGINE_COUNTERS(XF_COUNTER_MEMBER, uint64_t)
 };
+extern const struct xf_counter_group xf_drop_counters; /* of its drops ... */
+extern const struct xf_counter_group xf_engine_counters; /* ... and of its other members */
 void xf_engine_get_stats(struct xf_engine *engine, struct xf_engine_stats *out);
 
 /* I/O counts its own drops through this, so that they are counted in the one place. */

@@ -16,6 +16,7 @@ json_t *xf_show_status(struct xf_service *service);
 json_t *xf_show_stats(struct xf_service *service);
 
 /* Parts of the above. */
+json_t *xf_show_counters(const struct xf_counter_group *group, const void *sums);
 json_t *xf_show_selector(const struct xf_selector *sel);
 json_t *xf_show_addr(const union xf_addr *addr, uint16_t family);
 json_t *xf_show_hex(uint32_t value);

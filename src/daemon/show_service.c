@@ -107,26 +107,14 @@ json_t *xf_show_status(struct xf_service *service)
 		"native", show_native(service), "missing", show_missing(service));
 }
 
-/* Every counter of /proc/net/xfrm_stat under its name, and ours behind them. */
-static json_t *show_xfrm_stat(const struct xf_engine_stats *stats)
+json_t *xf_show_counters(const struct xf_counter_group *group, const void *sums)
 {
 	json_t *o = json_object();
 
-	for (int i = XF_PASS + 1; i < XF_DROP_MAX; i++)
-		json_object_set_new(o, xf_drop_name((enum xf_drop)i), counter(stats->drops[i]));
+	for (size_t i = 0; i < group->n; i++)
+		json_object_set_new(o, group->descs[i].name,
+				    counter(xf_counter_value(&group->descs[i], sums)));
 	return o;
-}
-
-static json_t *show_engine(const struct xf_engine_stats *stats)
-{
-	return json_pack(
-		"{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "out_packets",
-		counter(stats->out_packets), "out_bytes", counter(stats->out_bytes), "in_packets",
-		counter(stats->in_packets), "in_bytes", counter(stats->in_bytes), "clear_packets",
-		counter(stats->clear_packets), "lin_copies", counter(stats->lin_copies),
-		"payload_bytes_copied", counter(stats->payload_bytes_copied), "csum_copies",
-		counter(stats->csum_copies), "gro_supers", counter(stats->gro_supers), "gro_joined",
-		counter(stats->gro_joined), "mss_clamped", counter(stats->mss_clamped));
 }
 
 static json_t *show_io(const struct xf_io_stats *stats)
@@ -189,7 +177,8 @@ json_t *xf_show_stats(struct xf_service *service)
 	/* What rules drop for policies is told under the kernel's names, too. */
 	engine.drops[XF_DROP_IN_TMPL_MISMATCH] += capture.plaintext_dropped;
 	engine.drops[XF_DROP_IN_POL_BLOCK] += capture.blocked_dropped;
-	return json_pack("{s:o, s:o, s:o, s:o}", "xfrm_stat", show_xfrm_stat(&engine), "engine",
-			 show_engine(&engine), "io", show_io(&io), "capture",
-			 show_capture(&capture));
+	return json_pack("{s:o, s:o, s:o, s:o}", xf_drop_counters.name,
+			 xf_show_counters(&xf_drop_counters, &engine), xf_engine_counters.name,
+			 xf_show_counters(&xf_engine_counters, &engine), "io", show_io(&io),
+			 "capture", show_capture(&capture));
 }

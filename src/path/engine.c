@@ -121,23 +121,6 @@ struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker
 	return worker;
 }
 
-static void add_counters(const struct xf_path_counters *count, struct xf_engine_stats *out)
-{
-	for (int i = 0; i < XF_DROP_MAX; i++)
-		out->drops[i] += atomic_load_explicit(&count->drops[i], memory_order_relaxed);
-	out->out_packets += count->out_packets;
-	out->out_bytes += count->out_bytes;
-	out->in_packets += count->in_packets;
-	out->in_bytes += count->in_bytes;
-	out->clear_packets += count->clear_packets;
-	out->lin_copies += count->lin_copies;
-	out->payload_bytes_copied += count->payload_bytes_copied;
-	out->csum_copies += count->csum_copies;
-	out->gro_supers += count->gro_supers;
-	out->gro_joined += count->gro_joined;
-	out->mss_clamped += count->mss_clamped;
-}
-
 static void unlink_worker(struct xf_worker *worker)
 {
 	struct xf_worker **p = &worker->engine->workers;
@@ -154,7 +137,7 @@ void xf_worker_free(struct xf_worker *worker)
 	if (!worker)
 		return;
 	unlink_worker(worker);
-	add_counters(&worker->count, &worker->engine->gone);
+	xf_path_add_counters(&worker->count, &worker->engine->gone);
 	if (worker->frags_out)
 		xf_frag_free(worker->frags_out);
 	if (worker->frags_in)
@@ -184,7 +167,7 @@ void xf_engine_get_stats(struct xf_engine *engine, struct xf_engine_stats *out)
 {
 	*out = engine->gone;
 	for (struct xf_worker *w = engine->workers; w; w = w->next)
-		add_counters(&w->count, out);
+		xf_path_add_counters(&w->count, out);
 }
 
 void xf_path_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop reason,

@@ -18,6 +18,7 @@
 #include <xf/icmp.h>
 #include <xf/path.h>
 #include <xf/turn.h>
+#include "base/count.h"
 #include "sad/sa.h"
 
 /* Of one worker: what a slow cipher may hold is bounded by these. */
@@ -26,20 +27,10 @@
  * each of its SAs, and one for each received batch. */
 #define XF_GROUPS (XF_FLIGHTS * (XF_BATCH * XF_MAX_DEPTH + 1))
 
-/* One writer each; relaxed loads and stores are enough for sums. */
+/* As struct xf_engine_stats. The worker's; others read them. */
 struct xf_path_counters {
 	_Atomic uint64_t drops[XF_DROP_MAX];
-	_Atomic uint64_t out_packets;
-	_Atomic uint64_t out_bytes;
-	_Atomic uint64_t in_packets;
-	_Atomic uint64_t in_bytes;
-	_Atomic uint64_t clear_packets;
-	_Atomic uint64_t lin_copies;
-	_Atomic uint64_t payload_bytes_copied;
-	_Atomic uint64_t csum_copies;
-	_Atomic uint64_t gro_supers;
-	_Atomic uint64_t gro_joined;
-	_Atomic uint64_t mss_clamped;
+	XF_ENGINE_COUNTERS(XF_COUNTER_MEMBER, _Atomic uint64_t)
 };
 
 /* Where the packets of a group go. */
@@ -160,11 +151,8 @@ struct xf_engine {
 	struct xf_engine_stats gone; /* of workers that were freed */
 };
 
-static inline void xf_count(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
-			      memory_order_relaxed);
-}
+/* counters.c: add @count to @sums. Control thread. */
+void xf_path_add_counters(const struct xf_path_counters *count, struct xf_engine_stats *sums);
 
 /* The one place where a packet is dropped: counted for the worker and for @sa when there is one. */
 void xf_path_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop reason,

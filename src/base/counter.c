@@ -1,0 +1,20 @@
+/* Adds up counters that lists describe. The control thread's: engine.c, src/io and src/capture. */
+#include <stdatomic.h>
+
+#include <xf/counter.h>
+
+_Static_assert(sizeof(_Atomic uint64_t) == sizeof(uint64_t) &&
+		       _Alignof(_Atomic uint64_t) == _Alignof(uint64_t),
+	       "what workers count in has the layout of the sums");
+
+void xf_counters_add(const struct xf_counter_group *group, const void *from, void *sums)
+{
+	for (size_t i = 0; i < group->n; i++) {
+		size_t offset = group->descs[i].offset;
+		const void *counter = (const char *)from + offset;
+		uint64_t *sum = (uint64_t *)(void *)((char *)sums + offset);
+
+		*sum += atomic_load_explicit((const _Atomic uint64_t *)counter,
+					     memory_order_relaxed);
+	}
+}

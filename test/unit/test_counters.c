@@ -1,0 +1,228 @@
+/* Counters that lists describe: descriptors, sums over workers, JSON. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "daemon/show.h"
+#include "path/worker.h"
+
+/* Groups whose descriptors together are all words of one struct, the first ones left out. */
+struct subject {
+	const struct xf_counter_group *groups[2];
+	size_t unused_words;
+	size_t size;
+};
+
+static const struct subject subjects[] = {
+	/* XF_PASS is no drop. */
+	{ { &xf_drop_counters, &xf_engine_counters }, 1, sizeof(struct xf_engine_stats) },
+};
+
+#define WORDS_MAX 128
+
+static void check_text(const struct xf_counter_desc *desc)
+{
+	assert_non_null(desc->name);
+	assert_true(desc->name[0] && !desc->name[strcspn(desc->name, " \t\n\"\\-.")]);
+	assert_true(desc->unit && desc->unit[0]);
+	assert_true(desc->help && desc->help[0]);
+	assert_true(desc->help[strlen(desc->help) - 1] != '.');
+	assert_true(desc->kind == XF_KIND_COUNTER || desc->kind == XF_KIND_GAUGE);
+}
+
+static void every_word_has_one_descriptor(void **unused)
+{
+	(void)unused;
+	for (size_t s = 0; s < XF_ARRAY_SIZE(subjects); s++) {
+		const struct subject *subject = &subjects[s];
+		unsigned described[WORDS_MAX] = { 0 };
+
+		assert_true(subject->size <= sizeof(uint64_t) * WORDS_MAX);
+		for (size_t g = 0; g < XF_ARRAY_SIZE(subject->groups) && subject->groups[g]; g++) {
+			for (size_t i = 0; i < subject->groups[g]->n; i++) {
+				size_t offset = subject->groups[g]->descs[i].offset;
+
+				assert_int_equal(offset % sizeof(uint64_t), 0);
+				assert_true(offset < subject->size);
+				described[offset / sizeof(uint64_t)]++;
+			}
+		}
+		for (size_t i = 0; i < subject->size / sizeof(uint64_t); i++)
+			assert_int_equal(described[i], i >= subject->unused_words);
+	}
+}
+
+static void each_name_is_said_once(void **unused)
+{
+	(void)unused;
+	for (size_t s = 0; s < XF_ARRAY_SIZE(subjects); s++) {
+		for (size_t g = 0; g < 2 && subjects[s].groups[g]; g++) {
+			const struct xf_counter_group *group = subjects[s].groups[g];
+
+			for (size_t i = 0; i < group->n; i++) {
+				check_text(&group->descs[i]);
+				for (size_t k = 0; k < i; k++)
+					assert_string_not_equal(group->descs[i].name,
+								group->descs[k].name);
+			}
+		}
+	}
+}
+
+/* A number for each word of each worker that tells both. */
+static uint64_t mark(size_t word, unsigned worker)
+{
+	return (word + 1) << 20 << 8 * worker;
+}
+
+static struct xf_worker *new_worker(struct xf_engine *engine)
+{
+	const struct xf_worker_config cfg = {
+		.pool = { .packets = 8, .small_bufs = 8, .large_bufs = 2 },
+	};
+	struct xf_worker *worker = xf_worker_new(engine, &cfg);
+
+	assert_non_null(worker);
+	return worker;
+}
+
+static void fill(struct xf_path_counters *count, unsigned worker)
+{
+	_Atomic uint64_t *words = (_Atomic uint64_t *)(void *)count;
+
+	for (size_t i = 0; i < sizeof(*count) / sizeof(uint64_t); i++)
+		atomic_store(&words[i], mark(i, worker));
+}
+
+/* The word of XF_PASS is nobody's and stays 0. */
+static void check_sums(struct xf_engine *engine, unsigned workers)
+{
+	struct xf_engine_stats stats;
+	const uint64_t *words = (const uint64_t *)(const void *)&stats;
+
+	xf_engine_get_stats(engine, &stats);
+	assert_int_equal(words[0], 0);
+	for (size_t i = 1; i < sizeof(stats) / sizeof(uint64_t); i++) {
+		uint64_t want = 0;
+
+		for (unsigned k = 0; k < workers; k++)
+			want += mark(i, k);
+		assert_int_equal(words[i], want);
+	}
+}
+
+/* Those of workers that have gone stay in the sum. */
+static void engine_sums_its_workers(void **unused)
+{
+	const struct xf_engine_config cfg = { .sad = { .seed = { 1, 2 } },
+					      .spd = { .seed = { 1, 2 } } };
+	struct xf_engine *engine = xf_engine_new(&cfg);
+	struct xf_worker *workers[3];
+
+	(void)unused;
+	assert_non_null(engine);
+	for (unsigned i = 0; i < 3; i++) {
+		workers[i] = new_worker(engine);
+		fill(&workers[i]->count, i);
+		check_sums(engine, i + 1);
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		xf_worker_free(workers[(i + 1) % 3]);
+		check_sums(engine, 3);
+	}
+	xf_engine_free(engine);
+	xf_rcu_drain();
+}
+
+/* By the names of members, as this file has them: what a descriptor says is not asked. */
+static void engine_members_have_their_names(void **unused)
+{
+	struct xf_engine_stats stats = { .out_packets = 1, .in_bytes = 2, .mss_clamped = 3 };
+	json_t *shown;
+	json_t *drops;
+
+	(void)unused;
+	stats.drops[XF_DROP_IN_ERROR] = 4;
+	stats.drops[XF_DROP_IN_NOT_FORWARDED] = UINT64_MAX / 2;
+	shown = xf_show_counters(&xf_engine_counters, &stats);
+	drops = xf_show_counters(&xf_drop_counters, &stats);
+	assert_int_equal(json_integer_value(json_object_get(shown, "out_packets")), 1);
+	assert_int_equal(json_integer_value(json_object_get(shown, "in_bytes")), 2);
+	assert_int_equal(json_integer_value(json_object_get(shown, "mss_clamped")), 3);
+	assert_int_equal(json_integer_value(json_object_get(drops, "XfrmInError")), 4);
+	assert_int_equal(json_integer_value(json_object_get(drops, "XfrmdInNotForwarded")),
+			 UINT64_MAX / 2);
+	json_decref(shown);
+	json_decref(drops);
+}
+
+/* Programs read these, in this order; others may stand between them. */
+static const char *const promised[] = {
+	"xfrm_stat",	    "XfrmInError",	    "XfrmInNoStates", "XfrmOutNoQueueSpace",
+	"XfrmdOutHdrError", "XfrmdInNotForwarded",  "engine",	      "out_packets",
+	"out_bytes",	    "in_packets",	    "in_bytes",	      "clear_packets",
+	"lin_copies",	    "payload_bytes_copied", "csum_copies",    "gro_supers",
+	"gro_joined",	    "mss_clamped",
+};
+
+/* Each descriptor has its member in the JSON, with its value and in its place. */
+static void check_shown(const struct xf_counter_group *group, const uint64_t *words)
+{
+	json_t *shown = xf_show_counters(group, words);
+	const char *name;
+	json_t *value;
+	size_t i = 0;
+
+	assert_int_equal(json_object_size(shown), group->n);
+	json_object_foreach(shown, name, value)
+	{
+		assert_string_equal(name, group->descs[i].name);
+		assert_int_equal(json_integer_value(value),
+				 mark(group->descs[i].offset / sizeof(uint64_t), 0));
+		i++;
+	}
+	json_decref(shown);
+}
+
+static void skip_promised(size_t *next, const char *name)
+{
+	if (*next < XF_ARRAY_SIZE(promised) && strcmp(promised[*next], name) == 0)
+		++*next;
+}
+
+static void json_has_each_name_in_order(void **unused)
+{
+	uint64_t words[WORDS_MAX];
+	size_t next = 0;
+
+	(void)unused;
+	for (size_t i = 0; i < WORDS_MAX; i++)
+		words[i] = mark(i, 0);
+	for (size_t s = 0; s < XF_ARRAY_SIZE(subjects); s++) {
+		for (size_t g = 0; g < 2 && subjects[s].groups[g]; g++) {
+			const struct xf_counter_group *group = subjects[s].groups[g];
+
+			check_shown(group, words);
+			skip_promised(&next, group->name);
+			for (size_t i = 0; i < group->n; i++)
+				skip_promised(&next, group->descs[i].name);
+		}
+	}
+	if (next < XF_ARRAY_SIZE(promised))
+		fail_msg("%s is missing, or not in its place", promised[next]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_word_has_one_descriptor),
+		cmocka_unit_test(each_name_is_said_once),
+		cmocka_unit_test(engine_sums_its_workers),
+		cmocka_unit_test(engine_members_have_their_names),
+		cmocka_unit_test(json_has_each_name_in_order),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
