@@ -51,8 +51,6 @@ struct xf_journal {
 	bool failing; /* said once */
 	size_t live; /* what a dump of all policies takes, with all their places */
 	struct messages *dump; /* while a dump is under way */
-	size_t counted; /* its bytes */
-	unsigned counted_policies;
 	bool dump_failed;
 	char *full; /* the sentences for users */
 	char *broken;
@@ -156,8 +154,6 @@ static void add_to_dump(struct xf_journal *journal, const struct nlmsghdr *msg)
 {
 	struct messages *all = journal->dump;
 
-	journal->counted += NLMSG_ALIGN(msg->nlmsg_len) + sizeof(struct place_record);
-	journal->counted_policies++;
 	if (all && (xf_journal_buffer_add(&all->starts, &all->bytes.len, sizeof(size_t)) < 0 ||
 		    xf_journal_buffer_add(&all->bytes, msg, NLMSG_ALIGN(msg->nlmsg_len)) < 0))
 		journal->dump_failed = true;
@@ -196,7 +192,6 @@ static int on_datagram(void *arg, const void *data, size_t len)
 
 /* --- writing anew --- */
 
-/* @all NULL: count only. */
 static int dump_policies(struct xf_journal *journal, struct messages *all)
 {
 	const struct nlmsghdr msg = {
@@ -207,8 +202,6 @@ static int dump_policies(struct xf_journal *journal, struct messages *all)
 
 	journal->dump = all;
 	journal->dump_failed = false;
-	journal->counted = 0;
-	journal->counted_policies = 0;
 	xf_nl_client_request(journal->client, &msg, sizeof(msg), 0);
 	journal->dump = NULL;
 	return journal->dump_failed ? -ENOMEM : 0;
@@ -268,17 +261,26 @@ static int put_reversed(struct xf_journal *journal, const struct messages *all)
 	return err;
 }
 
+static size_t bytes_with_places(const struct messages *all)
+{
+	size_t n = all->starts.len / sizeof(size_t);
+
+	return all->bytes.len + n * sizeof(struct place_record);
+}
+
 static int write_anew(struct xf_journal *journal)
 {
 	struct messages all = { .bytes = { .len = 0 } };
+	size_t live;
 	int err;
 
 	journal->writing_anew = true;
 	err = dump_policies(journal, &all);
 	if (!err)
 		err = get_places(journal, &all);
+	live = bytes_with_places(&all);
 	if (!err)
-		err = xf_journal_file_begin(&journal->file, bytes_needed(journal->counted));
+		err = xf_journal_file_begin(&journal->file, bytes_needed(live));
 	if (!err)
 		err = put_reversed(journal, &all);
 	if (!err)
@@ -287,7 +289,7 @@ static int write_anew(struct xf_journal *journal)
 	free_messages(&all);
 	if (err)
 		return err;
-	journal->live = journal->counted;
+	journal->live = live;
 	journal->stale = false;
 	journal->unwritten.len = 0;
 	return 0;
@@ -405,13 +407,21 @@ static void replay_plain(struct xf_journal *journal, struct xf_journal_buffer *a
 		journal->stats.refused++;
 }
 
-static int count_policies(struct xf_journal *journal)
+static bool count_policy(void *arg, struct xf_policy *policy)
 {
-	int err = dump_policies(journal, NULL);
+	struct xf_journal *journal = arg;
 
-	journal->live = journal->counted;
-	journal->stats.restored = journal->counted_policies;
-	return err;
+	xf_journal_policy(journal, policy, true);
+	journal->stats.restored++;
+	return true;
+}
+
+static void count_policies(struct xf_journal *journal)
+{
+	uint64_t cursor = 0;
+
+	journal->live = 0;
+	xf_spd_walk(journal->spd, &cursor, count_policy, journal);
 }
 
 /* It says what is in force, as far as that is: go on with it. */
@@ -454,12 +464,11 @@ static int adopt(struct xf_journal *journal, const struct xf_journal_config *cfg
 		err = set_aside(journal);
 	} else if (blocks) {
 		replay_blocks(journal, &all, now_ns);
-		err = count_policies(journal);
-		if (!err)
-			err = go_on(journal);
+		count_policies(journal);
+		err = go_on(journal);
 	} else if (found == XF_JOURNAL_PLAIN) {
 		replay_plain(journal, &all, now_ns);
-		err = count_policies(journal);
+		count_policies(journal);
 	}
 free_all:
 	free(all.data);

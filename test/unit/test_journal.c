@@ -549,6 +549,26 @@ static void places_survive_writing_anew(void **state)
 	stop(&node);
 }
 
+/* What policies take is known after a start, too: they can go, and others come. */
+static void room_is_known_after_a_start(void **state)
+{
+	struct node node;
+
+	(void)state;
+	clean();
+	start(&node, false);
+	for (uint8_t net = 1; net <= 3; net++)
+		add(&node, net, 1);
+	stop(&node);
+	start(&node, true);
+	while (count(&node))
+		del(&node, newest_index(&node));
+	add(&node, 7, 7);
+	assert_int_equal(count(&node), 1);
+	survives(&node);
+	stop(&node);
+}
+
 static void the_file_does_not_grow_for_ever(void **state)
 {
 	struct node node;
@@ -585,6 +605,7 @@ int main(void)
 		cmocka_unit_test(an_older_versions_file),
 		cmocka_unit_test(order_survives_writing_anew),
 		cmocka_unit_test(places_survive_writing_anew),
+		cmocka_unit_test(room_is_known_after_a_start),
 		cmocka_unit_test(the_file_does_not_grow_for_ever),
 	};
 	int failed;
