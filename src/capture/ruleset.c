@@ -379,6 +379,20 @@ static void put_outbound_sets_away(FILE *f, const struct xf_ruleset_plan *plan)
 		put_cover_sets(f, plan->cover, "delete");
 }
 
+/* With a million policies, listing them for nothing would take a while. */
+static bool lists_none(const struct xf_ruleset_plan *plan, uint8_t dir)
+{
+	const struct xf_sieve *sieve = plan->sieve[dir];
+	struct xf_spd_info info;
+
+	if (dir == XF_DIR_OUT && plan->by_destination)
+		return true;
+	if (is_by_sets(sieve))
+		return !sieve->lost && !sieve->others && !sieve->allows.n;
+	xf_spd_get_info(plan->spd, &info);
+	return !info.count[dir];
+}
+
 static int put_chain(FILE *f, const struct xf_ruleset_plan *plan, uint8_t dir)
 {
 	static const char *const chains[XF_DIR_MAX] = {
@@ -389,8 +403,7 @@ static int put_chain(FILE *f, const struct xf_ruleset_plan *plan, uint8_t dir)
 	const struct xf_sieve *sieve = plan->sieve[dir];
 	struct xf_policy_list list = { .n = 0 };
 
-	/* With a million policies, listing them for nothing would take a while. */
-	if ((dir != XF_DIR_OUT || !plan->by_destination) &&
+	if (!lists_none(plan, dir) &&
 	    xf_policy_list_get(plan->spd, dir, is_by_sets(sieve) ? is_not_simple : NULL, &list) < 0)
 		return -ENOMEM;
 	fprintf(f, "flush chain inet " XF_NFT_TABLE " %s\n", chains[dir]);
