@@ -260,6 +260,17 @@ static int attach_backstop(struct xf_capture *capture, struct xf_io_error *error
 	return err;
 }
 
+/* What is told soon would otherwise make tables grow, again and again. */
+static void make_room(struct xf_capture *capture)
+{
+	struct xf_spd_info info;
+
+	xf_spd_get_info(capture->cfg.spd, &info);
+	for (uint8_t dir = 0; dir < XF_DIR_MAX && capture->nft; dir++)
+		xf_cells_reserve(&capture->sieve[dir].cells, info.count[dir]);
+	xf_cells_reserve(&capture->cover.cells, xf_min_u32(info.count[XF_DIR_OUT], XF_COVER_MAX));
+}
+
 /* Rules and backstop first: what the TUN carries is what they let through. */
 static int start(struct xf_capture *capture, struct xf_io_error *error)
 {
@@ -273,6 +284,7 @@ static int start(struct xf_capture *capture, struct xf_io_error *error)
 	if (!err)
 		xf_capture_begin_nat(capture);
 	xf_capture_read_exempt(capture);
+	make_room(capture);
 	xf_spd_walk(capture->cfg.spd, &cursor, tell_policy, capture);
 	/* Whatever stands there is of no policy of ours. */
 	capture->heal.part[XF_HEAL_TABLE].state = XF_HEAL_LOST;

@@ -102,6 +102,16 @@ void xf_cells_grow(struct xf_cells *cells)
 		resize(cells, cells->size ? cells->size * 2 : SIZE_MIN);
 }
 
+void xf_cells_reserve(struct xf_cells *cells, size_t count)
+{
+	size_t size = SIZE_MIN;
+
+	while (size < count)
+		size *= 2;
+	if (size > cells->size)
+		resize(cells, size);
+}
+
 static void make_pending(struct xf_cells *cells, struct xf_cell *cell)
 {
 	if (cell->pending)
@@ -201,6 +211,22 @@ static void remove_cell(struct xf_cells *cells, struct xf_cell *cell)
 	*at = cell->next;
 	free(cell);
 	cells->count--;
+}
+
+void xf_cells_sweep(struct xf_cells *cells)
+{
+	struct xf_cell **link = &cells->pending;
+
+	while (*link) {
+		struct xf_cell *cell = *link;
+
+		if (cell->count || cell->at) {
+			link = &cell->next_pending;
+			continue;
+		}
+		*link = cell->next_pending;
+		remove_cell(cells, cell);
+	}
 }
 
 void xf_cells_settled(struct xf_cells *cells)

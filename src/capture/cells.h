@@ -42,6 +42,9 @@ struct xf_cells {
 
 void xf_cells_fini(struct xf_cells *cells);
 
+/* Room for so many; where there is none, tables grow as they do without. */
+void xf_cells_reserve(struct xf_cells *cells, size_t count);
+
 /* Room for one more. xf_cells_count() moves no cell, so that it may be called for each of them. */
 void xf_cells_grow(struct xf_cells *cells);
 
@@ -63,6 +66,9 @@ size_t xf_cells_standing(const struct xf_cells *cells, enum xf_cell_at where);
 
 /* The kernel has lost what stood @where: all cells are pending again. */
 void xf_cells_lost(struct xf_cells *cells, enum xf_cell_at where);
+
+/* Forget cells that nobody wants and that stand nowhere, the pending ones too. */
+void xf_cells_sweep(struct xf_cells *cells);
 
 /* All that is pending stands where its count says: forget cells that are nowhere. */
 void xf_cells_settled(struct xf_cells *cells);

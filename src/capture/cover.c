@@ -62,6 +62,7 @@ static void coarsen(struct xf_cover *cover, bool six)
 	while (family->cells > XF_COVER_MAX && family->finest < XF_COVER_LENS - 1) {
 		family->finest++;
 		xf_cells_each(&cover->cells, cut_cell, cover);
+		xf_cells_sweep(&cover->cells);
 	}
 }
 

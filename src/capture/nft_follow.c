@@ -87,10 +87,15 @@ static void sort_anew(struct xf_capture *capture, struct xf_sieve *sieve)
 
 static void set_form(struct xf_capture *capture, struct xf_sieve *sieve, bool by_sets)
 {
-	if (by_sets == sieve->by_sets && !xf_capture_is_lost(capture))
+	bool lost = xf_capture_is_lost(capture);
+
+	if (by_sets == sieve->by_sets && !lost)
 		return;
 	sieve->by_sets = by_sets;
 	sieve->rules_dirty = true;
+	/* Then sets are forgotten already. */
+	if (lost)
+		return;
 	xf_cells_lost(&sieve->cells, XF_CELL_IN_SETS);
 	if (sieve->dir == XF_DIR_OUT)
 		xf_cells_lost(&capture->cover.cells, XF_CELL_IN_SETS);

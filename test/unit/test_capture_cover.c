@@ -163,6 +163,23 @@ static void test_many(void **unused)
 	free(sels);
 }
 
+/* While cells become coarser, finer ones that were never told to the kernel are gone at once. */
+static void test_no_dead(void **unused)
+{
+	struct xf_cover cover = { .failed = false };
+	struct xf_selector sel;
+
+	(void)unused;
+	for (unsigned i = 0; i < 200000; i++) {
+		draw_selector(&sel, UINT32_MAX);
+		sel.prefixlen_d = xf_addr_bits(sel.family);
+		xf_cover_change(&cover, &sel, true);
+	}
+	assert_true(cover.family[0].finest > 0 && cover.family[1].finest > 0);
+	assert_int_equal(cover.cells.count, cover.family[0].cells + cover.family[1].cells);
+	xf_cover_fini(&cover);
+}
+
 static void test_lost(void **unused)
 {
 	struct xf_selector sel = { .family = XF_AF_INET, .prefixlen_d = 24 };
@@ -186,6 +203,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_model),
 		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_no_dead),
 		cmocka_unit_test(test_lost),
 	};
 
