@@ -2,7 +2,7 @@
  * On the TUN's way out to the daemon: mark, interface and user of each packet, which the device
  * itself does not pass on and policies ask for. Super-packets keep their vnet header.
  *
- * A packet that gets no header is still read, as one without a mark: it is never lost here.
+ * What gets no header is dropped by the daemon, which has put this program here, and counted.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>

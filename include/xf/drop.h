@@ -50,22 +50,23 @@ extern "C" {
 	X(IN_IPTFS, "XfrmInIptfsError")                \
 	X(OUT_NO_QUEUE, "XfrmOutNoQueueSpace")
 
-#define XF_DROP_OWN_LIST(X)                  \
-	X(OUT_HDR, "XfrmdOutHdrError")       \
-	X(OUT_TOO_BIG, "XfrmdOutTooBig")     \
-	X(OUT_NO_BUFFER, "XfrmdOutNoBuffer") \
-	X(OUT_SEND, "XfrmdOutSendError")     \
-	X(IN_KEEPALIVE, "XfrmdInKeepalive")  \
-	X(IN_IKE, "XfrmdInIkeUnclaimed")     \
-	X(IN_DUMMY, "XfrmdInDummy")          \
-	X(IN_DELIVER, "XfrmdInDeliverError") \
-	X(FRAG_HDR, "XfrmdFragHdrError")     \
-	X(FRAG_OVERLAP, "XfrmdFragOverlap")  \
-	X(FRAG_TIMEOUT, "XfrmdFragTimeout")  \
-	X(FRAG_LIMIT, "XfrmdFragLimit")      \
-	X(ICMP_IGNORED, "XfrmdIcmpIgnored")  \
-	X(OUT_LOOP, "XfrmdOutLoop")          \
-	X(IN_NOT_FORWARDED, "XfrmdInNotForwarded")
+#define XF_DROP_OWN_LIST(X)                        \
+	X(OUT_HDR, "XfrmdOutHdrError")             \
+	X(OUT_TOO_BIG, "XfrmdOutTooBig")           \
+	X(OUT_NO_BUFFER, "XfrmdOutNoBuffer")       \
+	X(OUT_SEND, "XfrmdOutSendError")           \
+	X(IN_KEEPALIVE, "XfrmdInKeepalive")        \
+	X(IN_IKE, "XfrmdInIkeUnclaimed")           \
+	X(IN_DUMMY, "XfrmdInDummy")                \
+	X(IN_DELIVER, "XfrmdInDeliverError")       \
+	X(FRAG_HDR, "XfrmdFragHdrError")           \
+	X(FRAG_OVERLAP, "XfrmdFragOverlap")        \
+	X(FRAG_TIMEOUT, "XfrmdFragTimeout")        \
+	X(FRAG_LIMIT, "XfrmdFragLimit")            \
+	X(ICMP_IGNORED, "XfrmdIcmpIgnored")        \
+	X(OUT_LOOP, "XfrmdOutLoop")                \
+	X(IN_NOT_FORWARDED, "XfrmdInNotForwarded") \
+	X(OUT_NO_MARK, "XfrmdOutNoMark")
 
 enum xf_drop {
 	XF_PASS = 0,

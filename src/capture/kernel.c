@@ -39,6 +39,7 @@ struct xf_kernel {
 	unsigned unread; /* elements whose events it has not read */
 	unsigned tun; /* its number */
 	uint32_t tun_settings; /* that it had when it was set up */
+	bool tun_marks; /* likewise, its program for marks */
 	int (*remake_tun)(void *arg, struct xf_io_error *error);
 	void *remake_arg;
 };
@@ -278,14 +279,16 @@ static int kernel_route_add(void *arg, struct xf_io_error *error)
 
 /* --- what others do --- */
 
-/* As it is when it has just been set up: in a container some settings cannot be had. */
+/* As it is when it has just been set up: in a container some settings cannot be had. One that could
+ * be had before is wanted, though somebody may have been faster just now. */
 static void note_tun(struct xf_kernel *kernel)
 {
 	struct xf_tun_seen seen;
 
 	kernel->tun = if_nametoindex(kernel->names.tun);
 	xf_tun_look(kernel->names.tun, kernel->tun, &seen);
-	kernel->tun_settings = seen.settings;
+	kernel->tun_settings |= seen.settings;
+	kernel->tun_marks |= seen.marks;
 }
 
 static int kernel_watch(void *arg, struct xf_io_error *error)
@@ -317,6 +320,7 @@ static int kernel_inspect(void *arg, struct xf_capture_seen *out)
 	out->tun = tun.there;
 	out->tun_named = tun.named;
 	out->tun_ready = tun.ready && !(kernel->tun_settings & ~tun.settings);
+	out->tun_marks = tun.marks || !kernel->tun_marks;
 	return xf_inspect_routes(&kernel->names, kernel->tun, out);
 }
 
@@ -345,7 +349,7 @@ static int kernel_tun_make(void *arg, struct xf_io_error *error)
 static int kernel_tun_mend(void *arg, struct xf_io_error *error)
 {
 	struct xf_kernel *kernel = arg;
-	int err = xf_tun_mend(&kernel->names, kernel->tun, error);
+	int err = xf_tun_mend(&kernel->names, kernel->tun, kernel->tun_marks, error);
 
 	if (!err)
 		note_tun(kernel);

@@ -29,6 +29,7 @@ struct xf_capture_seen {
 	bool tun; /* in this namespace, the one that we read from */
 	bool tun_named; /* as it should be */
 	bool tun_ready; /* up, with its MTU and sysctls */
+	bool tun_marks; /* with its program for marks, where that can be had */
 	bool rule;
 	bool route; /* into the TUN, and the black hole behind it */
 };

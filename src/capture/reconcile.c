@@ -78,6 +78,9 @@ static void look_around(struct xf_capture *capture, struct xf_capture_seen *seen
 		return;
 	}
 	capture->look = false;
+	snprintf(what, sizeof(what), "the tc filter of %s was deleted", tun);
+	if (seen->tun && !seen->tun_marks)
+		lose(capture, XF_HEAL_TUN, what);
 	snprintf(what, sizeof(what), "TUN %s %s", tun,
 		 !seen->tun	    ? "is gone"
 		 : !seen->tun_named ? "has another name"

@@ -123,7 +123,7 @@ extern const struct xf_sender xf_sender_packet;
 /* The persistent device, as it was opened (tun.c). */
 struct xf_tun {
 	int fd;
-	bool marks; /* packets bring theirs (meta.h) */
+	_Atomic bool marks; /* packets bring theirs (meta.h); control thread, read by the worker */
 	bool steered; /* a flow stays with its queue (steer.h) */
 	bool supers; /* super-packets, TCP's, come and go (vnet.h) */
 	bool udp_supers; /* and UDP's */

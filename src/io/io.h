@@ -71,12 +71,15 @@ struct xf_tun_seen {
 	bool there; /* in this namespace */
 	bool named; /* as @name says */
 	bool ready; /* up, with its MTU, room for packets and an address */
+	bool marks; /* it has its program for marks */
 	uint32_t settings; /* sysctls that are as we want them, a bit each; not all may be had */
 };
 void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out);
 
-/* Give it its name, its settings, its program for marks again, and bring it up. */
-int xf_tun_mend(const struct xf_io_names *names, unsigned ifindex, struct xf_io_error *error);
+/* Give it its name, its settings, its program for marks again, and bring it up. Without that
+ * program it fails if it had one before (@marks). */
+int xf_tun_mend(const struct xf_io_names *names, unsigned ifindex, bool marks,
+		struct xf_io_error *error);
 
 /* Does it forward? 0 or -errno. */
 int xf_tun_set_forwarding(const char *name, uint16_t family, bool on);

@@ -33,6 +33,17 @@ static int attach_program(int ifindex, int prog_fd)
 	return bpf_tc_attach(&hook, &opts);
 }
 
+bool xf_meta_is_attached(unsigned ifindex)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = BPF_TC_EGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = XF_TC_HANDLE, .priority = XF_TC_META_PRIORITY);
+	libbpf_print_fn_t print = libbpf_set_print(quiet);
+	int err = bpf_tc_query(&hook, &opts);
+
+	libbpf_set_print(print);
+	return !err;
+}
+
 static int load_and_attach(const struct xf_io_names *names, struct xf_io_error *error)
 {
 	struct meta *skel = meta__open();

@@ -14,4 +14,7 @@
  */
 int xf_meta_attach(const struct xf_io_names *names, struct xf_io_error *error);
 
+/* Is there a program on the TUN, where ours has its place? */
+bool xf_meta_is_attached(unsigned ifindex);
+
 #endif

@@ -266,6 +266,7 @@ void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out)
 		     has_address(fd, name);
 	if (out->named)
 		out->settings = read_settings(name);
+	out->marks = out->there && xf_meta_is_attached(ifindex);
 	close(fd);
 }
 
@@ -291,8 +292,9 @@ static int rename_back(unsigned ifindex, const char *name, struct xf_io_error *e
 	return err ? xf_io_fail(error, err, "cannot give the TUN its name %s", name) : 0;
 }
 
-/* Without its program for marks it does what it can, as at the start. */
-int xf_tun_mend(const struct xf_io_names *names, unsigned ifindex, struct xf_io_error *error)
+/* Where the program for marks could not be had before it does without, as at the start. */
+int xf_tun_mend(const struct xf_io_names *names, unsigned ifindex, bool marks,
+		struct xf_io_error *error)
 {
 	const char *name = names->tun;
 	int err = rename_back(ifindex, name, error);
@@ -301,8 +303,8 @@ int xf_tun_mend(const struct xf_io_names *names, unsigned ifindex, struct xf_io_
 		err = set_sysctl(&sysctls[i], name, error);
 	if (err)
 		return err;
-	xf_meta_attach(names, NULL);
-	return bring_up(name, error);
+	err = xf_meta_attach(names, error);
+	return err && marks ? err : bring_up(name, error);
 }
 
 /*
@@ -320,7 +322,9 @@ int xf_io_remake_tun(struct xf_io *io, struct xf_io_error *error)
 	err = xf_tun_open(&io->cfg.names, !io->cfg.no_offloads, &tun, error);
 	if (err)
 		return err;
-	if (tun.supers != io->tun.supers || tun.udp_supers != io->tun.udp_supers)
+	if (!tun.marks && io->tun.marks)
+		err = xf_io_fail(error, -EOPNOTSUPP, "the new TUN tells no marks");
+	else if (tun.supers != io->tun.supers || tun.udp_supers != io->tun.udp_supers)
 		err = xf_io_fail(error, -EOPNOTSUPP, "the new TUN takes no super-packets");
 	if (!err && dup3(tun.fd, io->tun.fd, O_CLOEXEC) < 0)
 		err = xf_io_fail(error, -errno, "cannot take over the new TUN");
@@ -364,9 +368,10 @@ static bool is_multicast(const struct xf_pkt *pkt, uint32_t off)
 }
 
 /*
- * Take off what bpf/meta.bpf.c put in front, *@skip bytes; without its program there is nothing to
- * take. False: the packet was not captured, and is gone: the kernel itself said something on this
- * device (MLD), or what we have sent came back, which must not go round. Anything else may be
+ * Take off what bpf/meta.bpf.c put in front, *@skip bytes; where its program cannot be had there is
+ * nothing to take. False: the packet is gone. The kernel itself said something on this device
+ * (MLD), or what we have sent came back, which must not go round, or somebody has taken the program
+ * away: then a policy with a mark may want it, and nobody can tell. Anything else may be
  * without the capture bit: rules of others may have cleared it, and flow tables of nftables bring
  * later packets of a flow to where the first ones went, past the rules that set it.
  */
@@ -377,8 +382,11 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 
 	*skip = 0;
 	if (xf_pkt_copy_out(pkt, 0, &meta, sizeof(meta)) < 0 ||
-	    (meta.magic & ~XF_META_FLAGS) != XF_META_MAGIC)
-		return true;
+	    (meta.magic & ~XF_META_FLAGS) != XF_META_MAGIC) {
+		if (io->tun.marks)
+			xf_worker_drop(io->worker, pkt, XF_DROP_OUT_NO_MARK);
+		return !io->tun.marks;
+	}
 	if (meta.magic & XF_META_OURS) {
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_LOOP);
 		return false;

@@ -297,6 +297,7 @@ static int inspect(void *arg, struct xf_capture_seen *out)
 		.tun = host->tun.there,
 		.tun_named = host->tun.named,
 		.tun_ready = host->tun.up && host->tun.settings,
+		.tun_marks = host->tun.marks,
 		.rule = host->rule[0] && host->rule[1],
 		.route = host->into_tun[0] && host->into_tun[1] && host->black_hole[0] &&
 			 host->black_hole[1],
@@ -306,7 +307,8 @@ static int inspect(void *arg, struct xf_capture_seen *out)
 
 static void set_up_tun(struct fake_host *host)
 {
-	host->tun.there = host->tun.named = host->tun.up = host->tun.settings = true;
+	host->tun.there = host->tun.named = host->tun.up = true;
+	host->tun.settings = host->tun.marks = true;
 }
 
 static int tun_make(void *arg, struct xf_io_error *error)

@@ -63,6 +63,7 @@ struct fake_host {
 		bool named;
 		bool up;
 		bool settings;
+		bool marks; /* the program for them */
 		bool program; /* at its egress */
 		uint32_t ifindex;
 	} tun;

@@ -233,9 +233,12 @@ static const char *rename_tun(struct fake_host *host)
 /* No event tells of them. */
 static const char *change_settings(struct fake_host *host)
 {
-	host->tun.settings = false;
+	if (below(2))
+		host->tun.settings = false;
+	else
+		host->tun.marks = false;
 	host->touched.path = true;
-	return "sysctls of the TUN";
+	return host->tun.marks ? "sysctls of the TUN" : "filters of the TUN";
 }
 
 /* --- programs --- */
@@ -326,6 +329,6 @@ const char *fake_others_act(struct fake_host *host, bool *told)
 
 	const char *what = acts[below(XF_ARRAY_SIZE(acts))](host);
 
-	*told = !host->unheard && host->tun.settings;
+	*told = !host->unheard && host->tun.settings && host->tun.marks;
 	return what;
 }

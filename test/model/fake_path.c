@@ -346,7 +346,8 @@ static bool hear(struct fake_host *host, struct fake_journey *j)
 
 static bool enter_tun(struct fake_host *host, struct fake_journey *j, const struct fake_seen *seen)
 {
-	if (!host->tun.up)
+	/* The daemon takes nothing whose mark it is not told. */
+	if (!host->tun.up || !host->tun.marks)
 		return lose(j, "the TUN is down");
 	if (host->tun.program && !host->bare && fake_tun(seen) == FAKE_DROP)
 		return lose(j, "the program at the TUN");

@@ -224,7 +224,7 @@ static void calm_down(struct world *w)
 static bool knows_all(const struct world *w)
 {
 	return !w->host.kernel.faults && !is_held(w) && !w->nrecent && is_in_force(w) &&
-	       !w->host.nat_event;
+	       !w->host.nat_event && w->host.tun.marks;
 }
 
 /* @prompt: nothing fails, and all is told, so the first repair has to do. */

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Somebody takes away, or changes, the TUN or tc filters: they come back, the log says so."""
 import signal
+import socket
 import subprocess
 
 from healing import FAR, NEAR, TUN, Wire, heals, ip, parts, rename_tun, tunnel
-from xfrmd import equal, holds, main, stream, wait_for
+from xfrmd import counter, equal, holds, in_netns, main, stays_away, stream, wait_for, wire
 
 
 def the_tun_as_it_is(netns):
@@ -110,5 +111,48 @@ def the_filter_of_the_tun(netns):
     wait_for(stands, 20)
 
 
+def what_has_no_mark(netns):
+    """While the program for marks is gone nobody knows whether a policy with a mark wants it."""
+    near, far = wire(netns)
+    far.run("ip", "addr", "add", "198.51.100.1/32", "dev", "lo", check=True)
+    near.run("ip", "route", "add", "198.51.100.1/32", "via", "192.0.2.2", check=True)
+    near.start()
+    near.xfrm("policy", "add", "src", "192.0.2.1", "dst", "198.51.100.1", "dir", "out", "mark",
+              "5", "mask", "0xff", "tmpl", "src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp",
+              "mode", "tunnel", check=True)
+    listener = in_netns(far, socket.AF_INET, socket.SOCK_DGRAM)
+    listener.bind(("198.51.100.1", 4001))
+    listener.setblocking(False)
+    sender = in_netns(near, socket.AF_INET, socket.SOCK_DGRAM)
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 5)
+
+    def send():
+        sender.sendto(b"x", ("198.51.100.1", 4001))
+    stays_away(send, counter(near, "xfrm_stat", "XfrmOutNoStates"), listener)
+
+    def is_held_back():
+        near.run("tc", "filter", "del", "dev", TUN, "egress")
+        return "repaired once in 10 s" in near.text()
+    wait_for(is_held_back)
+    near.run("tc", "filter", "del", "dev", TUN, "egress")
+    stays_away(send, counter(near, "xfrm_stat", "XfrmdOutNoMark"), listener)
+    # Where somebody has its place it cannot come back.
+    place = "dev", TUN, "egress", "protocol", "all", "pref", str(0x7866)
+    other = "u32", "match", "u32", "0", "0", "classid", "1:1"
+    if near.run("tc", "filter", "add", "dev", "eth0", "egress", "pref", "77", *other).returncode:
+        return print("# this kernel has no u32")
+
+    def is_taken():
+        near.run("tc", "filter", "del", "dev", TUN, "egress")
+        return not near.run("tc", "filter", "add", *place, *other).returncode
+    wait_for(is_taken)
+    wait_for(lambda: "cannot be repaired" in near.text())
+    stays_away(send, counter(near, "xfrm_stat", "XfrmdOutNoMark"), listener)
+    equal(parts(near)["tun"]["in_force"], False)
+    near.run("tc", "filter", "del", *place, check=True)
+    stays_away(send, counter(near, "xfrm_stat", "XfrmOutNoStates"), listener)
+    equal(parts(near)["tun"]["in_force"], True)
+
+
 main([the_tun_as_it_is, a_tun_that_keeps_another_name, a_tun_that_is_gone, under_load, filters,
-      the_filter_of_the_tun])
+      the_filter_of_the_tun, what_has_no_mark])

@@ -80,8 +80,8 @@ static int inspect(void *arg, struct xf_capture_seen *out)
 {
 	const struct host *host = arg;
 
-	*out = (struct xf_capture_seen){ host->tun, host->tun, host->tun, host->route,
-					 host->route };
+	*out = (struct xf_capture_seen){ host->tun, host->tun,	 host->tun,
+					 host->tun, host->route, host->route };
 	return 0;
 }
 
