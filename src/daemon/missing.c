@@ -9,7 +9,7 @@
 /* What the kernel was willing to do. */
 struct facts {
 	unsigned queues; /* of the TUN */
-	struct xf_io_stats io;
+	struct xf_io_queues able; /* of these */
 	struct xf_capture_stats capture;
 	enum xf_capture_mode mode;
 	bool stuck; /* the TUN should forward and does not */
@@ -32,12 +32,12 @@ static bool lacks_sight_of_nat(const struct facts *facts)
 
 static bool lacks_marks(const struct facts *facts)
 {
-	return facts->io.marks != facts->queues;
+	return facts->able.marks != facts->queues;
 }
 
 static bool lacks_steering(const struct facts *facts)
 {
-	return facts->queues > 1 && facts->io.steered != facts->queues;
+	return facts->queues > 1 && facts->able.steered != facts->queues;
 }
 
 static bool lacks_ports(const struct facts *facts)
@@ -107,7 +107,7 @@ void xf_missing_find(struct xf_service *service)
 			       .mode = (enum xf_capture_mode)service->cfg->capture_mode,
 			       .stuck = xf_forwarding_lacks(service->forwarding) };
 
-	xf_threads_get_stats(service->threads, &facts.io);
+	xf_threads_get_queues(service->threads, &facts.able);
 	xf_capture_get_stats(service->capture, &facts.capture);
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(things); i++)
 		look(service, &facts, i);

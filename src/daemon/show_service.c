@@ -31,18 +31,18 @@ static json_t *show_parts(const struct xf_capture_stats *stats)
 /* What the kernel does for us is said of the device only when it does so on each of its queues. */
 static json_t *show_capture_state(const struct xf_service *service)
 {
-	uint64_t queues = xf_threads_count(service->threads);
+	unsigned queues = xf_threads_count(service->threads);
 	struct xf_capture_stats stats = { .programs.twin = XF_TWIN_NONE };
-	struct xf_io_stats io;
+	struct xf_io_queues able;
 
 	xf_capture_get_stats(service->capture, &stats);
-	xf_threads_get_stats(service->threads, &io);
+	xf_threads_get_queues(service->threads, &able);
 	return json_pack(
 		"{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:s, s:s, s:b, s:s, s:o, s:o,"
 		" s:o}",
-		"tun", service->names.tun, "tun_marks", io.marks == queues, "tun_tso",
-		io.supers == queues, "tun_uso", io.udp_supers == queues, "tun_steering",
-		io.steered == queues, "nftables", stats.nft, "nat", stats.nat, "backstop",
+		"tun", service->names.tun, "tun_marks", able.marks == queues, "tun_tso",
+		able.supers == queues, "tun_uso", able.udp_supers == queues, "tun_steering",
+		able.steered == queues, "nftables", stats.nft, "nat", stats.nat, "backstop",
 		stats.backstop, "backstop_devices", (int)stats.programs.devices, "twin",
 		xf_twin_name(stats.programs.twin), "why_twin",
 		stats.programs.why ? stats.programs.why : "", "owner", stats.nft && !stats.shared,
@@ -117,41 +117,6 @@ json_t *xf_show_counters(const struct xf_counter_group *group, const void *sums)
 	return o;
 }
 
-static json_t *show_io(const struct xf_io_stats *stats)
-{
-	const struct {
-		const char *name;
-		uint64_t value;
-	} list[] = {
-		{ "tun_rx", stats->tun_rx },
-		{ "tun_tx", stats->tun_tx },
-		{ "tun_rx_supers", stats->tun_rx_supers },
-		{ "tun_tx_supers", stats->tun_tx_supers },
-		{ "raw_rx", stats->raw_rx },
-		{ "raw_tx", stats->raw_tx },
-		{ "udp_rx", stats->udp_rx },
-		{ "udp_rx_calls", stats->udp_rx_calls },
-		{ "udp_tx", stats->udp_tx },
-		{ "udp_tx_calls", stats->udp_tx_calls },
-		{ "packet_tx", stats->packet_tx },
-		{ "ring_rx", stats->ring_rx },
-		{ "ring_full", stats->ring_full },
-		{ "clear_tx", stats->clear_tx },
-		{ "nat_tx", stats->nat_tx },
-		{ "reply_tx", stats->reply_tx },
-		{ "send_errors", stats->send_errors },
-		{ "truncated", stats->truncated },
-		{ "rx_no_buffer", stats->rx_no_buffer },
-		{ "udp_in_use", stats->udp_in_use },
-		{ "wakeups", stats->wakeups },
-	};
-	json_t *o = json_object();
-
-	for (size_t i = 0; i < XF_ARRAY_SIZE(list); i++)
-		json_object_set_new(o, list[i].name, counter(list[i].value));
-	return o;
-}
-
 static json_t *show_capture(const struct xf_capture_stats *stats)
 {
 	return json_pack(
@@ -179,6 +144,6 @@ json_t *xf_show_stats(struct xf_service *service)
 	engine.drops[XF_DROP_IN_POL_BLOCK] += capture.blocked_dropped;
 	return json_pack("{s:o, s:o, s:o, s:o}", xf_drop_counters.name,
 			 xf_show_counters(&xf_drop_counters, &engine), xf_engine_counters.name,
-			 xf_show_counters(&xf_engine_counters, &engine), "io", show_io(&io),
-			 "capture", show_capture(&capture));
+			 xf_show_counters(&xf_engine_counters, &engine), xf_io_counters.name,
+			 xf_show_counters(&xf_io_counters, &io), "capture", show_capture(&capture));
 }

@@ -113,16 +113,16 @@ int xf_threads_remake_tun(struct xf_threads *threads, struct xf_io_error *error)
 void xf_threads_get_stats(const struct xf_threads *threads, struct xf_io_stats *out)
 {
 	memset(out, 0, sizeof(*out));
-	for (unsigned i = 0; i < threads->n; i++) {
-		struct xf_io_stats one;
+	for (unsigned i = 0; i < threads->n; i++)
+		xf_io_add_stats(threads->list[i].io, out);
+	xf_io_shared_add_stats(threads->shared, out);
+}
 
-		xf_io_get_stats(threads->list[i].io, &one);
-		/* All of its members are counters of one type. */
-		for (size_t k = 0; k < sizeof(one) / sizeof(uint64_t); k++)
-			((uint64_t *)(void *)out)[k] += ((const uint64_t *)(void *)&one)[k];
-	}
-	out->udp_in_use = xf_io_udp_in_use(threads->shared);
-	out->ring_full = xf_io_ring_full(threads->shared);
+void xf_threads_get_queues(const struct xf_threads *threads, struct xf_io_queues *out)
+{
+	memset(out, 0, sizeof(*out));
+	for (unsigned i = 0; i < threads->n; i++)
+		xf_io_add_queue(threads->list[i].io, out);
 }
 
 unsigned xf_threads_count(const struct xf_threads *threads)

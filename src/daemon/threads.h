@@ -36,6 +36,7 @@ int xf_threads_remake_tun(struct xf_threads *threads, struct xf_io_error *error)
 
 /* Sums over all workers. */
 void xf_threads_get_stats(const struct xf_threads *threads, struct xf_io_stats *out);
+void xf_threads_get_queues(const struct xf_threads *threads, struct xf_io_queues *out);
 
 unsigned xf_threads_count(const struct xf_threads *threads);
 

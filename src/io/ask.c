@@ -91,8 +91,8 @@ void xf_tx_ask(struct xf_io *io, struct xf_pktq *q, struct xf_pktq *back)
 	while ((pkt = xf_pktq_pop(q))) {
 		int err = ask(io, pkt);
 
-		xf_io_count(&io->count.nat_tx, !err);
-		xf_io_count(&io->count.send_errors, err == -EAGAIN || err == -ENOBUFS);
+		xf_count(&io->count.nat_tx, !err);
+		xf_count(&io->count.send_errors, err == -EAGAIN || err == -ENOBUFS);
 		pkt->ask = false;
 		pkt->asked = true;
 		if (!err)

@@ -19,6 +19,7 @@
 #include <xf/rcu.h>
 #include <xf/turn.h>
 
+#include "base/count.h"
 #include "io/io.h"
 #include "io/packet.h"
 #include "io/ring.h"
@@ -197,22 +198,19 @@ enum xf_source_index {
 
 _Static_assert(XF_EVENTS_MAX <= 32, "a worker's ready sources are one word");
 
+/* As struct xf_io_stats. One thread's; others read them. */
+struct xf_io_counters {
+	XF_IO_COUNTERS(XF_COUNTER_MEMBER, _Atomic uint64_t)
+};
+
 /* What all workers read from, and what tells them. The control thread's, but for the sources. */
 struct xf_io_shared {
 	uint32_t rcvbuf_bytes;
 	uint32_t mark_bypass;
 	int epoll_fds[XF_IO_WORKERS_MAX];
 	unsigned workers;
-	uint64_t udp_in_use;
+	struct xf_io_counters count; /* of what is no worker's */
 	struct xf_source sources[XF_SOURCE_MAX]; /* [XF_SOURCE_TUN] is not used */
-};
-
-/* As struct xf_io_stats. The worker's; others read them. */
-struct xf_io_counters {
-	_Atomic uint64_t tun_rx_supers, tun_tx_supers, udp_rx_calls, udp_tx, udp_tx_calls;
-	_Atomic uint64_t packet_tx, ring_rx;
-	_Atomic uint64_t tun_rx, tun_tx, raw_rx, raw_tx, udp_rx, clear_tx, nat_tx, reply_tx;
-	_Atomic uint64_t send_errors, truncated, rx_no_buffer, wakeups;
 };
 
 struct xf_io {
@@ -241,12 +239,6 @@ struct xf_io {
 
 	struct xf_io_counters count;
 };
-
-static inline void xf_io_count(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
-			      memory_order_relaxed);
-}
 
 /* rx.c: has slot @i room for a whole packet? It gets buffers; without any that is counted. */
 bool xf_rx_ready(struct xf_io *io, unsigned i);

@@ -215,7 +215,7 @@ static bool wait_ready(struct xf_io *io, uint64_t deadline_ns, uint64_t now)
 		xf_read_online();
 	for (int i = 0; i < n; i++)
 		io->ready |= 1u << events[i].data.u32;
-	xf_io_count(&io->count.wakeups, sleep);
+	xf_count(&io->count.wakeups, sleep);
 	return !(io->ready & 1u << XF_SOURCE_STOP);
 }
 
@@ -382,35 +382,4 @@ void xf_io_free(struct xf_io *io)
 	}
 	close_fd(io->wake_fd); /* until then a provider may use it */
 	free(io);
-}
-
-void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out)
-{
-	const struct xf_io_counters *c = &io->count;
-
-	*out = (struct xf_io_stats){
-		.tun_rx = atomic_load(&c->tun_rx),
-		.tun_tx = atomic_load(&c->tun_tx),
-		.tun_rx_supers = atomic_load(&c->tun_rx_supers),
-		.tun_tx_supers = atomic_load(&c->tun_tx_supers),
-		.raw_rx = atomic_load(&c->raw_rx),
-		.raw_tx = atomic_load(&c->raw_tx),
-		.udp_rx = atomic_load(&c->udp_rx),
-		.udp_rx_calls = atomic_load(&c->udp_rx_calls),
-		.udp_tx = atomic_load(&c->udp_tx),
-		.udp_tx_calls = atomic_load(&c->udp_tx_calls),
-		.packet_tx = atomic_load(&c->packet_tx),
-		.ring_rx = atomic_load(&c->ring_rx),
-		.clear_tx = atomic_load(&c->clear_tx),
-		.nat_tx = atomic_load(&c->nat_tx),
-		.reply_tx = atomic_load(&c->reply_tx),
-		.send_errors = atomic_load(&c->send_errors),
-		.truncated = atomic_load(&c->truncated),
-		.rx_no_buffer = atomic_load(&c->rx_no_buffer),
-		.wakeups = atomic_load(&c->wakeups),
-		.marks = io->tun.marks,
-		.supers = io->tun.supers,
-		.udp_supers = io->tun.udp_supers,
-		.steered = io->tun.steered,
-	};
 }

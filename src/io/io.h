@@ -9,7 +9,7 @@
  * while it does.
  *
  * Threads: xf_io_run() runs in the worker's, everything else in the control thread; xf_io_stop()
- * and xf_io_get_stats() may be called by any thread. Functions return 0 or -errno with a sentence
+ * and xf_io_add_stats() may be called by any thread. Functions return 0 or -errno with a sentence
  * in @error.
  */
 #ifndef XF_IO_IO_H
@@ -148,38 +148,48 @@ int xf_io_set_udp_ports(struct xf_io_shared *shared, const struct xf_io_udp_port
 /* Is it received on @port? */
 bool xf_io_has_udp_port(const struct xf_io_shared *shared, const struct xf_io_udp_port *port);
 
-/* How often a port was wanted but held by another program. */
-uint64_t xf_io_udp_in_use(const struct xf_io_shared *shared);
+#define XF_IO_COUNTERS(X, arg)                                                                   \
+	X(arg, tun_rx, COUNTER, "packets", "read from the TUN")                                  \
+	X(arg, tun_tx, COUNTER, "packets", "written to the TUN")                                 \
+	X(arg, tun_rx_supers, COUNTER, "super-packets", "read from the TUN")                     \
+	X(arg, tun_tx_supers, COUNTER, "super-packets", "written to the TUN")                    \
+	X(arg, raw_rx, COUNTER, "packets", "received from raw sockets")                          \
+	X(arg, raw_tx, COUNTER, "packets", "sent through raw sockets")                           \
+	X(arg, udp_rx, COUNTER, "packets", "received from UDP sockets")                          \
+	X(arg, udp_rx_calls, COUNTER, "calls", "by which UDP sockets were read")                 \
+	X(arg, udp_tx, COUNTER, "packets", "sent through UDP sockets, not raw ones")             \
+	X(arg, udp_tx_calls, COUNTER, "messages", "sent through UDP sockets")                    \
+	X(arg, packet_tx, COUNTER, "packets", "sent through packet sockets")                     \
+	X(arg, ring_rx, COUNTER, "packets", "received ahead of IP input")                        \
+	X(arg, ring_full, COUNTER, "packets", "dropped because the ring was full")               \
+	X(arg, clear_tx, COUNTER, "packets", "captured, wanted by no policy, sent on unchanged") \
+	X(arg, nat_tx, COUNTER, "packets",                                                       \
+	  "protected with the source that the host's NAT gives them")                            \
+	X(arg, reply_tx, COUNTER, "ICMP messages", "to senders")                                 \
+	X(arg, send_errors, COUNTER, "packets", "that the kernel did not take")                  \
+	X(arg, truncated, COUNTER, "packets", "longer than an IP packet can be")                 \
+	X(arg, rx_no_buffer, COUNTER, "wake-ups", "that found the pool empty")                   \
+	X(arg, udp_in_use, COUNTER, "tries", "to open a port that another program held")         \
+	X(arg, wakeups, COUNTER, "wake-ups", "of workers")
 
-/* Packets that were dropped because the ring was full. */
-uint64_t xf_io_ring_full(const struct xf_io_shared *shared);
-
-/* Counters since xf_io_new(). */
+/* Sums of counters since workers and what they share were made. */
 struct xf_io_stats {
-	uint64_t tun_rx, tun_tx;
-	uint64_t tun_rx_supers, tun_tx_supers; /* of these, super-packets */
-	uint64_t raw_rx, raw_tx;
-	uint64_t udp_rx;
-	uint64_t udp_rx_calls; /* by which they were read */
-	uint64_t udp_tx; /* packets sent through UDP sockets, not raw ones */
-	uint64_t udp_tx_calls; /* messages that carried them */
-	uint64_t packet_tx; /* packets sent through packet sockets */
-	uint64_t ring_rx; /* received ahead of IP input */
-	uint64_t ring_full; /* xf_io_ring_full(); as udp_in_use */
-	uint64_t clear_tx; /* captured, not wanted by any policy, sent on unchanged */
-	uint64_t nat_tx; /* to be protected with the source that the host's NAT gives them */
-	uint64_t reply_tx; /* ICMP messages to senders */
-	uint64_t send_errors; /* packets the kernel did not take */
-	uint64_t truncated; /* longer than an IP packet can be */
-	uint64_t rx_no_buffer; /* wake-ups that found the pool empty */
-	uint64_t udp_in_use; /* xf_io_udp_in_use(); not of one worker: 0 from xf_io_get_stats() */
-	uint64_t wakeups;
-	/* Of TUN queues, those that ... */
-	uint64_t marks; /* tell the marks of packets; without, policies see 0 */
-	uint64_t supers; /* take and give TCP's super-packets */
-	uint64_t udp_supers; /* and UDP's (Linux 6.2) */
-	uint64_t steered; /* keep their flows; else the kernel moves them between workers */
+	XF_IO_COUNTERS(XF_COUNTER_MEMBER, uint64_t)
 };
-void xf_io_get_stats(const struct xf_io *io, struct xf_io_stats *out);
+extern const struct xf_counter_group xf_io_counters;
+
+/* Add to @sums: what one worker has counted, and what is counted for all of them. */
+void xf_io_add_stats(const struct xf_io *io, struct xf_io_stats *sums);
+void xf_io_shared_add_stats(const struct xf_io_shared *shared, struct xf_io_stats *sums);
+
+/* Of TUN queues, how many ... */
+struct xf_io_queues {
+	unsigned marks; /* tell the marks of packets; without, policies see 0 */
+	unsigned supers; /* take and give TCP's super-packets */
+	unsigned udp_supers; /* and UDP's (Linux 6.2) */
+	unsigned steered; /* keep their flows; else the kernel moves them between workers */
+};
+/* Add the one of @io to @sums. */
+void xf_io_add_queue(const struct xf_io *io, struct xf_io_queues *sums);
 
 #endif

@@ -110,11 +110,11 @@ static void flush(struct xf_io *io, struct xf_pktq *left)
 		int sent = sendmmsg(tx->fd, &tx->msgs[i], tx->n - i, MSG_DONTWAIT);
 		int err = sent < 0 ? errno : 0;
 
-		xf_io_count(&io->count.packet_tx, sent > 0 ? (unsigned)sent : 0);
+		xf_count(&io->count.packet_tx, sent > 0 ? (unsigned)sent : 0);
 		for (; sent > 0; sent--)
 			xf_pkt_free(tx->pkts[i++]);
 		if (err == EAGAIN || err == ENOBUFS) {
-			xf_io_count(&io->count.send_errors, 1);
+			xf_count(&io->count.send_errors, 1);
 			xf_worker_drop(io->worker, tx->pkts[i++], XF_DROP_OUT_SEND);
 		} else if (err && err != EINTR) {
 			xf_pktq_push(left, tx->pkts[i++]);

@@ -37,7 +37,7 @@ static int raw4_receive(struct xf_io *io, struct xf_source *source, unsigned max
 		xf_pktq_push(out, pkt);
 	}
 	if (n > 0)
-		xf_io_count(&io->count.raw_rx, (unsigned)n);
+		xf_count(&io->count.raw_rx, (unsigned)n);
 	return n;
 }
 
@@ -82,7 +82,7 @@ static int raw6_receive(struct xf_io *io, struct xf_source *source, unsigned max
 			xf_worker_drop(io->worker, pkt, XF_DROP_IN_HDR);
 	}
 	if (n > 0)
-		xf_io_count(&io->count.raw_rx, (unsigned)n);
+		xf_count(&io->count.raw_rx, (unsigned)n);
 	return n;
 }
 

@@ -127,12 +127,12 @@ static int ring_receive(struct xf_io *io, struct xf_source *source, unsigned max
 	bool room = read_records(io, source, max, out);
 
 	source->more = __atomic_load_n(producer, __ATOMIC_SEQ_CST) != *consumer(ring);
-	xf_io_count(&io->count.ring_rx, out->count);
+	xf_count(&io->count.ring_rx, out->count);
 	if (out->count)
 		xf_packet_received(io->cfg.packet, io->now_ns);
 	if (room)
 		return (int)out->count;
-	xf_io_count(&io->count.rx_no_buffer, 1);
+	xf_count(&io->count.rx_no_buffer, 1);
 	return -ENOBUFS;
 }
 

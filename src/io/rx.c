@@ -36,7 +36,7 @@ bool xf_rx_ready(struct xf_io *io, unsigned i)
 {
 	if (fill_slot(io, &io->rx[i]))
 		return true;
-	xf_io_count(&io->count.rx_no_buffer, 1);
+	xf_count(&io->count.rx_no_buffer, 1);
 	return false;
 }
 
@@ -97,7 +97,7 @@ bool xf_rx_truncated(struct xf_io *io, unsigned i)
 {
 	if (!(io->rx_msgs[i].msg_hdr.msg_flags & MSG_TRUNC))
 		return false;
-	xf_io_count(&io->count.truncated, 1);
+	xf_count(&io->count.truncated, 1);
 	return true;
 }
 

@@ -98,13 +98,6 @@ int xf_io_shared_new(const struct xf_io_config *cfg, struct xf_io_shared **out,
 	return 0;
 }
 
-uint64_t xf_io_ring_full(const struct xf_io_shared *shared)
-{
-	const struct xf_ring *ring = shared->sources[XF_SOURCE_RING].ring;
-
-	return ring ? xf_ring_full(ring) : 0;
-}
-
 void xf_io_shared_free(struct xf_io_shared *shared)
 {
 	if (!shared)

@@ -418,7 +418,7 @@ static void accept_captured(struct xf_io *io, struct xf_pkt *pkt, const struct v
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_HDR);
 		return;
 	}
-	xf_io_count(&io->count.tun_rx_supers, pkt->gso_type != XF_GSO_NONE);
+	xf_count(&io->count.tun_rx_supers, pkt->gso_type != XF_GSO_NONE);
 	xf_pktq_push(out, pkt);
 }
 
@@ -446,7 +446,7 @@ static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 		accept_captured(io, xf_rx_take(io, i, (uint32_t)len - (uint32_t)sizeof(vnet)),
 				&vnet, out);
 	}
-	xf_io_count(&io->count.tun_rx, i);
+	xf_count(&io->count.tun_rx, i);
 	return i ? (int)i : -errno;
 }
 
@@ -476,8 +476,8 @@ void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q)
 
 	while ((pkt = xf_pktq_pop(q))) {
 		if (deliver_one(io, pkt)) {
-			xf_io_count(&io->count.tun_tx, 1);
-			xf_io_count(&io->count.tun_tx_supers, pkt->gso_type != XF_GSO_NONE);
+			xf_count(&io->count.tun_tx, 1);
+			xf_count(&io->count.tun_tx_supers, pkt->gso_type != XF_GSO_NONE);
 			xf_pkt_free(pkt);
 		} else {
 			xf_worker_drop(io->worker, pkt, XF_DROP_IN_DELIVER);

@@ -270,7 +270,7 @@ static void flush(struct xf_io *io, struct xf_tx *tx, struct xf_pktq *pieces)
 			xf_pkt_free(tx->pkts[i++]);
 		if (!err)
 			continue;
-		xf_io_count(&io->count.send_errors, err != EMSGSIZE || !pieces);
+		xf_count(&io->count.send_errors, err != EMSGSIZE || !pieces);
 		if (err == EMSGSIZE && pieces)
 			send_in_pieces(io, tx, tx->pkts[i], pieces);
 		else
@@ -295,7 +295,7 @@ static void send_all(struct xf_io *io, struct xf_pktq *q, struct xf_pktq *pieces
 		if (xf_tx_is_full(tx, pkt))
 			flush(io, tx, pieces);
 		if (pkt->nsegs <= XF_TX_IOVS && stage(io, tx, pkt))
-			xf_io_count(counter, 1);
+			xf_count(counter, 1);
 		else
 			xf_worker_drop(io->worker, pkt, XF_DROP_OUT_SEND);
 	}
@@ -400,7 +400,7 @@ void xf_tx_reply(struct xf_io *io, struct xf_pktq *q)
 	while ((pkt = xf_pktq_pop(q))) {
 		bool sent = send_reply(io, pkt);
 
-		xf_io_count(sent ? &io->count.reply_tx : &io->count.send_errors, 1);
+		xf_count(sent ? &io->count.reply_tx : &io->count.send_errors, 1);
 		xf_pkt_free(pkt);
 	}
 }

@@ -119,8 +119,8 @@ static int udp_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 	if (n > 0)
 		source->max = bytes / (unsigned)n > LONG_BYTES ? MSGS_LONG : MSGS_SHORT;
 	if (n > 0) {
-		xf_io_count(&io->count.udp_rx_calls, 1);
-		xf_io_count(&io->count.udp_rx, out->count);
+		xf_count(&io->count.udp_rx_calls, 1);
+		xf_count(&io->count.udp_rx, out->count);
 	}
 	return n;
 }
@@ -318,7 +318,7 @@ int xf_io_set_udp_ports(struct xf_io_shared *shared, const struct xf_io_udp_port
 
 		if (!err)
 			continue;
-		shared->udp_in_use += err == -EADDRINUSE;
+		xf_count(&shared->count.udp_in_use, err == -EADDRINUSE);
 		result = xf_io_fail(error, err, "cannot receive ESP in UDP on IPv%d port %u",
 				    ports[i].family == XF_AF_INET ? 4 : 6, ports[i].port);
 	}
@@ -331,9 +331,4 @@ bool xf_io_has_udp_port(const struct xf_io_shared *shared, const struct xf_io_ud
 		if (shared->sources[i].fd >= 0 && is_of(&shared->sources[i], port))
 			return true;
 	return false;
-}
-
-uint64_t xf_io_udp_in_use(const struct xf_io_shared *shared)
-{
-	return shared->udp_in_use;
 }

@@ -147,7 +147,7 @@ static void not_sent(struct xf_io *io, struct xf_udp_msg *m, int err, struct xf_
 	struct xf_pkt *pkt;
 
 	if (err == EAGAIN || err == ENOBUFS)
-		xf_io_count(&io->count.send_errors, m->pkts.count);
+		xf_count(&io->count.send_errors, m->pkts.count);
 	while ((pkt = xf_pktq_pop(&m->pkts))) {
 		if (err == EAGAIN || err == ENOBUFS)
 			xf_worker_drop(io->worker, pkt, XF_DROP_OUT_SEND);
@@ -167,8 +167,8 @@ static void flush(struct xf_io *io, int fd, struct xf_pktq *left)
 		if (err == EINTR)
 			continue;
 		for (; sent > 0; sent--, i++) {
-			xf_io_count(&io->count.udp_tx, tx->msgs[i].pkts.count);
-			xf_io_count(&io->count.udp_tx_calls, 1);
+			xf_count(&io->count.udp_tx, tx->msgs[i].pkts.count);
+			xf_count(&io->count.udp_tx_calls, 1);
 			free_all(&tx->msgs[i].pkts);
 		}
 		if (err)
