@@ -59,6 +59,11 @@ static inline uint64_t xf_counter_value(const struct xf_counter_desc *desc, cons
 	return *(const uint64_t *)(const void *)((const char *)sums + desc->offset);
 }
 
+static inline void xf_counter_set(const struct xf_counter_desc *desc, void *sums, uint64_t value)
+{
+	*(uint64_t *)(void *)((char *)sums + desc->offset) = value;
+}
+
 /*
  * Add the counters of @group in @from to those in @sums. @from is a struct of the list's sums, or
  * one of _Atomic uint64_t, which its worker goes on to count in.

@@ -10,11 +10,11 @@ _Static_assert(sizeof(_Atomic uint64_t) == sizeof(uint64_t) &&
 void xf_counters_add(const struct xf_counter_group *group, const void *from, void *sums)
 {
 	for (size_t i = 0; i < group->n; i++) {
-		size_t offset = group->descs[i].offset;
-		const void *counter = (const char *)from + offset;
-		uint64_t *sum = (uint64_t *)(void *)((char *)sums + offset);
+		const struct xf_counter_desc *desc = &group->descs[i];
+		const void *counter = (const char *)from + desc->offset;
+		uint64_t more = atomic_load_explicit((const _Atomic uint64_t *)counter,
+						     memory_order_relaxed);
 
-		*sum += atomic_load_explicit((const _Atomic uint64_t *)counter,
-					     memory_order_relaxed);
+		xf_counter_set(desc, sums, xf_counter_value(desc, sums) + more);
 	}
 }

@@ -458,11 +458,6 @@ void xf_backstop_get_stats(const struct xf_backstop *backstop, struct xf_backsto
 	bool at_devices = backstop->form == XF_TWIN_TC || backstop->form == XF_TWIN_AUTO;
 
 	*out = (struct xf_backstop_stats){
-		.dropped = sum(backstop, XF_BPF_EGRESS_DROPPED),
-		.captured = sum(backstop, XF_BPF_EGRESS_CAPTURED),
-		.twin_dropped = sum(backstop, XF_BPF_IN_DROPPED) +
-				sum(backstop, XF_BPF_FWD_DROPPED) +
-				sum(backstop, XF_BPF_INGRESS_DROPPED),
 		.devices = backstop->devices.count,
 		.twin = backstop->twin ? XF_TWIN_NETFILTER
 			: at_devices   ? XF_TWIN_TC
@@ -475,4 +470,12 @@ void xf_backstop_get_stats(const struct xf_backstop *backstop, struct xf_backsto
 		out->why = "there are too many policies";
 	else if (backstop->twin_err)
 		out->why = strerror(-backstop->twin_err);
+}
+
+void xf_backstop_get_counts(const struct xf_backstop *backstop, struct xf_capture_counts *out)
+{
+	out->backstop_dropped = sum(backstop, XF_BPF_EGRESS_DROPPED);
+	out->backstop_captured = sum(backstop, XF_BPF_EGRESS_CAPTURED);
+	out->twin_dropped = sum(backstop, XF_BPF_IN_DROPPED) + sum(backstop, XF_BPF_FWD_DROPPED) +
+			    sum(backstop, XF_BPF_INGRESS_DROPPED);
 }

@@ -7,6 +7,7 @@
 #ifndef XF_CAPTURE_BACKSTOP_H
 #define XF_CAPTURE_BACKSTOP_H
 
+#include "capture/counters.h"
 #include "capture/cover.h"
 #include "capture/twin.h"
 #include "io/io.h"
@@ -34,15 +35,15 @@ int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_cover *cover,
 int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error);
 
 struct xf_backstop_stats {
-	uint64_t dropped; /* about to leave in clear */
-	uint64_t captured; /* likewise, but sent to the TUN */
-	uint64_t twin_dropped; /* plaintext that came */
 	unsigned devices; /* with the programs */
 	enum xf_twin_form twin; /* in force: XF_TWIN_NETFILTER, XF_TWIN_TC or XF_TWIN_NONE */
 	const char *why; /* it is not netfilter, or does not know all policies; "" */
 	bool knows_nat; /* at devices: what NAT has taken out of a policy does not leave */
 };
 void xf_backstop_get_stats(const struct xf_backstop *backstop, struct xf_backstop_stats *out);
+
+/* What the programs have counted, into those members of *@out. */
+void xf_backstop_get_counts(const struct xf_backstop *backstop, struct xf_capture_counts *out);
 
 /* For tests: the program at the egress, or the ingress, of devices. */
 int xf_backstop_fd(const struct xf_backstop *backstop, bool ingress);

@@ -372,17 +372,12 @@ int xf_capture_get_stats(struct xf_capture *capture, struct xf_capture_stats *ou
 		capture->ops->backstop_stats(capture->arg, out);
 	}
 	if (capture->nft)
-		err = capture->ops->nft_counters(capture->arg, out);
+		err = capture->ops->nft_counters(capture->arg, &out->count);
 	out->nft = capture->nft && !err;
 	out->exact = out->nft && !capture->coarse_ruled;
 	out->nat = out->nft && xf_capture_nat_chains(capture) == XF_NAT_ALL;
 	out->shared = out->nft ? capture->shared : NULL;
-	out->conntrack_deleted = capture->conntrack_deleted;
-	out->captured += capture->before.captured;
-	out->plaintext_dropped += capture->before.plaintext_dropped;
-	out->blocked_dropped += capture->before.blocked_dropped;
-	out->misrouted_dropped += capture->before.misrouted_dropped;
-	out->nat_dropped += capture->before.nat_dropped;
+	xf_counters_add(&xf_capture_counters, &capture->count, &out->count);
 	show_parts(capture, out);
 	return err;
 }

@@ -18,6 +18,7 @@
 #define XF_CAPTURE_CAPTURE_H
 
 #include "capture/backstop.h"
+#include "capture/counters.h"
 #include "capture/heal.h"
 #include "io/io.h"
 
@@ -120,15 +121,9 @@ struct xf_capture_part {
 	const char *what; /* of the last loss; "": none. Until @capture changes. */
 };
 
-/* Packets by the kernel's own counters. */
 struct xf_capture_stats {
 	struct xf_capture_part parts[XF_HEAL_PARTS];
-	uint64_t captured; /* marked for the TUN */
-	uint64_t plaintext_dropped; /* inbound: a policy wanted them protected ... */
-	uint64_t blocked_dropped; /* ... or blocks them */
-	uint64_t misrouted_dropped; /* marked, but about to leave by another device */
-	uint64_t nat_dropped; /* heading for the TUN with a source that the host's NAT gave it */
-	uint64_t conntrack_deleted; /* entries that contradicted the policies */
+	struct xf_capture_counts count;
 	bool nft; /* in force? */
 	const char *shared; /* why others may change the table; NULL: they may not, or nft is not */
 	bool exact; /* what is captured is no more than what rules cannot help */

@@ -21,6 +21,7 @@
  * TUN: where a policy wants them, they are dropped. (The kernel would protect them.) The same holds
  * for sockets bound to a device.
  */
+#include "capture/counters.h"
 #include "capture/frame.h"
 #include "capture/nat.h"
 
@@ -38,11 +39,6 @@
 
 /* %1$s table. */
 static const char chains[] =
-	"add counter inet %1$s captured\n"
-	"add counter inet %1$s plaintext\n"
-	"add counter inet %1$s blocked\n"
-	"add counter inet %1$s misrouted\n"
-	"add counter inet %1$s nat_dropped\n"
 	"add chain inet %1$s selected\n"
 	"add chain inet %1$s outbound\n"
 	"add chain inet %1$s inbound\n"
@@ -256,8 +252,19 @@ static void put_rules(FILE *f, const struct xf_io_names *names, const struct xf_
 	fprintf(f, policies, XF_NFT_TABLE);
 }
 
+static void put_counters(FILE *f)
+{
+	for (size_t i = 0; i < xf_capture_counters.n; i++) {
+		const char *source = xf_capture_counters.descs[i].source;
+
+		if (source)
+			fprintf(f, "add counter inet " XF_NFT_TABLE " %s\n", source);
+	}
+}
+
 void xf_frame_put(FILE *f, const struct xf_io_names *names, const struct xf_exempt *exempt)
 {
+	put_counters(f);
 	fprintf(f, chains, XF_NFT_TABLE);
 	put_rules(f, names, exempt);
 }

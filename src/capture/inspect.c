@@ -202,7 +202,7 @@ static int digest_attr(const struct nlattr *attr, void *arg)
 
 struct reading {
 	struct xf_nft_seen *seen;
-	struct xf_capture_stats *stats; /* of counters */
+	struct xf_capture_counts *counts;
 	unsigned ncounters;
 	struct xf_rtnl rtnl;
 	uint8_t family;
@@ -395,32 +395,24 @@ static int see_counter(const struct nlmsghdr *msg, void *arg)
 {
 	struct counter counter = { .name = "" };
 	struct reading *reading = arg;
-	struct {
-		const char *name;
-		uint64_t *packets;
-	} known[] = {
-		{ "captured", &reading->stats->captured },
-		{ "plaintext", &reading->stats->plaintext_dropped },
-		{ "blocked", &reading->stats->blocked_dropped },
-		{ "misrouted", &reading->stats->misrouted_dropped },
-		{ "nat_dropped", &reading->stats->nat_dropped },
-	};
 
 	if (!is_of_our_table(reading, msg))
 		return MNL_CB_OK;
 	mnl_attr_parse(msg, sizeof(struct nfgenmsg), counter_attr, &counter);
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(known); i++) {
-		if (strcmp(known[i].name, counter.name) != 0)
+	for (size_t i = 0; i < xf_capture_counters.n; i++) {
+		const struct xf_counter_desc *desc = &xf_capture_counters.descs[i];
+
+		if (!desc->source || strcmp(desc->source, counter.name) != 0)
 			continue;
-		*known[i].packets = counter.packets;
+		xf_counter_set(desc, reading->counts, counter.packets);
 		reading->ncounters++;
 	}
 	return MNL_CB_OK;
 }
 
-int xf_inspect_counters(struct xf_capture_stats *out)
+int xf_inspect_counters(struct xf_capture_counts *out)
 {
-	struct reading reading = { .stats = out, .family = NFPROTO_INET };
+	struct reading reading = { .counts = out, .family = NFPROTO_INET };
 	int err = xf_rtnl_open_bus(&reading.rtnl, NETLINK_NETFILTER, NULL);
 
 	if (err)

@@ -17,6 +17,6 @@ int xf_inspect_routes(const struct xf_io_names *names, unsigned ifindex,
 int xf_inspect_table(bool elements, struct xf_nft_seen *out);
 
 /* The table's counters; libnftables would read all elements of its sets first. -ENOENT: none. */
-int xf_inspect_counters(struct xf_capture_stats *out);
+int xf_inspect_counters(struct xf_capture_counts *out);
 
 #endif

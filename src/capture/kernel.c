@@ -222,7 +222,7 @@ static int kernel_nft_each_chain(void *arg, enum xf_nft_family family,
 	return root ? 0 : -EIO;
 }
 
-static int kernel_nft_counters(void *arg, struct xf_capture_stats *out)
+static int kernel_nft_counters(void *arg, struct xf_capture_counts *out)
 {
 	(void)arg;
 	return xf_inspect_counters(out);
@@ -261,6 +261,7 @@ static void kernel_backstop_stats(void *arg, struct xf_capture_stats *out)
 	const struct xf_kernel *kernel = arg;
 
 	xf_backstop_get_stats(kernel->backstop, &out->programs);
+	xf_backstop_get_counts(kernel->backstop, &out->count);
 }
 
 static int kernel_exempt_read(void *arg, struct xf_exempt *out)

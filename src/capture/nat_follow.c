@@ -182,6 +182,6 @@ uint64_t xf_capture_clean_conntrack(struct xf_capture *capture, uint64_t now_ns,
 		return due;
 	*err = capture->ops->conntrack_clean(capture->arg, &capture->changes, capture->cfg.spd,
 					     &deleted, error);
-	capture->conntrack_deleted += deleted;
+	capture->count.conntrack_deleted += deleted;
 	return UINT64_MAX;
 }

@@ -49,6 +49,7 @@ struct xf_policy;
 struct xf_spd;
 struct xf_capture_config;
 struct xf_conntrack_changes;
+struct xf_capture_counts;
 struct xf_capture_stats;
 
 struct xf_capture_ops {
@@ -85,7 +86,7 @@ struct xf_capture_ops {
 			      void (*visit)(void *visit_arg, const char *which), void *visit_arg);
 
 	/* The table's counters, into those members of *@out. */
-	int (*nft_counters)(void *arg, struct xf_capture_stats *out);
+	int (*nft_counters)(void *arg, struct xf_capture_counts *out);
 
 	/* Does another program translate addresses here? nat_fd() is readable when that may have
 	 * changed, until foreign_nat() is called; -1: nobody tells. iptables tells nobody. */
@@ -108,6 +109,7 @@ struct xf_capture_ops {
 	int (*backstop_sync)(void *arg, const struct xf_cover *cover, const struct xf_spd *spd);
 	/* Onto every device that has it not. */
 	int (*backstop_attach)(void *arg, struct xf_io_error *error);
+	/* Into *@out: programs, and those members of its counts. */
 	void (*backstop_stats)(void *arg, struct xf_capture_stats *out);
 
 	/* Whom no policy is asked about, by the host's sysctls; the caller's. NULL: nobody. */

@@ -47,7 +47,6 @@ struct xf_capture {
 	uint64_t nat_due_ns; /* ... then */
 	bool bridged; /* there is, or was, a table of family bridge */
 	struct xf_conntrack_changes changes; /* with nat: that entries do not follow yet */
-	uint64_t conntrack_deleted; /* entries */
 
 	struct xf_exempt exempt;
 	_Atomic(struct xf_exempt_set *) exempt_set; /* of these; published by RCU */
@@ -62,7 +61,7 @@ struct xf_capture {
 	bool look_at_exempt; /* their sysctls, likewise */
 	struct xf_nft_seen snapshot; /* as we left the table; not there: not taken yet ... */
 	uint64_t snapshot_ns; /* ... but then, if nothing changes until then */
-	struct xf_capture_stats before; /* counts of tables that are gone */
+	struct xf_capture_counts count; /* our own, and of tables that are gone */
 };
 
 /* Do what the SPD asks for, or everything, when the table is lost. */

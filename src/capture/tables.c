@@ -90,15 +90,10 @@ static char *empty_first(const struct xf_capture *capture, enum xf_nft_family fa
 /* Counters that go with the table are kept here. */
 static void keep_counts(struct xf_capture *capture)
 {
-	struct xf_capture_stats stats = { 0 };
+	struct xf_capture_counts counts = { 0 };
 
-	if (capture->ops->nft_counters(capture->arg, &stats) < 0)
-		return;
-	capture->before.captured += stats.captured;
-	capture->before.plaintext_dropped += stats.plaintext_dropped;
-	capture->before.blocked_dropped += stats.blocked_dropped;
-	capture->before.misrouted_dropped += stats.misrouted_dropped;
-	capture->before.nat_dropped += stats.nat_dropped;
+	if (!capture->ops->nft_counters(capture->arg, &counts))
+		xf_counters_add(&xf_capture_counters, &counts, &capture->count);
 }
 
 char *xf_tables_in_place_of_old(struct xf_capture *capture, char *script)

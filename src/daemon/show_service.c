@@ -117,33 +117,30 @@ json_t *xf_show_counters(const struct xf_counter_group *group, const void *sums)
 	return o;
 }
 
-static json_t *show_capture(const struct xf_capture_stats *stats)
-{
-	return json_pack(
-		"{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "captured",
-		counter(stats->captured), "plaintext_dropped", counter(stats->plaintext_dropped),
-		"blocked_dropped", counter(stats->blocked_dropped), "misrouted_dropped",
-		counter(stats->misrouted_dropped), "nat_dropped", counter(stats->nat_dropped),
-		"conntrack_deleted", counter(stats->conntrack_deleted), "backstop_dropped",
-		counter(stats->programs.dropped), "backstop_captured",
-		counter(stats->programs.captured), "twin_dropped",
-		counter(stats->programs.twin_dropped));
-}
-
 json_t *xf_show_stats(struct xf_service *service)
 {
 	struct xf_engine_stats engine;
 	struct xf_io_stats io;
 	struct xf_capture_stats capture = { 0 };
+	const struct {
+		const struct xf_counter_group *group;
+		const void *sums;
+	} shown[] = {
+		{ &xf_drop_counters, &engine },
+		{ &xf_engine_counters, &engine },
+		{ &xf_io_counters, &io },
+		{ &xf_capture_counters, &capture.count },
+	};
+	json_t *o = json_object();
 
 	xf_engine_get_stats(service->engine, &engine);
 	xf_threads_get_stats(service->threads, &io);
 	xf_capture_get_stats(service->capture, &capture);
 	/* What rules drop for policies is told under the kernel's names, too. */
-	engine.drops[XF_DROP_IN_TMPL_MISMATCH] += capture.plaintext_dropped;
-	engine.drops[XF_DROP_IN_POL_BLOCK] += capture.blocked_dropped;
-	return json_pack("{s:o, s:o, s:o, s:o}", xf_drop_counters.name,
-			 xf_show_counters(&xf_drop_counters, &engine), xf_engine_counters.name,
-			 xf_show_counters(&xf_engine_counters, &engine), xf_io_counters.name,
-			 xf_show_counters(&xf_io_counters, &io), "capture", show_capture(&capture));
+	engine.drops[XF_DROP_IN_TMPL_MISMATCH] += capture.count.plaintext_dropped;
+	engine.drops[XF_DROP_IN_POL_BLOCK] += capture.count.blocked_dropped;
+	for (size_t i = 0; i < XF_ARRAY_SIZE(shown); i++)
+		json_object_set_new(o, shown[i].group->name,
+				    xf_show_counters(shown[i].group, shown[i].sums));
+	return o;
 }

@@ -142,7 +142,7 @@ static int nft_each_set(void *arg, void (*visit)(void *visit_arg, const char *na
 		       : fake_kernel_ops.nft_each_set(&host->kernel, visit, visit_arg);
 }
 
-static int nft_counters(void *arg, struct xf_capture_stats *out)
+static int nft_counters(void *arg, struct xf_capture_counts *out)
 {
 	struct fake_host *host = arg;
 
@@ -233,6 +233,7 @@ static void backstop_stats(void *arg, struct xf_capture_stats *out)
 	const struct fake_host *host = arg;
 
 	xf_backstop_get_stats(host->backstop, &out->programs);
+	xf_backstop_get_counts(host->backstop, &out->count);
 }
 
 static bool program_fails(void *arg)

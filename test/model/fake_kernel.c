@@ -189,7 +189,7 @@ static int nft_each_chain(void *arg, enum xf_nft_family family,
 	return 0;
 }
 
-static int nft_counters(void *arg, struct xf_capture_stats *out)
+static int nft_counters(void *arg, struct xf_capture_counts *out)
 {
 	struct fake_kernel *kernel = arg;
 

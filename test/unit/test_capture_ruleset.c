@@ -284,14 +284,36 @@ static void test_cover(void **state)
 	xf_cover_fini(&cover);
 }
 
+/* A rule that counts by a name which is not declared would fail the whole script. */
+static void test_counters(void **state)
+{
+	struct fixture *f = *state;
+	const struct xf_policy_config cfg = make(XF_DIR_OUT, "10.1.0.0", "10.2.0.0", 16);
+	const char *at;
+	unsigned used = 0;
+
+	insert(f, &cfg);
+	build_by(f, NULL);
+	for (at = f->text; (at = strstr(at, "counter name ")); used++) {
+		char line[96];
+
+		at += strlen("counter name ");
+		snprintf(line, sizeof(line), "add counter inet xfrmd %.*s\n",
+			 (int)strcspn(at, " \n"), at);
+		assert_non_null(strstr(f->text, line));
+		assert_true(strstr(f->text, line) < at);
+	}
+	assert_true(used > 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_directions), TEST(test_order),    TEST(test_inexact),
-		TEST(test_ports),      TEST(test_optional), TEST(test_if_id),
-		TEST(test_cover),      TEST(test_blocks),   TEST(test_icmp_errors),
+		TEST(test_directions),	TEST(test_order),    TEST(test_inexact), TEST(test_ports),
+		TEST(test_optional),	TEST(test_if_id),    TEST(test_cover),	 TEST(test_blocks),
+		TEST(test_icmp_errors), TEST(test_counters),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,13 @@
 /* Counters that lists describe: descriptors, sums over workers, JSON. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
+#include "capture/tables.h"
 #include "daemon/show.h"
 #include "io/backend.h"
 #include "path/worker.h"
@@ -20,6 +23,7 @@ static const struct subject subjects[] = {
 	/* XF_PASS is no drop. */
 	{ { &xf_drop_counters, &xf_engine_counters }, 1, sizeof(struct xf_engine_stats) },
 	{ { &xf_io_counters }, 0, sizeof(struct xf_io_stats) },
+	{ { &xf_capture_counters }, 0, sizeof(struct xf_capture_counts) },
 };
 
 #define WORDS_MAX 128
@@ -169,6 +173,50 @@ static void io_sums_workers_and_what_they_share(void **unused)
 	assert_int_equal(queues.steered, 0);
 }
 
+static int count_in_table(void *arg, struct xf_capture_counts *out)
+{
+	(void)arg;
+	fill(out, sizeof(*out), 1);
+	return 0;
+}
+
+static int lose_table(void *arg, struct xf_capture_counts *out)
+{
+	count_in_table(arg, out);
+	return -ENOENT;
+}
+
+static void replace_table(struct xf_capture *capture)
+{
+	char *script = xf_tables_in_place_of_old(capture, strdup("\n"));
+
+	assert_non_null(script);
+	free(script);
+}
+
+/* What a table has counted that is replaced, or has gone, stays in the sum; once. */
+static void capture_keeps_what_tables_have_counted(void **unused)
+{
+	struct xf_capture_ops ops = { .nft_counters = lose_table };
+	static struct xf_capture capture;
+	struct xf_capture_stats stats;
+
+	(void)unused;
+	capture.ops = &ops;
+	capture.nft = true;
+	capture.shared = "it is a test";
+	fill(&capture.count, sizeof(capture.count), 0);
+	replace_table(&capture);
+	check_words(&capture.count, 0, sizeof(capture.count), 1);
+	ops.nft_counters = count_in_table;
+	replace_table(&capture);
+	check_words(&capture.count, 0, sizeof(capture.count), 2);
+	assert_int_equal(xf_capture_get_stats(&capture, &stats), 0);
+	for (size_t i = 0; i < sizeof(stats.count) / sizeof(uint64_t); i++)
+		assert_int_equal(((const uint64_t *)(const void *)&stats.count)[i],
+				 mark(i, 0) + 2 * mark(i, 1));
+}
+
 /* By the names of members, as this file has them: what a descriptor says is not asked. */
 static void engine_members_have_their_names(void **unused)
 {
@@ -209,7 +257,9 @@ static const char promised[] =
 	"payload_bytes_copied csum_copies gro_supers gro_joined mss_clamped "
 	"io tun_rx tun_tx tun_rx_supers tun_tx_supers raw_rx raw_tx udp_rx udp_rx_calls "
 	"udp_tx udp_tx_calls packet_tx ring_rx ring_full clear_tx nat_tx reply_tx "
-	"send_errors truncated rx_no_buffer udp_in_use wakeups ";
+	"send_errors truncated rx_no_buffer udp_in_use wakeups "
+	"capture captured plaintext_dropped blocked_dropped misrouted_dropped nat_dropped "
+	"conntrack_deleted backstop_dropped backstop_captured twin_dropped ";
 
 /* Each descriptor has its member in the JSON, with its value and in its place. */
 static void check_shown(const struct xf_counter_group *group, const uint64_t *words)
@@ -267,6 +317,7 @@ int main(void)
 		cmocka_unit_test(each_name_is_said_once),
 		cmocka_unit_test(engine_sums_its_workers),
 		cmocka_unit_test(io_sums_workers_and_what_they_share),
+		cmocka_unit_test(capture_keeps_what_tables_have_counted),
 		cmocka_unit_test(engine_members_have_their_names),
 		cmocka_unit_test(json_has_each_name_in_order),
 	};
