@@ -71,10 +71,23 @@ static void show_parts(const json_t *parts)
 		puts("host      all parts in force, none was lost");
 }
 
+static void show_clients(json_t *clients)
+{
+	const char *before = "clients   ";
+	const char *name;
+	json_t *value;
+
+	json_object_foreach(clients, name, value)
+	{
+		printf("%s%lld %s", before, (long long)json_integer_value(value), name);
+		before = ", ";
+	}
+	putchar('\n');
+}
+
 static void show(const json_t *s)
 {
 	const json_t *policies = json_object_get(s, "policies");
-	const json_t *clients = json_object_get(s, "clients");
 	const json_t *capture = json_object_get(s, "capture");
 	const json_t *missing;
 	size_t i;
@@ -87,11 +100,7 @@ static void show(const json_t *s)
 	printf("policies  in %lld, out %lld, fwd %lld\n", (long long)xf_ctl_number(policies, "in"),
 	       (long long)xf_ctl_number(policies, "out"),
 	       (long long)xf_ctl_number(policies, "fwd"));
-	printf("clients   %lld now, %lld accepted, %lld refused, %lld requests\n",
-	       (long long)xf_ctl_number(clients, "now"),
-	       (long long)xf_ctl_number(clients, "accepted"),
-	       (long long)xf_ctl_number(clients, "refused"),
-	       (long long)xf_ctl_number(clients, "requests"));
+	show_clients(json_object_get(s, "clients"));
 	printf("capture   nftables %s, backstop %s (%lld devices), tun %s, marks %s and %s\n",
 	       yes_no(capture, "nftables"), yes_no(capture, "backstop"),
 	       (long long)xf_ctl_number(capture, "backstop_devices"), xf_ctl_text(capture, "tun"),

@@ -389,6 +389,10 @@ void xf_clients_free(struct xf_clients *clients)
 	free(clients);
 }
 
+static const struct xf_counter_desc descs[] = { XF_CLIENTS_COUNTERS(XF_COUNTER_DESC,
+								    struct xf_clients_stats) };
+const struct xf_counter_group xf_clients_counters = { "clients", descs, XF_ARRAY_SIZE(descs) };
+
 void xf_clients_get_stats(const struct xf_clients *clients, struct xf_clients_stats *out)
 {
 	*out = clients->stats;

@@ -6,6 +6,8 @@
 #ifndef XF_DAEMON_CLIENTS_H
 #define XF_DAEMON_CLIENTS_H
 
+#include <xf/counter.h>
+
 #include "nl/nl.h"
 
 #include "loop.h"
@@ -31,12 +33,16 @@ int xf_clients_new(const struct xf_clients_config *cfg, struct xf_clients **out)
 /* Close all connections; the server is the caller's. */
 void xf_clients_free(struct xf_clients *clients);
 
+#define XF_CLIENTS_COUNTERS(X, arg)                                      \
+	X(arg, now, GAUGE, "netlink sockets", "that are open")           \
+	X(arg, accepted, COUNTER, "netlink sockets", "that were opened") \
+	X(arg, refused, COUNTER, "netlink sockets", "that were refused") \
+	X(arg, requests, COUNTER, "requests", "that came over netlink sockets")
+
 struct xf_clients_stats {
-	unsigned now; /* netlink sockets open */
-	uint64_t accepted; /* since the start */
-	uint64_t refused;
-	uint64_t requests;
+	XF_CLIENTS_COUNTERS(XF_COUNTER_MEMBER, uint64_t)
 };
+extern const struct xf_counter_group xf_clients_counters;
 void xf_clients_get_stats(const struct xf_clients *clients, struct xf_clients_stats *out);
 
 #endif

@@ -10,6 +10,16 @@ static json_t *counter(uint64_t value)
 	return json_integer((json_int_t)value);
 }
 
+json_t *xf_show_counters(const struct xf_counter_group *group, const void *sums)
+{
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < group->n; i++)
+		json_object_set_new(o, group->descs[i].name,
+				    counter(xf_counter_value(&group->descs[i], sums)));
+	return o;
+}
+
 /* Does each part stand, how often was it lost, and what became of it the last time? */
 static json_t *show_parts(const struct xf_capture_stats *stats)
 {
@@ -94,27 +104,15 @@ json_t *xf_show_status(struct xf_service *service)
 	xf_spd_get_info(xf_engine_spd(service->engine), &spd);
 	xf_clients_get_stats(service->clients, &clients);
 	return json_pack(
-		"{s:s, s:i, s:I, s:I, s:i, s:I, s:{s:I, s:I, s:I}, s:{s:i, s:I, s:I, s:I}, s:I, "
-		"s:o, s:o, s:o}",
+		"{s:s, s:i, s:I, s:I, s:i, s:I, s:{s:I, s:I, s:I}, s:o, s:I, s:o, s:o, s:o}",
 		"version", XFRMD_VERSION, "pid", (int)getpid(), "netns",
 		(json_int_t)service->run.netns.ino, "uptime_s", (json_int_t)up_s, "workers",
 		(int)xf_threads_count(service->threads), "sas", (json_int_t)sad.count, "policies",
 		"in", (json_int_t)spd.count[XF_DIR_IN], "out", (json_int_t)spd.count[XF_DIR_OUT],
-		"fwd", (json_int_t)spd.count[XF_DIR_FWD], "clients", "now", (int)clients.now,
-		"accepted", (json_int_t)clients.accepted, "refused", (json_int_t)clients.refused,
-		"requests", (json_int_t)clients.requests, "locked_bytes",
+		"fwd", (json_int_t)spd.count[XF_DIR_FWD], xf_clients_counters.name,
+		xf_show_counters(&xf_clients_counters, &clients), "locked_bytes",
 		(json_int_t)xf_secret_memory_locked(), "capture", show_capture_state(service),
 		"native", show_native(service), "missing", show_missing(service));
-}
-
-json_t *xf_show_counters(const struct xf_counter_group *group, const void *sums)
-{
-	json_t *o = json_object();
-
-	for (size_t i = 0; i < group->n; i++)
-		json_object_set_new(o, group->descs[i].name,
-				    counter(xf_counter_value(&group->descs[i], sums)));
-	return o;
 }
 
 json_t *xf_show_stats(struct xf_service *service)

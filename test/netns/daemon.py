@@ -111,7 +111,9 @@ def what_xfrmctl_shows(netns):
     stats = net.ask("stats")
     equal(list(stats["xfrm_stat"])[:2], ["XfrmInError", "XfrmInBufferError"])
     equal(stats["engine"]["lin_copies"], 0)
-    for verb, part in (("status", "SAs       1"), ("sa", "spi 0x00001234"),
+    clients = ", ".join(f"{value} {name}" for name, value in status["clients"].items())
+    for verb, part in (("status", "SAs       1"), ("status", f"clients   {clients}\n"),
+                       ("sa", "spi 0x00001234"),
                        ("policy", "10.1.0.0/24 -> 10.2.0.0/24 proto 17 dport 53"),
                        ("stats", "XfrmInNoStates")):
         done = net.ctl(verb)

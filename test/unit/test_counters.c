@@ -24,6 +24,7 @@ static const struct subject subjects[] = {
 	{ { &xf_drop_counters, &xf_engine_counters }, 1, sizeof(struct xf_engine_stats) },
 	{ { &xf_io_counters }, 0, sizeof(struct xf_io_stats) },
 	{ { &xf_capture_counters }, 0, sizeof(struct xf_capture_counts) },
+	{ { &xf_clients_counters }, 0, sizeof(struct xf_clients_stats) },
 };
 
 #define WORDS_MAX 128
@@ -259,7 +260,8 @@ static const char promised[] =
 	"udp_tx udp_tx_calls packet_tx ring_rx ring_full clear_tx nat_tx reply_tx "
 	"send_errors truncated rx_no_buffer udp_in_use wakeups "
 	"capture captured plaintext_dropped blocked_dropped misrouted_dropped nat_dropped "
-	"conntrack_deleted backstop_dropped backstop_captured twin_dropped ";
+	"conntrack_deleted backstop_dropped backstop_captured twin_dropped "
+	"clients now accepted refused requests ";
 
 /* Each descriptor has its member in the JSON, with its value and in its place. */
 static void check_shown(const struct xf_counter_group *group, const uint64_t *words)
