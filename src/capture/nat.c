@@ -226,30 +226,32 @@ void xf_nat_put(FILE *f, const struct xf_io_names *names, enum xf_nat_chains whi
 	fprintf(f, sent_on, XF_NFT_TABLE, XF_PRIORITY_SENT_ON, XF_PRIORITY_TRANSLATED, ZONE);
 }
 
-const char *const xf_nat_delete[] = {
-	"flush chain inet " XF_NFT_TABLE " nat_later",
-	"flush chain inet " XF_NFT_TABLE " nat_arrived",
-	"flush chain inet " XF_NFT_TABLE " nat_restored",
-	"flush chain inet " XF_NFT_TABLE " nat_bind",
-	"delete chain inet " XF_NFT_TABLE " nat_bind",
-	"flush chain inet " XF_NFT_TABLE " nat_guard",
-	"delete chain inet " XF_NFT_TABLE " nat_guard",
-	"flush chain inet " XF_NFT_TABLE " nat_last",
-	"delete chain inet " XF_NFT_TABLE " nat_last",
-	"flush chain inet " XF_NFT_TABLE " nat_sent_on",
-	"delete chain inet " XF_NFT_TABLE " nat_sent_on",
-	"flush chain inet " XF_NFT_TABLE " nat_ours",
-	"delete chain inet " XF_NFT_TABLE " nat_ours",
+/*
+ * One transaction: a nat chain that stays goes on translating what is known to conntrack, and the
+ * view that sees through it would be gone. What is added can be deleted.
+ */
+void xf_nat_put_deletion(FILE *f)
+{
+	static const char *const emptied[] = { XF_NAT_ARRIVED, XF_NAT_RESTORED, XF_NAT_LATER };
+	static const char *const deleted[] = {
+		"nat_bind",    "nat_guard", "nat_last",	  "nat_learn", "nat_before",
+		"nat_sent_on", "nat_ours",  "nat_within", "nat_live",
+	};
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(emptied); i++)
+		fprintf(f, "flush chain inet " XF_NFT_TABLE " %s\n", emptied[i]);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(deleted); i++)
+		fprintf(f,
+			"add chain inet " XF_NFT_TABLE " %s\n"
+			"flush chain inet " XF_NFT_TABLE " %s\n",
+			deleted[i], deleted[i]);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(deleted); i++)
+		fprintf(f, "delete chain inet " XF_NFT_TABLE " %s\n", deleted[i]);
+}
+
+const char *const xf_nat_delete_sets[] = {
 	"delete set inet " XF_NFT_TABLE " nat_kept4",
 	"delete set inet " XF_NFT_TABLE " nat_kept6",
-	"flush chain inet " XF_NFT_TABLE " nat_before",
-	"delete chain inet " XF_NFT_TABLE " nat_before",
-	"flush chain inet " XF_NFT_TABLE " nat_learn",
-	"delete chain inet " XF_NFT_TABLE " nat_learn",
-	"flush chain inet " XF_NFT_TABLE " nat_within",
-	"delete chain inet " XF_NFT_TABLE " nat_within",
-	"flush chain inet " XF_NFT_TABLE " nat_live",
-	"delete chain inet " XF_NFT_TABLE " nat_live",
 	"delete set inet " XF_NFT_TABLE " nat_refused4",
 	"delete set inet " XF_NFT_TABLE " nat_refused6",
 	"delete set inet " XF_NFT_TABLE " nat_within4",

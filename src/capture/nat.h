@@ -38,7 +38,10 @@ enum xf_nat_chains {
  */
 void xf_nat_put(FILE *f, const struct xf_io_names *names, enum xf_nat_chains which, bool asks);
 
-/* Commands that take them away, one by one: what is not there fails alone. NULL ends them. */
-extern const char *const xf_nat_delete[];
+/* Statements that take the chains away, there or not. */
+void xf_nat_put_deletion(FILE *f);
+
+/* Commands for their sets, one by one: what is not there fails alone. NULL ends them. */
+extern const char *const xf_nat_delete_sets[];
 
 #endif

@@ -30,7 +30,8 @@ enum xf_nat_chains xf_capture_nat_chains(const struct xf_capture *capture)
 	return capture->nat ? capture->nat_chains : XF_NAT_NONE;
 }
 
-static int add_chains(struct xf_capture *capture, struct xf_io_error *error)
+/* All of them come (@there) or go. */
+static int change_chains(struct xf_capture *capture, bool there, struct xf_io_error *error)
 {
 	char *script = NULL;
 	size_t size;
@@ -39,20 +40,16 @@ static int add_chains(struct xf_capture *capture, struct xf_io_error *error)
 
 	if (!f)
 		return xf_io_fail(error, err, "cannot make capture rules");
-	xf_nat_put(f, &capture->cfg.names, XF_NAT_ALL, xf_capture_can_ask(capture));
+	if (there)
+		xf_nat_put(f, &capture->cfg.names, XF_NAT_ALL, xf_capture_can_ask(capture));
+	else
+		xf_nat_put_deletion(f);
 	if (fclose(f) == 0)
 		err = capture->ops->nft_run(capture->arg, script, error);
 	free(script);
 	if (!err)
 		xf_capture_expect_change(capture);
 	return err;
-}
-
-static void delete_chains(struct xf_capture *capture)
-{
-	for (unsigned i = 0; xf_nat_delete[i]; i++)
-		capture->ops->nft_run(capture->arg, xf_nat_delete[i], NULL);
-	xf_capture_expect_change(capture);
 }
 
 void xf_capture_doubt_conntrack(struct xf_capture *capture)
@@ -101,7 +98,7 @@ uint64_t xf_capture_nat_due(const struct xf_capture *capture)
 
 void xf_capture_try_all_nat(struct xf_capture *capture)
 {
-	if (add_chains(capture, NULL) < 0) {
+	if (change_chains(capture, true, NULL) < 0) {
 		wait_for_more(capture);
 		return;
 	}
@@ -122,18 +119,32 @@ bool xf_capture_nat_has_changed(const struct xf_capture *capture)
 	return !capture->ops->nat_changed || capture->ops->nat_changed(capture->arg);
 }
 
-/* What is not added is made with the whole table, which has fewer where it must. */
+/* What fails is made with the whole table, which has fewer where it must. */
+static bool change_or_miss(struct xf_capture *capture, bool there)
+{
+	if (change_chains(capture, there, NULL) == 0)
+		return true;
+	xf_heal_missed(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
+		       "chains for the host's NAT do not follow it");
+	return false;
+}
+
 static void begin(struct xf_capture *capture)
 {
 	capture->nat_chains = XF_NAT_ALL;
-	if (add_chains(capture, NULL) < 0)
-		xf_heal_missed(&capture->heal, XF_HEAL_TABLE, capture->now_ns,
-			       "chains for the host's NAT were not added");
-	else
+	if (change_or_miss(capture, true))
 		capture->nat_taken = true;
 	/* Connection tracking may have come with it, which the programs are to read. */
 	if (capture->backstop)
 		xf_capture_sync_backstop(capture, NULL);
+}
+
+/* Sets that stay are of no consequence. */
+static void end(struct xf_capture *capture)
+{
+	change_or_miss(capture, false);
+	for (unsigned i = 0; xf_nat_delete_sets[i]; i++)
+		capture->ops->nft_run(capture->arg, xf_nat_delete_sets[i], NULL);
 }
 
 void xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns)
@@ -146,7 +157,7 @@ void xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns)
 	xf_capture_read_events(capture);
 	capture->nat = capture->ops->foreign_nat(capture->arg);
 	if (had && !capture->nat)
-		delete_chains(capture);
+		end(capture);
 	else if (capture->nat && !had)
 		begin(capture);
 	else if (xf_capture_nat_due(capture) != UINT64_MAX)
@@ -155,20 +166,16 @@ void xf_capture_follow_nat(struct xf_capture *capture, uint64_t now_ns)
 		xf_capture_doubt_conntrack(capture);
 }
 
-/* Chains for it may be an earlier daemon's. With NAT they are filled again without a gap. */
 void xf_capture_begin_nat(struct xf_capture *capture)
 {
-	if (!capture->nft)
-		return;
-	capture->nat = capture->ops->foreign_nat(capture->arg);
+	capture->nat = capture->nft && capture->ops->foreign_nat(capture->arg);
 	capture->nat_chains = XF_NAT_ALL;
-	if (!capture->nat)
-		delete_chains(capture);
 }
 
 int xf_capture_ask_no_more(struct xf_capture *capture, struct xf_io_error *error)
 {
-	return xf_capture_nat_chains(capture) == XF_NAT_ALL ? add_chains(capture, error) : 0;
+	return xf_capture_nat_chains(capture) == XF_NAT_ALL ? change_chains(capture, true, error)
+							    : 0;
 }
 
 uint64_t xf_capture_clean_conntrack(struct xf_capture *capture, uint64_t now_ns, int *err,
