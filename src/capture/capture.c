@@ -10,6 +10,7 @@
 #include "capture/capture.h"
 #include "capture/ops.h"
 #include "capture/state.h"
+#include "capture/tables.h"
 
 /* --- following the SPD --- */
 
@@ -173,6 +174,7 @@ uint64_t xf_capture_due(const struct xf_capture *capture)
 
 	due = earlier(due, xf_capture_exact_due(capture));
 	due = earlier(due, xf_capture_nat_due(capture));
+	due = earlier(due, xf_tables_bridge_due(capture));
 	if (capture->fd < 0)
 		return due;
 	return earlier(due, earlier(capture->check_ns, capture->snapshot_ns));
@@ -189,6 +191,8 @@ int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_
 	}
 	if (now_ns >= xf_capture_nat_due(capture))
 		xf_capture_try_all_nat(capture);
+	if (now_ns >= xf_tables_bridge_due(capture))
+		xf_tables_sign_bridged(capture, NULL);
 	xf_capture_reconcile(capture);
 	return err;
 }
@@ -313,6 +317,7 @@ int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 	capture->now_ns = cfg->now_ns;
 	capture->check_ns = UINT64_MAX;
 	capture->snapshot_ns = UINT64_MAX;
+	capture->bridge_due_ns = UINT64_MAX;
 	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
 		capture->sieve[dir].dir = dir;
 		capture->sieve[dir].round = (uint16_t)cfg->now_ns;

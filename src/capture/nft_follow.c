@@ -311,13 +311,13 @@ static bool has_sets(const struct xf_ruleset_plan *plan)
 static int run_script(struct xf_capture *capture, const struct xf_ruleset_plan *plan,
 		      struct xf_io_error *error)
 {
-	/* One that others may change would go with sets of elements that are filled already. */
-	bool replace = plan->anew && (!capture->shared || (capture->started && !has_sets(plan)));
+	/* It has an owner, counters of an earlier daemon or sets of elements that are filled. */
+	bool stays = !capture->shared || !capture->started || has_sets(plan);
 	char *script;
 	int err = xf_ruleset_build(plan, &script);
 
-	if (!err && replace) {
-		script = xf_tables_in_place_of_old(capture, script);
+	if (!err && plan->anew) {
+		script = xf_tables_in_place_of_old(capture, stays, script);
 		err = script ? 0 : -ENOMEM;
 	}
 	if (err)

@@ -46,6 +46,8 @@ struct xf_capture {
 	unsigned nat_failures; /* it did not take more than these; that is tried again ... */
 	uint64_t nat_due_ns; /* ... then */
 	bool bridged; /* there is, or was, a table of family bridge */
+	unsigned bridge_failures; /* until there is one, which is tried ... */
+	uint64_t bridge_due_ns; /* ... then */
 	struct xf_conntrack_changes changes; /* with nat: that entries do not follow yet */
 
 	struct xf_exempt exempt;

@@ -2,7 +2,8 @@
  * Makes our nftables tables and empties them; capture.c calls it.
  *
  * A table that others may change is emptied by being replaced. One with an owner cannot be made by
- * a script, so its chains are taken away one by one.
+ * a script, and one whose sets or counters are to stay is not to be: its chains are taken away one
+ * by one.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -48,7 +49,7 @@ static void put_deletion(void *arg, const char *which)
 	fprintf(emptying->f, "delete chain %s " XF_NFT_TABLE " %s\n", emptying->family, which);
 }
 
-static int put_emptying(const struct xf_capture *capture, enum xf_nft_family family, bool owned,
+static int put_emptying(const struct xf_capture *capture, enum xf_nft_family family, bool stays,
 			FILE *f)
 {
 	struct emptying emptying = {
@@ -56,7 +57,7 @@ static int put_emptying(const struct xf_capture *capture, enum xf_nft_family fam
 		.family = family == XF_NFT_INET ? "inet" : "bridge",
 	};
 
-	if (owned) {
+	if (stays) {
 		fprintf(f, "flush table %s " XF_NFT_TABLE "\n", emptying.family);
 		return capture->ops->nft_each_chain(capture->arg, family, put_deletion, &emptying);
 	}
@@ -66,7 +67,7 @@ static int put_emptying(const struct xf_capture *capture, enum xf_nft_family fam
 }
 
 /* @script behind it. Frees @script; NULL: no memory, or the kernel does not answer. */
-static char *empty_first(const struct xf_capture *capture, enum xf_nft_family family, bool owned,
+static char *empty_first(const struct xf_capture *capture, enum xf_nft_family family, bool stays,
 			 char *script)
 {
 	char *text = NULL;
@@ -75,7 +76,7 @@ static char *empty_first(const struct xf_capture *capture, enum xf_nft_family fa
 	int err = -ENOMEM;
 
 	if (f) {
-		err = put_emptying(capture, family, owned, f);
+		err = put_emptying(capture, family, stays, f);
 		fputs(script, f);
 		if (fclose(f) != 0)
 			err = -ENOMEM;
@@ -96,13 +97,11 @@ static void keep_counts(struct xf_capture *capture)
 		xf_counters_add(&xf_capture_counters, &counts, &capture->count);
 }
 
-char *xf_tables_in_place_of_old(struct xf_capture *capture, char *script)
+char *xf_tables_in_place_of_old(struct xf_capture *capture, bool stays, char *script)
 {
-	bool owned = !capture->shared;
-
-	if (!owned)
+	if (!stays)
 		keep_counts(capture);
-	return empty_first(capture, XF_NFT_INET, owned, script);
+	return empty_first(capture, XF_NFT_INET, stays, script);
 }
 
 static int make_bridged(const struct xf_capture *capture, struct xf_io_error *error)
@@ -121,10 +120,27 @@ static int make_bridged(const struct xf_capture *capture, struct xf_io_error *er
 	return err;
 }
 
+static bool has_no_family(int err)
+{
+	return err == -EOPNOTSUPP || err == -EAFNOSUPPORT;
+}
+
 int xf_tables_sign_bridged(struct xf_capture *capture, struct xf_io_error *error)
 {
 	int err = make_bridged(capture, error);
+	uint64_t wait_ns = xf_heal_wait_ns(++capture->bridge_failures);
 
 	capture->bridged = capture->bridged || !err;
+	if (!err) {
+		capture->bridge_failures = 0;
+		xf_capture_expect_change(capture);
+	}
+	capture->bridge_due_ns =
+		!err || has_no_family(err) ? UINT64_MAX : capture->now_ns + wait_ns;
 	return capture->bridged ? err : 0;
+}
+
+uint64_t xf_tables_bridge_due(const struct xf_capture *capture)
+{
+	return capture->bridged ? UINT64_MAX : capture->bridge_due_ns;
 }

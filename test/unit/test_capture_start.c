@@ -122,6 +122,13 @@ static int nft_each_set(void *arg, void (*visit)(void *visit_arg, const char *na
 	return 0;
 }
 
+static int nft_each_chain(void *arg, enum xf_nft_family family,
+			  void (*visit)(void *visit_arg, const char *which), void *visit_arg)
+{
+	(void)arg, (void)family, (void)visit, (void)visit_arg;
+	return 0;
+}
+
 static bool foreign_nat(void *arg)
 {
 	const struct host *host = arg;
@@ -143,6 +150,7 @@ static const struct xf_capture_ops ops = {
 	.nft_table = nft_table,
 	.nft_run = nft_run,
 	.nft_each_set = nft_each_set,
+	.nft_each_chain = nft_each_chain,
 	.foreign_nat = foreign_nat,
 	.nat_changed = nat_changed,
 	.backstop_open = backstop_open,

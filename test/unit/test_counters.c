@@ -189,7 +189,7 @@ static int lose_table(void *arg, struct xf_capture_counts *out)
 
 static void replace_table(struct xf_capture *capture)
 {
-	char *script = xf_tables_in_place_of_old(capture, strdup("\n"));
+	char *script = xf_tables_in_place_of_old(capture, false, strdup("\n"));
 
 	assert_non_null(script);
 	free(script);
@@ -205,7 +205,6 @@ static void capture_keeps_what_tables_have_counted(void **unused)
 	(void)unused;
 	capture.ops = &ops;
 	capture.nft = true;
-	capture.shared = "it is a test";
 	fill(&capture.count, sizeof(capture.count), 0);
 	replace_table(&capture);
 	check_words(&capture.count, 0, sizeof(capture.count), 1);
