@@ -56,6 +56,10 @@ static struct bpf_map maps[MAPS] = {
 	{ .name = "prefixes", .key_size = sizeof(struct xf_bpf_prefix), .value_size = 1 },
 	{ .name = "holder", .key_size = 4, .value_size = 8 },
 };
+/* What the programs of an earlier daemon have in theirs, as long as they are at devices. */
+static struct bpf_map left[MAPS];
+static bool are_left;
+static bool at_links; /* a program of those runs, else one at a device */
 static struct bpf_program programs[3];
 static uint64_t constants;
 static struct fake_bpf_host host;
@@ -90,8 +94,11 @@ static void map_clear(struct bpf_map *map)
 
 void fake_bpf_stop(void)
 {
-	for (unsigned i = 0; i < MAPS; i++)
+	for (unsigned i = 0; i < MAPS; i++) {
 		map_clear(&maps[i]);
+		map_clear(&left[i]);
+	}
+	are_left = at_links = false;
 	links = NULL;
 }
 
@@ -175,14 +182,11 @@ static void *find_prefix(const struct bpf_map *map, const struct xf_bpf_prefix *
 	return NULL;
 }
 
-void *fake_map_lookup(const void *at, const void *key)
+static void *lookup(struct bpf_map *map, const void *key)
 {
 	static const uint64_t zeros[16];
-	struct bpf_map *map = maps;
 	struct node *node;
 
-	while (map->at != at)
-		map++;
 	if (map->key_size == sizeof(struct xf_bpf_prefix))
 		return find_prefix(map, key);
 	node = *find(map, key);
@@ -193,12 +197,40 @@ void *fake_map_lookup(const void *at, const void *key)
 	return node ? value_of(map, node) : NULL;
 }
 
+void *fake_map_lookup(const void *at, const void *key)
+{
+	struct bpf_map *map = are_left && !at_links ? left : maps;
+
+	while (map->at != at)
+		map++;
+	return lookup(map, key);
+}
+
+void fake_run_links(bool run)
+{
+	at_links = run;
+}
+
 /* --- libbpf --- */
+
+/* A daemon loads programs of its own: those at devices keep what they have. */
+static void leave_maps(void)
+{
+	for (unsigned i = 0; i < MAPS; i++) {
+		if (are_left)
+			map_clear(&maps[i]);
+		else
+			left[i] = maps[i];
+		memset(maps[i].buckets, 0, sizeof(maps[i].buckets));
+	}
+	are_left = true;
+}
 
 int bpf_object__open_skeleton(struct bpf_object_skeleton *s,
 			      const struct bpf_object_open_opts *opts)
 {
 	(void)opts;
+	leave_maps();
 	for (int i = 0; i < s->map_cnt; i++) {
 		/* Constants: here the program has its own. */
 		if (s->maps[i].mmaped)
@@ -327,7 +359,7 @@ int bpf_map__lookup_elem(const struct bpf_map *map, const void *key, size_t key_
 	(void)flags;
 	assert_int_equal(key_size, map->key_size);
 	assert_int_equal(value_size, map->value_size);
-	found = fake_map_lookup(map->at, key);
+	found = lookup(&maps[bpf_map__fd(map)], key);
 	if (!found)
 		return -ENOENT;
 	memcpy(value, found, value_size);
@@ -336,14 +368,31 @@ int bpf_map__lookup_elem(const struct bpf_map *map, const void *key, size_t key_
 
 /* --- devices and netfilter's hooks --- */
 
+static void forget_left(void)
+{
+	for (unsigned i = 0; i < MAPS && are_left; i++)
+		map_clear(&left[i]);
+	are_left = false;
+}
+
+void fake_bpf_end_daemon(void)
+{
+	const uint32_t zero = 0;
+
+	links = NULL;
+	take(map_named("holder"), &zero);
+}
+
 int xf_devices_attach(const struct xf_devices_config *cfg, struct xf_devices *out,
 		      struct xf_io_error *error)
 {
 	bool fault = host.fails(host.arg);
 
 	*out = (struct xf_devices){ .count = 0 };
-	if (!fault || host.fails(host.arg))
+	if (!fault || host.fails(host.arg)) {
 		out->count = host.attach(host.arg, cfg, &out->tun_ifindex);
+		forget_left();
+	}
 	return fault ? xf_io_fail(error, -EIO, "cannot attach") : 0;
 }
 

@@ -26,6 +26,9 @@ struct fake_bpf_host {
 void fake_bpf_start(const struct fake_bpf_host *host);
 void fake_bpf_stop(void);
 
+/* The daemon's descriptors go: links end, programs at devices stay, with their maps. */
+void fake_bpf_end_daemon(void);
+
 /* Are the links at netfilter's hooks there? */
 bool fake_bpf_has_links(void);
 

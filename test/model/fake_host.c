@@ -72,15 +72,31 @@ static int nft_table(void *arg, enum xf_nft_family family, const char **shared,
 
 	if (family == XF_NFT_INET)
 		return fake_kernel_ops.nft_table(&host->kernel, family, shared, error);
-	if (fake_host_fails(host))
+	if (host->fail_bridge || fake_host_fails(host)) {
+		host->fail_bridge -= host->fail_bridge > 0;
 		return xf_io_fail(error, -EIO, "nftables");
-	*shared = "the model says so";
-	return fake_nft_run(host->bridge, "add table bridge xfrmd\n");
+	}
+	*shared = fake_nft_make(host->bridge, host->kernel.owned) ? NULL : "the model says so";
+	return 0;
+}
+
+static int nft_each_chain(void *arg, enum xf_nft_family family,
+			  void (*visit)(void *visit_arg, const char *name), void *visit_arg)
+{
+	struct fake_host *host = arg;
+
+	if (fake_host_fails(host))
+		return -EIO;
+	fake_nft_each_chain(family == XF_NFT_INET ? host->kernel.nft : host->bridge, visit,
+			    visit_arg);
+	return 0;
 }
 
 static bool is_of_bridge(const char *script)
 {
-	return strncmp(script, "delete table bridge ", strlen("delete table bridge ")) == 0;
+	const char *family = strstr(script, " bridge ");
+
+	return family && family < strchr(script, '\n');
 }
 
 static int run_bridge(struct fake_host *host, const char *script, struct xf_io_error *error)
@@ -369,6 +385,7 @@ const struct xf_capture_ops fake_host_ops = {
 	.nft_element = nft_element,
 	.nft_commit = nft_commit,
 	.nft_each_set = nft_each_set,
+	.nft_each_chain = nft_each_chain,
 	.nft_counters = nft_counters,
 	.nat_fd = nat_fd,
 	.foreign_nat = foreign_nat,
@@ -407,9 +424,31 @@ void fake_host_init(struct fake_host *host, bool netfilter)
 	fake_bpf_start(&programs);
 }
 
-void fake_host_fini(struct fake_host *host)
+void fake_host_end_daemon(struct fake_host *host)
 {
 	xf_backstop_free(host->backstop);
+	host->backstop = NULL;
+	fake_bpf_end_daemon();
+	fake_nft_orphan(host->kernel.nft);
+	fake_nft_orphan(host->bridge);
+	host->dead = true;
+	host->unheard = host->link_event = host->nat_event = false;
+	host->nevents = 0;
+}
+
+void fake_host_begin_daemon(struct fake_host *host)
+{
+	if (!host->tun.there || !host->tun.named) {
+		host->tun.ifindex++;
+		host->tun.program = host->into_tun[0] = host->into_tun[1] = false;
+	}
+	set_up_tun(host);
+	host->dead = false;
+}
+
+void fake_host_fini(struct fake_host *host)
+{
+	fake_host_end_daemon(host);
 	fake_conntrack_flush(&host->ct);
 	fake_nft_free(host->bridge);
 	fake_kernel_fini(&host->kernel);

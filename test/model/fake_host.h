@@ -50,8 +50,10 @@ struct fake_touched {
 struct fake_host {
 	struct fake_kernel kernel; /* nftables of family inet, and how often operations fail */
 	struct fake_nft *bridge; /* of family bridge */
+	unsigned fail_bridge; /* so many times it cannot be made */
 	const struct xf_spd *spd; /* the daemon's */
 	bool bare; /* without capture: what would the host do by itself? */
+	bool dead; /* the daemon is: nobody reads from the TUN, or hears of anything */
 	bool no_nat; /* others leave NAT alone */
 	bool no_marks; /* and marks */
 	struct fake_conntrack ct;
@@ -98,6 +100,11 @@ void fake_host_init(struct fake_host *host, bool netfilter);
 void fake_host_fini(struct fake_host *host);
 
 bool fake_host_fails(struct fake_host *host);
+
+/* The daemon has opened its TUN, before it captures. It ends, however: what goes with its
+ * descriptors goes. */
+void fake_host_begin_daemon(struct fake_host *host);
+void fake_host_end_daemon(struct fake_host *host);
 
 /* --- addresses --- */
 

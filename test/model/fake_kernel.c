@@ -67,7 +67,8 @@ static int nft_open(void *arg, struct xf_io_error *error)
 	struct fake_kernel *kernel = arg;
 
 	(void)error;
-	return fake_nft_run(kernel->nft, "add table inet xfrmd\n");
+	fake_nft_make(kernel->nft, kernel->owned);
+	return 0;
 }
 
 /* No packet of the model passes a bridge. */
@@ -80,14 +81,14 @@ static int nft_table(void *arg, enum xf_nft_family family, const char **shared,
 		return -EOPNOTSUPP;
 	if (fails(kernel))
 		return xf_io_fail(error, -EIO, "nftables");
-	*shared = kernel->owned ? NULL : "the model says so";
-	return fake_nft_run(kernel->nft, "add table inet xfrmd\n");
+	*shared = fake_nft_make(kernel->nft, kernel->owned) ? NULL : "the model says so";
+	return 0;
 }
 
 /* libnftables asks for a table without owner, and a new one would be just that. */
 static bool is_refused(const struct fake_kernel *kernel, const char *script)
 {
-	return kernel->owned && strstr(script, "add table");
+	return fake_nft_is_alone(kernel->nft) && strstr(script, "add table");
 }
 
 /* A fault: before anything is changed, or only the answer is lost. */
@@ -96,10 +97,11 @@ static int nft_run(void *arg, const char *script, struct xf_io_error *error)
 	struct fake_kernel *kernel = arg;
 	bool fault = fails(kernel);
 	bool ignored = kernel->fail_next || (fault && below(2));
-	int err = ignored ? 0 : fake_nft_run(kernel->nft, script);
+	int err;
 
 	if (is_refused(kernel, script))
 		fail_msg("a script makes a table that has an owner");
+	err = ignored ? 0 : fake_nft_run(kernel->nft, script);
 	if (fault || kernel->fail_next)
 		err = -EIO;
 	kernel->fail_next -= kernel->fail_next > 0;

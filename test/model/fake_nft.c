@@ -27,6 +27,26 @@ struct fake_nft *fake_nft_new(void)
 	return fake_nft_new_of("inet");
 }
 
+bool fake_nft_make(struct fake_nft *nft, bool own)
+{
+	if (!nft->there)
+		nft->owned = own;
+	nft->generation += !nft->there;
+	nft->there = true;
+	nft->alone = own && nft->owned;
+	return nft->alone;
+}
+
+void fake_nft_orphan(struct fake_nft *nft)
+{
+	nft->alone = false;
+}
+
+bool fake_nft_is_alone(const struct fake_nft *nft)
+{
+	return nft->there && nft->alone;
+}
+
 void fake_nft_take_nat(struct fake_nft *nft, bool takes)
 {
 	nft->no_nat_chains = !takes;
@@ -107,7 +127,7 @@ static void delete_table(struct fake_nft *nft)
 		object_free(o);
 	}
 	nft->objects = NULL;
-	nft->there = false;
+	nft->there = nft->owned = nft->alone = false;
 }
 
 void fake_nft_free(struct fake_nft *nft)
@@ -286,6 +306,7 @@ static void add_chain(struct fake_nft *nft, const char *name, struct words *w)
 	snprintf(chain->hook, sizeof(chain->hook), "%s", words_next(w));
 	words_expect(w, "priority");
 	chain->priority = atoi(words_next(w));
+	chain->drops = words_take(w, "policy") && words_take(w, "drop");
 	words_expect(w, "}");
 }
 

@@ -38,6 +38,12 @@ struct fake_nft *fake_nft_new(void);
 struct fake_nft *fake_nft_new_of(const char *family); /* other than inet */
 void fake_nft_free(struct fake_nft *nft);
 
+/* The table is there from now on. With @own the daemon's alone, unless it was made without an owner
+ * (false), until fake_nft_orphan(). */
+bool fake_nft_make(struct fake_nft *nft, bool own);
+void fake_nft_orphan(struct fake_nft *nft);
+bool fake_nft_is_alone(const struct fake_nft *nft);
+
 /* Does this kernel take chains that translate, from now on? */
 void fake_nft_take_nat(struct fake_nft *nft, bool takes);
 

@@ -15,6 +15,8 @@ static void tell(struct fake_host *host, enum xf_heal_part part, bool sure, cons
 {
 	struct xf_capture_event *event = &host->events[host->nevents];
 
+	if (host->dead)
+		return;
 	assert_in_range(host->nevents++, 0, FAKE_EVENTS - 1);
 	*event = (struct xf_capture_event){ .part = part, .sure = sure };
 	snprintf(event->what, sizeof(event->what), "%s", what);
@@ -28,7 +30,7 @@ static void tell_table(struct fake_host *host, enum xf_heal_part part, const cha
 {
 	unsigned how = below(6);
 
-	if (how == 0 && host->snapshot)
+	if (how == 0 && host->snapshot && !host->dead)
 		host->unheard = true;
 	else
 		tell(host, part, how > 1, what);
@@ -59,7 +61,7 @@ static const char *change_object(struct fake_host *host, const struct table *t,
 	if (!object)
 		return "nothing";
 	snprintf(script, sizeof(script), verb, t->family, object);
-	if (fake_nft_run(t->nft, script))
+	if (fake_nft_is_alone(t->nft) || fake_nft_run(t->nft, script))
 		return "what the kernel refuses";
 	*t->touched = true;
 	tell_table(host, part, script);
@@ -68,7 +70,7 @@ static const char *change_object(struct fake_host *host, const struct table *t,
 
 bool fake_others_run(struct fake_host *host, const char *script)
 {
-	if (fake_nft_run(host->kernel.nft, script))
+	if (fake_nft_is_alone(host->kernel.nft) || fake_nft_run(host->kernel.nft, script))
 		return false;
 	host->touched.table = true;
 	tell(host, XF_HEAL_TABLE, true, script);
@@ -106,6 +108,18 @@ static const char *delete_chain(struct fake_host *host)
 			     fake_nft_chain(t.nft, (unsigned)rand()));
 }
 
+/* Nothing of it stays when the table is whole again. */
+static const char *add_chain(struct fake_host *host)
+{
+	static const char *const hooks[] = { "prerouting", "forward", "input", "output" };
+	const struct table t = { host->kernel.nft, "inet", &host->touched.table };
+
+	return change_object(host, &t, XF_HEAL_TABLE,
+			     "add chain %s xfrmd others { type filter hook %s priority 5; policy "
+			     "drop; }\n",
+			     hooks[below(4)]);
+}
+
 static const char *add_rule(struct fake_host *host)
 {
 	static const char *const verbs[] = { "insert rule %s xfrmd %s return\n",
@@ -123,7 +137,8 @@ static const char *delete_rule(struct fake_host *host)
 	struct table t = random_table(host);
 	const char *chain = fake_nft_chain(t.nft, (unsigned)rand());
 
-	if (!chain || !fake_nft_delete_rule(t.nft, chain, (unsigned)rand()))
+	if (!chain || fake_nft_is_alone(t.nft) ||
+	    !fake_nft_delete_rule(t.nft, chain, (unsigned)rand()))
 		return "nothing";
 	snprintf(what, sizeof(what), "delete a rule of %s", chain);
 	*t.touched = true;
@@ -145,7 +160,8 @@ static const char *delete_element(struct fake_host *host)
 {
 	const char *set = fake_nft_set(host->kernel.nft, (unsigned)rand());
 
-	if (!set || !fake_nft_delete_element(host->kernel.nft, set, (unsigned)rand()))
+	if (!set || fake_nft_is_alone(host->kernel.nft) ||
+	    !fake_nft_delete_element(host->kernel.nft, set, (unsigned)rand()))
 		return "nothing";
 	host->touched.table = true;
 	tell_table(host, XF_HEAL_ELEMENTS, "an element deleted");
@@ -320,11 +336,11 @@ static const char *flush_conntrack(struct fake_host *host)
 const char *fake_others_act(struct fake_host *host, bool *told)
 {
 	static const char *(*const acts[])(struct fake_host * host) = {
-		delete_table,  flush_table,   flush_chain,     flush_chain,    delete_chain,
-		add_rule,      delete_rule,   delete_rule,     change_set,     delete_element,
-		delete_bridge, flush_ruleset, delete_rules,    flush_routes,   down_tun,
-		delete_tun,    rename_tun,    change_settings, delete_filters, new_device,
-		change_nat,    change_marker, flush_conntrack,
+		delete_table,	flush_table,   flush_chain,   flush_chain,     delete_chain,
+		add_chain,	add_rule,      delete_rule,   delete_rule,     change_set,
+		delete_element, delete_bridge, flush_ruleset, delete_rules,    flush_routes,
+		down_tun,	delete_tun,    rename_tun,    change_settings, delete_filters,
+		new_device,	change_nat,    change_marker, flush_conntrack,
 	};
 
 	const char *what = acts[below(XF_ARRAY_SIZE(acts))](host);

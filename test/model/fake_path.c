@@ -330,6 +330,8 @@ static bool hear(struct fake_host *host, struct fake_journey *j)
 	bool translated = j->p.priority == 0x78660020u; /* tun_meta.h */
 	enum fake_wish wish;
 
+	if (host->dead)
+		return lose(j, "the TUN that nobody reads from");
 	if (j->p.socket_mark & XF_MARK_BYPASS)
 		return lose(j, "the daemon, its own packet");
 	fake_flow(&j->p, &j->heard);

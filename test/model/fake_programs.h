@@ -70,6 +70,8 @@ void fake_egress_bind(void (*bind)(const char *name, const void *map));
 /* --- for programs --- */
 
 void *fake_map_lookup(const void *map, const void *key);
+/* Programs at netfilter's hooks are always the daemon's; at devices an earlier one's may be. */
+void fake_run_links(bool run);
 bool fake_load_bytes(uint32_t off, void *to, uint32_t len);
 void fake_redirect(uint32_t ifindex);
 

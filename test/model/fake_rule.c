@@ -677,7 +677,9 @@ bool fake_nft_part(struct fake_nft *nft, const struct fake_part *part, struct fa
 	const struct object *chain = next_chain(nft, part, part->from - 1);
 
 	for (; chain; chain = next_chain(nft, part, chain->priority)) {
-		if (run_chain(chain, p) == DROPPED)
+		enum verdict verdict = run_chain(chain, p);
+
+		if (verdict == DROPPED || (verdict == CONTINUE && chain->drops))
 			return false;
 		if (part->nat && p->track->keep_source)
 			break;

@@ -42,6 +42,7 @@ struct object {
 	char hook[16]; /* "" but for base chains */
 	bool nat;
 	int priority;
+	bool drops; /* what has no verdict: its policy */
 	struct rule **rules;
 	unsigned nrules;
 	/* set */
@@ -56,6 +57,8 @@ struct object {
 struct fake_nft {
 	const char *family;
 	bool there;
+	bool owned; /* it has an owner, or had: then it is an orphan ... */
+	bool alone; /* ... unless that one lives */
 	bool no_nat_chains; /* this kernel does not take them */
 	uint64_t handle; /* the last one given */
 	uint64_t generation; /* how often it has changed */

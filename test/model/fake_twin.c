@@ -70,16 +70,24 @@ static void fill(struct reach *r, const struct fake_seen *seen)
 enum fake_action fake_twin(const struct fake_seen *seen, bool local)
 {
 	struct reach r;
+	int verdict;
 
 	fill(&r, seen);
 	r.state.hook = local ? LOCAL_IN : FORWARD;
-	return xf_twin(&r.ctx) == ACCEPT ? FAKE_PASS : FAKE_DROP;
+	fake_run_links(true);
+	verdict = xf_twin(&r.ctx);
+	fake_run_links(false);
+	return verdict == ACCEPT ? FAKE_PASS : FAKE_DROP;
 }
 
 enum fake_action fake_twin_out(const struct fake_seen *seen)
 {
 	struct reach r;
+	int verdict;
 
 	fill(&r, seen);
-	return xf_twin_out(&r.ctx) == ACCEPT ? FAKE_PASS : FAKE_DROP;
+	fake_run_links(true);
+	verdict = xf_twin_out(&r.ctx);
+	fake_run_links(false);
+	return verdict == ACCEPT ? FAKE_PASS : FAKE_DROP;
 }

@@ -188,3 +188,65 @@ void what_is_sent_on_is_known_by_its_socket(void **unused)
 	assert_true(w->seen.translated);
 	world_free(w);
 }
+
+/* One that stayed would go on translating what conntrack knows. */
+void nat_chains_go_with_the_nat(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_NFT, .nat = true, .seed = 1 };
+	struct world *w = world_new(&cfg);
+
+	(void)unused;
+	add_nat(w);
+	add_policy(w, XF_DIR_OUT, 0);
+	world_sync(w);
+	assert_true(has_nat_chains(w));
+	w->host.nat.there = false;
+	w->host.nat_event = true;
+	w->host.kernel.fail_next = 1;
+	world_run(w, w->now_ns);
+	assert_false(has_nat_chains(w));
+	world_send_steady(w);
+	world_free(w);
+}
+
+/* Also where others may change the table: it is not made anew for another daemon. */
+void counters_outlive_the_daemon(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_NFT, .seed = 1 };
+	struct world *w = world_new(&cfg);
+	uint64_t captured;
+
+	(void)unused;
+	add_policy(w, XF_DIR_OUT, 0);
+	add_policy(w, XF_DIR_OUT, 1);
+	world_sync(w);
+	send_packets(w, 1000);
+	captured = fake_nft_counter(w->host.kernel.nft, "captured");
+	assert_true(captured);
+	world_end_daemon(w);
+	world_start_daemon(w);
+	assert_true(fake_nft_counter(w->host.kernel.nft, "captured") >= captured);
+	world_send_steady(w);
+	world_free(w);
+}
+
+/* The daemon starts without the table of family bridge, which not every kernel has. */
+void a_bridge_is_signed_in_the_end(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_NFT, .seed = 1 };
+	struct world *w = world_new(&cfg);
+
+	(void)unused;
+	add_policy(w, XF_DIR_FWD, 0);
+	add_policy(w, XF_DIR_FWD, 1);
+	world_end_daemon(w);
+	w->host.fail_bridge = 3;
+	assert_int_equal(fake_nft_run(w->host.bridge, "delete table bridge xfrmd\n"), 0);
+	world_start_daemon(w);
+	assert_false(w->capture->bridged);
+	world_run(w, w->now_ns + XF_NSEC_PER_SEC);
+	for (unsigned i = 0; i < 1000; i++)
+		send_bridged(w);
+	world_send_steady(w);
+	world_free(w);
+}

@@ -11,6 +11,7 @@
 
 #include "capture/policy_order.h"
 
+#include "fake_bpf.h"
 #include "model_host.h"
 
 /* Does a policy select it that the kernel need not know yet? */
@@ -71,11 +72,17 @@ static bool describe_policy(void *arg, struct xf_policy *policy)
 	return true;
 }
 
+bool lacks_nat_chains(const struct world *w)
+{
+	const struct xf_capture *capture = w->capture;
+
+	return capture->nat && xf_capture_nat_chains(capture) == XF_NAT_NONE;
+}
+
 /* Somebody's NAT is there, or has changed, and nothing of ours may keep it away. */
 static bool misses_nat(const struct world *w)
 {
-	return w->host.touched.nat ||
-	       (w->capture->nat && xf_capture_nat_chains(w->capture) == XF_NAT_NONE);
+	return w->host.touched.nat || (w->capture ? lacks_nat_chains(w) : w->left_without_nat);
 }
 
 static void fail_packet(const struct world *w, const struct fake_packet *start,
@@ -103,7 +110,7 @@ static void fail_packet(const struct world *w, const struct fake_packet *start,
 		      host->marker.priority, host->marker.keep, host->marker.set);
 	cursor = 0;
 	xf_spd_walk(w->spd, &cursor, describe_policy, (void *)(uintptr_t)start);
-	for (unsigned part = 0; part < XF_HEAL_PARTS; part++)
+	for (unsigned part = 0; part < XF_HEAL_PARTS && w->capture; part++)
 		print_message("# %s: state %d, %s\n", xf_heal_name(part),
 			      w->capture->heal.part[part].state, w->capture->heal.part[part].what);
 	print_message("# and as it ended:\n");
@@ -128,7 +135,7 @@ static bool holds_out(const struct world *w)
 /* The twin at devices knows less: decision 0020. */
 static bool holds_in(const struct world *w)
 {
-	if (w->cfg->netfilter && w->cfg->mode != XF_CAPTURE_NFT)
+	if (fake_bpf_has_links())
 		return true;
 	return w->cfg->mode != XF_CAPTURE_TC && !w->host.touched.table && !misses_nat(w);
 }
@@ -207,6 +214,18 @@ static bool is_by_programs(const struct world *w)
 	return w->cfg->mode == XF_CAPTURE_TC || w->host.touched.table;
 }
 
+/* Where nothing else stands, those at devices know what both directions refuse. */
+static bool holds_at_devices(const struct world *w, const struct fake_packet *start)
+{
+	struct xf_flow flow;
+
+	if (w->cfg->mode == XF_CAPTURE_NFT || w->host.touched.filters || start->fragment)
+		return false;
+	fake_flow(start, &flow);
+	return is_refused(w, XF_DIR_IN, &flow) && is_refused(w, XF_DIR_FWD, &flow) &&
+	       !is_recent(w, XF_DIR_IN, &flow) && !is_recent(w, XF_DIR_FWD, &flow);
+}
+
 static void check_in(const struct world *w, const struct fake_packet *start,
 		     const struct fake_journey *j)
 {
@@ -217,7 +236,8 @@ static void check_in(const struct world *w, const struct fake_packet *start,
 	if (is_by_programs(w) && are_unsure(w, start, j->dir))
 		return;
 	fake_flow(start, &flow);
-	if (is_refused(w, j->dir, &flow) && !is_recent(w, j->dir, &flow) && holds_in(w))
+	if ((is_refused(w, j->dir, &flow) && !is_recent(w, j->dir, &flow) && holds_in(w)) ||
+	    holds_at_devices(w, start))
 		fail_packet(w, start, j, "plaintext that the SPD refuses came in");
 }
 

@@ -29,6 +29,7 @@
 #endif
 #define SEED 20261130u
 #define STEADY 40 /* packets */
+#define DEAD 15 /* packets while the daemon is */
 #define MS (XF_NSEC_PER_SEC / 1000)
 /* A part that is held, and the look each ten seconds. */
 #define LONG_ENOUGH (25 * XF_NSEC_PER_SEC)
@@ -257,6 +258,66 @@ static void let_others_act(struct world *w)
 	world_send_steady(w);
 }
 
+static int try_start(struct world *w)
+{
+	const struct xf_capture_config capture = {
+		.names = xf_io_names_default,
+		.spd = w->spd,
+		.now_ns = w->now_ns,
+		.mode = w->cfg->mode,
+		.owner = w->cfg->owner,
+		.ops = &fake_host_ops,
+		.arg = &w->host,
+	};
+
+	fake_host_begin_daemon(&w->host);
+	return xf_capture_new(&capture, &w->capture, NULL);
+}
+
+/* A daemon that cannot start ends, and is started again. A start is many operations, and all of
+ * them have to do. */
+void world_start_daemon(struct world *w)
+{
+	unsigned faults = w->host.kernel.faults;
+
+	w->host.kernel.faults *= 20;
+	while (try_start(w) < 0) {
+		fake_host_end_daemon(&w->host);
+		assert_true(w->host.kernel.faults);
+		w->host.kernel.faults = below(4) ? w->host.kernel.faults : 0;
+		w->seen.starts++;
+		w->now_ns += 100 * MS;
+	}
+	w->host.kernel.faults = faults;
+	w->nrecent = 0;
+}
+
+/* Killed: it takes leave of nothing. */
+void world_end_daemon(struct world *w)
+{
+	w->left_without_nat = lacks_nat_chains(w);
+	xf_capture_free(w->capture);
+	w->capture = NULL;
+	fake_host_end_daemon(&w->host);
+	w->seen.deaths++;
+}
+
+static void die_and_start(struct world *w)
+{
+	unsigned n = below(4);
+
+	world_end_daemon(w);
+	send_packets(w, DEAD);
+	while (n--) {
+		bool told;
+
+		w->act = fake_others_act(&w->host, &told);
+		w->seen.acts++;
+		send_packets(w, DEAD);
+	}
+	world_start_daemon(w);
+}
+
 static void run(struct world *w)
 {
 	for (w->round = 0; w->round < w->cfg->rounds / MODEL_DIVISOR; w->round++) {
@@ -270,6 +331,8 @@ static void run(struct world *w)
 		world_sync(w);
 		send_packets(w, below(4));
 		let_others_act(w);
+		if (w->cfg->deaths && below(4) == 0)
+			die_and_start(w);
 		if (below(2))
 			world_run(w, w->now_ns + below(2000) * MS);
 		calm_down(w);
@@ -284,35 +347,28 @@ static void run(struct world *w)
 	}
 }
 
-struct world *world_new(const struct world_config *world)
+struct world *world_new(const struct world_config *cfg)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	const struct xf_spd_config cfg = { .seed = { 1, 2 }, .watch = watch, .watch_arg = w };
-	struct xf_capture_config capture = {
-		.names = xf_io_names_default,
-		.mode = world->mode,
-		.ops = &fake_host_ops,
-	};
+	const struct xf_spd_config spd = { .seed = { 1, 2 }, .watch = watch, .watch_arg = w };
 
 	assert_non_null(w);
-	w->cfg = world;
-	srand(world->seed);
-	capture.arg = &w->host;
+	w->cfg = cfg;
+	srand(cfg->seed);
 	w->now_ns = XF_NSEC_PER_SEC;
 	w->act = "none";
-	w->spd = xf_spd_new(&cfg);
+	w->spd = xf_spd_new(&spd);
 	assert_non_null(w->spd);
 	fake_host_init(&w->bare, false);
 	w->bare.bare = true;
-	fake_host_init(&w->host, w->cfg->netfilter);
+	fake_host_init(&w->host, cfg->netfilter);
 	w->bare.spd = w->host.spd = w->spd;
-	w->host.no_nat = !w->cfg->nat;
-	fake_nft_take_nat(w->host.kernel.nft, !w->cfg->no_nat_chains);
+	w->host.no_nat = !cfg->nat;
+	w->host.kernel.owned = cfg->owner;
+	fake_nft_take_nat(w->host.kernel.nft, !cfg->no_nat_chains);
 	/* Then no chain of ours puts them right. */
-	w->host.no_marks = w->cfg->mode == XF_CAPTURE_TC;
-	capture.spd = w->spd;
-	capture.now_ns = w->now_ns;
-	assert_int_equal(xf_capture_new(&capture, &w->capture, NULL), 0);
+	w->host.no_marks = cfg->mode == XF_CAPTURE_TC;
+	world_start_daemon(w);
 	w->host.pause = send_meanwhile;
 	w->host.pause_arg = w;
 	return w;
@@ -333,6 +389,8 @@ static void report(const struct world *w)
 		      seen->clashed, seen->replies);
 	print_message("# %lu acts of others, %lu repairs at once, %u faults, %lu syncs failed\n",
 		      seen->acts, seen->prompt, w->host.kernel.fault_count, seen->failed);
+	print_message("# the daemon died %lu times, %lu starts failed\n", seen->deaths,
+		      seen->starts);
 	assert_true(seen->fates[FAKE_LEFT] && seen->fates[FAKE_PROTECTED] && seen->refused);
 	assert_true(!w->cfg->faults == !w->host.kernel.fault_count);
 	assert_true(!w->cfg->nat || seen->translated);
@@ -341,8 +399,7 @@ static void report(const struct world *w)
 void world_free(struct world *w)
 {
 	w->host.pause = NULL;
-	xf_capture_free(w->capture);
-	w->capture = NULL;
+	world_end_daemon(w);
 	xf_spd_free(w->spd);
 	fake_host_fini(&w->host);
 	fake_host_fini(&w->bare);
@@ -367,7 +424,7 @@ static void run_world(const struct world_config *cfg)
 static void test_auto(void **unused)
 {
 	const struct world_config cfg = {
-		.mode = XF_CAPTURE_AUTO, .netfilter = true, .max = 20, .rounds = 1500
+		.mode = XF_CAPTURE_AUTO, .netfilter = true, .max = 20, .rounds = 1200
 	};
 
 	(void)unused;
@@ -377,7 +434,7 @@ static void test_auto(void **unused)
 static void test_nat(void **unused)
 {
 	const struct world_config cfg = {
-		.mode = XF_CAPTURE_AUTO, .nat = true, .max = 20, .rounds = 1500
+		.mode = XF_CAPTURE_AUTO, .nat = true, .max = 20, .rounds = 1200
 	};
 
 	(void)unused;
@@ -425,6 +482,34 @@ static void test_nft_without_nat_chains(void **unused)
 	run_world(&cfg);
 }
 
+/* Nobody changes its table while the daemon lives. */
+static void test_owner(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_AUTO,
+					  .nat = true,
+					  .owner = true,
+					  .deaths = true,
+					  .max = 100,
+					  .faults = 12,
+					  .rounds = 600 };
+
+	(void)unused;
+	run_world(&cfg);
+}
+
+static void test_deaths(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_AUTO,
+					  .netfilter = true,
+					  .deaths = true,
+					  .max = 30,
+					  .faults = 12,
+					  .rounds = 600 };
+
+	(void)unused;
+	run_world(&cfg);
+}
+
 static void test_programs_alone(void **unused)
 {
 	const struct world_config cfg = {
@@ -445,11 +530,16 @@ int main(void)
 		cmocka_unit_test(test_nft_alone),
 		cmocka_unit_test(test_programs_alone),
 		cmocka_unit_test(test_nft_without_nat_chains),
+		cmocka_unit_test(test_owner),
+		cmocka_unit_test(test_deaths),
 		cmocka_unit_test(a_crowd_is_back_at_once),
 		cmocka_unit_test(what_fails_by_itself_is_not_held),
 		cmocka_unit_test(nat_chains_outlive_failures),
 		cmocka_unit_test(nat_chains_give_way),
 		cmocka_unit_test(what_is_sent_on_is_known_by_its_socket),
+		cmocka_unit_test(nat_chains_go_with_the_nat),
+		cmocka_unit_test(counters_outlive_the_daemon),
+		cmocka_unit_test(a_bridge_is_signed_in_the_end),
 	};
 	int failed;
 

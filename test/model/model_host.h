@@ -16,6 +16,8 @@ struct world_config {
 	bool netfilter; /* links at its hooks */
 	bool nat;
 	bool no_nat_chains; /* this kernel has none for us */
+	bool owner; /* the table is the daemon's alone */
+	bool deaths; /* of the daemon, now and then */
 	unsigned max; /* policies */
 	unsigned faults; /* one of so many operations */
 	unsigned rounds;
@@ -36,12 +38,14 @@ struct counts {
 	unsigned long acts;
 	unsigned long prompt; /* repairs that were asserted at once */
 	unsigned long failed; /* syncs */
+	unsigned long deaths;
+	unsigned long starts; /* that failed */
 };
 
 struct world {
 	const struct world_config *cfg;
 	struct xf_spd *spd;
-	struct xf_capture *capture;
+	struct xf_capture *capture; /* NULL: the daemon is dead, or starts */
 	struct fake_host host;
 	struct fake_host bare; /* the same without capture */
 	uint64_t now_ns;
@@ -52,6 +56,7 @@ struct world {
 	unsigned nrecent;
 	bool steady;
 	bool mistaken; /* see note_mistake() */
+	bool left_without_nat; /* the daemon has left a table without chains for it */
 	const char *act; /* the last thing that others did */
 	unsigned round;
 	struct counts seen;
@@ -68,6 +73,10 @@ void world_sync(struct world *w);
 void world_hear(struct world *w);
 void world_run(struct world *w, uint64_t until_ns);
 
+/* It is killed, and another one starts. */
+void world_end_daemon(struct world *w);
+void world_start_daemon(struct world *w);
+
 /* All is as it should be: then all is asserted. */
 void world_send_steady(struct world *w);
 
@@ -78,6 +87,9 @@ void what_fails_by_itself_is_not_held(void **unused);
 void nat_chains_outlive_failures(void **unused);
 void nat_chains_give_way(void **unused);
 void what_is_sent_on_is_known_by_its_socket(void **unused);
+void nat_chains_go_with_the_nat(void **unused);
+void counters_outlive_the_daemon(void **unused);
+void a_bridge_is_signed_in_the_end(void **unused);
 
 /* --- model_draw.c --- */
 
@@ -88,6 +100,9 @@ void draw_journey(const struct world *w, struct fake_journey *j);
 bool is_icmp(uint8_t proto);
 
 /* --- model_check.c --- */
+
+/* Somebody's NAT is there, and of our chains for it none. */
+bool lacks_nat_chains(const struct world *w);
 
 /* Send a packet, and assert what holds then; the first of them at any time, in between too. */
 void send_packets(struct world *w, unsigned n);
