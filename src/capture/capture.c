@@ -316,6 +316,7 @@ int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 	capture->cfg = *cfg;
 	capture->now_ns = cfg->now_ns;
 	capture->check_ns = UINT64_MAX;
+	capture->taker = UINT32_MAX;
 	capture->snapshot_ns = UINT64_MAX;
 	capture->bridge_due_ns = UINT64_MAX;
 	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {

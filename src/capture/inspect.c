@@ -3,11 +3,9 @@
  */
 #include <endian.h>
 #include <errno.h>
-#include <linux/fib_rules.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
-#include <linux/rtnetlink.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,169 +13,10 @@
 
 #include "capture/inspect.h"
 #include "capture/nat.h"
-#include "capture/route.h"
 #include "io/rtnl.h"
 
 #define NFPROTO_INET 1
 #define NFPROTO_BRIDGE 7
-
-static const uint8_t families[] = { AF_INET, AF_INET6 };
-
-static uint32_t number(const struct nlattr *attr)
-{
-	return mnl_attr_get_payload_len(attr) == 4 ? mnl_attr_get_u32(attr) : 0;
-}
-
-/* --- rule and route --- */
-
-struct search {
-	const struct xf_io_names *names;
-	unsigned ifindex;
-	bool rule;
-	bool into_tun;
-	bool black_hole;
-};
-
-struct rule {
-	uint32_t table;
-	uint32_t priority;
-	uint32_t mark;
-	uint32_t mask;
-	bool narrow; /* it asks for more */
-};
-
-static int rule_attr(const struct nlattr *attr, void *arg)
-{
-	struct rule *rule = arg;
-
-	switch (mnl_attr_get_type(attr)) {
-	case FRA_TABLE:
-		rule->table = number(attr);
-		break;
-	case FRA_PRIORITY:
-		rule->priority = number(attr);
-		break;
-	case FRA_FWMARK:
-		rule->mark = number(attr);
-		break;
-	case FRA_FWMASK:
-		rule->mask = number(attr);
-		break;
-	case FRA_SRC:
-	case FRA_DST:
-	case FRA_IIFNAME:
-	case FRA_OIFNAME:
-	case FRA_L3MDEV:
-	case FRA_UID_RANGE:
-	case FRA_IP_PROTO:
-	case FRA_SPORT_RANGE:
-	case FRA_DPORT_RANGE:
-		rule->narrow = true;
-		break;
-	default:
-		break;
-	}
-	return MNL_CB_OK;
-}
-
-static int see_rule(const struct nlmsghdr *msg, void *arg)
-{
-	const struct fib_rule_hdr *hdr = mnl_nlmsg_get_payload(msg);
-	struct search *search = arg;
-	const struct xf_io_names *names = search->names;
-	struct rule rule = { 0 };
-
-	if (msg->nlmsg_type != RTM_NEWRULE || hdr->action != FR_ACT_TO_TBL ||
-	    (hdr->flags & FIB_RULE_INVERT) || hdr->tos)
-		return MNL_CB_OK;
-	mnl_attr_parse(msg, sizeof(*hdr), rule_attr, &rule);
-	search->rule |= !rule.narrow && rule.table == names->table &&
-			rule.priority == names->rule_priority && rule.mark == names->mark_capture &&
-			rule.mask == names->mark_capture;
-	return MNL_CB_OK;
-}
-
-struct route {
-	uint32_t table;
-	uint32_t oif;
-};
-
-static int route_attr(const struct nlattr *attr, void *arg)
-{
-	struct route *route = arg;
-
-	if (mnl_attr_get_type(attr) == RTA_TABLE)
-		route->table = number(attr);
-	else if (mnl_attr_get_type(attr) == RTA_OIF)
-		route->oif = number(attr);
-	return MNL_CB_OK;
-}
-
-static int see_route(const struct nlmsghdr *msg, void *arg)
-{
-	const struct rtmsg *hdr = mnl_nlmsg_get_payload(msg);
-	struct search *search = arg;
-	struct route route = { 0 };
-
-	if (msg->nlmsg_type != RTM_NEWROUTE || hdr->rtm_dst_len || hdr->rtm_src_len)
-		return MNL_CB_OK;
-	mnl_attr_parse(msg, sizeof(*hdr), route_attr, &route);
-	if (route.table != search->names->table)
-		return MNL_CB_OK;
-	search->black_hole |= hdr->rtm_type == RTN_BLACKHOLE;
-	search->into_tun |= hdr->rtm_type == RTN_UNICAST && route.oif == search->ifindex;
-	return MNL_CB_OK;
-}
-
-static int dump_rules(struct xf_rtnl *rtnl, uint8_t family, struct search *search)
-{
-	struct nlmsghdr *msg = xf_rtnl_start(rtnl, RTM_GETRULE, NLM_F_DUMP);
-	struct fib_rule_hdr *rule = mnl_nlmsg_put_extra_header(msg, sizeof(*rule));
-
-	rule->family = family;
-	return xf_rtnl_talk(rtnl, msg, see_rule, search);
-}
-
-/* A table that nothing is in is ENOENT. */
-static int dump_routes(struct xf_rtnl *rtnl, uint8_t family, struct search *search)
-{
-	struct nlmsghdr *msg = xf_rtnl_start(rtnl, RTM_GETROUTE, NLM_F_DUMP);
-	struct rtmsg *route = mnl_nlmsg_put_extra_header(msg, sizeof(*route));
-	int err;
-
-	route->rtm_family = family;
-	mnl_attr_put_u32(msg, RTA_TABLE, search->names->table);
-	err = xf_rtnl_talk(rtnl, msg, see_route, search);
-	return err == -ENOENT ? 0 : err;
-}
-
-int xf_inspect_routes(const struct xf_io_names *names, unsigned ifindex,
-		      struct xf_capture_seen *out)
-{
-	struct xf_rtnl rtnl;
-	int one = 1;
-	int err = xf_rtnl_open(&rtnl, NULL);
-
-	if (err)
-		return err;
-	/* Then one table is dumped, not all of a router's. Without it (before 4.20) all are. */
-	mnl_socket_setsockopt(rtnl.socket, NETLINK_GET_STRICT_CHK, &one, sizeof(one));
-	out->rule = true;
-	out->route = true;
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(families) && !err; i++) {
-		struct search search = { .names = names, .ifindex = ifindex };
-
-		if (families[i] == AF_INET6 && !xf_capture_has_ipv6())
-			continue;
-		err = dump_rules(&rtnl, families[i], &search);
-		if (!err)
-			err = dump_routes(&rtnl, families[i], &search);
-		out->rule = out->rule && search.rule;
-		out->route = out->route && search.into_tun && search.black_hole;
-	}
-	xf_rtnl_close(&rtnl);
-	return err;
-}
 
 /* --- the nftables table --- */
 

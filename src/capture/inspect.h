@@ -9,10 +9,6 @@
 #include "capture/capture.h"
 #include "capture/ops.h"
 
-/* Rule and route, into those members of *@out; @ifindex is the TUN's. */
-int xf_inspect_routes(const struct xf_io_names *names, unsigned ifindex,
-		      struct xf_capture_seen *out);
-
 /* The nftables table; with @elements, these are counted. */
 int xf_inspect_table(bool elements, struct xf_nft_seen *out);
 

@@ -322,7 +322,7 @@ static int kernel_inspect(void *arg, struct xf_capture_seen *out)
 	out->tun_named = tun.named;
 	out->tun_ready = tun.ready && !(kernel->tun_settings & ~tun.settings);
 	out->tun_marks = tun.marks || !kernel->tun_marks;
-	return xf_inspect_routes(&kernel->names, kernel->tun, out);
+	return xf_capture_route_look(&kernel->names, kernel->tun, out);
 }
 
 static int kernel_nft_read(void *arg, bool elements, struct xf_nft_seen *out)

@@ -30,8 +30,11 @@ struct xf_capture_seen {
 	bool tun_named; /* as it should be */
 	bool tun_ready; /* up, with its MTU and sysctls */
 	bool tun_marks; /* with its program for marks, where that can be had */
-	bool rule;
-	bool route; /* into the TUN, and the black hole behind it */
+	bool rule; /* before others that would take what is captured elsewhere */
+	bool route; /* into the TUN, and the black hole behind it, and nothing else in the table */
+	bool rule_behind; /* there is one, but behind others */
+	bool strangers; /* somebody has routes in the table */
+	uint32_t taker; /* priority of a rule that we may not come before; UINT32_MAX: none */
 };
 
 /* What stands of the nftables table: the same numbers again, the same table. */

@@ -68,13 +68,29 @@ void xf_capture_read_events(struct xf_capture *capture)
 
 /* --- looking --- */
 
+/* Ours may not stand before it: that would be before what somebody wants to be refused. */
+static void say_taker(struct xf_capture *capture, uint32_t taker)
+{
+	char line[XF_HEAL_TEXT];
+
+	if (taker == capture->taker)
+		return;
+	capture->taker = taker;
+	snprintf(line, sizeof(line),
+		 "an ip rule of others (priority %u) may take captured packets elsewhere, where "
+		 "they are dropped",
+		 taker);
+	if (taker != UINT32_MAX && capture->cfg.say)
+		capture->cfg.say(capture->cfg.say_arg, true, line);
+}
+
 static void look_around(struct xf_capture *capture, struct xf_capture_seen *seen)
 {
 	const char *tun = capture->cfg.names.tun;
 	char what[XF_HEAL_TEXT];
 
 	if (capture->ops->inspect(capture->arg, seen) < 0) {
-		*seen = (struct xf_capture_seen){ .tun = true };
+		*seen = (struct xf_capture_seen){ .tun = true, .taker = UINT32_MAX };
 		return;
 	}
 	capture->look = false;
@@ -89,9 +105,14 @@ static void look_around(struct xf_capture *capture, struct xf_capture_seen *seen
 		lose(capture, XF_HEAL_TUN, what);
 	snprintf(what, sizeof(what), "the route of captured packets into %s was deleted", tun);
 	if (!seen->route)
-		lose(capture, XF_HEAL_ROUTE, what);
+		lose(capture, XF_HEAL_ROUTE,
+		     seen->strangers ? "routes of somebody else in the table of captured packets"
+				     : what);
 	if (!seen->rule)
-		lose(capture, XF_HEAL_RULE, "the ip rule for captured packets was deleted");
+		lose(capture, XF_HEAL_RULE,
+		     seen->rule_behind ? "the ip rule for captured packets stood behind another one"
+				       : "the ip rule for captured packets was deleted");
+	say_taker(capture, seen->taker);
 }
 
 static uint64_t count_elements(const struct xf_capture *capture)

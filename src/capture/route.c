@@ -7,6 +7,7 @@
 #include <net/if.h>
 #include <unistd.h>
 
+#include "capture/ops.h"
 #include "capture/route.h"
 #include "io/rtnl.h"
 
@@ -14,11 +15,12 @@ static const uint8_t families[] = { AF_INET, AF_INET6 };
 
 /*
  * "packets with the capture bit: table N", in front of main and behind local, so that what is for
- * this host stays here. There already is what is wanted.
+ * this host stays here. There already is what is wanted. @place 0: one goes, wherever it is.
  */
 static int change_rule(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
-		       bool add)
+		       uint32_t place)
 {
+	bool add = place > 0;
 	struct nlmsghdr *msg =
 		xf_rtnl_start(rtnl, add ? RTM_NEWRULE : RTM_DELRULE,
 			      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0)));
@@ -28,7 +30,8 @@ static int change_rule(struct xf_rtnl *rtnl, const struct xf_io_names *names, ui
 	rule->family = family;
 	rule->action = FR_ACT_TO_TBL;
 	mnl_attr_put_u32(msg, FRA_TABLE, names->table);
-	mnl_attr_put_u32(msg, FRA_PRIORITY, names->rule_priority);
+	if (add)
+		mnl_attr_put_u32(msg, FRA_PRIORITY, place);
 	mnl_attr_put_u32(msg, FRA_FWMARK, names->mark_capture);
 	mnl_attr_put_u32(msg, FRA_FWMASK, names->mark_capture);
 	mnl_attr_put_u8(msg, FRA_PROTOCOL, RTPROT_STATIC);
@@ -53,10 +56,30 @@ static int change_route(struct xf_rtnl *rtnl, const struct xf_io_names *names, u
 	route->rtm_scope = ifindex ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
 	route->rtm_type = ifindex ? RTN_UNICAST : RTN_BLACKHOLE;
 	mnl_attr_put_u32(msg, RTA_TABLE, names->table);
-	mnl_attr_put_u32(msg, RTA_PRIORITY, ifindex ? 1 : 0xffff);
+	mnl_attr_put_u32(msg, RTA_PRIORITY, ifindex ? XF_METRIC_TUN : XF_METRIC_BLACK_HOLE);
 	if (ifindex)
 		mnl_attr_put_u32(msg, RTA_OIF, ifindex);
 	return xf_rtnl_talk(rtnl, msg, NULL, NULL);
+}
+
+/* Who has put them there may just have taken them away. */
+static int delete_strangers(struct xf_rtnl *rtnl, const struct xf_route_seen *seen)
+{
+	int err = 0;
+
+	for (size_t at = 0; !err && at < seen->strangers_len;) {
+		const struct nlmsghdr *told = (const void *)(seen->strangers + at);
+		struct nlmsghdr *msg = xf_rtnl_start(rtnl, RTM_DELROUTE, NLM_F_ACK);
+		size_t len = mnl_nlmsg_get_payload_len(told);
+
+		at += XF_ROUTE_ALIGN(told->nlmsg_len);
+		if (len > sizeof(rtnl->buf) / 2)
+			return -EMSGSIZE;
+		memcpy(mnl_nlmsg_put_extra_header(msg, len), mnl_nlmsg_get_payload(told), len);
+		err = xf_rtnl_talk(rtnl, msg, NULL, NULL);
+		err = err == -ESRCH ? 0 : err;
+	}
+	return err;
 }
 
 /* Without the TUN what is captured goes into the black hole, nowhere else. */
@@ -64,12 +87,21 @@ static int route_family(struct xf_rtnl *rtnl, const struct xf_io_names *names, u
 {
 	unsigned ifindex = if_nametoindex(names->tun);
 	int err = change_route(rtnl, names, family, 0, true);
+	struct xf_route_seen seen;
 
+	if (err)
+		return err;
+	err = xf_route_look(names, family, ifindex, &seen);
 	if (!err)
-		err = change_rule(rtnl, names, family, true);
+		err = change_rule(rtnl, names, family, xf_route_place(&seen, names->rule_priority));
 	if (!err && !ifindex)
 		err = -ENODEV;
-	return err ? err : change_route(rtnl, names, family, ifindex, true);
+	if (!err)
+		err = change_route(rtnl, names, family, ifindex, true);
+	if (!err)
+		err = delete_strangers(rtnl, &seen);
+	xf_route_seen_fini(&seen);
+	return err;
 }
 
 bool xf_capture_has_ipv6(void)
@@ -80,6 +112,39 @@ bool xf_capture_has_ipv6(void)
 		return false;
 	close(fd);
 	return true;
+}
+
+static void sum_up(const struct xf_route_seen *seen, const struct xf_io_names *names,
+		   struct xf_capture_seen *out)
+{
+	bool there = xf_route_has_rule(seen, names->rule_priority);
+	bool taken = seen->taker <= names->rule_priority && seen->taker < seen->ours;
+
+	out->rule = out->rule && there;
+	out->rule_behind = out->rule_behind || (!there && seen->ours != XF_RULE_NONE);
+	out->route = out->route && seen->into_tun && seen->black_hole && !seen->strangers;
+	out->strangers = out->strangers || seen->strangers;
+	if (there && taken)
+		out->taker = seen->taker;
+}
+
+int xf_capture_route_look(const struct xf_io_names *names, unsigned ifindex,
+			  struct xf_capture_seen *out)
+{
+	int err = 0;
+
+	out->rule = out->route = true;
+	out->taker = XF_RULE_NONE;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(families) && !err; i++) {
+		struct xf_route_seen seen;
+
+		if (families[i] == AF_INET6 && !xf_capture_has_ipv6())
+			continue;
+		err = xf_route_look(names, families[i], ifindex, &seen);
+		sum_up(&seen, names, out);
+		xf_route_seen_fini(&seen);
+	}
+	return err;
 }
 
 int xf_capture_route_add(const struct xf_io_names *names, struct xf_io_error *error)
@@ -110,7 +175,7 @@ int xf_capture_route_del(const struct xf_io_names *names, struct xf_io_error *er
 	if (err)
 		return err;
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(families); i++) {
-		while (change_rule(&rtnl, names, families[i], false) == 0)
+		while (change_rule(&rtnl, names, families[i], 0) == 0)
 			;
 		if (ifindex)
 			change_route(&rtnl, names, families[i], ifindex, false);

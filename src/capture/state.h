@@ -58,6 +58,7 @@ struct xf_capture {
 	struct xf_heal heal;
 	uint64_t now_ns; /* of this call */
 	uint64_t check_ns; /* look by yourself then */
+	uint32_t taker; /* the rule of others that was told of last; UINT32_MAX: none */
 	bool look; /* TUN, rule or route may be others now */
 	bool look_at_table; /* likewise */
 	bool look_at_exempt; /* their sysctls, likewise */

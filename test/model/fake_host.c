@@ -315,6 +315,7 @@ static int inspect(void *arg, struct xf_capture_seen *out)
 		.tun_named = host->tun.named,
 		.tun_ready = host->tun.up && host->tun.settings,
 		.tun_marks = host->tun.marks,
+		.taker = UINT32_MAX,
 		.rule = host->rule[0] && host->rule[1],
 		.route = host->into_tun[0] && host->into_tun[1] && host->black_hole[0] &&
 			 host->black_hole[1],

@@ -156,6 +156,62 @@ def rules_and_routes(netns):
     seen.close()
 
 
+def routes_of_others(netns):
+    """In our table they would take what is captured elsewhere, where it is dropped."""
+    near, far = tunnel(netns)
+    seen = Wire(far)
+    near.run("ip", "-6", "addr", "add", "fd00::1/64", "dev", "eth0", "nodad", check=True)
+    gateway, gateway6 = ("via", "192.0.2.2", "dev", "eth0"), ("via", "fd00::2", "dev", "eth0")
+    for route in (("add", "203.0.113.0/24", *gateway), ("add", "blackhole", "default"),
+                  ("append", "default", *gateway, "metric", "1"),
+                  ("add", "prohibit", "203.0.113.1", "metric", "7")):
+        heals(near, "route", ip("route", *route, "table", "30822"),
+              "routes of somebody else in the table of captured packets: put back")
+    heals(near, "route", ip("-6", "route", "add", "fd07::/64", *gateway6, "table", "30822"),
+          "routes of somebody else in the table of captured packets: put back")
+    equal(seen.clear, 0)
+    seen.close()
+
+
+def rules_of_others(netns):
+    """One that stands before ours takes what is captured elsewhere."""
+    near, far = tunnel(netns)
+    seen = Wire(far)
+    captured = near.ask("stats")["capture"]["captured"]
+    near.run("ip", "route", "add", "default", "via", "192.0.2.2", "table", "77", check=True)
+
+    def places(*family):
+        lines = near.run("ip", *family, "rule", check=True).stdout.splitlines()
+        return [int(line.split(":")[0]) for line in lines if "lookup 30822" in line]
+    for rule in ("pref", "40", "lookup", "77"), ("pref", "30", "to", "203.0.113.0/24", "lookup",
+                                                 "77"), ("pref", "20", "not", "fwmark", "0x1",
+                                                         "lookup", "77"):
+        log = len(near.text())
+        near.run("ip", "rule", "add", *rule, check=True)
+        wait_for(lambda: ping(near))
+        wait_for(lambda: "the ip rule for captured packets stood behind another one: put back"
+                 in near.text()[log:])
+        equal(min(places()), int(rule[1]) - 1)
+    equal(places("-6"), [50])
+    # These take nothing of ours.
+    losses = parts(near)["rule"]["losses"]
+    near.run("ip", "rule", "add", "pref", "9", "fwmark", "0x1/0x40000001", "lookup", "77",
+             check=True)
+    near.run("ip", "rule", "add", "pref", "60", "lookup", "77", check=True)
+    # What somebody wants to be refused must not pass us by, nor may we come before "local".
+    near.run("ip", "rule", "add", "pref", "8", "from", "192.0.2.99", "prohibit", check=True)
+    near.run("ip", "rule", "add", "pref", "10", "lookup", "78", check=True)
+    wait_for(lambda: "an ip rule of others (priority 10)" in near.text())
+    equal(parts(near)["rule"]["losses"], losses)
+    equal(min(places()), 19)
+    equal(near.ask("stats")["capture"]["captured"] > captured, True)
+    equal(seen.clear, 0)
+    seen.close()
+    near.stop()
+    equal(near.ctl("release").returncode, 0)
+    equal(places(), [])
+
+
 def an_agent_that_undoes_repairs(netns):
     """Few repairs, few lines, and the backstop stays: nothing in clear."""
     near, far = tunnel(netns, SHARED)
@@ -216,5 +272,6 @@ def what_stands_survives_the_daemon(netns):
 
 
 main([the_table, chains_and_flags, a_restored_ruleset, elements, events_that_were_lost,
+      routes_of_others, rules_of_others,
       rules_and_routes, an_agent_that_undoes_repairs, ours_is_not_foreign,
       what_stands_survives_the_daemon])

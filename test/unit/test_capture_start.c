@@ -80,8 +80,13 @@ static int inspect(void *arg, struct xf_capture_seen *out)
 {
 	const struct host *host = arg;
 
-	*out = (struct xf_capture_seen){ host->tun, host->tun,	 host->tun,
-					 host->tun, host->route, host->route };
+	*out = (struct xf_capture_seen){ .tun = host->tun,
+					 .tun_named = host->tun,
+					 .tun_ready = host->tun,
+					 .tun_marks = host->tun,
+					 .rule = host->route,
+					 .route = host->route,
+					 .taker = UINT32_MAX };
 	return 0;
 }
 
