@@ -213,6 +213,38 @@ static void remove_cell(struct xf_cells *cells, struct xf_cell *cell)
 	cells->count--;
 }
 
+struct group {
+	struct xf_cell *first;
+	struct xf_cell *last;
+};
+
+/* Without memory they stay as they are: that is slower and no more. */
+void xf_cells_group(struct xf_cells *cells, uint32_t sets)
+{
+	struct group *groups = cells->pending ? calloc(sets, sizeof(*groups)) : NULL;
+	struct xf_cell **end = &cells->pending;
+
+	if (!groups)
+		return;
+	for (struct xf_cell *cell = cells->pending; cell; cell = cell->next_pending) {
+		struct group *group = &groups[cell->key.set];
+
+		if (group->last)
+			group->last->next_pending = cell;
+		else
+			group->first = cell;
+		group->last = cell;
+	}
+	for (uint32_t i = 0; i < sets; i++) {
+		if (!groups[i].first)
+			continue;
+		*end = groups[i].first;
+		end = &groups[i].last->next_pending;
+	}
+	*end = NULL;
+	free(groups);
+}
+
 void xf_cells_sweep(struct xf_cells *cells)
 {
 	struct xf_cell **link = &cells->pending;

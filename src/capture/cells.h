@@ -67,6 +67,9 @@ size_t xf_cells_standing(const struct xf_cells *cells, enum xf_cell_at where);
 /* The kernel has lost what stood @where: all cells are pending again. */
 void xf_cells_lost(struct xf_cells *cells, enum xf_cell_at where);
 
+/* What is pending comes in groups of one set each, the number of which is below @sets. */
+void xf_cells_group(struct xf_cells *cells, uint32_t sets);
+
 /* Forget cells that nobody wants and that stand nowhere, the pending ones too. */
 void xf_cells_sweep(struct xf_cells *cells);
 

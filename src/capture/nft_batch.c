@@ -87,6 +87,11 @@ struct nlmsghdr *xf_nft_batch_add(struct xf_nft_batch *batch, uint8_t kind, uint
 	return msg;
 }
 
+struct nlmsghdr *xf_nft_batch_last(const struct xf_nft_batch *batch)
+{
+	return batch->last;
+}
+
 bool xf_nft_batch_is_full(const struct xf_nft_batch *batch)
 {
 	return length(batch) + 2 * XF_NFT_BATCH_MESSAGE > sizeof(batch->bytes);

@@ -18,10 +18,14 @@ int xf_nft_batch_new(int fd, struct xf_nft_batch **out);
 void xf_nft_batch_free(struct xf_nft_batch *batch); /* NULL is allowed */
 
 /* Begin the next message, NFT_MSG_@kind with @flags; the caller adds its attributes, at most
- * XF_NFT_BATCH_MESSAGE bytes with this. It stays the batch's. */
+ * XF_NFT_BATCH_MESSAGE bytes with this, or to the last one, until the batch is full. It stays the
+ * batch's. */
 #define XF_NFT_BATCH_MESSAGE 256
 struct nlmsghdr *xf_nft_batch_add(struct xf_nft_batch *batch, uint8_t kind, uint8_t family,
 				  uint16_t flags);
+
+/* The last one that was begun, or NULL: the batch is empty. */
+struct nlmsghdr *xf_nft_batch_last(const struct xf_nft_batch *batch);
 
 /* Is there no room for one more? */
 bool xf_nft_batch_is_full(const struct xf_nft_batch *batch);

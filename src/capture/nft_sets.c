@@ -61,34 +61,46 @@ static int change(const struct xf_capture_ops *ops, void *arg, const struct xf_n
 	return ops->nft_element(arg, set, &cell->key, cell->count != 0);
 }
 
-int xf_nft_sets_cover(const struct xf_capture_ops *ops, void *arg, const struct xf_cover *cover,
+/* Is @cell of the set that was named for @named? */
+static bool has_name(const struct xf_cell *named, const struct xf_cell *cell)
+{
+	return named && named->key.set == cell->key.set;
+}
+
+int xf_nft_sets_cover(const struct xf_capture_ops *ops, void *arg, struct xf_cover *cover,
 		      bool there)
 {
+	const struct xf_cell *named = NULL;
+	struct xf_nft_set set;
 	int err = 0;
 
+	xf_cells_group(&cover->cells, 2 * XF_COVER_LENS);
 	for (struct xf_cell *cell = cover->cells.pending; cell && !err; cell = cell->next_pending) {
-		struct xf_nft_set set;
-
 		if (!differs(cell, there))
 			continue;
-		xf_nft_set_of_cover(&set, cover, xf_cover_six(&cell->key),
-				    xf_cover_rung(&cell->key));
+		if (!has_name(named, cell))
+			xf_nft_set_of_cover(&set, cover, xf_cover_six(&cell->key),
+					    xf_cover_rung(&cell->key));
+		named = cell;
 		err = change(ops, arg, &set, cell);
 	}
 	return err ? err : ops->nft_commit(arg);
 }
 
-int xf_nft_sets_sift(const struct xf_capture_ops *ops, void *arg, const struct xf_sieve *sieve,
+int xf_nft_sets_sift(const struct xf_capture_ops *ops, void *arg, struct xf_sieve *sieve,
 		     bool there)
 {
+	const struct xf_cell *named = NULL;
+	struct xf_nft_set set;
 	int err = 0;
 
+	xf_cells_group(&sieve->cells, sieve->nkinds);
 	for (struct xf_cell *cell = sieve->cells.pending; cell && !err; cell = cell->next_pending) {
-		struct xf_nft_set set;
-
 		if (!differs(cell, there))
 			continue;
-		xf_nft_set_of_sieve(&set, sieve, cell->key.set);
+		if (!has_name(named, cell))
+			xf_nft_set_of_sieve(&set, sieve, cell->key.set);
+		named = cell;
 		err = change(ops, arg, &set, cell);
 	}
 	return err ? err : ops->nft_commit(arg);

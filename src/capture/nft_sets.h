@@ -36,12 +36,12 @@ void xf_nft_set_of_cover(struct xf_nft_set *out, const struct xf_cover *cover, b
 void xf_nft_set_of_sieve(struct xf_nft_set *out, const struct xf_sieve *sieve, unsigned kind);
 
 /*
- * Bring pending cells into the sets (@there), or those that go out of them, and note it in their
- * `at`. On an error some may be in the kernel and not noted: make all sets anew.
+ * Bring pending cells into the sets (@there), or those that go out of them, set by set, and note it
+ * in their `at`. On an error some may be in the kernel and not noted: make all sets anew.
  */
-int xf_nft_sets_cover(const struct xf_capture_ops *ops, void *arg, const struct xf_cover *cover,
+int xf_nft_sets_cover(const struct xf_capture_ops *ops, void *arg, struct xf_cover *cover,
 		      bool there);
-int xf_nft_sets_sift(const struct xf_capture_ops *ops, void *arg, const struct xf_sieve *sieve,
+int xf_nft_sets_sift(const struct xf_capture_ops *ops, void *arg, struct xf_sieve *sieve,
 		     bool there);
 
 /* The kernel's way: elements as netlink messages, so many a transaction as fit the batch. */

@@ -26,6 +26,40 @@ static void add(struct xf_cells *cells, uint32_t i)
 	assert_int_equal(xf_cells_count(cells, &key, 1, true), 1);
 }
 
+/* Each of the first @n cells once, and all of a set behind each other. */
+static void assert_grouped(const struct xf_cells *cells, unsigned n)
+{
+	bool seen[CELLS] = { false };
+	bool begun[SETS] = { false };
+	uint32_t last = SETS;
+	unsigned found = 0;
+
+	for (const struct xf_cell *cell = cells->pending; cell; cell = cell->next_pending) {
+		assert_false(seen[cell->key.mark]);
+		seen[cell->key.mark] = true;
+		assert_true(cell->key.set == last || !begun[cell->key.set]);
+		last = cell->key.set;
+		begun[last] = true;
+		found++;
+	}
+	assert_int_equal(found, n);
+}
+
+static void sets_come_one_by_one(void **unused)
+{
+	struct xf_cells cells = { .size = 0 };
+
+	(void)unused;
+	xf_cells_group(&cells, SETS);
+	assert_null(cells.pending);
+	for (uint32_t i = 0; i < CELLS; i++) {
+		add(&cells, i);
+		xf_cells_group(&cells, SETS);
+		assert_grouped(&cells, i + 1);
+	}
+	xf_cells_fini(&cells);
+}
+
 /* Without moving what is there. */
 static void room_is_made(void **unused)
 {
@@ -79,6 +113,7 @@ static void what_stands_nowhere_is_forgotten(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(sets_come_one_by_one),
 		cmocka_unit_test(room_is_made),
 		cmocka_unit_test(what_stands_nowhere_is_forgotten),
 	};
