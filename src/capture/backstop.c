@@ -308,6 +308,11 @@ static int put_config(struct xf_backstop *backstop)
 	return err;
 }
 
+void xf_backstop_reserve(struct xf_backstop *backstop, size_t policies)
+{
+	xf_tuples_reserve(&backstop->tuples, policies);
+}
+
 void xf_backstop_policy(struct xf_backstop *backstop, const struct xf_policy *policy, bool there)
 {
 	xf_tuples_change(&backstop->tuples, policy, there);

@@ -19,6 +19,9 @@ int xf_backstop_new(const struct xf_io_names *names, enum xf_twin_form form,
 		    struct xf_backstop **out, struct xf_io_error *error);
 void xf_backstop_free(struct xf_backstop *backstop);
 
+/* So many policies will be told of. */
+void xf_backstop_reserve(struct xf_backstop *backstop, size_t policies);
+
 /* A policy has come or gone; the programs hear of it by xf_backstop_sync(). */
 void xf_backstop_policy(struct xf_backstop *backstop, const struct xf_policy *policy, bool there);
 

@@ -29,6 +29,7 @@
 
 struct xf_kernel {
 	struct xf_io_names names;
+	const struct xf_spd *spd;
 	bool owner; /* tables are to be ours alone */
 	const char *shared; /* why they are not; NULL: they can be */
 	struct nft_ctx *nft; /* NULL: not open, or this kernel has none */
@@ -231,8 +232,17 @@ static int kernel_nft_counters(void *arg, struct xf_capture_counts *out)
 static int kernel_backstop_open(void *arg, enum xf_twin_form form, struct xf_io_error *error)
 {
 	struct xf_kernel *kernel = arg;
+	int err = xf_backstop_new(&kernel->names, form, &kernel->backstop, error);
+	struct xf_spd_info info;
+	size_t policies = 0;
 
-	return xf_backstop_new(&kernel->names, form, &kernel->backstop, error);
+	if (err)
+		return err;
+	xf_spd_get_info(kernel->spd, &info);
+	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++)
+		policies += info.count[dir];
+	xf_backstop_reserve(kernel->backstop, policies);
+	return 0;
 }
 
 static void kernel_backstop_policy(void *arg, const struct xf_policy *policy, bool there)
@@ -393,6 +403,7 @@ int xf_kernel_new(const struct xf_capture_config *cfg, struct xf_kernel **out)
 	if (!kernel)
 		return -ENOMEM;
 	kernel->names = cfg->names;
+	kernel->spd = cfg->spd;
 	kernel->owner = cfg->owner;
 	kernel->remake_tun = cfg->remake_tun;
 	kernel->remake_arg = cfg->remake_arg;

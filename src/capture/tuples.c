@@ -156,17 +156,12 @@ static void move_members(struct xf_tuples *tuples, struct xf_tuple_member *membe
 }
 
 /* A table that cannot grow has longer chains, but there must be one. */
-static int grow(struct xf_tuples *tuples)
+static int resize(struct xf_tuples *tuples, size_t size)
 {
 	struct xf_tuples old = *tuples;
-	size_t size = old.size ? 2 * old.size : SIZE_MIN;
-	void *buckets;
-	void *by_policy;
+	void *buckets = calloc(size, sizeof(tuples->buckets[0]));
+	void *by_policy = calloc(size, sizeof(tuples->by_policy[0]));
 
-	if (tuples->members < old.size)
-		return 0;
-	buckets = calloc(size, sizeof(tuples->buckets[0]));
-	by_policy = calloc(size, sizeof(tuples->by_policy[0]));
 	if (!buckets || !by_policy) {
 		free(buckets);
 		free(by_policy);
@@ -182,6 +177,23 @@ static int grow(struct xf_tuples *tuples)
 	free(old.buckets);
 	free(old.by_policy);
 	return 0;
+}
+
+static int grow(struct xf_tuples *tuples)
+{
+	if (tuples->members < tuples->size)
+		return 0;
+	return resize(tuples, tuples->size ? 2 * tuples->size : SIZE_MIN);
+}
+
+void xf_tuples_reserve(struct xf_tuples *tuples, size_t policies)
+{
+	size_t size = SIZE_MIN;
+
+	while (size < policies)
+		size *= 2;
+	if (size > tuples->size)
+		resize(tuples, size);
 }
 
 void xf_tuples_fini(struct xf_tuples *tuples)

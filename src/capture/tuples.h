@@ -56,6 +56,9 @@ struct xf_tuples {
 
 void xf_tuples_fini(struct xf_tuples *tuples);
 
+/* Room for so many policies; where there is none, tables grow as they do without. */
+void xf_tuples_reserve(struct xf_tuples *tuples, size_t policies);
+
 static inline unsigned xf_tuples_part(uint8_t dir, uint8_t type)
 {
 	return 2u * dir + type;

@@ -159,6 +159,30 @@ static void a_part_without_room_has_nothing_until_it_fits(void **unused)
 	assert_int_equal(settle(), tuples.part[part].policies);
 }
 
+/* Tables do not grow while what was announced comes; what is there already stays. */
+static void room_is_made(void **unused)
+{
+	struct xf_policy_config cfg = plain(XF_DIR_OUT);
+	struct xf_policy *first = insert(&cfg);
+	size_t size;
+
+	(void)unused;
+	xf_tuples_reserve(&tuples, 1000);
+	size = tuples.size;
+	assert_true(size >= 1000);
+	for (uint32_t i = 1; i < 1000; i++) {
+		xf_put_be32(cfg.sel.daddr.bytes, i);
+		insert(&cfg);
+	}
+	assert_int_equal(tuples.size, size);
+	assert_int_equal(tuples.count, 1000);
+	xf_tuples_reserve(&tuples, 1);
+	assert_int_equal(tuples.size, size);
+	xf_spd_del(spd, first);
+	xf_tuples_settled(&tuples);
+	assert_int_equal(tuples.count, 999);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -166,6 +190,7 @@ int main(void)
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_part_without_room_has_nothing_until_it_fits,
 						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(room_is_made, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
