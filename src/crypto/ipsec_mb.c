@@ -309,12 +309,12 @@ static void run_one(struct xf_crypto_ctx *ctx, struct xf_crypto_op *op)
 		run_gmac(ctx, op);
 		break;
 	case XF_CIPHER_CHACHA20_POLY1305:
-		if (imb_jobs_add(&ctx->jobs, op))
+		if (xf_imb_jobs_add(&ctx->jobs, op))
 			return;
 		run_chacha(ctx, op);
 		break;
 	default:
-		if (imb_jobs_add(&ctx->jobs, op))
+		if (xf_imb_jobs_add(&ctx->jobs, op))
 			return;
 		xf_ossl_run(ctx->ossl, op, &imb_key_of(op)->ossl);
 		break;
@@ -358,7 +358,7 @@ static unsigned imb_submit(struct xf_crypto_ctx *ctx, struct xf_crypto_op **ops,
 		run_one(ctx, ops[i]);
 	}
 	if (ctx->jobs.count)
-		imb_jobs_run(&ctx->jobs, &ctx->done);
+		xf_imb_jobs_run(&ctx->jobs, &ctx->done);
 	return n;
 }
 

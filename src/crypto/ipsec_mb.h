@@ -81,10 +81,10 @@ static inline void imb_settle(struct xf_crypto_op *op, const uint8_t *tag)
 }
 
 /* Put @op into the batch; false: its layout is none for a job, nothing was done. */
-bool imb_jobs_add(struct imb_jobs *jobs, struct xf_crypto_op *op);
+bool xf_imb_jobs_add(struct imb_jobs *jobs, struct xf_crypto_op *op);
 
 /* Do the batch; the operations go to @done. */
-void imb_jobs_run(struct imb_jobs *jobs, struct xf_done *done);
+void xf_imb_jobs_run(struct imb_jobs *jobs, struct xf_done *done);
 
 #ifdef __cplusplus
 }

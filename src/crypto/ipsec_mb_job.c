@@ -94,7 +94,7 @@ static bool is_ready(struct imb_pending *pending)
 	return in_a_row(pending);
 }
 
-bool imb_jobs_add(struct imb_jobs *jobs, struct xf_crypto_op *op)
+bool xf_imb_jobs_add(struct imb_jobs *jobs, struct xf_crypto_op *op)
 {
 	struct imb_pending *pending = &jobs->pending[jobs->count];
 
@@ -224,7 +224,7 @@ static void flush(IMB_MGR *mgr, struct xf_done *done)
 		finish(job, done);
 }
 
-void imb_jobs_run(struct imb_jobs *jobs, struct xf_done *done)
+void xf_imb_jobs_run(struct imb_jobs *jobs, struct xf_done *done)
 {
 	for (unsigned i = 0; i < jobs->count; i++) {
 		struct imb_pending *pending = &jobs->pending[i];

@@ -42,16 +42,16 @@ static void set_piece(struct arena *arena, unsigned piece, struct rule *rules)
 		set_base(arena, top, (uintptr_t)rules);
 }
 
-void arena_init(struct arena *arena)
+void xf_spd_arena_init(struct arena *arena)
 {
 	memset(arena, 0, sizeof(*arena));
 }
 
-void arena_fini(struct arena *arena)
+void xf_spd_arena_fini(struct arena *arena)
 {
 	for (unsigned i = 0; i < arena->npieces; i++)
 		xf_huge_free(own_piece(arena, i), piece_bytes(i));
-	arena_init(arena);
+	xf_spd_arena_init(arena);
 }
 
 static bool add_piece(struct arena *arena)
@@ -72,7 +72,7 @@ static bool add_piece(struct arena *arena)
 	return true;
 }
 
-uint32_t arena_alloc(struct arena *arena)
+uint32_t xf_spd_arena_alloc(struct arena *arena)
 {
 	unsigned piece = 0;
 	uint32_t id;
@@ -105,7 +105,7 @@ static void drop_pieces(struct arena *arena)
 	}
 }
 
-void arena_free(struct arena *arena, uint32_t id)
+void xf_spd_arena_free(struct arena *arena, uint32_t id)
 {
 	unsigned piece = piece_of(id);
 

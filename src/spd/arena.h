@@ -29,12 +29,12 @@ struct arena {
 	uint32_t count;
 };
 
-void arena_init(struct arena *arena);
-void arena_fini(struct arena *arena);
+void xf_spd_arena_init(struct arena *arena);
+void xf_spd_arena_fini(struct arena *arena);
 
 /* A rule's number, or RULE_NONE without memory. */
-uint32_t arena_alloc(struct arena *arena);
-void arena_free(struct arena *arena, uint32_t id);
+uint32_t xf_spd_arena_alloc(struct arena *arena);
+void xf_spd_arena_free(struct arena *arena, uint32_t id);
 
 /* The number of the highest bit of @id. */
 static inline unsigned arena_top(uint32_t id)

@@ -12,14 +12,14 @@ static size_t cells_bytes(cells_word cells)
 	return ((size_t)cells_mask(cells) + 1) * sizeof(struct bucket);
 }
 
-cells_word cells_new(unsigned bits)
+cells_word xf_spd_cells_new(unsigned bits)
 {
 	struct bucket *buckets = xf_huge_alloc(sizeof(struct bucket) << bits);
 
 	return buckets ? (cells_word)buckets | bits : 0;
 }
 
-void cells_free(cells_word cells)
+void xf_spd_cells_free(cells_word cells)
 {
 	if (cells)
 		xf_huge_free(cells_buckets(cells), cells_bytes(cells));
@@ -34,11 +34,11 @@ static void old_cells_free(struct xf_rcu_head *head)
 {
 	struct old_cells *old = XF_CONTAINER_OF(head, struct old_cells, rcu);
 
-	cells_free(old->cells);
+	xf_spd_cells_free(old->cells);
 	free(old);
 }
 
-struct old_cells *cells_prepare(cells_word cells)
+struct old_cells *xf_spd_cells_prepare(cells_word cells)
 {
 	struct old_cells *old = malloc(sizeof(*old));
 
@@ -47,17 +47,17 @@ struct old_cells *cells_prepare(cells_word cells)
 	return old;
 }
 
-void cells_retire(struct old_cells *old)
+void xf_spd_cells_retire(struct old_cells *old)
 {
 	xf_rcu_defer(&old->rcu, old_cells_free);
 }
 
-void cells_keep(struct old_cells *old)
+void xf_spd_cells_keep(struct old_cells *old)
 {
 	free(old);
 }
 
-unsigned cells_bits_for(uint32_t count)
+unsigned xf_spd_cells_bits_for(uint32_t count)
 {
 	unsigned bits = 0;
 
@@ -103,7 +103,7 @@ static void count_passing(cells_word cells, uint32_t at, uint32_t end, uint64_t 
 	}
 }
 
-void cells_put(cells_word cells, uint64_t hash, uint32_t id)
+void xf_spd_cells_put(cells_word cells, uint64_t hash, uint32_t id)
 {
 	uint32_t home = cells_home(cells, hash);
 	uint32_t at = home;
@@ -129,14 +129,14 @@ static _Atomic uint32_t *find(struct cells_iter *it, uint32_t id)
 	return slot;
 }
 
-_Atomic uint32_t *cells_slot(cells_word cells, uint64_t hash, uint32_t id)
+_Atomic uint32_t *xf_spd_cells_slot(cells_word cells, uint64_t hash, uint32_t id)
 {
 	struct cells_iter it = cells_begin(cells, hash);
 
 	return find(&it, id);
 }
 
-void cells_del(cells_word cells, uint64_t hash, uint32_t id)
+void xf_spd_cells_del(cells_word cells, uint64_t hash, uint32_t id)
 {
 	struct cells_iter it = cells_begin(cells, hash);
 	_Atomic uint32_t *slot = find(&it, id);

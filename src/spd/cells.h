@@ -145,29 +145,30 @@ static inline _Atomic uint32_t *cells_next(struct cells_iter *it)
 }
 
 /* 1 << @bits empty buckets, or 0 without memory. */
-cells_word cells_new(unsigned bits);
+cells_word xf_spd_cells_new(unsigned bits);
 
 /* No reader is left. 0 is allowed. */
-void cells_free(cells_word cells);
+void xf_spd_cells_free(cells_word cells);
 
 /*
  * What is needed to free @cells after a grace period, prepared before it is replaced: NULL without
- * memory. cells_retire() starts the grace period; cells_keep() is for when nothing was replaced.
+ * memory. xf_spd_cells_retire() starts the grace period; xf_spd_cells_keep() is for when nothing
+ * was replaced.
  */
 struct old_cells;
-struct old_cells *cells_prepare(cells_word cells);
-void cells_retire(struct old_cells *old);
-void cells_keep(struct old_cells *old);
+struct old_cells *xf_spd_cells_prepare(cells_word cells);
+void xf_spd_cells_retire(struct old_cells *old);
+void xf_spd_cells_keep(struct old_cells *old);
 
 /* The number of bits for @count entries at good speed. */
-unsigned cells_bits_for(uint32_t count);
+unsigned xf_spd_cells_bits_for(uint32_t count);
 
 /* There is room: two thirds full at most. */
-void cells_put(cells_word cells, uint64_t hash, uint32_t id);
+void xf_spd_cells_put(cells_word cells, uint64_t hash, uint32_t id);
 
 /* The slot that holds @id, which is there. */
-_Atomic uint32_t *cells_slot(cells_word cells, uint64_t hash, uint32_t id);
+_Atomic uint32_t *xf_spd_cells_slot(cells_word cells, uint64_t hash, uint32_t id);
 
-void cells_del(cells_word cells, uint64_t hash, uint32_t id);
+void xf_spd_cells_del(cells_word cells, uint64_t hash, uint32_t id);
 
 #endif

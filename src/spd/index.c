@@ -35,8 +35,8 @@ static void root_free(struct xf_rcu_head *head)
 {
 	struct root *root = XF_CONTAINER_OF(head, struct root, rcu);
 
-	prune_free(atomic_load_explicit(&root->prune, memory_order_relaxed));
-	node_free(root->node);
+	xf_spd_prune_free(atomic_load_explicit(&root->prune, memory_order_relaxed));
+	xf_spd_node_free(root->node);
 	free(root);
 }
 
@@ -46,7 +46,7 @@ static struct root *root_new(struct space *space, uint16_t family)
 
 	if (!root)
 		return NULL;
-	root->node = node_new_root(space, family);
+	root->node = xf_spd_node_new_root(space, family);
 	if (root->node)
 		return root;
 	free(root);
@@ -65,7 +65,7 @@ static bool gather_prune(void *arg, uint32_t id)
 {
 	struct gathering *to = arg;
 
-	to->failed = !prune_add(to->prune, arena_rule(&to->space->arena, id));
+	to->failed = !xf_spd_prune_add(to->prune, arena_rule(&to->space->arena, id));
 	return !to->failed;
 }
 
@@ -74,7 +74,7 @@ static void set_prune(struct root *root, struct prune *prune)
 	struct prune *old = atomic_load_explicit(&root->prune, memory_order_relaxed);
 
 	atomic_store_explicit(&root->prune, prune, memory_order_release);
-	prune_free_later(old);
+	xf_spd_prune_free_later(old);
 }
 
 /* Without memory every table is looked at, until there is another try at twice the size. */
@@ -82,11 +82,11 @@ static void make_prune(struct root *root, uint32_t count)
 {
 	struct gathering to = { .space = root->node->space };
 
-	to.prune = prune_new(to.space, root->node->family, count);
+	to.prune = xf_spd_prune_new(to.space, root->node->family, count);
 	if (to.prune)
-		node_walk(root->node, gather_prune, &to);
+		xf_spd_node_walk(root->node, gather_prune, &to);
 	if (to.failed) {
-		prune_free(to.prune);
+		xf_spd_prune_free(to.prune);
 		to.prune = NULL;
 	}
 	root->retry = 2 * count;
@@ -101,7 +101,7 @@ static void prune_added(struct root *root, const struct rule *rule)
 
 	if (prune && count > 2 * prune->made_for)
 		make_prune(root, count);
-	else if (prune && !prune_add(prune, rule))
+	else if (prune && !xf_spd_prune_add(prune, rule))
 		set_prune(root, NULL);
 	else if (!prune && __builtin_popcount(present) > TABLES_UNPRUNED && count >= root->retry)
 		make_prune(root, count);
@@ -116,12 +116,12 @@ static void prune_deleted(struct root *root, const struct rule *rule)
 	if (root->node->count < prune->made_for / 4)
 		make_prune(root, root->node->count);
 	else
-		prune_del(prune, rule);
+		xf_spd_prune_del(prune, rule);
 }
 
 static int root_add(struct root *root, uint32_t id)
 {
-	int err = node_add(root->node, id);
+	int err = xf_spd_node_add(root->node, id);
 
 	if (!err)
 		prune_added(root, arena_rule(&root->node->space->arena, id));
@@ -157,8 +157,8 @@ static void shrink(struct index *index, struct root *root)
 	struct gathering to = { .space = root->node->space, .ids = ids };
 	struct scan *scan;
 
-	node_walk(root->node, gather_rule, &to);
-	scan = scan_new(&to.space->arena, ids, to.n);
+	xf_spd_node_walk(root->node, gather_rule, &to);
+	scan = xf_spd_scan_new(&to.space->arena, ids, to.n);
 	if (!scan)
 		return;
 	publish(index, &scan->set);
@@ -172,11 +172,11 @@ static int add_to_scan(struct index *index, struct space *space, uint16_t family
 	struct set *set = own_set(index);
 	struct scan *old = set ? scan_of(set) : NULL;
 	uint32_t ids[SCAN_MAX + 1];
-	uint32_t n = old ? scan_ids(old, ids) : 0;
+	uint32_t n = old ? xf_spd_scan_ids(old, ids) : 0;
 
 	ids[n++] = id;
 	if (n <= SCAN_MAX) {
-		struct scan *scan = scan_new(&space->arena, ids, n);
+		struct scan *scan = xf_spd_scan_new(&space->arena, ids, n);
 
 		if (!scan)
 			return -ENOMEM;
@@ -189,11 +189,11 @@ static int add_to_scan(struct index *index, struct space *space, uint16_t family
 		publish(index, &root->set);
 	}
 	if (old)
-		scan_free_later(old);
+		xf_spd_scan_free_later(old);
 	return 0;
 }
 
-int index_add(struct index *index, struct space *space, uint16_t family, uint32_t id)
+int xf_spd_index_add(struct index *index, struct space *space, uint16_t family, uint32_t id)
 {
 	struct set *set = own_set(index);
 
@@ -207,31 +207,31 @@ static void replace_in_scan(struct index *index, struct space *space, uint32_t i
 {
 	struct scan *old = scan_of(own_set(index));
 	uint32_t ids[SCAN_MAX];
-	uint32_t n = scan_ids(old, ids);
+	uint32_t n = xf_spd_scan_ids(old, ids);
 	struct scan *scan;
 
 	for (uint32_t i = 0; i < n; i++)
 		ids[i] = ids[i] == id ? by : ids[i];
-	scan = scan_new(&space->arena, ids, n);
+	scan = xf_spd_scan_new(&space->arena, ids, n);
 	if (!scan) {
-		scan_swap(old, &space->arena, id, by);
+		xf_spd_scan_swap(old, &space->arena, id, by);
 		return;
 	}
 	publish(index, &scan->set);
-	scan_free_later(old);
+	xf_spd_scan_free_later(old);
 }
 
-void index_replace(struct index *index, struct space *space, uint32_t id, uint32_t by)
+void xf_spd_index_replace(struct index *index, struct space *space, uint32_t id, uint32_t by)
 {
 	struct set *set = own_set(index);
 
 	if (set->is_scan)
 		replace_in_scan(index, space, id, by);
 	else
-		node_replace(root_of(set)->node, id, by);
+		xf_spd_node_replace(root_of(set)->node, id, by);
 }
 
-void index_del(struct index *index, struct space *space, uint32_t id)
+void xf_spd_index_del(struct index *index, struct space *space, uint32_t id)
 {
 	struct set *set = own_set(index);
 	struct root *root = root_of(set);
@@ -239,37 +239,37 @@ void index_del(struct index *index, struct space *space, uint32_t id)
 	if (set->is_scan) {
 		struct scan *scan = scan_of(set);
 
-		if (scan_del(scan, id))
+		if (xf_spd_scan_del(scan, id))
 			return;
 		publish(index, NULL);
-		scan_free_later(scan);
+		xf_spd_scan_free_later(scan);
 		return;
 	}
-	node_del(root->node, id);
+	xf_spd_node_del(root->node, id);
 	prune_deleted(root, arena_rule(&space->arena, id));
 	if (root->node->count <= SCAN_AGAIN)
 		shrink(index, root);
 }
 
-void index_prefetch(const struct index *index, const struct space *space, uint32_t id)
+void xf_spd_index_prefetch(const struct index *index, const struct space *space, uint32_t id)
 {
 	struct set *set = own_set(index);
 	struct prune *prune;
 
 	if (!set || set->is_scan)
 		return;
-	node_prefetch(root_of(set)->node, id);
+	xf_spd_node_prefetch(root_of(set)->node, id);
 	prune = atomic_load_explicit(&root_of(set)->prune, memory_order_relaxed);
 	if (prune)
-		prune_prefetch_rule(prune, arena_rule(&space->arena, id));
+		xf_spd_prune_prefetch_rule(prune, arena_rule(&space->arena, id));
 }
 
-void index_fini(struct index *index)
+void xf_spd_index_fini(struct index *index)
 {
 	struct set *set = own_set(index);
 
 	if (set && set->is_scan)
-		scan_free(scan_of(set));
+		xf_spd_scan_free(scan_of(set));
 	else if (set)
 		root_free(&root_of(set)->rcu);
 	publish(index, NULL);

@@ -4,7 +4,7 @@
  * Which of the two it is is one pointer, so a reader sees either, complete. Rules that match the
  * same packets are twins: only the first of them is in an index (twins.h).
  *
- * Threads: the control thread writes; readers under RCU. Only index_add() can fail.
+ * Threads: the control thread writes; readers under RCU. Only xf_spd_index_add() can fail.
  */
 #ifndef XF_SPD_INDEX_H
 #define XF_SPD_INDEX_H
@@ -26,17 +26,17 @@ struct index {
 };
 
 /* 0 or -ENOMEM. */
-int index_add(struct index *index, struct space *space, uint16_t family, uint32_t id);
+int xf_spd_index_add(struct index *index, struct space *space, uint16_t family, uint32_t id);
 
 /* Put rule @by, which matches the same, in the place of rule @id. */
-void index_replace(struct index *index, struct space *space, uint32_t id, uint32_t by);
-void index_del(struct index *index, struct space *space, uint32_t id);
+void xf_spd_index_replace(struct index *index, struct space *space, uint32_t id, uint32_t by);
+void xf_spd_index_del(struct index *index, struct space *space, uint32_t id);
 
 /* Soon, rule @id is added or deleted: so that its misses overlap with others. */
-void index_prefetch(const struct index *index, const struct space *space, uint32_t id);
+void xf_spd_index_prefetch(const struct index *index, const struct space *space, uint32_t id);
 
 /* No reader is left. */
-void index_fini(struct index *index);
+void xf_spd_index_fini(struct index *index);
 
 static inline const struct set *index_set(const struct index *index)
 {

@@ -393,8 +393,8 @@ static void search_one_part(struct lookup *l, enum xf_policy_dir dir, uint8_t ty
 			    const struct some *some)
 {
 	const struct xf_flow *first = &l->flows[some->at[0]];
-	const struct part *part =
-		part_find(part_table_of(l->spd, (uint8_t)dir, type, first->family), first->if_id);
+	const struct part *part = xf_spd_part_find(
+		part_table_of(l->spd, (uint8_t)dir, type, first->family), first->if_id);
 
 	if (part)
 		search_part(l, part, kind, some);
@@ -555,8 +555,8 @@ static const struct scan *only_scan(const struct xf_spd *spd, enum xf_policy_dir
 
 	if (has_type(spd, dir, XF_POLICY_SUB))
 		return NULL;
-	part = part_find(part_table_of(spd, (uint8_t)dir, XF_POLICY_MAIN, flow->family),
-			 flow->if_id);
+	part = xf_spd_part_find(part_table_of(spd, (uint8_t)dir, XF_POLICY_MAIN, flow->family),
+				flow->if_id);
 	set = part && !index_set(&part->index[KIND_NO_IF]) ? index_set(&part->index[KIND_MAIN])
 							   : NULL;
 	return set && set->is_scan ? XF_CONTAINER_OF(set, const struct scan, set) : NULL;

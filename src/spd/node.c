@@ -14,7 +14,7 @@ static const uint8_t levels[2][LEVELS] = { { 0, 8, 16, 24, 32 }, { 0, 32, 48, 64
 /* Within a level, lengths are rounded down to multiples of these. */
 static const uint8_t fine[2] = { 4, 8 };
 
-unsigned node_level(uint16_t family, uint8_t prefix_bits)
+unsigned xf_spd_node_level(uint16_t family, uint8_t prefix_bits)
 {
 	const uint8_t *of = levels[family == XF_AF_INET6];
 	unsigned level = LEVELS - 1;
@@ -24,15 +24,15 @@ unsigned node_level(uint16_t family, uint8_t prefix_bits)
 	return level;
 }
 
-uint8_t node_level_bits(uint16_t family, unsigned level)
+uint8_t xf_spd_node_level_bits(uint16_t family, unsigned level)
 {
 	return levels[family == XF_AF_INET6][level];
 }
 
-unsigned node_root_table(uint16_t family, const struct rule *rule)
+unsigned xf_spd_node_root_table(uint16_t family, const struct rule *rule)
 {
-	return node_level(family, rule->prefixlen_d) * LEVELS +
-	       node_level(family, rule->prefixlen_s);
+	return xf_spd_node_level(family, rule->prefixlen_d) * LEVELS +
+	       xf_spd_node_level(family, rule->prefixlen_s);
 }
 
 static uint8_t rounded(const struct node *node, uint8_t steps, uint8_t prefix_bits)
@@ -41,7 +41,7 @@ static uint8_t rounded(const struct node *node, uint8_t steps, uint8_t prefix_bi
 		return prefix_bits;
 	if (steps & STEP_PREFIX)
 		return prefix_bits - prefix_bits % fine[node->family == XF_AF_INET6];
-	return node_level_bits(node->family, node_level(node->family, prefix_bits));
+	return xf_spd_node_level_bits(node->family, xf_spd_node_level(node->family, prefix_bits));
 }
 
 /* The words of rule @id: what it matches, or what those below it share. */
@@ -53,7 +53,7 @@ static const struct rule *words_of(const struct space *space, uint32_t id, union
 	if (rule->flags & RULE_NODE)
 		*value = rule->node->key;
 	else
-		rule_words(rule, value, mask);
+		xf_spd_rule_words(rule, value, mask);
 	return rule;
 }
 
@@ -61,8 +61,8 @@ static const struct rule *words_of(const struct space *space, uint32_t id, union
 static void to_tuple(const struct node *node, uint8_t steps, const struct rule *rule,
 		     union flow_words *mask)
 {
-	memcpy(&mask->w[0], prefix_masks[rounded(node, steps, rule->prefixlen_s)], 16);
-	memcpy(&mask->w[2], prefix_masks[rounded(node, steps, rule->prefixlen_d)], 16);
+	memcpy(&mask->w[0], xf_spd_prefix_masks[rounded(node, steps, rule->prefixlen_s)], 16);
+	memcpy(&mask->w[2], xf_spd_prefix_masks[rounded(node, steps, rule->prefixlen_d)], 16);
 	if (steps & STEP_ALL)
 		return;
 	if (!(steps & STEP_PORTS) || mask->flow.sport != UINT16_MAX)
@@ -107,11 +107,11 @@ static cells_word own_cells(const struct table_of *table)
 static struct table_of *table_new(const union flow_words *mask)
 {
 	struct table_of *table = aligned_alloc(XF_CACHE_LINE, sizeof(*table));
-	cells_word cells = cells_new(0);
+	cells_word cells = xf_spd_cells_new(0);
 
 	if (!table || !cells) {
 		free(table);
-		cells_free(cells);
+		xf_spd_cells_free(cells);
 		return NULL;
 	}
 	memset(table, 0, sizeof(*table));
@@ -126,7 +126,7 @@ static void table_free(struct xf_rcu_head *head)
 {
 	struct table_of *table = XF_CONTAINER_OF(head, struct table_of, rcu);
 
-	cells_free(own_cells(table));
+	xf_spd_cells_free(own_cells(table));
 	free(table);
 }
 
@@ -170,7 +170,7 @@ static int find_place(const struct node *node, const struct rule *rule,
 	const struct table_list *list = own_list(node);
 
 	if (!node->steps)
-		return (int)node_root_table(node->family, rule);
+		return (int)xf_spd_node_root_table(node->family, rule);
 	for (unsigned i = 0; i < list->count; i++) {
 		const struct table_of *table = own_table(list, i);
 
@@ -259,45 +259,47 @@ static void copy_cells(const struct space *space, const struct table_of *table, 
 		for (n = 0; n < AHEAD && each_id(from, &at, &ids[n]); n++)
 			__builtin_prefetch(arena_rule(&space->arena, ids[n]));
 		for (unsigned i = 0; i < n; i++)
-			cells_put(to, hash_of(space, table, ids[i]), ids[i]);
+			xf_spd_cells_put(to, hash_of(space, table, ids[i]), ids[i]);
 	} while (n == AHEAD);
 }
 
 /* Let @table have 1 << @bits buckets: 0 or -ENOMEM. */
 static int table_resize(const struct space *space, struct table_of *table, unsigned bits)
 {
-	struct old_cells *old = cells_prepare(own_cells(table));
-	cells_word cells = old ? cells_new(bits) : 0;
+	struct old_cells *old = xf_spd_cells_prepare(own_cells(table));
+	cells_word cells = old ? xf_spd_cells_new(bits) : 0;
 
 	if (!cells) {
-		cells_keep(old);
+		xf_spd_cells_keep(old);
 		return -ENOMEM;
 	}
 	copy_cells(space, table, cells);
 	atomic_store_explicit(&table->cells, cells, memory_order_release);
-	cells_retire(old);
+	xf_spd_cells_retire(old);
 	return 0;
 }
 
-static int table_add(const struct space *space, struct table_of *table, uint64_t hash, uint32_t id)
+static int xf_spd_table_add(const struct space *space, struct table_of *table, uint64_t hash,
+			    uint32_t id)
 {
 	unsigned bits = own_cells(table) & CELLS_BITS_MASK;
 
-	if (cells_bits_for(table->count + 1) > bits && table_resize(space, table, bits + 1) < 0)
+	if (xf_spd_cells_bits_for(table->count + 1) > bits &&
+	    table_resize(space, table, bits + 1) < 0)
 		return -ENOMEM;
-	cells_put(own_cells(table), hash, id);
+	xf_spd_cells_put(own_cells(table), hash, id);
 	table->count++;
 	return 0;
 }
 
 /* Tables shrink late, so that they do not grow and shrink in turn; without memory they stay. */
-static void table_del(struct node *node, struct table_of *table, uint64_t hash, uint32_t id)
+static void xf_spd_table_del(struct node *node, struct table_of *table, uint64_t hash, uint32_t id)
 {
 	unsigned bits = own_cells(table) & CELLS_BITS_MASK;
 
-	cells_del(own_cells(table), hash, id);
+	xf_spd_cells_del(own_cells(table), hash, id);
 	table->count--;
-	if (bits >= 2 && cells_bits_for(table->count) < bits - 1)
+	if (bits >= 2 && xf_spd_cells_bits_for(table->count) < bits - 1)
 		table_resize(node->space, table, bits - 1);
 	table_put(node, table);
 }
@@ -323,13 +325,13 @@ static struct node *node_new(struct space *space, uint16_t family, uint8_t steps
 	return node;
 }
 
-struct node *node_new_root(struct space *space, uint16_t family)
+struct node *xf_spd_node_new_root(struct space *space, uint16_t family)
 {
 	return node_new(space, family, 0, ROOT_TABLES);
 }
 
 /* Rules may be gone by now: nodes find each other without them. */
-void node_free(struct node *node)
+void xf_spd_node_free(struct node *node)
 {
 	struct table_list *list = own_list(node);
 
@@ -337,23 +339,23 @@ void node_free(struct node *node)
 		struct node *below = node->below;
 
 		node->below = below->next;
-		node_free(below);
+		xf_spd_node_free(below);
 	}
 	for (unsigned i = 0; i < list->count; i++)
 		if (own_table(list, i))
 			table_free(&own_table(list, i)->rcu);
 	if (node->rule != RULE_NONE)
-		arena_free(&node->space->arena, node->rule);
+		xf_spd_arena_free(&node->space->arena, node->rule);
 	free(list);
 	free(node);
 }
 
 static void node_free_rcu(struct xf_rcu_head *head)
 {
-	node_free(XF_CONTAINER_OF(head, struct node, rcu));
+	xf_spd_node_free(XF_CONTAINER_OF(head, struct node, rcu));
 }
 
-void node_free_later(struct node *node)
+void xf_spd_node_free_later(struct node *node)
 {
 	xf_rcu_defer(&node->rcu, node_free_rcu);
 }
@@ -430,13 +432,13 @@ static struct node *gather(const struct node *parent, const struct table_of *tab
 
 	if (!node)
 		return NULL;
-	node->rule = arena_alloc(&node->space->arena);
+	node->rule = xf_spd_arena_alloc(&node->space->arena);
 	for (unsigned i = 0; node->rule != RULE_NONE && i < n; i++) {
 		if (add(node, ids[i]) < 0)
 			break;
 	}
 	if (node->rule == RULE_NONE || node->count != n) {
-		node_free(node);
+		xf_spd_node_free(node);
 		return NULL;
 	}
 	words_of(node->space, ids[0], &node->key, &mask);
@@ -462,10 +464,11 @@ static int split(struct node *node, struct table_of *table, uint64_t hash, const
 	if (!below)
 		return -ENOMEM;
 	link_below(node, below);
-	atomic_store_explicit(cells_slot(cells, hash, ids[0]), below->rule, memory_order_release);
+	atomic_store_explicit(xf_spd_cells_slot(cells, hash, ids[0]), below->rule,
+			      memory_order_release);
 	atomic_fetch_add_explicit(&node->space->moves, 1, memory_order_release);
 	for (unsigned i = 1; i < n - 1; i++)
-		cells_del(cells, hash, ids[i]);
+		xf_spd_cells_del(cells, hash, ids[i]);
 	table->count -= n - 2;
 	return 0;
 }
@@ -514,7 +517,7 @@ static int add_in_table(struct node *node, uint32_t id, const union flow_words *
 	if (spot.below)
 		return add(spot.below, id);
 	if (spot.nids < SHARED_MAX)
-		return table_add(node->space, table, spot.hash, id);
+		return xf_spd_table_add(node->space, table, spot.hash, id);
 	spot.ids[spot.nids++] = id;
 	return split(node, table, spot.hash, spot.ids, spot.nids);
 }
@@ -541,12 +544,12 @@ static int add(struct node *node, uint32_t id)
 	return err;
 }
 
-void node_prefetch(const struct node *root, uint32_t id)
+void xf_spd_node_prefetch(const struct node *root, uint32_t id)
 {
 	union flow_words value, mask;
 	const struct rule *rule = words_of(root->space, id, &value, &mask);
 	const struct table_of *table =
-		own_table(own_list(root), node_root_table(root->family, rule));
+		own_table(own_list(root), xf_spd_node_root_table(root->family, rule));
 	cells_word cells;
 
 	if (!table)
@@ -557,7 +560,7 @@ void node_prefetch(const struct node *root, uint32_t id)
 		1);
 }
 
-int node_add(struct node *root, uint32_t id)
+int xf_spd_node_add(struct node *root, uint32_t id)
 {
 	return add(root, id);
 }
@@ -573,7 +576,7 @@ static void find(const struct node *node, uint32_t id, struct spot *spot)
 	look(node, &value, spot);
 }
 
-void node_replace(struct node *root, uint32_t id, uint32_t by)
+void xf_spd_node_replace(struct node *root, uint32_t id, uint32_t by)
 {
 	uint32_t priority = arena_rule(&root->space->arena, by)->priority;
 	struct node *node = root;
@@ -587,29 +590,29 @@ void node_replace(struct node *root, uint32_t id, uint32_t by)
 			break;
 		node = spot.below;
 	}
-	atomic_store_explicit(cells_slot(own_cells(spot.table), spot.hash, id), by,
+	atomic_store_explicit(xf_spd_cells_slot(own_cells(spot.table), spot.hash, id), by,
 			      memory_order_release);
 }
 
-void node_del(struct node *node, uint32_t id)
+void xf_spd_node_del(struct node *node, uint32_t id)
 {
 	struct spot spot;
 
 	find(node, id, &spot);
 	node->count--;
 	if (!spot.below) {
-		table_del(node, spot.table, spot.hash, id);
+		xf_spd_table_del(node, spot.table, spot.hash, id);
 		return;
 	}
-	node_del(spot.below, id);
+	xf_spd_node_del(spot.below, id);
 	if (spot.below->count)
 		return;
-	table_del(node, spot.table, spot.hash, spot.below->rule);
+	xf_spd_table_del(node, spot.table, spot.hash, spot.below->rule);
 	unlink_below(spot.below);
-	node_free_later(spot.below);
+	xf_spd_node_free_later(spot.below);
 }
 
-bool node_walk(const struct node *node, bool (*visit)(void *arg, uint32_t id), void *arg)
+bool xf_spd_node_walk(const struct node *node, bool (*visit)(void *arg, uint32_t id), void *arg)
 {
 	const struct table_list *list = own_list(node);
 
@@ -620,8 +623,9 @@ bool node_walk(const struct node *node, bool (*visit)(void *arg, uint32_t id), v
 
 		while (table && each_id(own_cells(table), &at, &id)) {
 			const struct rule *rule = arena_rule(&node->space->arena, id);
-			bool more = rule->flags & RULE_NODE ? node_walk(rule->node, visit, arg)
-							    : visit(arg, id);
+			bool more = rule->flags & RULE_NODE
+					    ? xf_spd_node_walk(rule->node, visit, arg)
+					    : visit(arg, id);
 
 			if (!more)
 				return false;

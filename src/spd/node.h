@@ -68,31 +68,31 @@ struct node {
 };
 
 /* Which of the LEVELS a prefix of @prefix_bits is of, and how long those are. */
-unsigned node_level(uint16_t family, uint8_t prefix_bits);
-uint8_t node_level_bits(uint16_t family, unsigned level);
+unsigned xf_spd_node_level(uint16_t family, uint8_t prefix_bits);
+uint8_t xf_spd_node_level_bits(uint16_t family, unsigned level);
 
 /* The root's table for @rule. */
-unsigned node_root_table(uint16_t family, const struct rule *rule);
+unsigned xf_spd_node_root_table(uint16_t family, const struct rule *rule);
 
 /* An empty root: NULL without memory. */
-struct node *node_new_root(struct space *space, uint16_t family);
+struct node *xf_spd_node_new_root(struct space *space, uint16_t family);
 
 /* At once, or after a grace period; rules stay with whom they belong to. */
-void node_free(struct node *node);
-void node_free_later(struct node *node);
+void xf_spd_node_free(struct node *node);
+void xf_spd_node_free_later(struct node *node);
 
 /* Soon, rule @id is added or deleted. */
-void node_prefetch(const struct node *root, uint32_t id);
+void xf_spd_node_prefetch(const struct node *root, uint32_t id);
 
 /* Add rule @id: 0 or -ENOMEM. */
-int node_add(struct node *root, uint32_t id);
+int xf_spd_node_add(struct node *root, uint32_t id);
 
 /* Put rule @by, which matches the same, in the place of rule @id. */
-void node_replace(struct node *root, uint32_t id, uint32_t by);
-void node_del(struct node *root, uint32_t id);
+void xf_spd_node_replace(struct node *root, uint32_t id, uint32_t by);
+void xf_spd_node_del(struct node *root, uint32_t id);
 
 /* Visit all rules; @visit returns false to stop. */
-bool node_walk(const struct node *node, bool (*visit)(void *arg, uint32_t id), void *arg);
+bool xf_spd_node_walk(const struct node *node, bool (*visit)(void *arg, uint32_t id), void *arg);
 
 /* wyhash's way to mix two words: the 128-bit product, folded. */
 static inline uint64_t node_mix(uint64_t a, uint64_t b)

@@ -31,14 +31,14 @@ static int resize(struct xf_spd *spd, size_t max)
 	return 0;
 }
 
-int order_reserve(struct xf_spd *spd)
+int xf_spd_order_reserve(struct xf_spd *spd)
 {
 	if (spd->nplaces < spd->max_places)
 		return 0;
 	return resize(spd, spd->max_places ? spd->max_places * 2 : PLACES_MIN);
 }
 
-void order_add(struct xf_spd *spd, struct xf_policy *policy)
+void xf_spd_order_add(struct xf_spd *spd, struct xf_policy *policy)
 {
 	spd->places[spd->nplaces++] = (struct place){ .pos = policy->pos, .policy = policy };
 }
@@ -60,7 +60,7 @@ static size_t count_below(const struct xf_spd *spd, uint64_t pos)
 	return low;
 }
 
-void order_del(struct xf_spd *spd, const struct xf_policy *policy)
+void xf_spd_order_del(struct xf_spd *spd, const struct xf_policy *policy)
 {
 	spd->places[count_below(spd, policy->pos)].policy = NULL;
 	if (spd->nplaces >= 2 * spd->by_index.count)
@@ -69,7 +69,7 @@ void order_del(struct xf_spd *spd, const struct xf_policy *policy)
 		resize(spd, spd->max_places / 2);
 }
 
-struct xf_policy *order_older(const struct xf_spd *spd, uint64_t pos)
+struct xf_policy *xf_spd_order_older(const struct xf_spd *spd, uint64_t pos)
 {
 	size_t i = count_below(spd, pos);
 

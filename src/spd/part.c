@@ -15,7 +15,7 @@ static uint32_t home_of(const struct part_slots *slots, uint32_t if_id)
 	return (uint32_t)(node_mix(if_id ^ slots->key, 0x9e3779b97f4a7c15ull) >> 16) & slots->mask;
 }
 
-struct part *part_find(const struct part_table *table, uint32_t if_id)
+struct part *xf_spd_part_find(const struct part_table *table, uint32_t if_id)
 {
 	const struct part_slots *slots = atomic_load_explicit(&table->slots, memory_order_acquire);
 	struct part *part;
@@ -80,10 +80,10 @@ static bool reserve(struct xf_spd *spd, struct part_table *table)
 	return true;
 }
 
-struct part *part_get(struct xf_spd *spd, const struct xf_policy_config *cfg)
+struct part *xf_spd_part_get(struct xf_spd *spd, const struct xf_policy_config *cfg)
 {
 	struct part_table *table = part_table_of(spd, cfg->dir, cfg->type, cfg->sel.family);
-	struct part *part = part_find(table, cfg->if_id);
+	struct part *part = xf_spd_part_find(table, cfg->if_id);
 
 	if (part)
 		return part;
@@ -104,11 +104,11 @@ static void part_free(struct xf_rcu_head *head)
 	struct part *part = XF_CONTAINER_OF(head, struct part, rcu);
 
 	for (unsigned kind = 0; kind < KINDS; kind++)
-		index_fini(&part->index[kind]);
+		xf_spd_index_fini(&part->index[kind]);
 	free(part);
 }
 
-void part_put(struct xf_spd *spd, const struct xf_policy_config *cfg, struct part *part)
+void xf_spd_part_put(struct xf_spd *spd, const struct xf_policy_config *cfg, struct part *part)
 {
 	struct part_table *table = part_table_of(spd, cfg->dir, cfg->type, cfg->sel.family);
 	struct part_slots *slots = own_slots(table);

@@ -34,7 +34,7 @@ struct xf_policy_tie xf_policy_order_key(const struct xf_policy *policy)
 	return (struct xf_policy_tie){
 		.rank = policy->rank,
 		.pos = policy->pos,
-		.tie_class = (uint8_t)policy_class(&policy->cfg.sel),
+		.tie_class = (uint8_t)xf_spd_policy_class(&policy->cfg.sel),
 	};
 }
 
@@ -113,7 +113,7 @@ static bool any_side(const union xf_addr *addr, uint8_t prefix_bits, uint16_t fa
 }
 
 /* As policy_hash_bysel() and xfrm_policy_inexact_alloc_chain() choose the chain. */
-enum rule_class policy_class(const struct xf_selector *sel)
+enum rule_class xf_spd_policy_class(const struct xf_selector *sel)
 {
 	uint8_t bits = xf_addr_bits(sel->family);
 	bool any_src = any_side(&sel->saddr, sel->prefixlen_s, sel->family);
@@ -142,7 +142,7 @@ static uint32_t kinds_of(const struct xf_policy_config *cfg)
 	struct rule rule;
 	uint32_t kinds = 1u << KIND_MAIN;
 
-	if (rule_init(&rule, cfg) < 0)
+	if (xf_spd_rule_init(&rule, cfg) < 0)
 		return 0;
 	if (wants_whole(cfg))
 		kinds |= 1u << KIND_WHOLE;
@@ -151,8 +151,8 @@ static uint32_t kinds_of(const struct xf_policy_config *cfg)
 	return kinds;
 }
 
-struct xf_policy *policy_new(struct xf_spd *spd, const struct xf_policy_config *cfg,
-			     uint64_t now_ns)
+struct xf_policy *xf_spd_policy_new(struct xf_spd *spd, const struct xf_policy_config *cfg,
+				    uint64_t now_ns)
 {
 	uint32_t kinds = kinds_of(cfg);
 	struct xf_policy *policy = xf_slab_get(&slabs[__builtin_popcount(kinds)]);
@@ -178,7 +178,7 @@ static void free_rules(struct xf_policy *policy)
 {
 	for (unsigned i = 0; i < policy->nmembers; i++)
 		if (policy->members[i].rule != RULE_NONE)
-			arena_free(&policy->spd->space.arena, policy->members[i].rule);
+			xf_spd_arena_free(&policy->spd->space.arena, policy->members[i].rule);
 }
 
 static int make_rule(struct xf_policy *policy, struct member *member)
@@ -186,15 +186,15 @@ static int make_rule(struct xf_policy *policy, struct member *member)
 	struct arena *arena = &policy->spd->space.arena;
 	struct rule *rule;
 
-	member->rule = arena_alloc(arena);
+	member->rule = xf_spd_arena_alloc(arena);
 	if (member->rule == RULE_NONE)
 		return -ENOMEM;
 	rule = arena_rule(arena, member->rule);
-	rule_init(rule, &policy->cfg);
+	xf_spd_rule_init(rule, &policy->cfg);
 	if (member->kind & KIND_WHOLE)
-		rule_strip_ports(rule);
+		xf_spd_rule_strip_ports(rule);
 	if (member->kind & KIND_NO_IF)
-		rule_strip_ifindex(rule);
+		xf_spd_rule_strip_ifindex(rule);
 	rule->rank = policy->rank;
 	atomic_init(&rule->policy, policy);
 	return 0;
@@ -212,15 +212,15 @@ static void leave_all(struct xf_policy *policy)
 {
 	for (unsigned i = 0; i < policy->nmembers; i++)
 		if (policy->members[i].joined)
-			twins_leave(policy->spd, &policy->members[i]);
+			xf_spd_twins_leave(policy->spd, &policy->members[i]);
 }
 
-int policy_prepare(struct xf_policy *policy)
+int xf_spd_policy_prepare(struct xf_policy *policy)
 {
 	for (unsigned i = 0; i < policy->nmembers; i++) {
 		if (make_rule(policy, &policy->members[i]) < 0)
 			return -ENOMEM;
-		twins_prepare(policy->spd, &policy->members[i]);
+		xf_spd_twins_prepare(policy->spd, &policy->members[i]);
 	}
 	return 0;
 }
@@ -231,7 +231,7 @@ static int join_new(struct xf_policy *policy, struct xf_policy *old)
 	for (unsigned i = 0; i < policy->nmembers; i++) {
 		struct member *member = &policy->members[i];
 
-		if (!member_of(old, member->kind) && twins_join(policy->spd, member) < 0) {
+		if (!member_of(old, member->kind) && xf_spd_twins_join(policy->spd, member) < 0) {
 			leave_all(policy);
 			return -ENOMEM;
 		}
@@ -239,7 +239,7 @@ static int join_new(struct xf_policy *policy, struct xf_policy *old)
 	return 0;
 }
 
-int policy_publish(struct xf_policy *policy, struct xf_policy *old)
+int xf_spd_policy_publish(struct xf_policy *policy, struct xf_policy *old)
 {
 	int err = join_new(policy, old);
 
@@ -249,14 +249,14 @@ int policy_publish(struct xf_policy *policy, struct xf_policy *old)
 		struct member *member = &policy->members[i];
 
 		if (!member->joined)
-			twins_swap(policy->spd, member_of(old, member->kind), member);
+			xf_spd_twins_swap(policy->spd, member_of(old, member->kind), member);
 	}
 	if (old)
 		leave_all(old);
 	return 0;
 }
 
-void policy_hide(struct xf_policy *policy)
+void xf_spd_policy_hide(struct xf_policy *policy)
 {
 	leave_all(policy);
 }
@@ -270,7 +270,7 @@ static void put_rcu(struct xf_rcu_head *head)
 	xf_policy_put(policy);
 }
 
-void policy_put_later(struct xf_policy *policy)
+void xf_spd_policy_put_later(struct xf_policy *policy)
 {
 	xf_rcu_defer(&policy->rcu, put_rcu);
 }
@@ -314,7 +314,7 @@ static uint64_t soft_s(const struct xf_policy *policy)
 		       deadline_s(life->soft_use_s, used_s ? used_s : policy->add_s));
 }
 
-uint64_t policy_due_ns(const struct xf_policy *policy)
+uint64_t xf_spd_policy_due_ns(const struct xf_policy *policy)
 {
 	uint64_t due_s = earlier(hard_s(policy), soft_s(policy));
 	int64_t due_ns;
@@ -326,7 +326,7 @@ uint64_t policy_due_ns(const struct xf_policy *policy)
 	return due_ns < 0 ? 0 : (uint64_t)due_ns;
 }
 
-enum policy_age policy_age(const struct xf_policy *policy, uint64_t now_ns)
+enum policy_age xf_spd_policy_age(const struct xf_policy *policy, uint64_t now_ns)
 {
 	uint64_t now_s = wall_s(policy, now_ns);
 

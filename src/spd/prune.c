@@ -88,7 +88,7 @@ static unsigned log2_up(uint32_t n)
 static unsigned set_level(struct prune *prune, const struct space *space, unsigned level)
 {
 	unsigned bits = log2_up(prune->made_for) + 1;
-	uint8_t used = node_level_bits(prune->family, level + 1);
+	uint8_t used = xf_spd_node_level_bits(prune->family, level + 1);
 
 	if (bits < MIN_BITS)
 		bits = MIN_BITS;
@@ -102,7 +102,7 @@ static unsigned set_level(struct prune *prune, const struct space *space, unsign
 	return bits;
 }
 
-struct prune *prune_new(const struct space *space, uint16_t family, uint32_t count)
+struct prune *xf_spd_prune_new(const struct space *space, uint16_t family, uint32_t count)
 {
 	struct prune *prune = calloc(1, sizeof(*prune));
 	_Atomic uint32_t *map;
@@ -131,7 +131,7 @@ struct prune *prune_new(const struct space *space, uint16_t family, uint32_t cou
 	return prune;
 }
 
-void prune_free(struct prune *prune)
+void xf_spd_prune_free(struct prune *prune)
 {
 	if (!prune)
 		return;
@@ -142,10 +142,10 @@ void prune_free(struct prune *prune)
 
 static void prune_free_rcu(struct xf_rcu_head *head)
 {
-	prune_free(XF_CONTAINER_OF(head, struct prune, rcu));
+	xf_spd_prune_free(XF_CONTAINER_OF(head, struct prune, rcu));
 }
 
-void prune_free_later(struct prune *prune)
+void xf_spd_prune_free_later(struct prune *prune)
 {
 	if (prune)
 		xf_rcu_defer(&prune->rcu, prune_free_rcu);
@@ -162,8 +162,8 @@ static struct side side_of(struct prune *prune, const struct rule *rule, unsigne
 {
 	const union xf_addr *addr = side ? &rule->daddr : &rule->saddr;
 	uint8_t bits = side ? rule->prefixlen_d : rule->prefixlen_s;
-	unsigned table = node_root_table(prune->family, rule);
-	unsigned level = node_level(prune->family, bits);
+	unsigned table = xf_spd_node_root_table(prune->family, rule);
+	unsigned level = xf_spd_node_level(prune->family, bits);
 	struct side out = { 0 };
 
 	if (level == 0) {
@@ -178,7 +178,7 @@ static struct side side_of(struct prune *prune, const struct rule *rule, unsigne
 	return out;
 }
 
-void prune_prefetch_rule(struct prune *prune, const struct rule *rule)
+void xf_spd_prune_prefetch_rule(struct prune *prune, const struct rule *rule)
 {
 	const struct prune_count_map *counts = &prune->counts;
 
@@ -194,7 +194,7 @@ void prune_prefetch_rule(struct prune *prune, const struct rule *rule)
 static bool add_side(struct prune *prune, const struct rule *rule, unsigned side)
 {
 	struct side of = side_of(prune, rule, side);
-	uint32_t bit = 1u << node_root_table(prune->family, rule);
+	uint32_t bit = 1u << xf_spd_node_root_table(prune->family, rule);
 	bool first;
 
 	if (of.always_count) {
@@ -220,7 +220,7 @@ static bool add_side(struct prune *prune, const struct rule *rule, unsigned side
 static void del_side(struct prune *prune, const struct rule *rule, unsigned side)
 {
 	struct side of = side_of(prune, rule, side);
-	uint32_t bit = 1u << node_root_table(prune->family, rule);
+	uint32_t bit = 1u << xf_spd_node_root_table(prune->family, rule);
 	bool last;
 
 	if (of.always_count) {
@@ -238,12 +238,12 @@ static void del_side(struct prune *prune, const struct rule *rule, unsigned side
 		atomic_fetch_and_explicit(of.word, ~bit, memory_order_release);
 }
 
-bool prune_add(struct prune *prune, const struct rule *rule)
+bool xf_spd_prune_add(struct prune *prune, const struct rule *rule)
 {
 	return add_side(prune, rule, 0) && add_side(prune, rule, 1);
 }
 
-void prune_del(struct prune *prune, const struct rule *rule)
+void xf_spd_prune_del(struct prune *prune, const struct rule *rule)
 {
 	del_side(prune, rule, 0);
 	del_side(prune, rule, 1);

@@ -43,16 +43,16 @@ struct prune {
 };
 
 /* For about @count rules: NULL without memory. */
-struct prune *prune_new(const struct space *space, uint16_t family, uint32_t count);
-void prune_free(struct prune *prune);
-void prune_free_later(struct prune *prune);
+struct prune *xf_spd_prune_new(const struct space *space, uint16_t family, uint32_t count);
+void xf_spd_prune_free(struct prune *prune);
+void xf_spd_prune_free_later(struct prune *prune);
 
 /* Soon, @rule is added or deleted. */
-void prune_prefetch_rule(struct prune *prune, const struct rule *rule);
+void xf_spd_prune_prefetch_rule(struct prune *prune, const struct rule *rule);
 
 /* False without memory: then @prune is of no use any more. */
-bool prune_add(struct prune *prune, const struct rule *rule);
-void prune_del(struct prune *prune, const struct rule *rule);
+bool xf_spd_prune_add(struct prune *prune, const struct rule *rule);
+void xf_spd_prune_del(struct prune *prune, const struct rule *rule);
 
 static inline uint64_t prune_host(const union xf_addr *addr)
 {

@@ -12,18 +12,18 @@
 #define MASKS_4(n) MASKS(n), MASKS((n) + 1), MASKS((n) + 2), MASKS((n) + 3)
 #define MASKS_16(n) MASKS_4(n), MASKS_4((n) + 4), MASKS_4((n) + 8), MASKS_4((n) + 12)
 
-const uint64_t prefix_masks[129][2] = {
+const uint64_t xf_spd_prefix_masks[129][2] = {
 	MASKS_16(0),  MASKS_16(16), MASKS_16(32),  MASKS_16(48), MASKS_16(64),
 	MASKS_16(80), MASKS_16(96), MASKS_16(112), MASKS(128),
 };
 
 static void mask_addr(union xf_addr *out, const union xf_addr *addr, uint8_t prefix_bits)
 {
-	out->quad[0] = addr->quad[0] & prefix_masks[prefix_bits][0];
-	out->quad[1] = addr->quad[1] & prefix_masks[prefix_bits][1];
+	out->quad[0] = addr->quad[0] & xf_spd_prefix_masks[prefix_bits][0];
+	out->quad[1] = addr->quad[1] & xf_spd_prefix_masks[prefix_bits][1];
 }
 
-int rule_init(struct rule *rule, const struct xf_policy_config *cfg)
+int xf_spd_rule_init(struct rule *rule, const struct xf_policy_config *cfg)
 {
 	const struct xf_selector *sel = &cfg->sel;
 
@@ -39,7 +39,7 @@ int rule_init(struct rule *rule, const struct xf_policy_config *cfg)
 	rule->prefixlen_s = sel->prefixlen_s;
 	rule->prefixlen_d = sel->prefixlen_d;
 	rule->proto = sel->proto;
-	rule->flags = (uint8_t)policy_class(sel);
+	rule->flags = (uint8_t)xf_spd_policy_class(sel);
 	rule->priority = cfg->priority;
 	if (cfg->mark.m)
 		rule->flags |= RULE_MARK;
@@ -48,13 +48,13 @@ int rule_init(struct rule *rule, const struct xf_policy_config *cfg)
 	return 0;
 }
 
-void rule_strip_ports(struct rule *rule)
+void xf_spd_rule_strip_ports(struct rule *rule)
 {
 	rule->dport = rule->dport_mask = 0;
 	rule->sport = rule->sport_mask = 0;
 }
 
-void rule_strip_ifindex(struct rule *rule)
+void xf_spd_rule_strip_ifindex(struct rule *rule)
 {
 	rule->flags &= (uint8_t)~RULE_IFINDEX;
 }
@@ -71,7 +71,7 @@ static uint32_t ifindex_of(const struct rule *rule)
 	return rule->flags & RULE_IFINDEX ? rule_policy(rule)->cfg.sel.ifindex : 0;
 }
 
-void rule_words(const struct rule *rule, union flow_words *value, union flow_words *mask)
+void xf_spd_rule_words(const struct rule *rule, union flow_words *value, union flow_words *mask)
 {
 	struct xf_mark mark = mark_of(rule);
 	uint32_t ifindex = ifindex_of(rule);
@@ -85,8 +85,8 @@ void rule_words(const struct rule *rule, union flow_words *value, union flow_wor
 					.proto = rule->proto,
 					.mark = mark.v,
 					.oif = ifindex };
-	memcpy(&mask->w[0], prefix_masks[rule->prefixlen_s], 16);
-	memcpy(&mask->w[2], prefix_masks[rule->prefixlen_d], 16);
+	memcpy(&mask->w[0], xf_spd_prefix_masks[rule->prefixlen_s], 16);
+	memcpy(&mask->w[2], xf_spd_prefix_masks[rule->prefixlen_d], 16);
 	mask->flow.dport = rule->dport_mask;
 	mask->flow.sport = rule->sport_mask;
 	mask->flow.proto = rule->proto ? UINT8_MAX : 0;
@@ -94,7 +94,7 @@ void rule_words(const struct rule *rule, union flow_words *value, union flow_wor
 	mask->flow.oif = ifindex ? UINT32_MAX : 0;
 }
 
-bool rule_same_match(const struct rule *a, const struct rule *b)
+bool xf_spd_rule_same_match(const struct rule *a, const struct rule *b)
 {
 	struct xf_mark am = mark_of(a), bm = mark_of(b);
 
@@ -102,7 +102,7 @@ bool rule_same_match(const struct rule *a, const struct rule *b)
 	       ifindex_of(a) == ifindex_of(b);
 }
 
-uint64_t rule_match_hash(const struct rule *rule, const uint64_t seed[2])
+uint64_t xf_spd_rule_match_hash(const struct rule *rule, const uint64_t seed[2])
 {
 	struct {
 		uint8_t head[offsetof(struct rule, priority)];
@@ -115,7 +115,7 @@ uint64_t rule_match_hash(const struct rule *rule, const uint64_t seed[2])
 	return xf_hash(seed, &key, sizeof(key));
 }
 
-bool rule_match_rare(const struct rule *rule, const struct xf_flow *flow)
+bool xf_spd_rule_match_rare(const struct rule *rule, const struct xf_flow *flow)
 {
 	const struct xf_policy_config *cfg = &rule_policy(rule)->cfg;
 

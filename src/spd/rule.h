@@ -56,25 +56,25 @@ _Static_assert(sizeof(union flow_words) == sizeof(struct xf_flow), "no bytes are
 _Static_assert(offsetof(struct xf_flow, daddr) == 16, "words 0 and 1 source, 2 and 3 destination");
 
 /* The masks of prefixes as words, by length. */
-extern const uint64_t prefix_masks[129][2];
+extern const uint64_t xf_spd_prefix_masks[129][2];
 
 /* Fill @rule from @sel: -1 when no packet can match @mark, else 0. Rank and policy are not set. */
-int rule_init(struct rule *rule, const struct xf_policy_config *cfg);
+int xf_spd_rule_init(struct rule *rule, const struct xf_policy_config *cfg);
 
 /* Drop what a fragment does not show, or what a packet of an unknown interface has. */
-void rule_strip_ports(struct rule *rule);
-void rule_strip_ifindex(struct rule *rule);
+void xf_spd_rule_strip_ports(struct rule *rule);
+void xf_spd_rule_strip_ifindex(struct rule *rule);
 
 /* @rule as values and masks of a flow. Not for one with RULE_NODE. */
-void rule_words(const struct rule *rule, union flow_words *value, union flow_words *mask);
+void xf_spd_rule_words(const struct rule *rule, union flow_words *value, union flow_words *mask);
 
 /* Do @a and @b match the same packets, and are they of one class? */
-bool rule_same_match(const struct rule *a, const struct rule *b);
+bool xf_spd_rule_same_match(const struct rule *a, const struct rule *b);
 
-/* Of what rule_same_match() compares. */
-uint64_t rule_match_hash(const struct rule *rule, const uint64_t seed[2]);
+/* Of what xf_spd_rule_same_match() compares. */
+uint64_t xf_spd_rule_match_hash(const struct rule *rule, const uint64_t seed[2]);
 
-bool rule_match_rare(const struct rule *rule, const struct xf_flow *flow);
+bool xf_spd_rule_match_rare(const struct rule *rule, const struct xf_flow *flow);
 
 /* A flow that is aligned to words, as an array of them: no copy, no strict aliasing here. */
 static inline const uint64_t *flow_as_words(const struct xf_flow *flow)
@@ -85,8 +85,8 @@ static inline const uint64_t *flow_as_words(const struct xf_flow *flow)
 /* What IPv6 addresses have more. */
 static inline bool rule_match_long(const struct rule *rule, const struct xf_flow *flow)
 {
-	uint64_t s = prefix_masks[rule->prefixlen_s][1];
-	uint64_t d = prefix_masks[rule->prefixlen_d][1];
+	uint64_t s = xf_spd_prefix_masks[rule->prefixlen_s][1];
+	uint64_t d = xf_spd_prefix_masks[rule->prefixlen_d][1];
 
 	return !(((rule->saddr.quad[1] ^ flow->saddr.quad[1]) & s) |
 		 ((rule->daddr.quad[1] ^ flow->daddr.quad[1]) & d));
@@ -95,8 +95,8 @@ static inline bool rule_match_long(const struct rule *rule, const struct xf_flow
 /* Does @rule, which has a policy, match @flow, which is of its family? */
 static inline bool rule_match(const struct rule *rule, const struct xf_flow *flow)
 {
-	uint64_t s = prefix_masks[rule->prefixlen_s][0];
-	uint64_t d = prefix_masks[rule->prefixlen_d][0];
+	uint64_t s = xf_spd_prefix_masks[rule->prefixlen_s][0];
+	uint64_t d = xf_spd_prefix_masks[rule->prefixlen_d][0];
 	uint64_t diff = ((rule->saddr.quad[0] ^ flow->saddr.quad[0]) & s) |
 			((rule->daddr.quad[0] ^ flow->daddr.quad[0]) & d);
 	uint32_t rest = (uint32_t)((rule->dport ^ flow->dport) & rule->dport_mask) |
@@ -108,7 +108,7 @@ static inline bool rule_match(const struct rule *rule, const struct xf_flow *flo
 		return false;
 	if (flow->family != XF_AF_INET && !rule_match_long(rule, flow))
 		return false;
-	return !(rule->flags & (RULE_MARK | RULE_IFINDEX)) || rule_match_rare(rule, flow);
+	return !(rule->flags & (RULE_MARK | RULE_IFINDEX)) || xf_spd_rule_match_rare(rule, flow);
 }
 
 /* Of one class: is @a before @b? */

@@ -48,7 +48,7 @@ static void columns_init(struct columns *columns, const struct arena *arena, con
 	columns->nwords = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		columns->rules[i] = arena_rule(arena, ids[i]);
-		rule_words(columns->rules[i], &columns->value[i], &columns->mask[i]);
+		xf_spd_rule_words(columns->rules[i], &columns->value[i], &columns->mask[i]);
 		for (unsigned w = 0; w < FLOW_WORDS; w++)
 			any.w[w] |= columns->mask[i].w[w];
 	}
@@ -72,7 +72,7 @@ static void fill(struct scan *scan, const struct columns *columns)
 /* Stands where no rule does, for readers who would rather not ask. */
 static const struct rule no_rule;
 
-struct scan *scan_new(const struct arena *arena, uint32_t *ids, uint32_t count)
+struct scan *xf_spd_scan_new(const struct arena *arena, uint32_t *ids, uint32_t count)
 {
 	struct columns columns;
 	struct scan *scan;
@@ -98,17 +98,17 @@ struct scan *scan_new(const struct arena *arena, uint32_t *ids, uint32_t count)
 	return scan;
 }
 
-void scan_free(struct scan *scan)
+void xf_spd_scan_free(struct scan *scan)
 {
 	free(scan);
 }
 
 static void scan_free_rcu(struct xf_rcu_head *head)
 {
-	scan_free(XF_CONTAINER_OF(head, struct scan, rcu));
+	xf_spd_scan_free(XF_CONTAINER_OF(head, struct scan, rcu));
 }
 
-void scan_free_later(struct scan *scan)
+void xf_spd_scan_free_later(struct scan *scan)
 {
 	xf_rcu_defer(&scan->rcu, scan_free_rcu);
 }
@@ -118,7 +118,7 @@ static uint64_t own_live(const struct scan *scan)
 	return atomic_load_explicit(&scan->live, memory_order_relaxed);
 }
 
-uint32_t scan_ids(const struct scan *scan, uint32_t *ids)
+uint32_t xf_spd_scan_ids(const struct scan *scan, uint32_t *ids)
 {
 	uint32_t n = 0;
 
@@ -136,7 +136,7 @@ static int place_of(const struct scan *scan, uint32_t id)
 	return __builtin_ctzll(live);
 }
 
-void scan_swap(struct scan *scan, const struct arena *arena, uint32_t id, uint32_t by)
+void xf_spd_scan_swap(struct scan *scan, const struct arena *arena, uint32_t id, uint32_t by)
 {
 	int place = place_of(scan, id);
 
@@ -146,7 +146,7 @@ void scan_swap(struct scan *scan, const struct arena *arena, uint32_t id, uint32
 	atomic_store_explicit(&scan->rules[place], arena_rule(arena, by), memory_order_release);
 }
 
-bool scan_del(struct scan *scan, uint32_t id)
+bool xf_spd_scan_del(struct scan *scan, uint32_t id)
 {
 	uint64_t live = own_live(scan) & ~(UINT64_C(1) << place_of(scan, id));
 
@@ -172,8 +172,8 @@ static uint64_t match_block(const struct scan *scan, const uint32_t *flow, uint3
 	return matches;
 }
 
-void scan_portable(const struct scan *scan, const struct xf_flow *flows, const uint8_t *at,
-		   unsigned n, uint64_t *matches)
+void xf_spd_scan_portable(const struct scan *scan, const struct xf_flow *flows, const uint8_t *at,
+			  unsigned n, uint64_t *matches)
 {
 	uint64_t live = atomic_load_explicit(&scan->live, memory_order_acquire);
 
@@ -187,9 +187,9 @@ void scan_portable(const struct scan *scan, const struct xf_flow *flows, const u
 	}
 }
 
-scan_fn *scan_best(void)
+scan_fn *xf_spd_scan_best(void)
 {
-	const struct scan_variant *variant = scan_variants;
+	const struct scan_variant *variant = xf_spd_scan_variants;
 
 	while (!variant->usable())
 		variant++;

@@ -37,18 +37,18 @@ struct scan {
 };
 
 /* Of @count rules: NULL without memory. @ids is put in order. */
-struct scan *scan_new(const struct arena *arena, uint32_t *ids, uint32_t count);
-void scan_free(struct scan *scan);
-void scan_free_later(struct scan *scan);
+struct scan *xf_spd_scan_new(const struct arena *arena, uint32_t *ids, uint32_t count);
+void xf_spd_scan_free(struct scan *scan);
+void xf_spd_scan_free_later(struct scan *scan);
 
 /* The numbers of its rules: how many. */
-uint32_t scan_ids(const struct scan *scan, uint32_t *ids);
+uint32_t xf_spd_scan_ids(const struct scan *scan, uint32_t *ids);
 
 /* Put rule @by in the place of rule @id at once, whatever its rank. */
-void scan_swap(struct scan *scan, const struct arena *arena, uint32_t id, uint32_t by);
+void xf_spd_scan_swap(struct scan *scan, const struct arena *arena, uint32_t id, uint32_t by);
 
 /* Returns whether any rule is left. */
-bool scan_del(struct scan *scan, uint32_t id);
+bool xf_spd_scan_del(struct scan *scan, uint32_t id);
 
 /* The bitmaps of rules that match flows[at[i]], for @n of them. */
 typedef void scan_fn(const struct scan *scan, const struct xf_flow *flows, const uint8_t *at,
@@ -61,9 +61,9 @@ struct scan_variant {
 };
 
 /* The fastest first; the last one, without a match function, ends the list. */
-extern const struct scan_variant scan_variants[];
-scan_fn *scan_best(void);
+extern const struct scan_variant xf_spd_scan_variants[];
+scan_fn *xf_spd_scan_best(void);
 
-scan_fn scan_portable;
+scan_fn xf_spd_scan_portable;
 
 #endif

@@ -5,7 +5,7 @@ static bool always(void)
 	return true;
 }
 
-const struct scan_variant scan_variants[] = {
-	{ "portable", scan_portable, always },
+const struct scan_variant xf_spd_scan_variants[] = {
+	{ "portable", xf_spd_scan_portable, always },
 	{ 0 },
 };

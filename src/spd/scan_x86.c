@@ -89,9 +89,9 @@ __attribute__((target("avx2"))) static void scan_avx2(const struct scan *scan,
 	}
 }
 
-const struct scan_variant scan_variants[] = {
+const struct scan_variant xf_spd_scan_variants[] = {
 	{ "avx512", scan_avx512, has_avx512 },
 	{ "avx2", scan_avx2, has_avx2 },
-	{ "portable", scan_portable, always },
+	{ "portable", xf_spd_scan_portable, always },
 	{ 0 },
 };

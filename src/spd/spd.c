@@ -17,8 +17,8 @@ struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg)
 		return NULL;
 	spd->cfg = *cfg;
 	xf_wall_init(&spd->wall, cfg->real_offset_ns);
-	spd->scan = scan_best();
-	arena_init(&spd->space.arena);
+	spd->scan = xf_spd_scan_best();
+	xf_spd_arena_init(&spd->space.arena);
 	for (uint64_t i = 0; i < XF_ARRAY_SIZE(spd->space.keys); i++)
 		spd->space.keys[i] = xf_hash(cfg->seed, &i, sizeof(i));
 	spd->byidx_mask = KERNEL_HASH_MASK_MIN;
@@ -39,10 +39,10 @@ void xf_spd_free(struct xf_spd *spd)
 	for (uint8_t type = 0; type < XF_POLICY_TYPE_MAX; type++)
 		xf_spd_flush(spd, type);
 	xf_rcu_drain();
-	table_fini(&spd->by_identity);
-	table_fini(&spd->by_index);
-	table_fini(&spd->by_match);
-	arena_fini(&spd->space.arena);
+	xf_spd_table_fini(&spd->by_identity);
+	xf_spd_table_fini(&spd->by_index);
+	xf_spd_table_fini(&spd->by_match);
+	xf_spd_arena_fini(&spd->space.arena);
 	xf_heap_fini(&spd->due);
 	free(spd->places);
 	free(spd);
@@ -94,9 +94,9 @@ static bool same_but_selector(const struct xf_policy_config *cfg, const struct x
 static struct xf_policy *find_identity(const struct xf_spd *spd, const struct xf_policy_id *id,
 				       uint64_t hash)
 {
-	struct table_link *link = table_first(&spd->by_identity, hash);
+	struct table_link *link = xf_spd_table_first(&spd->by_identity, hash);
 
-	for (; link; link = table_next(link)) {
+	for (; link; link = xf_spd_table_next(link)) {
 		struct xf_policy *policy = XF_CONTAINER_OF(link, struct xf_policy, by_identity);
 
 		if (same_but_selector(&policy->cfg, id) &&
@@ -108,9 +108,9 @@ static struct xf_policy *find_identity(const struct xf_spd *spd, const struct xf
 
 static struct xf_policy *find_index(const struct xf_spd *spd, uint32_t index)
 {
-	struct table_link *link = table_first(&spd->by_index, index_hash(spd, index));
+	struct table_link *link = xf_spd_table_first(&spd->by_index, index_hash(spd, index));
 
-	for (; link; link = table_next(link)) {
+	for (; link; link = xf_spd_table_next(link)) {
 		struct xf_policy *policy = XF_CONTAINER_OF(link, struct xf_policy, by_index);
 
 		if (policy->cfg.index == index)
@@ -168,12 +168,12 @@ static int reserve(struct xf_spd *spd)
 {
 	size_t count = spd->by_index.count + 2; /* an update has both for a moment */
 
-	if (table_reserve(&spd->by_identity, count) < 0 ||
-	    table_reserve(&spd->by_index, count) < 0 ||
-	    table_reserve(&spd->by_match, spd->by_match.count + KINDS) < 0 ||
+	if (xf_spd_table_reserve(&spd->by_identity, count) < 0 ||
+	    xf_spd_table_reserve(&spd->by_index, count) < 0 ||
+	    xf_spd_table_reserve(&spd->by_match, spd->by_match.count + KINDS) < 0 ||
 	    xf_heap_reserve(&spd->due, count) < 0)
 		return -ENOMEM;
-	return order_reserve(spd);
+	return xf_spd_order_reserve(spd);
 }
 
 /* The kernel doubles its tables in the background when they are full (xfrm_hash_resize()). */
@@ -195,7 +195,7 @@ static void grow_kernel_hashes(struct xf_spd *spd, uint8_t dir)
 /* Use moves deadlines back without telling the heap, so what is due is looked at again there. */
 static void rearm(struct xf_spd *spd, struct xf_policy *policy)
 {
-	uint64_t due_ns = policy_due_ns(policy);
+	uint64_t due_ns = xf_spd_policy_due_ns(policy);
 
 	if (due_ns == UINT64_MAX)
 		xf_heap_del(&spd->due, &policy->due);
@@ -217,9 +217,9 @@ static void link_policy(struct xf_spd *spd, struct xf_policy *policy, uint64_t i
 	policy->linked = true;
 	spd->count[cfg->dir]++;
 	policy->part->count++;
-	order_add(spd, policy);
-	table_add(&spd->by_identity, &policy->by_identity, id_hash);
-	table_add(&spd->by_index, &policy->by_index, index_hash(spd, cfg->index));
+	xf_spd_order_add(spd, policy);
+	xf_spd_table_add(&spd->by_identity, &policy->by_identity, id_hash);
+	xf_spd_table_add(&spd->by_index, &policy->by_index, index_hash(spd, cfg->index));
 	rearm(spd, policy);
 	tell_watcher(spd, policy);
 }
@@ -232,13 +232,13 @@ static void unlink_policy(struct xf_spd *spd, struct xf_policy *policy)
 	policy->linked = false;
 	spd->count[cfg->dir]--;
 	policy->part->count--;
-	table_del(&spd->by_identity, &policy->by_identity);
-	table_del(&spd->by_index, &policy->by_index);
-	order_del(spd, policy);
+	xf_spd_table_del(&spd->by_identity, &policy->by_identity);
+	xf_spd_table_del(&spd->by_index, &policy->by_index);
+	xf_spd_order_del(spd, policy);
 	xf_heap_del(&spd->due, &policy->due);
 	xf_heap_trim(&spd->due, spd->by_index.count);
 	tell_watcher(spd, policy);
-	policy_put_later(policy);
+	xf_spd_policy_put_later(policy);
 }
 
 /* Misses that an insertion will have, of which two are known before the first. */
@@ -247,8 +247,8 @@ static void prefetch_for(const struct xf_spd *spd, const struct xf_policy_config
 {
 	uint32_t index = cfg->index ? cfg->index : spd->index_generator | cfg->dir;
 
-	table_prefetch(&spd->by_identity, id_hash);
-	table_prefetch(&spd->by_index, index_hash(spd, index));
+	xf_spd_table_prefetch(&spd->by_identity, id_hash);
+	xf_spd_table_prefetch(&spd->by_index, index_hash(spd, index));
 }
 
 /* Its place among equals: @old's, the one that was asked for, or behind all. */
@@ -286,17 +286,17 @@ int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool e
 		return -EEXIST;
 	if (!old && spd->cfg.max_policies && spd->by_index.count >= spd->cfg.max_policies)
 		return -ENOSPC;
-	if (reserve(spd) < 0 || !(part = part_get(spd, cfg)))
+	if (reserve(spd) < 0 || !(part = xf_spd_part_get(spd, cfg)))
 		return -ENOMEM;
-	policy = policy_new(spd, cfg, now_ns);
+	policy = xf_spd_policy_new(spd, cfg, now_ns);
 	if (!policy)
 		goto put_part;
 	place(spd, policy, old);
 	policy->part = part;
-	if (policy_prepare(policy) < 0)
+	if (xf_spd_policy_prepare(policy) < 0)
 		goto put_policy;
 	policy->cfg.index = old ? old->cfg.index : gen_index(spd, cfg->dir, cfg->index);
-	if (policy_publish(policy, old) < 0)
+	if (xf_spd_policy_publish(policy, old) < 0)
 		goto put_policy;
 	link_policy(spd, policy, hash);
 	if (old)
@@ -308,9 +308,9 @@ int xf_spd_insert(struct xf_spd *spd, const struct xf_policy_config *cfg, bool e
 	return 0;
 
 put_policy:
-	policy_put_later(policy);
+	xf_spd_policy_put_later(policy);
 put_part:
-	part_put(spd, cfg, part);
+	xf_spd_part_put(spd, cfg, part);
 	return -ENOMEM;
 }
 
@@ -328,13 +328,13 @@ void xf_spd_del(struct xf_spd *spd, struct xf_policy *policy)
 
 	if (!policy->linked)
 		return;
-	table_prefetch(&spd->by_identity, policy->by_identity.hash);
-	table_prefetch(&spd->by_index, policy->by_index.hash);
+	xf_spd_table_prefetch(&spd->by_identity, policy->by_identity.hash);
+	xf_spd_table_prefetch(&spd->by_index, policy->by_index.hash);
 	for (unsigned i = 0; i < policy->nmembers; i++)
-		twins_prefetch(spd, &policy->members[i]);
-	policy_hide(policy);
+		xf_spd_twins_prefetch(spd, &policy->members[i]);
+	xf_spd_policy_hide(policy);
 	unlink_policy(spd, policy);
-	part_put(spd, cfg, policy->part);
+	xf_spd_part_put(spd, cfg, policy->part);
 	changed(spd);
 }
 
@@ -344,7 +344,7 @@ unsigned xf_spd_flush(struct xf_spd *spd, uint8_t type)
 	unsigned n = 0;
 	struct xf_policy *policy;
 
-	while ((policy = order_older(spd, pos))) {
+	while ((policy = xf_spd_order_older(spd, pos))) {
 		pos = policy->pos;
 		if (policy->cfg.type != type)
 			continue;
@@ -360,7 +360,7 @@ bool xf_spd_walk(const struct xf_spd *spd, uint64_t *cursor,
 	uint64_t pos = *cursor ? *cursor : UINT64_MAX;
 	struct xf_policy *policy;
 
-	while ((policy = order_older(spd, pos))) {
+	while ((policy = xf_spd_order_older(spd, pos))) {
 		pos = policy->pos;
 		*cursor = pos;
 		if (!visit(arg, policy))
@@ -384,7 +384,7 @@ uint64_t xf_spd_expire(struct xf_spd *spd, uint64_t now_ns,
 
 	while ((node = xf_heap_first(&spd->due)) && node->due_ns <= now_ns) {
 		struct xf_policy *policy = XF_CONTAINER_OF(node, struct xf_policy, due);
-		enum policy_age age = policy_age(policy, now_ns);
+		enum policy_age age = xf_spd_policy_age(policy, now_ns);
 
 		xf_policy_get(policy);
 		if (age == POLICY_SOFT)

@@ -128,47 +128,47 @@ static inline struct part_table *part_table_of(const struct xf_spd *spd, uint8_t
 }
 
 /* The part for @if_id or NULL; any thread. */
-struct part *part_find(const struct part_table *table, uint32_t if_id);
+struct part *xf_spd_part_find(const struct part_table *table, uint32_t if_id);
 
 /* That for a policy with @cfg, made when it is missing: NULL without memory. An empty part does
  * readers no harm, so it may stand there before its first policy does. */
-struct part *part_get(struct xf_spd *spd, const struct xf_policy_config *cfg);
+struct part *xf_spd_part_get(struct xf_spd *spd, const struct xf_policy_config *cfg);
 
 /* Take @part out when nothing is left in it. */
-void part_put(struct xf_spd *spd, const struct xf_policy_config *cfg, struct part *part);
+void xf_spd_part_put(struct xf_spd *spd, const struct xf_policy_config *cfg, struct part *part);
 
 /* What decides between equal priorities: see 0006. */
-enum rule_class policy_class(const struct xf_selector *sel);
+enum rule_class xf_spd_policy_class(const struct xf_selector *sel);
 
 /* A policy in no table, with one reference: NULL without memory. */
-struct xf_policy *policy_new(struct xf_spd *spd, const struct xf_policy_config *cfg,
-			     uint64_t now_ns);
+struct xf_policy *xf_spd_policy_new(struct xf_spd *spd, const struct xf_policy_config *cfg,
+				    uint64_t now_ns);
 
 /* Make the rules of @policy, whose part, pos and rank are known: 0 or -ENOMEM. */
-int policy_prepare(struct xf_policy *policy);
+int xf_spd_policy_prepare(struct xf_policy *policy);
 
 /*
  * Put @policy, which is prepared, where readers find it, and @old (may be NULL),
  * which has the same identity, away: they find one or the other. 0 or -ENOMEM.
  */
-int policy_publish(struct xf_policy *policy, struct xf_policy *old);
-void policy_hide(struct xf_policy *policy);
+int xf_spd_policy_publish(struct xf_policy *policy, struct xf_policy *old);
+void xf_spd_policy_hide(struct xf_policy *policy);
 
 /* Put the table's reference to @policy after a grace period; its rules go then. */
-void policy_put_later(struct xf_policy *policy);
+void xf_spd_policy_put_later(struct xf_policy *policy);
 
 /* When a lifetime of @policy has to be looked at next; UINT64_MAX = never. */
-uint64_t policy_due_ns(const struct xf_policy *policy);
+uint64_t xf_spd_policy_due_ns(const struct xf_policy *policy);
 
 /* What @policy's lifetimes say at @now_ns. */
 enum policy_age { POLICY_FRESH, POLICY_SOFT, POLICY_HARD };
-enum policy_age policy_age(const struct xf_policy *policy, uint64_t now_ns);
+enum policy_age xf_spd_policy_age(const struct xf_policy *policy, uint64_t now_ns);
 
 /* The dump order. Reserving makes room for one more. */
-int order_reserve(struct xf_spd *spd);
-void order_add(struct xf_spd *spd, struct xf_policy *policy);
-void order_del(struct xf_spd *spd, const struct xf_policy *policy);
+int xf_spd_order_reserve(struct xf_spd *spd);
+void xf_spd_order_add(struct xf_spd *spd, struct xf_policy *policy);
+void xf_spd_order_del(struct xf_spd *spd, const struct xf_policy *policy);
 /* The youngest policy that is older than @pos, or NULL. */
-struct xf_policy *order_older(const struct xf_spd *spd, uint64_t pos);
+struct xf_policy *xf_spd_order_older(const struct xf_spd *spd, uint64_t pos);
 
 #endif

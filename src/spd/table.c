@@ -12,7 +12,7 @@ static void free_buckets(struct table *table)
 		xf_huge_free(table->buckets, (table->mask + 1) * sizeof(table->buckets[0]));
 }
 
-void table_fini(struct table *table)
+void xf_spd_table_fini(struct table *table)
 {
 	free_buckets(table);
 	memset(table, 0, sizeof(*table));
@@ -58,7 +58,7 @@ static int resize(struct table *table, size_t size)
 	return 0;
 }
 
-int table_reserve(struct table *table, size_t count)
+int xf_spd_table_reserve(struct table *table, size_t count)
 {
 	size_t size = table->buckets ? table->mask + 1 : MIN_SIZE;
 
@@ -69,13 +69,13 @@ int table_reserve(struct table *table, size_t count)
 	return resize(table, size);
 }
 
-void table_prefetch(const struct table *table, uint64_t hash)
+void xf_spd_table_prefetch(const struct table *table, uint64_t hash)
 {
 	if (table->buckets)
 		__builtin_prefetch(&table->buckets[hash & table->mask]);
 }
 
-void table_add(struct table *table, struct table_link *link, uint64_t hash)
+void xf_spd_table_add(struct table *table, struct table_link *link, uint64_t hash)
 {
 	link->hash = hash;
 	push(table->buckets, table->mask, link);
@@ -98,7 +98,7 @@ static uintptr_t without(uintptr_t bucket, const struct table_link *link)
 	return bucket;
 }
 
-void table_del(struct table *table, struct table_link *link)
+void xf_spd_table_del(struct table *table, struct table_link *link)
 {
 	uintptr_t *bucket = &table->buckets[link->hash & table->mask];
 
@@ -116,14 +116,14 @@ static struct table_link *skip(struct table_link *link, uint64_t hash)
 	return link;
 }
 
-struct table_link *table_first(const struct table *table, uint64_t hash)
+struct table_link *xf_spd_table_first(const struct table *table, uint64_t hash)
 {
 	uintptr_t bucket = table->buckets ? table->buckets[hash & table->mask] : 0;
 
 	return bucket & filter_bit(hash) ? skip(first_in(bucket), hash) : NULL;
 }
 
-struct table_link *table_next(const struct table_link *link)
+struct table_link *xf_spd_table_next(const struct table_link *link)
 {
 	return skip(link->next, link->hash);
 }

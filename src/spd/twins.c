@@ -88,33 +88,34 @@ static struct member *merge_children(struct member *top)
 
 /* --- tops --- */
 
-void twins_prepare(const struct xf_spd *spd, struct member *member)
+void xf_spd_twins_prepare(const struct xf_spd *spd, struct member *member)
 {
 	const void *home = index_of(member);
 
 	member->by_match.hash =
-		rule_match_hash(rule_of(spd, member), spd->cfg.seed) ^ (uintptr_t)home;
-	table_prefetch(&spd->by_match, member->by_match.hash);
-	index_prefetch(index_of(member), &spd->space, member->rule);
+		xf_spd_rule_match_hash(rule_of(spd, member), spd->cfg.seed) ^ (uintptr_t)home;
+	xf_spd_table_prefetch(&spd->by_match, member->by_match.hash);
+	xf_spd_index_prefetch(index_of(member), &spd->space, member->rule);
 }
 
-void twins_prefetch(const struct xf_spd *spd, const struct member *member)
+void xf_spd_twins_prefetch(const struct xf_spd *spd, const struct member *member)
 {
 	if (!member->top)
 		return;
-	table_prefetch(&spd->by_match, member->by_match.hash);
-	index_prefetch(index_of(member), &spd->space, member->rule);
+	xf_spd_table_prefetch(&spd->by_match, member->by_match.hash);
+	xf_spd_index_prefetch(index_of(member), &spd->space, member->rule);
 }
 
 static struct member *find_top(const struct xf_spd *spd, const struct member *member)
 {
 	const struct rule *rule = rule_of(spd, member);
-	struct table_link *link = table_first(&spd->by_match, member->by_match.hash);
+	struct table_link *link = xf_spd_table_first(&spd->by_match, member->by_match.hash);
 
-	for (; link; link = table_next(link)) {
+	for (; link; link = xf_spd_table_next(link)) {
 		struct member *top = XF_CONTAINER_OF(link, struct member, by_match);
 
-		if (index_of(top) == index_of(member) && rule_same_match(rule_of(spd, top), rule))
+		if (index_of(top) == index_of(member) &&
+		    xf_spd_rule_same_match(rule_of(spd, top), rule))
 			return top;
 	}
 	return NULL;
@@ -124,11 +125,11 @@ static struct member *find_top(const struct xf_spd *spd, const struct member *me
 static void hand_over(struct xf_spd *spd, struct member *from, struct member *to)
 {
 	if (has_order(from)) {
-		index_replace(index_of(from), &spd->space, from->rule, to->rule);
+		xf_spd_index_replace(index_of(from), &spd->space, from->rule, to->rule);
 		return;
 	}
 	if (to->rule != RULE_NONE)
-		arena_free(&spd->space.arena, to->rule);
+		xf_spd_arena_free(&spd->space.arena, to->rule);
 	to->rule = from->rule;
 	from->rule = RULE_NONE;
 	atomic_store_explicit(&rule_of(spd, to)->policy, to->policy, memory_order_release);
@@ -141,28 +142,28 @@ static void set_top(struct xf_spd *spd, struct member *from, struct member *to)
 		return;
 	from->top = false;
 	to->top = true;
-	table_del(&spd->by_match, &from->by_match);
+	xf_spd_table_del(&spd->by_match, &from->by_match);
 	hand_over(spd, from, to);
-	table_add(&spd->by_match, &to->by_match, to->by_match.hash);
+	xf_spd_table_add(&spd->by_match, &to->by_match, to->by_match.hash);
 }
 
-int twins_join(struct xf_spd *spd, struct member *member)
+int xf_spd_twins_join(struct xf_spd *spd, struct member *member)
 {
 	struct member *top = find_top(spd, member);
 
 	if (!top) {
 		struct xf_policy *policy = member->policy;
-		int err = index_add(index_of(member), &spd->space, policy->cfg.sel.family,
-				    member->rule);
+		int err = xf_spd_index_add(index_of(member), &spd->space, policy->cfg.sel.family,
+					   member->rule);
 
 		if (err)
 			return err;
-		table_add(&spd->by_match, &member->by_match, member->by_match.hash);
+		xf_spd_table_add(&spd->by_match, &member->by_match, member->by_match.hash);
 		member->top = true;
 	} else {
 		set_top(spd, top, merge(top, member));
 		if (!member->top && !has_order(member)) {
-			arena_free(&spd->space.arena, member->rule);
+			xf_spd_arena_free(&spd->space.arena, member->rule);
 			member->rule = RULE_NONE;
 		}
 	}
@@ -182,7 +183,7 @@ static void cut_out(struct member *member)
 		push(list, below);
 }
 
-void twins_leave(struct xf_spd *spd, struct member *member)
+void xf_spd_twins_leave(struct xf_spd *spd, struct member *member)
 {
 	struct member *next;
 
@@ -197,11 +198,11 @@ void twins_leave(struct xf_spd *spd, struct member *member)
 		return;
 	}
 	member->top = false;
-	table_del(&spd->by_match, &member->by_match);
-	index_del(index_of(member), &spd->space, member->rule);
+	xf_spd_table_del(&spd->by_match, &member->by_match);
+	xf_spd_index_del(index_of(member), &spd->space, member->rule);
 }
 
-void twins_swap(struct xf_spd *spd, struct member *member, struct member *by)
+void xf_spd_twins_swap(struct xf_spd *spd, struct member *member, struct member *by)
 {
 	struct member *top = member->top ? member : find_top(spd, by);
 	struct member *rest = top;
@@ -214,7 +215,7 @@ void twins_swap(struct xf_spd *spd, struct member *member, struct member *by)
 		cut_out(member);
 	set_top(spd, top, merge(rest, by));
 	if (!by->top && !has_order(by) && by->rule != RULE_NONE) {
-		arena_free(&spd->space.arena, by->rule);
+		xf_spd_arena_free(&spd->space.arena, by->rule);
 		by->rule = RULE_NONE;
 	}
 }

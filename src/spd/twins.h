@@ -37,17 +37,17 @@ struct member {
 };
 
 /* Before the first of the others: @member has its rule now. */
-void twins_prepare(const struct xf_spd *spd, struct member *member);
+void xf_spd_twins_prepare(const struct xf_spd *spd, struct member *member);
 
 /* Soon, @member leaves. */
-void twins_prefetch(const struct xf_spd *spd, const struct member *member);
+void xf_spd_twins_prefetch(const struct xf_spd *spd, const struct member *member);
 
 /* Enter @member's rule, which is its own so far: 0 or -ENOMEM. */
-int twins_join(struct xf_spd *spd, struct member *member);
+int xf_spd_twins_join(struct xf_spd *spd, struct member *member);
 
-void twins_leave(struct xf_spd *spd, struct member *member);
+void xf_spd_twins_leave(struct xf_spd *spd, struct member *member);
 
 /* Put @by, which matches the same, in the place of @member: readers find one or the other. */
-void twins_swap(struct xf_spd *spd, struct member *member, struct member *by);
+void xf_spd_twins_swap(struct xf_spd *spd, struct member *member, struct member *by);
 
 #endif
