@@ -93,12 +93,12 @@ struct bench {
 	double ns[WHATS][SLICES];
 	double raw_ns[2][SLICES]; /* open, seal */
 	double ratios[WHATS][SLICES]; /* within a slice: what slows the core slows both */
-	struct xf_esp_op ops[BATCH];
+	struct xf_transform_op ops[BATCH];
 };
 
 /* A batch in the middle of the stages. */
 struct stage {
-	struct xf_esp_op *ops[BATCH];
+	struct xf_transform_op *ops[BATCH];
 	struct xf_ip_info ip[BATCH];
 	struct xf_flow flows[BATCH];
 	struct xf_policy *policies[BATCH];

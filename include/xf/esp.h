@@ -5,57 +5,19 @@
  * done (now or later), finish acts on its status. Every check comes before the first write: a
  * packet that is not XF_PASS is as the caller left it, and no sequence number was spent.
  *
- * Threads: a packet and its struct xf_esp_op belong to one thread; SAs are shared, read inside an
+ * Threads: a packet and its operation belong to one thread; SAs are shared, read inside an
  * RCU section or with a reference. Lengths are bytes.
  */
 #ifndef XF_ESP_H
 #define XF_ESP_H
 
-#include <xf/ip.h>
-#include <xf/sa.h>
+#include <xf/transform.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 #define XF_ESP_HDR_LEN 8u /* SPI and sequence number */
-#define XF_ESP_OP_SEGS 4
-
-/*
- * One packet between prepare and finish. Must not move: crypto points into it. A packet whose
- * prepare passed must be finished, with crypto.status XF_CRYPTO_ERROR when nobody did the work.
- * What nearly every packet needs stands in four lines: two here, two at the front of crypto.
- */
-struct xf_esp_op {
-	struct xf_crypto_op crypto;
-	void *user; /* the caller's */
-
-	struct xf_sa *sa __attribute__((aligned(XF_CACHE_LINE)));
-	/* Given by the caller. Inbound @ip is of the outer packet, and after finish of the packet
-	 * that came out; it must stay where it is meanwhile. */
-	struct xf_pkt *pkt;
-	struct xf_ip_info *ip;
-	uint64_t number; /* outbound: of the SA's packets, in the order in which they must leave */
-	uint64_t seq;
-	struct xf_pkt *dst_pkt; /* where the text goes when it may not be written in place */
-	uint8_t *gap; /* outbound: what was opened for headers, and behind */
-	uint8_t *tail;
-
-	/* A usual packet needs no line behind this one. */
-	uint32_t udp_len; /* inbound, given: 8 with a UDP header before ESP, else 0 */
-	enum xf_drop drop; /* what prepare or finish has to say of this packet */
-	bool usual; /* inbound: in one piece, decrypted in place */
-	uint32_t udp_off; /* in the packet; 0 = no UDP header */
-	uint32_t esp_off;
-	uint32_t text_off;
-	struct xf_seg src[XF_ESP_OP_SEGS]; /* of the text, when it has no more */
-	struct xf_seg dst;
-	uint32_t gap_off; /* outbound: where the headers were inserted */
-	uint32_t payload_len; /* outbound: what of the packet is protected */
-	uint32_t tfc_len;
-	uint32_t pad_len;
-	uint32_t tail_len;
-};
 
 /*
  * Outbound, first half, of a run of packets with one SA: op->pkt is a whole IP packet, op->ip its
@@ -69,14 +31,14 @@ struct xf_esp_op {
  *   XF_DROP_OUT_NO_BUFFER      the pool is empty
  *   XF_DROP_OUT_ERROR          larger than an IP packet can be
  */
-void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
+void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_transform_op *const *ops, unsigned n,
 			    uint64_t now_ns);
 
 /*
  * Outbound, second half, after the cipher: op->pkt is a complete IP packet.
  * XF_DROP_OUT_STATE_PROTO: the provider failed.
  */
-enum xf_drop xf_esp_out_finish(struct xf_esp_op *op);
+enum xf_drop xf_esp_out_finish(struct xf_transform_op *op);
 
 /*
  * Inbound, first half, of a run of packets with one SA: op->pkt is a whole outer IP packet, op->ip
@@ -91,7 +53,7 @@ enum xf_drop xf_esp_out_finish(struct xf_esp_op *op);
  *   XF_DROP_IN_BUFFER          the pool is empty
  *   those of xf_sa_check()
  */
-void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
+void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_transform_op *const *ops, unsigned n,
 			   uint64_t now_ns);
 
 /*
@@ -106,21 +68,21 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsig
  *   XF_DROP_IN_HDR          the IP header inside is malformed
  *   XF_DROP_IN_BUFFER       the pool is empty
  */
-void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
+void xf_esp_in_finish_run(struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns);
 
 /* The same for packets whose op->sa says whose they are, in their order: run by run, with what the
  * SAs need fetched ahead. xf_esp_out_finish_batch() returns how many may not go on. */
-void xf_esp_out_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
-unsigned xf_esp_out_finish_batch(struct xf_esp_op *const *ops, unsigned n);
-void xf_esp_in_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
-void xf_esp_in_finish_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns);
+void xf_esp_out_prepare_batch(struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns);
+unsigned xf_esp_out_finish_batch(struct xf_transform_op *const *ops, unsigned n);
+void xf_esp_in_prepare_batch(struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns);
+void xf_esp_in_finish_batch(struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns);
 
 /* Runs of one packet; what the run functions leave in op->drop is returned. */
 enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
-				uint64_t now_ns, struct xf_esp_op *op);
+				uint64_t now_ns, struct xf_transform_op *op);
 enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
-			       uint32_t udp_len, uint64_t now_ns, struct xf_esp_op *op);
-enum xf_drop xf_esp_in_finish(struct xf_esp_op *op, uint64_t now_ns);
+			       uint32_t udp_len, uint64_t now_ns, struct xf_transform_op *op);
+enum xf_drop xf_esp_in_finish(struct xf_transform_op *op, uint64_t now_ns);
 
 /*
  * The largest inner packet whose outer one is at most @outer_mtu: the kernel's

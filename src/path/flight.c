@@ -63,7 +63,7 @@ struct xf_slot *xf_flight_add(struct xf_flight *f, struct xf_pkt *pkt)
 
 static struct xf_flight *flight_of(const struct xf_crypto_op *op)
 {
-	return ((struct xf_esp_op *)op->user)->user;
+	return ((struct xf_transform_op *)op->user)->user;
 }
 
 /* Operations come back to their flights, which may be of either way. Returns how many did. */
@@ -140,7 +140,7 @@ static void feed(struct xf_flight *f)
 
 	while (left > kept) {
 		unsigned index = f->waiting[kept]->sa->provider;
-		struct xf_esp_op *others[XF_BATCH];
+		struct xf_transform_op *others[XF_BATCH];
 		unsigned nothers = 0;
 		unsigned n = 0;
 		unsigned taken;

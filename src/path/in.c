@@ -162,7 +162,7 @@ static enum xf_drop check(const struct xf_slot *s)
 }
 
 /* The operations of this round, in the order of their packets. */
-static unsigned collect(struct in *in, struct xf_flight *f, struct xf_esp_op **ops)
+static unsigned collect(struct in *in, struct xf_flight *f, struct xf_transform_op **ops)
 {
 	uint8_t slots[XF_BATCH];
 	unsigned found = find_sas(in, f, slots);
@@ -170,7 +170,7 @@ static unsigned collect(struct in *in, struct xf_flight *f, struct xf_esp_op **o
 
 	for (unsigned i = 0; i < found; i++) {
 		struct xf_slot *s = &f->slots[slots[i]];
-		struct xf_esp_op *op = &f->ops[slots[i]];
+		struct xf_transform_op *op = &f->ops[slots[i]];
 		enum xf_drop err;
 
 		s->bundle[0] = f->slots[s->lead].bundle[0];
@@ -191,7 +191,7 @@ static unsigned collect(struct in *in, struct xf_flight *f, struct xf_esp_op **o
 
 static void begin(void *arg, struct xf_flight *f)
 {
-	struct xf_esp_op *ops[XF_BATCH];
+	struct xf_transform_op *ops[XF_BATCH];
 	struct in *in = arg;
 	unsigned n;
 
@@ -211,7 +211,7 @@ static void begin(void *arg, struct xf_flight *f)
 	}
 }
 
-static void leave(struct in *in, struct xf_flight *f, const struct xf_esp_op *op)
+static void leave(struct in *in, struct xf_flight *f, const struct xf_transform_op *op)
 {
 	struct xf_slot *s = &f->slots[op - f->ops];
 

@@ -199,12 +199,12 @@ bool xf_path_sent(struct xf_worker *worker, struct xf_path_result *res)
 }
 
 /* Does @op come right behind those of @group? */
-static bool belongs(const struct xf_group *group, const struct xf_esp_op *op)
+static bool belongs(const struct xf_group *group, const struct xf_transform_op *op)
 {
 	return group && group->sa == op->sa && group->ticket.end == op->number;
 }
 
-static struct xf_group *new_group(struct xf_flight *f, const struct xf_esp_op *op)
+static struct xf_group *new_group(struct xf_flight *f, const struct xf_transform_op *op)
 {
 	struct xf_group *group = xf_group_get(f->worker);
 
@@ -229,7 +229,7 @@ void xf_order_begin(struct xf_flight *f)
 	struct xf_group *group = NULL;
 
 	for (unsigned i = 0; i < f->nops; i++) {
-		struct xf_esp_op *op = f->round_ops[i];
+		struct xf_transform_op *op = f->round_ops[i];
 
 		if (!belongs(group, op))
 			group = new_group(f, op);

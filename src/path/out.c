@@ -367,7 +367,7 @@ static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 /* --- A flight: the rounds of transform and cipher (struct xf_way_ops) --- */
 
 /* The operations of this round, in the order of their packets. */
-static unsigned collect(struct out *o, struct xf_flight *f, struct xf_esp_op **ops)
+static unsigned collect(struct out *o, struct xf_flight *f, struct xf_transform_op **ops)
 {
 	unsigned round = f->round;
 	unsigned n = 0;
@@ -391,7 +391,7 @@ static unsigned collect(struct out *o, struct xf_flight *f, struct xf_esp_op **o
 
 static void begin(void *arg, struct xf_flight *f)
 {
-	struct xf_esp_op *ops[XF_BATCH];
+	struct xf_transform_op *ops[XF_BATCH];
 	struct out *o = arg;
 	unsigned n = f->round < f->ahead ? collect(o, f, ops) : 0;
 
@@ -415,7 +415,7 @@ static void finish(void *arg, struct xf_flight *f)
 	unsigned dropped = xf_esp_out_finish_batch(f->round_ops, f->nops);
 
 	for (unsigned i = 0; dropped > 0; i++) {
-		struct xf_esp_op *op = f->round_ops[i];
+		struct xf_transform_op *op = f->round_ops[i];
 
 		if (op->drop == XF_PASS)
 			continue;

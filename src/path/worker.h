@@ -87,10 +87,10 @@ struct xf_flight {
 	struct xf_group *groups; /* out: in the order in which they were begun */
 	struct xf_group *last_group;
 	struct xf_group *batch; /* in: the received batch that it is a part of */
-	struct xf_esp_op *round_ops[XF_BATCH];
-	struct xf_esp_op *waiting[XF_BATCH];
+	struct xf_transform_op *round_ops[XF_BATCH];
+	struct xf_transform_op *waiting[XF_BATCH];
 	struct xf_slot slots[XF_BATCH];
-	struct xf_esp_op ops[XF_BATCH]; /* each for the slot of its index */
+	struct xf_transform_op ops[XF_BATCH]; /* each for the slot of its index */
 };
 
 /* Flights that wait for the cipher, or for one before them that does. */

@@ -1,4 +1,4 @@
-#include "proto/transform.h"
+#include "proto/esp.h"
 
 /* Does the IV stand under the MAC as additional data (RFC 4543 s3.3, RFC 4303 s2.8)? */
 static bool iv_in_aad(const struct xf_suite *suite)
@@ -7,7 +7,8 @@ static bool iv_in_aad(const struct xf_suite *suite)
 }
 
 /* GMAC's IV comes behind the ESP header. */
-static void fill_esn_aad(struct xf_esp_op *op, const struct xf_suite *suite, const uint8_t *iv)
+static void fill_esn_aad(struct xf_transform_op *op, const struct xf_suite *suite,
+			 const uint8_t *iv)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
 
@@ -22,7 +23,7 @@ static void fill_esn_aad(struct xf_esp_op *op, const struct xf_suite *suite, con
  * The ESP header as it is authenticated, mostly where it stands; with ESN and an HMAC the high
  * half comes behind the text (RFC 4303 s2.2.1).
  */
-static void fill_aad(struct xf_esp_op *op, const struct xf_sa_view *cfg, const uint8_t *iv)
+static void fill_aad(struct xf_transform_op *op, const struct xf_sa_view *cfg, const uint8_t *iv)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
 	bool esn = cfg->flags & XF_SA_ESN;
@@ -40,7 +41,7 @@ static void fill_aad(struct xf_esp_op *op, const struct xf_sa_view *cfg, const u
 	if (iv_in_aad(&cfg->terms->suite))
 		len += cfg->terms->suite.iv_len;
 	crypto->aad_len = (uint8_t)len;
-	crypto->aad = xf_pkt_peek(op->pkt, op->esp_off, len, crypto->aad_mem);
+	crypto->aad = xf_pkt_peek(op->pkt, op->hdr_off, len, crypto->aad_mem);
 }
 
 static void fill_nonce(struct xf_crypto_op *crypto, const struct xf_suite *suite, const uint8_t *iv)
@@ -55,7 +56,7 @@ static void fill_nonce(struct xf_crypto_op *crypto, const struct xf_suite *suite
 	memcpy(crypto->nonce, words, sizeof(crypto->nonce));
 }
 
-void xf_esp_crypto_fill_odd(struct xf_esp_op *op, const uint8_t *iv)
+void xf_esp_crypto_fill_odd(struct xf_transform_op *op, const uint8_t *iv)
 {
 	const struct xf_sa_view *cfg = xf_sa_cfg(op->sa);
 

@@ -15,7 +15,7 @@
 
 #include "pkt/widen.h"
 #include "proto/runs.h"
-#include "proto/transform.h"
+#include "proto/esp.h"
 
 #define TCP_HDR_LEN 20u
 #define TCP_CSUM 16
@@ -54,7 +54,7 @@ static uint32_t esp_end(const struct xf_pkt *pkt, const struct xf_ip_info *ip, u
 }
 
 /* Step 1, lengths: IV, trailer and ICV must be there, and whole blocks for a block cipher. */
-static enum xf_drop measure(struct xf_esp_op *op, const struct xf_sa_form *form)
+static enum xf_drop measure(struct xf_transform_op *op, const struct xf_sa_form *form)
 {
 	uint32_t end = esp_end(op->pkt, op->ip, op->udp_len);
 	uint32_t fixed = XF_ESP_HDR_LEN + form->iv_len + form->icv_len;
@@ -62,18 +62,18 @@ static enum xf_drop measure(struct xf_esp_op *op, const struct xf_sa_form *form)
 	if (end == 0)
 		return XF_DROP_IN_HDR;
 	op->udp_off = op->udp_len ? op->ip->l4_off : 0;
-	op->esp_off = op->ip->l4_off + op->udp_len;
-	if (end - op->esp_off < fixed + XF_ESP_TRAILER_LEN)
+	op->hdr_off = op->ip->l4_off + op->udp_len;
+	if (end - op->hdr_off < fixed + XF_ESP_TRAILER_LEN)
 		return XF_DROP_IN_STATE_PROTO;
-	op->text_off = op->esp_off + XF_ESP_HDR_LEN + form->iv_len;
-	op->crypto.len = end - op->esp_off - fixed;
+	op->text_off = op->hdr_off + XF_ESP_HDR_LEN + form->iv_len;
+	op->crypto.len = end - op->hdr_off - fixed;
 	if (form->what & XF_FORM_BLOCKS && op->crypto.len & form->align_mask)
 		return XF_DROP_IN_STATE_PROTO;
 	return XF_PASS;
 }
 
 /* Step 3. @esp: ESP header and IV, in one piece in the packet unless it is @copy. */
-static enum xf_drop describe(struct xf_esp_op *op, const struct xf_sa_form *form,
+static enum xf_drop describe(struct xf_transform_op *op, const struct xf_sa_form *form,
 			     const uint8_t *esp, const uint8_t *copy)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
@@ -97,7 +97,7 @@ static enum xf_drop describe(struct xf_esp_op *op, const struct xf_sa_form *form
 	return XF_PASS;
 }
 
-static enum xf_drop prepare_odd(struct xf_sa *sa, struct xf_esp_op *op)
+static enum xf_drop prepare_odd(struct xf_sa *sa, struct xf_transform_op *op)
 {
 	const struct xf_sa_form *form = xf_sa_form(sa);
 	uint8_t copy[XF_ESP_HDR_LEN + XF_IV_MAX];
@@ -110,7 +110,7 @@ static enum xf_drop prepare_odd(struct xf_sa *sa, struct xf_esp_op *op)
 	drop = measure(op, form);
 	if (drop != XF_PASS)
 		return drop;
-	esp = xf_pkt_peek(op->pkt, op->esp_off, XF_ESP_HDR_LEN + form->iv_len, copy);
+	esp = xf_pkt_peek(op->pkt, op->hdr_off, XF_ESP_HDR_LEN + form->iv_len, copy);
 	op->seq = xf_sa_infer_seq(sa, xf_get_be32(esp + 4));
 	drop = xf_sa_replay_check(sa, op->seq);
 	return drop == XF_PASS ? describe(op, form, esp, copy) : drop;
@@ -121,7 +121,8 @@ static enum xf_drop prepare_odd(struct xf_sa *sa, struct xf_esp_op *op)
  * nothing behind its end. False: prepare_odd() must say; nothing that it needs was
  * changed.
  */
-static inline bool prepare_usual(struct xf_sa *sa, struct xf_sa_brief form, struct xf_esp_op *op)
+static inline bool prepare_usual(struct xf_sa *sa, struct xf_sa_brief form,
+				 struct xf_transform_op *op)
 {
 	uint32_t fixed = XF_ESP_HDR_LEN + sizeof(uint64_t) + form.icv_len;
 	const struct xf_pkt *pkt = op->pkt;
@@ -151,14 +152,14 @@ static inline bool prepare_usual(struct xf_sa *sa, struct xf_sa_brief form, stru
 	return true;
 }
 
-void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
+void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_transform_op *const *ops, unsigned n,
 			   uint64_t now_ns)
 {
 	struct xf_sa_brief form = xf_sa_brief(sa);
 	enum xf_drop drop = check_sa(sa, form.what, now_ns);
 
 	for (unsigned i = 0; i < n; i++) {
-		struct xf_esp_op *op = ops[i];
+		struct xf_transform_op *op = ops[i];
 
 		op->sa = sa;
 		op->dst_pkt = NULL;
@@ -169,13 +170,13 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsig
 	}
 }
 
-void xf_esp_in_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
+void xf_esp_in_prepare_batch(struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)
 {
 	xf_runs_each(ops, n, false, now_ns, xf_esp_in_prepare_run);
 }
 
 enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
-			       uint32_t udp_len, uint64_t now_ns, struct xf_esp_op *op)
+			       uint32_t udp_len, uint64_t now_ns, struct xf_transform_op *op)
 {
 	op->pkt = pkt;
 	op->ip = ip;
@@ -185,7 +186,7 @@ enum xf_drop xf_esp_in_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_i
 }
 
 /* The SA may have gone while the cipher worked (the kernel's xfrm_input(), resumed). */
-static bool is_gone(struct xf_esp_op *const *ops, unsigned n)
+static bool is_gone(struct xf_transform_op *const *ops, unsigned n)
 {
 	if (XF_LIKELY(xf_sa_get_state(ops[0]->sa) == XF_SA_VALID))
 		return false;
@@ -195,7 +196,7 @@ static bool is_gone(struct xf_esp_op *const *ops, unsigned n)
 }
 
 /* Are all authentic, and does each follow the one before? */
-static bool are_in_order(struct xf_esp_op *const *ops, unsigned n)
+static bool are_in_order(struct xf_transform_op *const *ops, unsigned n)
 {
 	uint64_t first = ops[0]->seq;
 
@@ -205,10 +206,10 @@ static bool are_in_order(struct xf_esp_op *const *ops, unsigned n)
 	return true;
 }
 
-static void believe_each(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n)
+static void believe_each(struct xf_sa *sa, struct xf_transform_op *const *ops, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++) {
-		struct xf_esp_op *op = ops[i];
+		struct xf_transform_op *op = ops[i];
 
 		op->drop = XF_DROP_IN_STATE_PROTO;
 		if (XF_LIKELY(op->crypto.status == XF_CRYPTO_OK))
@@ -219,7 +220,7 @@ static void believe_each(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigne
 }
 
 /* Step 4, for all of a run while its window is locked once. What was prepared has passed so far. */
-static void believe(struct xf_esp_op *const *ops, unsigned n)
+static void believe(struct xf_transform_op *const *ops, unsigned n)
 {
 	struct xf_sa *sa = ops[0]->sa;
 
@@ -232,7 +233,7 @@ static void believe(struct xf_esp_op *const *ops, unsigned n)
 }
 
 /* Step 5. As the kernel's esp_remove_trailer(): no payload at all is garbage. */
-static enum xf_drop cut_trailer(struct xf_esp_op *op, uint8_t *next_hdr)
+static enum xf_drop cut_trailer(struct xf_transform_op *op, uint8_t *next_hdr)
 {
 	uint32_t end = op->text_off + op->crypto.len;
 	struct xf_pkt *pkt = op->pkt;
@@ -255,7 +256,7 @@ static enum xf_drop cut_trailer(struct xf_esp_op *op, uint8_t *next_hdr)
 }
 
 /* Step 6: what follows the IP packet inside is TFC padding (RFC 4303 s2.7). */
-static inline enum xf_drop show_inner(struct xf_esp_op *op, unsigned what, uint8_t next_hdr)
+static inline enum xf_drop show_inner(struct xf_transform_op *op, unsigned what, uint8_t next_hdr)
 {
 	uint8_t outer_tos = op->ip->tos;
 	struct xf_pkt *pkt = op->pkt;
@@ -278,7 +279,7 @@ static bool is_tunnelled(uint8_t next_hdr)
 	return next_hdr == XF_IPPROTO_IPIP || next_hdr == XF_IPPROTO_IPV6;
 }
 
-static enum xf_drop leave_tunnel(struct xf_esp_op *op, unsigned what, uint8_t next_hdr)
+static enum xf_drop leave_tunnel(struct xf_transform_op *op, unsigned what, uint8_t next_hdr)
 {
 	if (!is_tunnelled(next_hdr))
 		return XF_DROP_IN_STATE_MODE;
@@ -286,7 +287,7 @@ static enum xf_drop leave_tunnel(struct xf_esp_op *op, unsigned what, uint8_t ne
 	return show_inner(op, what, next_hdr);
 }
 
-static enum xf_drop leave_transport(struct xf_esp_op *op, uint8_t next_hdr)
+static enum xf_drop leave_transport(struct xf_transform_op *op, uint8_t next_hdr)
 {
 	const struct xf_ip_info *ip = op->ip;
 	uint32_t off = ip->l4_off;
@@ -307,7 +308,7 @@ static enum xf_drop leave_transport(struct xf_esp_op *op, uint8_t next_hdr)
  * esp_input_done2()); a TUN has no word for that, so the checksum is left to be completed, over the
  * addresses as they are now. A UDP datagram without one has none (RFC 768).
  */
-static enum xf_drop renew_csum(struct xf_esp_op *op)
+static enum xf_drop renew_csum(struct xf_transform_op *op)
 {
 	const struct xf_ip_info *ip = op->ip;
 	bool tcp = ip->proto == XF_IPPROTO_TCP;
@@ -331,7 +332,7 @@ static enum xf_drop renew_csum(struct xf_esp_op *op)
 }
 
 /* Steps 5 and 6. */
-static enum xf_drop unwrap(struct xf_esp_op *op, uint64_t *bytes)
+static enum xf_drop unwrap(struct xf_transform_op *op, uint64_t *bytes)
 {
 	const struct xf_sa_form *form = xf_sa_form(op->sa);
 	uint8_t next_hdr = XF_IPPROTO_NONE;
@@ -356,7 +357,7 @@ static enum xf_drop unwrap(struct xf_esp_op *op, uint64_t *bytes)
 }
 
 /* Of a packet in one piece that is cut behind its text: what is between header and text goes. */
-static enum xf_drop leave_transport_usual(struct xf_esp_op *op, uint8_t next_hdr)
+static enum xf_drop leave_transport_usual(struct xf_transform_op *op, uint8_t next_hdr)
 {
 	const struct xf_ip_info *ip = op->ip;
 	struct xf_pkt *pkt = op->pkt;
@@ -373,7 +374,7 @@ static enum xf_drop leave_transport_usual(struct xf_esp_op *op, uint8_t next_hdr
 }
 
 /* The same for a packet in one piece. */
-static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, unsigned what, uint64_t *bytes)
+static inline enum xf_drop unwrap_usual(struct xf_transform_op *op, unsigned what, uint64_t *bytes)
 {
 	struct xf_pkt *pkt = op->pkt;
 	struct xf_seg *seg = &pkt->segs[0];
@@ -402,7 +403,7 @@ static inline enum xf_drop unwrap_usual(struct xf_esp_op *op, unsigned what, uin
 	return drop;
 }
 
-void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
+void xf_esp_in_finish_run(struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)
 {
 	struct xf_sa *sa = ops[0]->sa;
 	unsigned what = xf_sa_brief(sa).what;
@@ -423,7 +424,7 @@ void xf_esp_in_finish_run(struct xf_esp_op *const *ops, unsigned n, uint64_t now
 		xf_sa_count(&sa->in, accepted, bytes, now_ns);
 }
 
-void xf_esp_in_finish_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
+void xf_esp_in_finish_batch(struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)
 {
 	for (unsigned i = 0, len; i < n; i += len) {
 		len = xf_runs_len(ops + i, n - i);
@@ -431,7 +432,7 @@ void xf_esp_in_finish_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t n
 	}
 }
 
-enum xf_drop xf_esp_in_finish(struct xf_esp_op *op, uint64_t now_ns)
+enum xf_drop xf_esp_in_finish(struct xf_transform_op *op, uint64_t now_ns)
 {
 	xf_esp_in_finish_run(&op, 1, now_ns);
 	return op->drop;

@@ -22,7 +22,7 @@
 struct run {
 	struct xf_sa *sa;
 	const struct xf_sa_form *form;
-	struct xf_esp_op *const *ops;
+	struct xf_transform_op *const *ops;
 	unsigned n;
 	uint64_t now_ns;
 };
@@ -36,7 +36,7 @@ static bool mode_takes(const struct xf_sa_form *form, const struct xf_ip_info *i
 }
 
 /* The packet's new shape, whose last byte is the ICV's (RFC 4303 s2.4, s2.7). */
-static void plan(const struct run *run, struct xf_esp_op *op)
+static void plan(const struct run *run, struct xf_transform_op *op)
 {
 	const struct xf_sa_form *form = run->form;
 	uint32_t bare;
@@ -50,19 +50,19 @@ static void plan(const struct run *run, struct xf_esp_op *op)
 	op->pad_len = -bare & form->align_mask;
 	op->tail_len = op->tfc_len + op->pad_len + XF_ESP_TRAILER_LEN + form->icv_len;
 	op->text_off = op->gap_off + form->gap_len;
-	op->esp_off = op->text_off - form->iv_len - XF_ESP_HDR_LEN;
-	op->udp_off = form->udp_len ? op->esp_off - XF_UDP_HDR_LEN : 0;
+	op->hdr_off = op->text_off - form->iv_len - XF_ESP_HDR_LEN;
+	op->udp_off = form->udp_len ? op->hdr_off - XF_UDP_HDR_LEN : 0;
 	op->crypto.len = bare + op->pad_len;
 }
 
-static bool is_too_long(const struct xf_esp_op *op, const struct xf_sa_form *form)
+static bool is_too_long(const struct xf_transform_op *op, const struct xf_sa_form *form)
 {
 	uint32_t len = op->ip->total_len + form->gap_len + op->tail_len;
 
 	return len > UINT16_MAX + (form->what & XF_FORM_IPV6 ? XF_IPV6_HDR_LEN : 0u);
 }
 
-static void close_room(struct xf_esp_op *op, const struct xf_sa_form *form)
+static void close_room(struct xf_transform_op *op, const struct xf_sa_form *form)
 {
 	xf_pkt_free(op->dst_pkt);
 	op->dst_pkt = NULL;
@@ -73,7 +73,7 @@ static void close_room(struct xf_esp_op *op, const struct xf_sa_form *form)
 }
 
 /* On an error, what was opened is for close_room(). */
-static enum xf_drop open_elsewhere(struct xf_esp_op *op, const struct xf_sa_form *form)
+static enum xf_drop open_elsewhere(struct xf_transform_op *op, const struct xf_sa_form *form)
 {
 	int err;
 
@@ -94,7 +94,7 @@ static enum xf_drop open_elsewhere(struct xf_esp_op *op, const struct xf_sa_form
 }
 
 /* Step 2. A tunnelled packet in one piece with room around it is what nearly all are. */
-static enum xf_drop open_packet(const struct run *run, struct xf_esp_op *op)
+static enum xf_drop open_packet(const struct run *run, struct xf_transform_op *op)
 {
 	const struct xf_sa_form *form = run->form;
 	enum xf_drop drop;
@@ -124,7 +124,7 @@ static unsigned open_all(const struct run *run)
 	unsigned ready = 0;
 
 	for (unsigned i = 0; i < run->n; i++) {
-		struct xf_esp_op *op = run->ops[i];
+		struct xf_transform_op *op = run->ops[i];
 
 		op->sa = run->sa;
 		op->drop = open_packet(run, op);
@@ -140,7 +140,7 @@ static uint16_t ipv4_id(const struct xf_sa *sa, uint64_t seq)
 }
 
 /* To @gap, of a packet that has @len bytes from there on. */
-static inline void write_headers(const struct run *run, struct xf_esp_op *op, uint8_t *gap,
+static inline void write_headers(const struct run *run, struct xf_transform_op *op, uint8_t *gap,
 				 uint32_t len)
 {
 	const struct xf_sa_form *form = run->form;
@@ -157,7 +157,7 @@ static inline void write_headers(const struct run *run, struct xf_esp_op *op, ui
 	xf_esp_crypto_fill(op, form, p - 4, true);
 }
 
-static uint8_t next_hdr(const struct xf_esp_op *op, const struct xf_sa_form *form)
+static uint8_t next_hdr(const struct xf_transform_op *op, const struct xf_sa_form *form)
 {
 	uint8_t scratch;
 
@@ -176,7 +176,8 @@ static void write_short_tail(uint8_t *p, uint32_t pad_len, uint8_t next)
 	memcpy(p, &word, sizeof(word));
 }
 
-static void write_tail(const struct xf_esp_op *op, const struct xf_sa_form *form, uint8_t next)
+static void write_tail(const struct xf_transform_op *op, const struct xf_sa_form *form,
+		       uint8_t next)
 {
 	uint8_t *p = op->tail;
 
@@ -199,14 +200,14 @@ static inline uint8_t named_proto(const struct xf_sa_form *form)
 	return form->udp_len ? XF_IPPROTO_UDP : XF_IPPROTO_ESP;
 }
 
-static void patch_header(const struct xf_esp_op *op, const struct xf_sa_form *form)
+static void patch_header(const struct xf_transform_op *op, const struct xf_sa_form *form)
 {
 	xf_ip_patch(op->gap - op->gap_off, op->ip, op->ip->nexthdr_field, named_proto(form),
 		    op->pkt->len);
 }
 
 /* Step 4. */
-static void write_packet(const struct run *run, struct xf_esp_op *op)
+static void write_packet(const struct run *run, struct xf_transform_op *op)
 {
 	const struct xf_sa_form *form = run->form;
 	uint8_t next = next_hdr(op, form);
@@ -228,7 +229,7 @@ static void number_and_write(const struct run *run, unsigned ready)
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < run->n; i++) {
-		struct xf_esp_op *op = run->ops[i];
+		struct xf_transform_op *op = run->ops[i];
 
 		if (XF_UNLIKELY(op->drop != XF_PASS))
 			continue;
@@ -256,12 +257,12 @@ static inline bool is_usual_form(const struct xf_sa_form *form)
 }
 
 /* What stays in front of ESP. Each mode has a copy of what asks: tunnels pay for none of it. */
-static inline uint32_t front_len(const struct xf_esp_op *op, bool transport)
+static inline uint32_t front_len(const struct xf_transform_op *op, bool transport)
 {
 	return transport ? op->ip->ah_esp_off : 0;
 }
 
-static inline bool is_usual(const struct xf_esp_op *op, const struct xf_sa_form *form,
+static inline bool is_usual(const struct xf_transform_op *op, const struct xf_sa_form *form,
 			    bool transport)
 {
 	uint32_t tail_max = form->align_mask + XF_ESP_TRAILER_LEN + form->icv_len;
@@ -286,7 +287,7 @@ XF_INLINE bool are_usual(const struct run *run, bool transport, uint64_t *bytes)
 }
 
 /* Steps 2 and 4 in one. */
-XF_INLINE void write_usual(const struct run *run, struct xf_esp_op *op, bool transport)
+XF_INLINE void write_usual(const struct run *run, struct xf_transform_op *op, bool transport)
 {
 	const struct xf_sa_form *form = run->form;
 	struct xf_pkt *pkt = op->pkt;
@@ -334,7 +335,7 @@ XF_INLINE void number_and_write_usual(const struct run *run, bool transport, uin
 	if (taken)
 		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
 	for (unsigned i = 0; i < taken; i++) {
-		struct xf_esp_op *op = run->ops[i];
+		struct xf_transform_op *op = run->ops[i];
 
 		op->sa = run->sa;
 		op->drop = XF_PASS;
@@ -365,7 +366,7 @@ static uint64_t bytes_of(const struct run *run)
 }
 
 /* Near a limit each packet is checked by itself, so that it is the right one that meets it. */
-void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsigned n,
+void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_transform_op *const *ops, unsigned n,
 			    uint64_t now_ns)
 {
 	struct run run = { sa, xf_sa_form(sa), ops, n, now_ns };
@@ -391,13 +392,13 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_esp_op *const *ops, unsi
 	}
 }
 
-void xf_esp_out_prepare_batch(struct xf_esp_op *const *ops, unsigned n, uint64_t now_ns)
+void xf_esp_out_prepare_batch(struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)
 {
 	xf_runs_each(ops, n, true, now_ns, xf_esp_out_prepare_run);
 }
 
 enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_ip_info *ip,
-				uint64_t now_ns, struct xf_esp_op *op)
+				uint64_t now_ns, struct xf_transform_op *op)
 {
 	op->pkt = pkt;
 	op->ip = ip;
@@ -406,7 +407,7 @@ enum xf_drop xf_esp_out_prepare(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_
 }
 
 /* Of what was not written in place, or needs a sum over all of it. */
-static enum xf_drop finish_odd(struct xf_esp_op *op)
+static enum xf_drop finish_odd(struct xf_transform_op *op)
 {
 	if (op->dst_pkt && xf_esp_put_text(op) < 0) {
 		xf_pkt_free(op->dst_pkt);
@@ -419,19 +420,19 @@ static enum xf_drop finish_odd(struct xf_esp_op *op)
 	return XF_PASS;
 }
 
-static enum xf_drop cipher_failed(struct xf_esp_op *op)
+static enum xf_drop cipher_failed(struct xf_transform_op *op)
 {
 	xf_pkt_free(op->dst_pkt);
 	op->dst_pkt = NULL;
 	return XF_DROP_OUT_STATE_PROTO;
 }
 
-unsigned xf_esp_out_finish_batch(struct xf_esp_op *const *ops, unsigned n)
+unsigned xf_esp_out_finish_batch(struct xf_transform_op *const *ops, unsigned n)
 {
 	unsigned dropped = 0;
 
 	for (unsigned i = 0; i < n; i++) {
-		struct xf_esp_op *op = ops[i];
+		struct xf_transform_op *op = ops[i];
 
 		op->drop = XF_PASS;
 		if (XF_UNLIKELY(op->crypto.status != XF_CRYPTO_OK))
@@ -443,7 +444,7 @@ unsigned xf_esp_out_finish_batch(struct xf_esp_op *const *ops, unsigned n)
 	return dropped;
 }
 
-enum xf_drop xf_esp_out_finish(struct xf_esp_op *op)
+enum xf_drop xf_esp_out_finish(struct xf_transform_op *op)
 {
 	xf_esp_out_finish_batch(&op, 1);
 	return op->drop;

@@ -2,7 +2,7 @@
  * Lengths: how much an SA adds to a packet, and how much fits inside. The formulas are the
  * kernel's, so that both ends of a tunnel tell their senders the same MTU.
  */
-#include "proto/transform.h"
+#include "proto/esp.h"
 
 /* The IP header that stays in front in transport mode, options aside, as the kernel counts it. */
 static uint32_t kept_hdr_len(const struct xf_sa_form *form)

@@ -5,7 +5,7 @@
 #ifndef XF_PROTO_OUTER_H
 #define XF_PROTO_OUTER_H
 
-#include "proto/transform.h"
+#include "proto/esp.h"
 
 /*
  * As the kernel's INET_ECN_encapsulate(): the outer field is a copy, but a CE that was set before

@@ -15,7 +15,7 @@
 
 #define XF_RUNS_AHEAD 8
 
-static inline unsigned xf_runs_len(struct xf_esp_op *const *ops, unsigned n)
+static inline unsigned xf_runs_len(struct xf_transform_op *const *ops, unsigned n)
 {
 	unsigned len = 1;
 
@@ -24,15 +24,17 @@ static inline unsigned xf_runs_len(struct xf_esp_op *const *ops, unsigned n)
 	return len;
 }
 
-static inline void xf_runs_fetch(struct xf_esp_op *const *ops, unsigned at, unsigned n, bool out)
+static inline void xf_runs_fetch(struct xf_transform_op *const *ops, unsigned at, unsigned n,
+				 bool out)
 {
 	if (at + XF_RUNS_AHEAD < n)
 		xf_sa_fetch(ops[at + XF_RUNS_AHEAD]->sa, out);
 }
 
 /* @work for each run of @ops; @out: the way. */
-static inline void xf_runs_each(struct xf_esp_op *const *ops, unsigned n, bool out, uint64_t now_ns,
-				void (*work)(struct xf_sa *sa, struct xf_esp_op *const *ops,
+static inline void xf_runs_each(struct xf_transform_op *const *ops, unsigned n, bool out,
+				uint64_t now_ns,
+				void (*work)(struct xf_sa *sa, struct xf_transform_op *const *ops,
 					     unsigned n, uint64_t now_ns))
 {
 	unsigned len = n ? xf_runs_len(ops, n) : 0;

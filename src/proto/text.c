@@ -6,16 +6,16 @@
  */
 #include <errno.h>
 
-#include "proto/transform.h"
+#include "proto/esp.h"
 
 /*
  * The segments of the text, described in the operation when they are few, else in the packet's own
  * list, cut so that one starts with the text. 0, -ENOBUFS or -EMSGSIZE.
  */
-static int list_text(struct xf_esp_op *op)
+static int list_text(struct xf_transform_op *op)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
-	int n = xf_pkt_segs(op->pkt, op->text_off, crypto->len, op->src, XF_ESP_OP_SEGS);
+	int n = xf_pkt_segs(op->pkt, op->text_off, crypto->len, op->src, XF_OP_SEGS);
 
 	crypto->src = op->src;
 	if (n < 0) {
@@ -30,7 +30,7 @@ static int list_text(struct xf_esp_op *op)
 	return 0;
 }
 
-int xf_esp_target(struct xf_esp_op *op, uint32_t spare)
+int xf_esp_target(struct xf_transform_op *op, uint32_t spare)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
 	struct xf_pkt *pkt = op->pkt;
@@ -54,7 +54,7 @@ int xf_esp_target(struct xf_esp_op *op, uint32_t spare)
 	return 0;
 }
 
-int xf_esp_put_text(struct xf_esp_op *op)
+int xf_esp_put_text(struct xf_transform_op *op)
 {
 	int err;
 

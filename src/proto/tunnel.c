@@ -1,7 +1,7 @@
 /* What an inner packet takes from the outer header of its tunnel (RFC 4301 s5.1.2). */
 #include <errno.h>
 
-#include "proto/transform.h"
+#include "proto/esp.h"
 
 /* RFC 1624: the checksum is adjusted, not made anew, so that one that was wrong stays wrong. */
 static void set_tos_ipv4(uint8_t *hdr, uint8_t tos)

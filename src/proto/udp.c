@@ -1,7 +1,7 @@
 /* UDP encapsulation of ESP (RFC 3948), over IPv6 too. */
 #include <errno.h>
 
-#include "proto/transform.h"
+#include "proto/esp.h"
 
 enum xf_udp_kind xf_udp_classify(const uint8_t *payload, uint32_t len)
 {

@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct xf_sa *sas[NSAS];
 static struct xf_crypto_ctx *ctx;
-static struct xf_esp_op op;
+static struct xf_transform_op op;
 
 /* Tunnel or transport, with and without UDP and ESN; outbound family does not matter here. */
 static struct xf_sa *make_sa(unsigned i)

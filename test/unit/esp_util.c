@@ -84,7 +84,7 @@ static struct engine *engine_of(const struct xf_crypto_provider *provider)
 	return engine;
 }
 
-void esp_crypto(struct xf_esp_op *op)
+void esp_crypto(struct xf_transform_op *op)
 {
 	run_one(engine_of(op->crypto.key->provider), &op->crypto);
 }
@@ -97,7 +97,7 @@ void esp_crypto_done(void)
 	}
 }
 
-enum xf_drop esp_seal(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_esp_op *op)
+enum xf_drop esp_seal(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_transform_op *op)
 {
 	static struct xf_ip_info ip;
 	enum xf_drop drop;
@@ -120,7 +120,7 @@ uint32_t esp_at(const struct xf_ip_info *ip)
 	return ip->l4_off + udp_len(ip);
 }
 
-enum xf_drop esp_open(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_esp_op *op)
+enum xf_drop esp_open(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_transform_op *op)
 {
 	static struct xf_ip_info ip; /* op->ip points to it */
 	enum xf_drop drop;

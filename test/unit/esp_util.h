@@ -30,12 +30,12 @@ struct xf_sa *esp_sa(const struct xf_sa_config *cfg);
 extern const struct xf_suite suite_gcm, suite_cbc, suite_ctr, suite_null, suite_gmac, suite_ccm;
 
 /* Do the cipher's work. */
-void esp_crypto(struct xf_esp_op *op);
+void esp_crypto(struct xf_transform_op *op);
 void esp_crypto_done(void);
 
 /* @pkt through one SA, with all three steps. A packet that is refused is still the caller's. */
-enum xf_drop esp_seal(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_esp_op *op);
-enum xf_drop esp_open(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_esp_op *op);
+enum xf_drop esp_seal(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_transform_op *op);
+enum xf_drop esp_open(struct xf_sa *sa, struct xf_pkt *pkt, struct xf_transform_op *op);
 
 /* Start of the ESP header in the outer packet that @ip describes. */
 uint32_t esp_at(const struct xf_ip_info *ip);

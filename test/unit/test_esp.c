@@ -4,7 +4,7 @@
  */
 #include "esp_util.h"
 
-static struct xf_esp_op op;
+static struct xf_transform_op op;
 
 static const struct combo {
 	uint16_t outer, inner;

@@ -4,7 +4,7 @@
  */
 #include "esp_util.h"
 
-static struct xf_esp_op op;
+static struct xf_transform_op op;
 
 static uint32_t clear_packet(uint16_t family, uint32_t payload_len, uint8_t *out)
 {
@@ -285,7 +285,7 @@ static void flipped_bits(void **state)
 static void replay_in_flight(void **state)
 {
 	struct xf_sa_config cfg = esp_config(XF_AF_INET, XF_MODE_TUNNEL, &suite_gcm);
-	static struct xf_esp_op ops[2];
+	static struct xf_transform_op ops[2];
 	struct xf_sa *sa = esp_sa(&cfg);
 	uint8_t wire[300];
 	uint32_t len = seal_wire(sa, 30, wire);

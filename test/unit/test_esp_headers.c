@@ -4,9 +4,9 @@
  */
 #include "esp_util.h"
 
-#include "proto/transform.h"
+#include "proto/esp.h"
 
-static struct xf_esp_op op;
+static struct xf_transform_op op;
 
 /* Seal a packet with 100 bytes of payload; the outer one goes to @wire. Returns its length. */
 static uint32_t seal(struct xf_sa *sa, const struct test_ip *ip, uint32_t payload_len,

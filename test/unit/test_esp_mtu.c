@@ -4,7 +4,7 @@
  */
 #include "esp_util.h"
 
-static struct xf_esp_op op;
+static struct xf_transform_op op;
 
 /* Length of the outer packet for an inner one of @len bytes; it must come out again unchanged. */
 static uint32_t outer_len(struct xf_sa *sa, uint16_t family, uint32_t len)

@@ -16,7 +16,7 @@ struct run {
 	enum xf_drop drop[RUN];
 };
 
-static struct xf_esp_op ops[RUN];
+static struct xf_transform_op ops[RUN];
 static struct xf_ip_info ips[RUN];
 static uint8_t large[ROOM];
 
@@ -56,7 +56,7 @@ static void lay_down(struct run *run, unsigned i)
 /* Operations [@from, @from + @n) as one run of @sa. */
 static void seal(struct xf_sa *sa, unsigned from, unsigned n)
 {
-	struct xf_esp_op *run[RUN] = { NULL };
+	struct xf_transform_op *run[RUN] = { NULL };
 
 	for (unsigned i = 0; i < n; i++)
 		run[i] = &ops[from + i];
@@ -71,7 +71,7 @@ static void seal(struct xf_sa *sa, unsigned from, unsigned n)
 
 static void open(struct xf_sa *sa, unsigned from, unsigned n)
 {
-	struct xf_esp_op *run[RUN] = { NULL };
+	struct xf_transform_op *run[RUN] = { NULL };
 	unsigned ready = 0;
 
 	for (unsigned i = 0; i < n; i++)

@@ -98,7 +98,7 @@ static const struct packet {
 };
 
 static struct xf_pool *pool;
-static struct xf_esp_op op;
+static struct xf_transform_op op;
 
 static uint32_t unhex(const char *hex, uint8_t *out)
 {

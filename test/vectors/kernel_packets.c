@@ -25,7 +25,7 @@ struct kernel_case {
 static struct kernel_case cases[CASES_MAX];
 static unsigned ncases;
 static struct xf_pool *pool;
-static struct xf_esp_op op;
+static struct xf_transform_op op;
 
 static uint32_t unhex(const char *hex, uint8_t *out)
 {

@@ -1,8 +1,8 @@
 /*
- * transform.h - what the files of the ESP transform share; nothing outside src/proto includes it.
+ * esp.h - what the files of the ESP transform share; nothing outside src/proto includes it.
  */
-#ifndef XF_PROTO_TRANSFORM_H
-#define XF_PROTO_TRANSFORM_H
+#ifndef XF_PROTO_ESP_H
+#define XF_PROTO_ESP_H
 
 #include <xf/esp.h>
 
@@ -28,14 +28,14 @@ uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now
  * Fill AAD, tail and nonce of op->crypto from op->seq and the @iv of the wire, for SAs whose form
  * is not plain, or where the ESP header is not in one piece.
  */
-void xf_esp_crypto_fill_odd(struct xf_esp_op *op, const uint8_t *iv);
+void xf_esp_crypto_fill_odd(struct xf_transform_op *op, const uint8_t *iv);
 
 /*
  * The ESP header as AEADs authenticate it: with ESN the high half of the number is between SPI and
  * low half (RFC 4106 s5, RFC 4309 s5, RFC 7634 s2.1), which is no bytes of the packet in a row.
  * Words as wide as they are read later: no store is waited for.
  */
-static inline void xf_esp_fill_aad(struct xf_esp_op *op, const uint8_t *esp, unsigned what)
+static inline void xf_esp_fill_aad(struct xf_transform_op *op, const uint8_t *esp, unsigned what)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
 	uint64_t words[2];
@@ -57,8 +57,8 @@ static inline void xf_esp_fill_aad(struct xf_esp_op *op, const uint8_t *esp, uns
  * AAD, nonce, key and direction where the form is plain; text and ICV are the caller's. @esp: ESP
  * header and 8 bytes of IV, or what stands there, in one piece in the packet.
  */
-static inline void xf_esp_crypto_fill_plain(struct xf_esp_op *op, const uint8_t *esp, unsigned what,
-					    bool encrypt)
+static inline void xf_esp_crypto_fill_plain(struct xf_transform_op *op, const uint8_t *esp,
+					    unsigned what, bool encrypt)
 {
 	struct xf_crypto_op *crypto = &op->crypto;
 	uint64_t words[2];
@@ -77,7 +77,7 @@ static inline void xf_esp_crypto_fill_plain(struct xf_esp_op *op, const uint8_t 
 }
 
 /* For any form. */
-static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_form *form,
+static inline void xf_esp_crypto_fill(struct xf_transform_op *op, const struct xf_sa_form *form,
 				      const uint8_t *esp, bool encrypt)
 {
 	xf_esp_crypto_fill_plain(op, esp, form->what, encrypt);
@@ -90,10 +90,10 @@ static inline void xf_esp_crypto_fill(struct xf_esp_op *op, const struct xf_sa_f
  * memory with @spare bytes behind (crypt is the copy). 0, -ENOBUFS, or -EMSGSIZE: too many
  * segments.
  */
-int xf_esp_target(struct xf_esp_op *op, uint32_t spare);
+int xf_esp_target(struct xf_transform_op *op, uint32_t spare);
 
 /* The @len bytes at @text are in one piece of @buf, which the packet has for itself: in place. */
-static inline void xf_esp_in_place(struct xf_esp_op *op, uint8_t *text, uint32_t len,
+static inline void xf_esp_in_place(struct xf_transform_op *op, uint8_t *text, uint32_t len,
 				   struct xf_buf *buf)
 {
 	op->src[0].data = text;
@@ -105,7 +105,7 @@ static inline void xf_esp_in_place(struct xf_esp_op *op, uint8_t *text, uint32_t
 }
 
 /* Put what was written to fresh memory in the place of the old text. 0 or -ENOBUFS. */
-int xf_esp_put_text(struct xf_esp_op *op);
+int xf_esp_put_text(struct xf_transform_op *op);
 
 /*
  * Transport mode: the headers at @hdr, described by @ip, belong to a packet of @len bytes now, in
