@@ -169,6 +169,7 @@ extern const struct xf_crypto_provider xf_provider_ipsec_mb; /* usable() false w
 extern const struct xf_crypto_provider xf_provider_openssl;
 
 #define XF_CRYPTO_PROVIDERS_MAX 8
+#define XF_CRYPTO_NONE XF_CRYPTO_PROVIDERS_MAX /* in the place of a provider: nobody */
 
 /*
  * Add a provider: before the first key and worker, from the thread that makes these.

@@ -32,15 +32,16 @@ struct xf_icmp_error {
 	uint8_t code;
 	union xf_addr saddr; /* of the packet that it is about */
 	union xf_addr daddr;
-	uint8_t proto; /* XF_IPPROTO_ESP, or _UDP with ESP in it */
+	uint8_t proto; /* of a transform, or XF_IPPROTO_UDP with ESP in it */
+	uint8_t sa_proto; /* of the SA */
 	uint16_t sport;
 	uint16_t dport;
 	uint32_t spi; /* 0: cut off, as may be with UDP (RFC 792 quotes 8 bytes behind IP) */
 };
 
 /*
- * Read @pkt, a whole IP packet with an ICMP error about ESP or ESP-in-UDP. 0, -EINVAL (malformed,
- * or its checksum is wrong), -ENOENT (not an error about ESP).
+ * Read @pkt, a whole IP packet with an ICMP error about what has an SPI. 0, -EINVAL (malformed,
+ * or its checksum is wrong), -ENOENT (not such an error).
  */
 int xf_icmp_read(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_icmp_error *out);
 

@@ -77,7 +77,11 @@ struct xf_transform_op {
 	uint32_t tail_len;
 };
 
-/* Where a protocol's header names the SA. */
+/* Of a header, no more is read to find the SA, and of one that an ICMP error quotes. */
+#define XF_SPI_HDR_MAX 12
+#define XF_SPI_QUOTED_MAX 8
+
+/* Where a protocol's header names the SA: within XF_SPI_QUOTED_MAX. */
 struct xf_spi_place {
 	uint8_t off;
 	uint8_t len; /* 2 or 4; 0: the protocol has no SPI, or nobody does it */
@@ -123,7 +127,8 @@ extern const struct xf_transform xf_transform_esp; /* xf/esp.h */
 
 /*
  * Add a transform: before the first SA, from the thread that makes these.
- *   -EEXIST  it is there    -ENOSPC    -EINVAL  its protocol's SPI stands elsewhere already
+ *   -EEXIST  it is there    -ENOSPC
+ *   -EINVAL  the SPI stands where nobody looks, or elsewhere for its protocol
  */
 int xf_transform_register(const struct xf_transform *transform);
 
@@ -132,9 +137,6 @@ const struct xf_transform *const *xf_transforms(void);
 
 /* The number of the one for SAs like @cfg. */
 unsigned xf_transform_for(const struct xf_sa_config *cfg);
-
-/* Where the headers of @protocol name the SA; len 0: nobody does it. */
-const struct xf_spi_place *xf_spi_place_of(uint8_t protocol);
 
 #ifdef __cplusplus
 }

@@ -53,8 +53,7 @@ struct xf_slot *xf_flight_add(struct xf_flight *f, struct xf_pkt *pkt)
 	s->pkt = pkt;
 	s->bundle[0] = NULL;
 	s->depth = 0;
-	s->esp = false;
-	s->udp_len = 0;
+	s->has_spi = false;
 	s->cut = 0;
 	return s;
 }
@@ -115,15 +114,15 @@ static unsigned submit(struct xf_worker *worker, unsigned index, struct xf_crypt
  */
 static bool do_at_once(struct xf_flight *f)
 {
-	unsigned index = f->round_ops[0]->sa->provider;
+	unsigned index = f->round_ops[0]->provider;
 	const struct xf_crypto_provider *provider = xf_crypto_providers()[index];
 	struct xf_crypto_op *ops[XF_BATCH];
 
-	if (provider->asynchronous)
+	if (XF_UNLIKELY(index == XF_CRYPTO_NONE) || provider->asynchronous)
 		return false;
 	for (unsigned i = 0; i < f->nops; i++) {
 		ops[i] = &f->round_ops[i]->crypto;
-		if (XF_UNLIKELY(f->round_ops[i]->sa->provider != index))
+		if (XF_UNLIKELY(f->round_ops[i]->provider != index))
 			return false;
 	}
 	/* What it refuses keeps a status that says error. */
@@ -139,14 +138,14 @@ static void feed(struct xf_flight *f)
 	unsigned left = f->nwaiting;
 
 	while (left > kept) {
-		unsigned index = f->waiting[kept]->sa->provider;
+		unsigned index = f->waiting[kept]->provider;
 		struct xf_transform_op *others[XF_BATCH];
 		unsigned nothers = 0;
 		unsigned n = 0;
 		unsigned taken;
 
 		for (unsigned i = kept; i < left; i++) {
-			if (f->waiting[i]->sa->provider == index)
+			if (f->waiting[i]->provider == index)
 				mine[n++] = &f->waiting[i]->crypto;
 			else
 				others[nothers++] = f->waiting[i];
@@ -188,11 +187,12 @@ static bool begin_round(struct xf_flight *f, const struct xf_way_ops *ops, void 
 		return false;
 	if (do_at_once(f))
 		return true;
-	for (unsigned i = 0; i < f->nops; i++)
+	for (unsigned i = 0; i < f->nops; i++) {
 		f->round_ops[i]->user = f;
-	memcpy(f->waiting, f->round_ops, f->nops * sizeof(f->waiting[0]));
-	f->nwaiting = f->nops;
-	f->in_crypto = f->nops;
+		if (f->round_ops[i]->provider != XF_CRYPTO_NONE)
+			f->waiting[f->nwaiting++] = f->round_ops[i];
+	}
+	f->in_crypto = f->nwaiting;
 	feed(f);
 	return true;
 }

@@ -10,49 +10,13 @@ struct in {
 	uint64_t now_ns;
 };
 
-/* What @s has behind its IP header, as bytes at @off. */
-static enum xf_drop classify_udp(const struct xf_slot *s, uint32_t off, const uint8_t *payload)
+static enum xf_drop find_spi(struct xf_flight *f, struct xf_slot *s)
 {
-	switch (xf_udp_classify(payload, s->pkt->len - off)) {
-	case XF_UDP_KEEPALIVE:
-		return XF_DROP_IN_KEEPALIVE;
-	case XF_UDP_IKE:
-		return XF_DROP_IN_IKE;
-	case XF_UDP_SHORT:
-		return XF_DROP_IN_HDR;
-	case XF_UDP_ESP:
-		break;
-	}
-	return XF_PASS;
-}
+	enum xf_drop err = xf_spi_find(s->pkt, &s->ip, &s->spi);
 
-static enum xf_drop find_esp(struct xf_flight *f, struct xf_slot *s)
-{
-	uint8_t scratch[XF_ESP_HDR_LEN];
-	uint32_t off = s->ip.l4_off;
-	const uint8_t *esp;
-
-	s->udp_len = 0;
-	if (s->ip.proto == XF_IPPROTO_UDP && s->pkt->encap_dport)
-		s->udp_len = XF_UDP_HDR_LEN;
-	else if (s->ip.proto != XF_IPPROTO_ESP)
-		return XF_DROP_IN_HDR;
-	off += s->udp_len;
-	if (off > s->pkt->len)
-		return XF_DROP_IN_HDR;
-	esp = xf_pkt_peek(s->pkt, off, xf_min_u32(sizeof(scratch), s->pkt->len - off), scratch);
-	if (s->udp_len) {
-		enum xf_drop err = classify_udp(s, off, esp);
-
-		if (err != XF_PASS)
-			return err;
-	}
-	if (s->pkt->len - off < XF_ESP_HDR_LEN)
-		return XF_DROP_IN_HDR;
-	s->spi = xf_get_be32(esp);
-	s->esp = true;
-	f->ahead++;
-	return XF_PASS;
+	s->has_spi = err == XF_PASS;
+	f->ahead += s->has_spi;
+	return err;
 }
 
 static void parse_outer(struct in *in, struct xf_flight *f, struct xf_slot *s)
@@ -73,7 +37,7 @@ static void parse_outer(struct in *in, struct xf_flight *f, struct xf_slot *s)
 		xf_path_icmp(in->worker, s, in->now_ns);
 		return;
 	}
-	err = find_esp(f, s);
+	err = find_spi(f, s);
 	if (err != XF_PASS)
 		xf_slot_drop(in->worker, s, err, NULL);
 }
@@ -81,8 +45,8 @@ static void parse_outer(struct in *in, struct xf_flight *f, struct xf_slot *s)
 /* Is @s for the same SA as @before, as mostly? */
 static bool same_sa(const struct xf_slot *s, const struct xf_slot *before)
 {
-	return before && s->spi == before->spi && s->pkt->mark == before->pkt->mark &&
-	       s->ip.family == before->ip.family &&
+	return before && s->spi.spi == before->spi.spi && s->spi.proto == before->spi.proto &&
+	       s->pkt->mark == before->pkt->mark && s->ip.family == before->ip.family &&
 	       xf_addr_equal(&s->ip.daddr, &before->ip.daddr, s->ip.family);
 }
 
@@ -97,8 +61,8 @@ static void find_leads(struct in *in, struct xf_flight *f, const uint8_t *leads,
 		const struct xf_slot *s = &f->slots[leads[i]];
 
 		ids[i] = (struct xf_sa_id){ .daddr = s->ip.daddr,
-					    .spi = s->spi,
-					    .proto = XF_IPPROTO_ESP,
+					    .spi = s->spi.spi,
+					    .proto = s->spi.proto,
 					    .family = s->ip.family };
 		marks[i] = s->pkt->mark;
 	}
@@ -107,7 +71,7 @@ static void find_leads(struct in *in, struct xf_flight *f, const uint8_t *leads,
 		f->slots[leads[i]].bundle[0] = sas[i];
 }
 
-/* Which slots have an ESP header, and of these, which ask for the SA: their numbers. */
+/* Which slots have a header to work on, and of these, which ask for the SA. */
 static unsigned find_sas(struct in *in, struct xf_flight *f, uint8_t *slots)
 {
 	const struct xf_slot *before = NULL;
@@ -119,7 +83,7 @@ static unsigned find_sas(struct in *in, struct xf_flight *f, uint8_t *slots)
 		struct xf_slot *s = &f->slots[i];
 
 		s->depth = 0;
-		if (!s->pkt || !s->esp)
+		if (!s->pkt || !s->has_spi)
 			continue;
 		slots[n++] = (uint8_t)i;
 		if (same_sa(s, before)) {
@@ -135,24 +99,24 @@ static unsigned find_sas(struct in *in, struct xf_flight *f, uint8_t *slots)
 	return n;
 }
 
-/* After decapsulation @s->ip is the inner packet's parse: is that ESP for this host again? */
+/* After decapsulation @s->ip is the inner packet's: does that name an SA of this host again? */
 static void look_inside(struct in *in, struct xf_flight *f, struct xf_slot *s)
 {
 	const struct xf_env *env = &in->worker->engine->env;
 
-	s->esp = false;
+	s->has_spi = false;
 	s->pkt->encap_sport = 0;
 	s->pkt->encap_dport = 0;
-	if (s->ip.proto == XF_IPPROTO_ESP && !s->ip.is_frag &&
+	if (xf_spi_is_there(s->ip.proto) && !s->ip.is_frag &&
 	    env->is_local(env->arg, &s->ip.daddr, s->ip.family)) {
-		enum xf_drop err = find_esp(f, s);
+		enum xf_drop err = find_spi(f, s);
 
 		if (err != XF_PASS)
 			xf_slot_drop(in->worker, s, err, s->bundle[0]);
 	}
 }
 
-/* --- A flight: one level of ESP off every slot that has one (struct xf_way_ops) --- */
+/* --- A flight: one header off every slot that has one (struct xf_way_ops) --- */
 
 static enum xf_drop check(const struct xf_slot *s)
 {
@@ -166,6 +130,7 @@ static unsigned collect(struct in *in, struct xf_flight *f, struct xf_transform_
 {
 	uint8_t slots[XF_BATCH];
 	unsigned found = find_sas(in, f, slots);
+	unsigned transforms = 0;
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < found; i++) {
@@ -180,12 +145,11 @@ static unsigned collect(struct in *in, struct xf_flight *f, struct xf_transform_
 			continue;
 		}
 		s->depth = 1;
-		op->pkt = s->pkt;
-		op->ip = &s->ip;
-		op->udp_len = s->udp_len;
-		op->sa = s->bundle[0];
+		transforms |= xf_path_op(op, s, s->bundle[0]);
+		op->udp_len = s->spi.udp_len;
 		ops[n++] = op;
 	}
+	f->transforms = transforms;
 	return n;
 }
 
@@ -201,7 +165,7 @@ static void begin(void *arg, struct xf_flight *f)
 	n = collect(in, f, ops);
 	if (n == 0)
 		return;
-	xf_esp_in_prepare_batch(ops, n, in->now_ns);
+	xf_path_transform(f, XF_IN_PREPARE, ops, n, in->now_ns);
 	for (unsigned i = 0; i < n; i++) {
 		if (ops[i]->drop == XF_PASS)
 			f->round_ops[f->nops++] = ops[i];
@@ -228,7 +192,7 @@ static void finish(void *arg, struct xf_flight *f)
 {
 	struct in *in = arg;
 
-	xf_esp_in_finish_batch(f->round_ops, f->nops, in->now_ns);
+	xf_path_transform(f, XF_IN_FINISH, f->round_ops, f->nops, in->now_ns);
 	for (unsigned i = 0; i < f->nops; i++)
 		leave(in, f, f->round_ops[i]);
 }

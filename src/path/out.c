@@ -369,6 +369,7 @@ static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 /* The operations of this round, in the order of their packets. */
 static unsigned collect(struct out *o, struct xf_flight *f, struct xf_transform_op **ops)
 {
+	unsigned transforms = 0;
 	unsigned round = f->round;
 	unsigned n = 0;
 
@@ -381,11 +382,10 @@ static unsigned collect(struct out *o, struct xf_flight *f, struct xf_transform_
 			xf_slot_drop(o->worker, s, XF_DROP_OUT_ERROR, s->bundle[round]);
 			continue;
 		}
-		f->ops[i].pkt = s->pkt;
-		f->ops[i].ip = &s->ip;
-		f->ops[i].sa = s->bundle[round];
+		transforms |= xf_path_op(&f->ops[i], s, s->bundle[round]);
 		ops[n++] = &f->ops[i];
 	}
+	f->transforms = transforms;
 	return n;
 }
 
@@ -397,7 +397,7 @@ static void begin(void *arg, struct xf_flight *f)
 
 	if (n == 0)
 		return;
-	xf_esp_out_prepare_batch(ops, n, o->now_ns);
+	xf_path_transform(f, XF_OUT_PREPARE, ops, n, o->now_ns);
 	for (unsigned i = 0; i < n; i++) {
 		if (ops[i]->drop == XF_PASS)
 			f->round_ops[f->nops++] = ops[i];
@@ -412,7 +412,7 @@ static void begin(void *arg, struct xf_flight *f)
 static void finish(void *arg, struct xf_flight *f)
 {
 	struct out *o = arg;
-	unsigned dropped = xf_esp_out_finish_batch(f->round_ops, f->nops);
+	unsigned dropped = xf_path_transform(f, XF_OUT_FINISH, f->round_ops, f->nops, o->now_ns);
 
 	for (unsigned i = 0; dropped > 0; i++) {
 		struct xf_transform_op *op = f->round_ops[i];

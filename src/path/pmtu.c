@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "path/worker.h"
+#include "sad/transform.h"
 
 /* How long a router's word is believed: the kernel's net.ipv4.route.mtu_expires. */
 #define LEARNED_NS (600 * XF_NSEC_PER_SEC)
@@ -29,7 +30,8 @@ uint32_t xf_path_bundle_mtu(const struct xf_slot *s, uint64_t now_ns)
 	uint32_t mtu = xf_path_outer_mtu(s->bundle[s->depth - 1], now_ns);
 
 	for (unsigned i = s->depth; i-- > 0;)
-		mtu = xf_esp_inner_mtu(s->bundle[i], mtu, family_into(s, i));
+		mtu = xf_transform_of(s->bundle[i])
+			      ->inner_mtu(s->bundle[i], mtu, family_into(s, i));
 	/* No IPv6 sender may be told less (RFC 8200 s5); the outer packet is cut instead. */
 	if (s->ip.family == XF_AF_INET6 && mtu < XF_IPV6_MIN_MTU)
 		mtu = XF_IPV6_MIN_MTU;
@@ -41,7 +43,7 @@ static struct xf_sa *find_sa(const struct xf_worker *worker, const struct xf_icm
 			     uint32_t mark)
 {
 	const struct xf_sa_id id = {
-		.daddr = err->daddr, .spi = err->spi, .proto = XF_IPPROTO_ESP, .family = err->family
+		.daddr = err->daddr, .spi = err->spi, .proto = err->sa_proto, .family = err->family
 	};
 	struct xf_sa *sa = xf_sad_find_in(worker->engine->sad, &id, mark);
 
@@ -51,8 +53,8 @@ static struct xf_sa *find_sa(const struct xf_worker *worker, const struct xf_icm
 }
 
 /*
- * Believed only for a live SPI (RFC 4301 s8.2.1), and only downwards. What is not about ESP is
- * none of ours: the kernel has its own copy, so letting go of this one is no drop.
+ * Believed only for a live SPI (RFC 4301 s8.2.1), and only downwards. What is not about an SA
+ * is none of ours: the kernel has its own copy, so letting go of this one is no drop.
  */
 void xf_path_icmp(struct xf_worker *worker, struct xf_slot *s, uint64_t now_ns)
 {

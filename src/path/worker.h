@@ -12,13 +12,14 @@
 
 #include <stdatomic.h>
 
-#include <xf/esp.h>
 #include <xf/frag.h>
 #include <xf/gro.h>
 #include <xf/icmp.h>
 #include <xf/path.h>
+#include <xf/transform.h>
 #include <xf/turn.h>
 #include "base/count.h"
+#include "proto/spi.h"
 #include "sad/sa.h"
 
 /* Of one worker: what a slow cipher may hold is bounded by these. */
@@ -59,13 +60,12 @@ struct xf_slot {
 	struct xf_pkt *pkt;
 	struct xf_sa *bundle[XF_MAX_DEPTH]; /* out: innermost first; in: the one at work */
 	uint8_t depth; /* of the bundle */
-	bool esp; /* in: there is an ESP header to work on */
-	uint8_t udp_len; /* in: 8 when it stands behind a UDP header */
+	bool has_spi; /* in: there is a transform's header to work on */
 	uint8_t cut; /* out: enum fit */
 	uint8_t lead; /* the slot that found bundle or SA for this one, maybe itself */
 	bool by_flow; /* out: of such a slot, the SAs' own selectors had a say */
 	uint8_t err; /* enum xf_drop: why there is no bundle; in: the policies' verdict */
-	uint32_t spi; /* in */
+	struct xf_spi spi; /* in: what that header names */
 	uint32_t inner_len; /* out: before the first transform */
 	uint32_t mtu; /* out: the largest packet that the bundle takes whole */
 	struct xf_group *group; /* out: that it leaves with */
@@ -77,8 +77,9 @@ struct xf_flight {
 	struct xf_worker *worker;
 	unsigned n; /* slots in use */
 	unsigned round; /* transforms that were begun */
-	/* In: slots with an ESP header to work on; out: rounds that there will be. */
+	/* In: slots with a header to work on; out: rounds that there will be. */
 	unsigned ahead;
+	unsigned transforms; /* a bit for each number of those that this round has */
 	unsigned nops; /* operations of this round */
 	unsigned nwaiting; /* of these, not taken by a provider yet */
 	unsigned in_crypto; /* of these, not finished yet */
@@ -201,6 +202,26 @@ void xf_crypto_collect(struct xf_worker *worker);
 
 /* The worker ends: drop what is under way, which no provider has any more. */
 void xf_way_abandon(struct xf_way *way);
+
+/* dispatch.c */
+
+/* What transforms do (xf/transform.h). */
+enum xf_step { XF_OUT_PREPARE, XF_OUT_FINISH, XF_IN_PREPARE, XF_IN_FINISH };
+
+/* Have @ops, which are of @f's round, go through @step of their transforms. Of XF_OUT_FINISH, how
+ * many may not go on. */
+unsigned xf_path_transform(const struct xf_flight *f, enum xf_step step,
+			   struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns);
+
+/* @op is of slot @s and for @sa: in it, what the path gives. Returns the bit of its transform. */
+static inline unsigned xf_path_op(struct xf_transform_op *op, struct xf_slot *s, struct xf_sa *sa)
+{
+	op->pkt = s->pkt;
+	op->ip = &s->ip;
+	op->sa = sa;
+	op->provider = sa->provider;
+	return 1u << sa->transform;
+}
 
 /* order.c: several workers, one order. */
 

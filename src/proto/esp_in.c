@@ -27,8 +27,6 @@ static enum xf_drop check_sa(struct xf_sa *sa, unsigned what, uint64_t now_ns)
 
 	if (drop != XF_PASS)
 		return drop;
-	if (!(what & XF_FORM_ESP))
-		return XF_DROP_IN_STATE_PROTO;
 	if (!(what & (XF_FORM_TUNNEL | XF_FORM_TRANSPORT)))
 		return XF_DROP_IN_STATE_MODE;
 	return XF_PASS;

@@ -251,9 +251,7 @@ static void number_and_write(const struct run *run, unsigned ready)
 
 static inline bool is_usual_form(const struct xf_sa_form *form)
 {
-	const unsigned has = XF_FORM_ESP | XF_FORM_PLAIN;
-
-	return (form->what & (has | XF_FORM_MORE)) == has;
+	return (form->what & (XF_FORM_PLAIN | XF_FORM_MORE)) == XF_FORM_PLAIN;
 }
 
 /* What stays in front of ESP. Each mode has a copy of what asks: tunnels pay for none of it. */
@@ -379,8 +377,6 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_transform_op *const *ops
 		return;
 	}
 	drop = xf_sa_check(sa, run.form->what, true, now_ns);
-	if (drop == XF_PASS && !(run.form->what & XF_FORM_ESP))
-		drop = XF_DROP_OUT_STATE_PROTO;
 	if (XF_LIKELY(drop == XF_PASS)) {
 		if (!(run.form->outer_len ? go_usual(&run, false) : go_usual(&run, true)))
 			number_and_write(&run, open_all(&run));

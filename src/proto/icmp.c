@@ -6,6 +6,8 @@
 
 #include <xf/icmp.h>
 
+#include "proto/spi.h"
+
 #define ICMP_HDR_LEN 8
 /* The longest error, IP header included: RFC 1812 s4.3.2.3, RFC 4443 s2.4 (c). */
 #define ICMPV4_MAX 576
@@ -174,25 +176,28 @@ static int read_quoted(const struct xf_pkt *pkt, const struct xf_ip_info *ip, st
 	return ip->family == XF_AF_INET ? quoted_v4(pkt, ip, q) : quoted_v6(pkt, ip, q);
 }
 
-/* ESP, or UDP that may carry it: an SPI of 0 would be IKE's non-ESP marker (RFC 3948 s2.2). */
-static int read_quoted_esp(const struct xf_pkt *pkt, const struct xf_ip_info *ip,
+/* UDP may carry ESP: an SPI of 0 would be IKE's non-ESP marker (RFC 3948 s2.2). RFC 792 quotes 8
+ * bytes behind IP. */
+static int read_quoted_spi(const struct xf_pkt *pkt, const struct xf_ip_info *ip,
 			   const struct xf_ip_info *q, struct xf_icmp_error *out)
 {
-	uint8_t scratch[8];
+	uint8_t scratch[XF_SPI_QUOTED_MAX];
 	const uint8_t *l4;
 
-	if (q->frag_off || (q->proto != XF_IPPROTO_ESP && q->proto != XF_IPPROTO_UDP))
+	if (q->frag_off || (!xf_spi_is_there(q->proto) && q->proto != XF_IPPROTO_UDP))
 		return -ENOENT;
-	l4 = read_at(pkt, ip, q->l4_off, 8, scratch);
+	l4 = read_at(pkt, ip, q->l4_off, sizeof(scratch), scratch);
 	if (!l4)
 		return -EINVAL;
 	out->saddr = q->saddr;
 	out->daddr = q->daddr;
 	out->proto = q->proto;
-	if (q->proto == XF_IPPROTO_ESP) {
-		out->spi = xf_get_be32(l4);
+	out->sa_proto = q->proto;
+	if (q->proto != XF_IPPROTO_UDP) {
+		out->spi = xf_spi_read(l4, xf_spi_places[q->proto]);
 		return 0;
 	}
+	out->sa_proto = XF_IPPROTO_ESP;
 	out->sport = xf_get_be16(l4);
 	out->dport = xf_get_be16(l4 + 2);
 	l4 = read_at(pkt, ip, q->l4_off + XF_UDP_HDR_LEN, 4, scratch);
@@ -251,7 +256,7 @@ int xf_icmp_read(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct x
 	err = v4 ? read_header_v4(icmp, out) : read_header_v6(icmp, out);
 	if (!err)
 		err = read_quoted(pkt, ip, &q);
-	return err ? err : read_quoted_esp(pkt, ip, &q, out);
+	return err ? err : read_quoted_spi(pkt, ip, &q, out);
 }
 
 int xf_icmp_quoted_flow(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_flow *flow)

@@ -101,8 +101,6 @@ static unsigned of_identity(const struct xf_sa_view *cfg)
 		what |= XF_FORM_TRANSPORT;
 	if (cfg->id.family == XF_AF_INET6)
 		what |= XF_FORM_IPV6;
-	if (cfg->id.proto == XF_IPPROTO_ESP)
-		what |= XF_FORM_ESP;
 	if (cfg->dir == XF_SA_DIR_IN)
 		what |= XF_FORM_ONLY_IN;
 	if (cfg->dir == XF_SA_DIR_OUT)

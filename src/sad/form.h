@@ -18,7 +18,6 @@ enum xf_form_what {
 	XF_FORM_TUNNEL = 1 << 0,
 	XF_FORM_TRANSPORT = 1 << 1,
 	XF_FORM_IPV6 = 1 << 2, /* the outer addresses */
-	XF_FORM_ESP = 1 << 3,
 	XF_FORM_ONLY_IN = 1 << 4,
 	XF_FORM_ONLY_OUT = 1 << 5,
 	XF_FORM_PLAIN = 1 << 6, /* a nonce of 4 and 8 bytes; of the packet, the MAC covers no IV */

@@ -11,6 +11,7 @@
 #include "base/slab.h"
 #include "sad/sa.h"
 #include "sad/terms.h"
+#include "sad/transform.h"
 
 /* The window of struct xfrm_replay_state has one word, whatever size was asked for. */
 #define LEGACY_WINDOW_MAX 32
@@ -129,7 +130,7 @@ static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg, const uint8_t *see
 static void key_set(struct xf_sa *sa, struct xf_key *key)
 {
 	sa->key = key;
-	sa->provider = (uint8_t)xf_crypto_provider_index(key->provider);
+	sa->provider = xf_crypto_provider_index(key->provider) & 0xf;
 	memcpy(&sa->salt, xf_key_salt(key), sizeof(sa->salt));
 }
 
@@ -140,6 +141,8 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
 
 	if (!sa)
 		return -ENOMEM;
+	sa->transform = xf_transform_for(cfg) & 0xf;
+	sa->provider = XF_CRYPTO_NONE;
 	if (key)
 		key_set(sa, key);
 	atomic_init(&sa->added, now_ns);

@@ -84,7 +84,8 @@ struct xf_sa {
 	_Atomic uint8_t attention; /* enum xf_sa_attention */
 	_Atomic bool dying; /* the soft limit was told */
 	/* Constant. What each packet asks of the key stands here too: one line less to wait for. */
-	uint8_t provider; /* its number in xf_crypto_providers() */
+	uint8_t provider : 4; /* its number in xf_crypto_providers(); XF_CRYPTO_NONE: no key */
+	uint8_t transform : 4; /* its number in xf_transforms() */
 	uint32_t salt; /* the first bytes of nonces, as they lie in memory */
 	struct xf_ivgen ivgen;
 
@@ -141,12 +142,6 @@ _Static_assert(
 		offsetof(struct xf_sa, in) == 2 * XF_CACHE_LINE &&
 		offsetof(struct xf_sa, first_cfg) == 3 * XF_CACHE_LINE,
 	"what a packet needs of an SA is three cache lines out, and in with what policies ask");
-
-/* Of an SA that has a key. */
-static inline const struct xf_crypto_provider *xf_sa_provider(const struct xf_sa *sa)
-{
-	return xf_crypto_providers()[sa->provider];
-}
 
 /* Read side, as xf_sa_cfg(): what each packet asks of the configuration in force. */
 static inline const struct xf_sa_form *xf_sa_form(const struct xf_sa *sa)

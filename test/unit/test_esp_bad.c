@@ -408,31 +408,26 @@ static enum xf_drop seal_refused(struct xf_sa *sa, struct xf_pool *from, enum sh
 static void sa_refuses_out(void **state)
 {
 	static const struct {
-		uint8_t dir, mode, proto;
+		uint8_t dir, mode;
 		uint16_t inner;
 		uint32_t payload_len;
 		bool fragment;
 		enum xf_sa_state state;
 		enum xf_drop drop;
 	} rows[] = {
-		{ XF_SA_DIR_OUT, XF_MODE_TUNNEL, 50, XF_AF_INET, 50, true, XF_SA_VALID, XF_PASS },
-		{ XF_SA_DIR_IN, XF_MODE_TUNNEL, 50, XF_AF_INET, 50, false, XF_SA_VALID,
+		{ XF_SA_DIR_OUT, XF_MODE_TUNNEL, XF_AF_INET, 50, true, XF_SA_VALID, XF_PASS },
+		{ XF_SA_DIR_IN, XF_MODE_TUNNEL, XF_AF_INET, 50, false, XF_SA_VALID,
 		  XF_DROP_OUT_STATE_DIR },
-		{ 0, XF_MODE_TUNNEL, 50, XF_AF_INET, 50, false, XF_SA_DEAD,
-		  XF_DROP_OUT_STATE_INVALID },
-		{ 0, XF_MODE_TUNNEL, 51, XF_AF_INET, 50, false, XF_SA_VALID,
-		  XF_DROP_OUT_STATE_PROTO },
-		{ 0, XF_MODE_ROUTEOPTIMIZATION, 50, XF_AF_INET, 50, false, XF_SA_VALID,
+		{ 0, XF_MODE_TUNNEL, XF_AF_INET, 50, false, XF_SA_DEAD, XF_DROP_OUT_STATE_INVALID },
+		{ 0, XF_MODE_ROUTEOPTIMIZATION, XF_AF_INET, 50, false, XF_SA_VALID,
 		  XF_DROP_OUT_STATE_MODE },
-		{ 0, XF_MODE_TRANSPORT, 50, XF_AF_INET, 50, true, XF_SA_VALID,
-		  XF_DROP_OUT_STATE_MODE },
-		{ 0, XF_MODE_TRANSPORT, 50, XF_AF_INET6, 50, false, XF_SA_VALID,
+		{ 0, XF_MODE_TRANSPORT, XF_AF_INET, 50, true, XF_SA_VALID, XF_DROP_OUT_STATE_MODE },
+		{ 0, XF_MODE_TRANSPORT, XF_AF_INET6, 50, false, XF_SA_VALID,
 		  XF_DROP_OUT_STATE_MODE },
 		/* 20 + 8 + 8 + 65484 + 2 + 16 is no longer an IPv4 packet, two bytes less is. */
-		{ 0, XF_MODE_TUNNEL, 50, XF_AF_INET, 65464, false, XF_SA_VALID, XF_DROP_OUT_ERROR },
-		{ 0, XF_MODE_TUNNEL, 50, XF_AF_INET, 65458, false, XF_SA_VALID, XF_PASS },
-		{ 0, XF_MODE_TUNNEL, 50, XF_AF_INET6, 65439, false, XF_SA_VALID,
-		  XF_DROP_OUT_ERROR },
+		{ 0, XF_MODE_TUNNEL, XF_AF_INET, 65464, false, XF_SA_VALID, XF_DROP_OUT_ERROR },
+		{ 0, XF_MODE_TUNNEL, XF_AF_INET, 65458, false, XF_SA_VALID, XF_PASS },
+		{ 0, XF_MODE_TUNNEL, XF_AF_INET6, 65439, false, XF_SA_VALID, XF_DROP_OUT_ERROR },
 	};
 
 	(void)state;
@@ -447,7 +442,6 @@ static void sa_refuses_out(void **state)
 			xf_ipv4_set_csum(clear, 20);
 		}
 		cfg.dir = rows[i].dir;
-		cfg.id.proto = rows[i].proto;
 		sa = esp_sa(&cfg);
 		atomic_store(&sa->state, rows[i].state);
 		print_message("# row %u\n", i);

@@ -208,6 +208,7 @@ static void reads_errors_about_esp(void **state)
 				 0);
 		assert_true(err.too_big && err.mtu == 1300 && err.spi == 0xc0000099);
 		assert_int_equal(err.proto, XF_IPPROTO_ESP);
+		assert_int_equal(err.sa_proto, XF_IPPROTO_ESP);
 		assert_int_equal(err.family, families[i]);
 		assert_int_equal(err.saddr.bytes[i ? 15 : 3], 1);
 		assert_int_equal(err.daddr.bytes[i ? 15 : 3], 2);
@@ -221,6 +222,7 @@ static void reads_errors_about_esp(void **state)
 		assert_int_equal(
 			read_and_free(icmp_error(families[i], icmp, quote, len + 12), &err), 0);
 		assert_true(err.spi == 0xc0000099 && err.proto == XF_IPPROTO_UDP);
+		assert_int_equal(err.sa_proto, XF_IPPROTO_ESP);
 		memset(quote + len + 8, 0, 4); /* IKE */
 		assert_int_equal(
 			read_and_free(icmp_error(families[i], icmp, quote, len + 12), &err),

@@ -1,0 +1,53 @@
+/*
+ * From a flight's operations to transforms, for out.c and in.c. One call for all of a batch, as
+ * nearly always; where a batch has several transforms, its operations are taken apart first, so
+ * that runs of one SA are made of what belongs together.
+ */
+#include "path/worker.h"
+#include "sad/transform.h"
+
+static unsigned call(const struct xf_transform *transform, enum xf_step step,
+		     struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)
+{
+	switch (step) {
+	case XF_OUT_PREPARE:
+		transform->out_prepare(ops, n, now_ns);
+		break;
+	case XF_OUT_FINISH:
+		return transform->out_finish(ops, n);
+	case XF_IN_PREPARE:
+		transform->in_prepare(ops, n, now_ns);
+		break;
+	case XF_IN_FINISH:
+		transform->in_finish(ops, n, now_ns);
+		break;
+	}
+	return 0;
+}
+
+static unsigned call_each(unsigned transforms, enum xf_step step,
+			  struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)
+{
+	unsigned dropped = 0;
+
+	for (; transforms; transforms &= transforms - 1) {
+		unsigned number = (unsigned)__builtin_ctz(transforms);
+		struct xf_transform_op *mine[XF_BATCH];
+		unsigned nmine = 0;
+
+		for (unsigned i = 0; i < n; i++)
+			if (ops[i]->sa->transform == number)
+				mine[nmine++] = ops[i];
+		if (nmine)
+			dropped += call(xf_transform_table[number], step, mine, nmine, now_ns);
+	}
+	return dropped;
+}
+
+unsigned xf_path_transform(const struct xf_flight *f, enum xf_step step,
+			   struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)
+{
+	if (XF_UNLIKELY(f->transforms & (f->transforms - 1)))
+		return call_each(f->transforms, step, ops, n, now_ns);
+	return call(xf_transform_table[__builtin_ctz(f->transforms)], step, ops, n, now_ns);
+}
