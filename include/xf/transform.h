@@ -59,9 +59,9 @@ struct xf_transform_op {
 	uint32_t udp_len; /* inbound, given: 8 with a UDP header before the transform's, else 0 */
 	enum xf_drop drop; /* what prepare or finish has to say of this packet */
 	bool usual; /* inbound: in one piece, decrypted in place */
-	/* Given, of the SA: the cipher's place in xf_crypto_providers(). Where prepare makes it
-	 * XF_CRYPTO_NONE, nothing is left to be done, or somebody else does it: the path goes on to
-	 * finish with the status that prepare has set. */
+	/* Set by prepare: the cipher's place in xf_crypto_providers(), mostly sa->provider.
+	 * XF_CRYPTO_NONE: nothing is left to be done, or somebody else does it; the path goes on
+	 * to finish with the status that prepare has set. */
 	uint8_t provider;
 
 	/* The transform's own: the path does not look at it. */

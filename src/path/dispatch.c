@@ -44,9 +44,25 @@ static unsigned call_each(unsigned transforms, enum xf_step step,
 	return dropped;
 }
 
-unsigned xf_path_transform(const struct xf_flight *f, enum xf_step step,
+/* Of SAs that mostly are not in the caches yet, so they are not looked at where all are alike. */
+static unsigned transforms_of(const struct xf_flight *f, struct xf_transform_op *const *ops,
+			      unsigned n)
+{
+	unsigned any = xf_sad_transforms(f->worker->engine->sad);
+	unsigned seen = 0;
+
+	if (XF_LIKELY(!(any & (any - 1))))
+		return any;
+	for (unsigned i = 0; i < n; i++)
+		seen |= 1u << ops[i]->sa->transform;
+	return seen;
+}
+
+unsigned xf_path_transform(struct xf_flight *f, enum xf_step step,
 			   struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)
 {
+	if (step == XF_OUT_PREPARE || step == XF_IN_PREPARE)
+		f->transforms = transforms_of(f, ops, n);
 	if (XF_UNLIKELY(f->transforms & (f->transforms - 1)))
 		return call_each(f->transforms, step, ops, n, now_ns);
 	return call(xf_transform_table[__builtin_ctz(f->transforms)], step, ops, n, now_ns);

@@ -130,7 +130,6 @@ static unsigned collect(struct in *in, struct xf_flight *f, struct xf_transform_
 {
 	uint8_t slots[XF_BATCH];
 	unsigned found = find_sas(in, f, slots);
-	unsigned transforms = 0;
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < found; i++) {
@@ -145,11 +144,10 @@ static unsigned collect(struct in *in, struct xf_flight *f, struct xf_transform_
 			continue;
 		}
 		s->depth = 1;
-		transforms |= xf_path_op(op, s, s->bundle[0]);
+		xf_path_op(op, s, s->bundle[0]);
 		op->udp_len = s->spi.udp_len;
 		ops[n++] = op;
 	}
-	f->transforms = transforms;
 	return n;
 }
 

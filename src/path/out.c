@@ -369,7 +369,6 @@ static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 /* The operations of this round, in the order of their packets. */
 static unsigned collect(struct out *o, struct xf_flight *f, struct xf_transform_op **ops)
 {
-	unsigned transforms = 0;
 	unsigned round = f->round;
 	unsigned n = 0;
 
@@ -382,10 +381,9 @@ static unsigned collect(struct out *o, struct xf_flight *f, struct xf_transform_
 			xf_slot_drop(o->worker, s, XF_DROP_OUT_ERROR, s->bundle[round]);
 			continue;
 		}
-		transforms |= xf_path_op(&f->ops[i], s, s->bundle[round]);
+		xf_path_op(&f->ops[i], s, s->bundle[round]);
 		ops[n++] = &f->ops[i];
 	}
-	f->transforms = transforms;
 	return n;
 }
 

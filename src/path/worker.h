@@ -210,17 +210,15 @@ enum xf_step { XF_OUT_PREPARE, XF_OUT_FINISH, XF_IN_PREPARE, XF_IN_FINISH };
 
 /* Have @ops, which are of @f's round, go through @step of their transforms. Of XF_OUT_FINISH, how
  * many may not go on. */
-unsigned xf_path_transform(const struct xf_flight *f, enum xf_step step,
+unsigned xf_path_transform(struct xf_flight *f, enum xf_step step,
 			   struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns);
 
-/* @op is of slot @s and for @sa: in it, what the path gives. Returns the bit of its transform. */
-static inline unsigned xf_path_op(struct xf_transform_op *op, struct xf_slot *s, struct xf_sa *sa)
+/* @op is of slot @s and for @sa: in it, what the path gives. */
+static inline void xf_path_op(struct xf_transform_op *op, struct xf_slot *s, struct xf_sa *sa)
 {
 	op->pkt = s->pkt;
 	op->ip = &s->ip;
 	op->sa = sa;
-	op->provider = sa->provider;
-	return 1u << sa->transform;
 }
 
 /* order.c: several workers, one order. */

@@ -64,6 +64,7 @@ static inline void xf_esp_crypto_fill_plain(struct xf_transform_op *op, const ui
 	uint64_t words[2];
 	uint64_t iv;
 
+	op->provider = op->sa->provider;
 	crypto->key = op->sa->key;
 	crypto->user = op;
 	crypto->encrypt = encrypt;

@@ -18,30 +18,27 @@ static enum xf_drop classify_udp(const uint8_t *payload, uint32_t len)
 	return XF_PASS;
 }
 
-enum xf_drop xf_spi_find(const struct xf_pkt *pkt, const struct xf_ip_info *ip, struct xf_spi *out)
+enum xf_drop xf_spi_find_in_udp(const struct xf_pkt *pkt, const struct xf_ip_info *ip,
+				struct xf_spi *out)
 {
-	bool in_udp = ip->proto == XF_IPPROTO_UDP && pkt->encap_dport;
-	uint8_t proto = in_udp ? XF_IPPROTO_ESP : ip->proto;
-	uint32_t off = ip->l4_off + (in_udp ? XF_UDP_HDR_LEN : 0);
-	const struct xf_spi_place place = xf_spi_places[proto];
+	const struct xf_spi_place place = xf_spi_places[XF_IPPROTO_ESP];
+	uint32_t off = ip->l4_off + XF_UDP_HDR_LEN;
 	uint8_t scratch[XF_SPI_HDR_MAX];
-	const uint8_t *hdr;
+	const uint8_t *esp;
+	enum xf_drop err;
 	uint32_t len;
 
-	if (place.len == 0 || off > pkt->len)
+	if (ip->proto != XF_IPPROTO_UDP || !pkt->encap_dport || off > pkt->len)
 		return XF_DROP_IN_HDR;
 	len = xf_min_u32(place.hdr_len, pkt->len - off);
-	hdr = xf_pkt_peek(pkt, off, len, scratch);
-	if (in_udp) {
-		enum xf_drop err = classify_udp(hdr, pkt->len - off);
-
-		if (err != XF_PASS)
-			return err;
-	}
+	esp = xf_pkt_peek(pkt, off, len, scratch);
+	err = classify_udp(esp, pkt->len - off);
+	if (err != XF_PASS)
+		return err;
 	if (len < place.hdr_len)
 		return XF_DROP_IN_HDR;
-	out->spi = xf_spi_read(hdr, place);
-	out->proto = proto;
-	out->udp_len = in_udp ? XF_UDP_HDR_LEN : 0;
+	out->spi = xf_spi_read(esp, place);
+	out->proto = XF_IPPROTO_ESP;
+	out->udp_len = XF_UDP_HDR_LEN;
 	return XF_PASS;
 }

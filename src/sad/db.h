@@ -32,6 +32,7 @@ struct xf_sad {
 	_Atomic uint32_t masks[XF_SAD_MASKS]; /* of marks of SAs; 0 = unused */
 	_Atomic uint32_t nmasks; /* there are none from here on */
 	_Atomic uint32_t from_anywhere; /* SAs whose source is the wildcard */
+	_Atomic uint32_t transforms; /* a bit for each that an SA here has had */
 	struct xf_sa_stack stack; /* atomic */
 
 	/* Control thread. */

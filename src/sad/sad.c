@@ -7,6 +7,7 @@
 
 #include "db.h"
 #include "terms.h"
+#include "transform.h"
 
 /* As the kernel's: what GETSADINFO shows. Our own tables are of another kind. */
 #define BUCKETS_MIN 8
@@ -134,6 +135,11 @@ static int reserve(struct xf_sad *sad)
 	return err ? err : xf_sad_reserve_links(sad);
 }
 
+unsigned xf_sad_transforms(const struct xf_sad *sad)
+{
+	return atomic_load_explicit(&sad->transforms, memory_order_relaxed);
+}
+
 int xf_sad_check_room(const struct xf_sad *sad, uint32_t leaving, const char **why)
 {
 	if (sad->cfg.max_sas == 0 || sad->count - leaving < sad->cfg.max_sas)
@@ -150,9 +156,10 @@ int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
 
 	if (err)
 		return err;
-	/* Before the first table: a reader may push the SA on the stack at once. */
+	/* Before the first table: a reader may push the SA on the stack at once, or use it. */
 	xf_sa_join(sa, &sad->stack);
 	links->id = sad->last_id + 1;
+	atomic_fetch_or_explicit(&sad->transforms, 1u << sa->transform, memory_order_relaxed);
 	if (!xf_sad_seat(sad, sa)) {
 		sa->stack = NULL;
 		return -ENOMEM;
