@@ -79,33 +79,41 @@ struct flow {
 	bool piece; /* of a datagram in fragments */
 };
 
+/* Whose packets begin with two ports. */
+static __always_inline bool has_ports(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE ||
+	       proto == IPPROTO_DCCP || proto == IPPROTO_SCTP;
+}
+
+static __always_inline bool is_icmp(__u8 proto)
+{
+	return proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6;
+}
+
+static __always_inline bool is_extension(__u8 proto)
+{
+	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS ||
+	       proto == IPPROTO_FRAGMENT;
+}
+
 static __always_inline void read_ports(XF_SOURCE *from, struct flow *flow, __u32 off)
 {
 	__be16 ports[2];
 	__u8 type[2];
 
-	switch (flow->proto) {
-	case IPPROTO_TCP:
-	case IPPROTO_UDP:
-	case IPPROTO_UDPLITE:
-	case IPPROTO_DCCP:
-	case IPPROTO_SCTP:
+	if (has_ports(flow->proto)) {
 		if (!load_bytes(from, off, ports, sizeof(ports)))
 			return;
 		flow->sport = bpf_ntohs(ports[0]);
 		flow->dport = bpf_ntohs(ports[1]);
 		flow->ports = true;
-		return;
-	case IPPROTO_ICMP:
-	case IPPROTO_ICMPV6:
+	} else if (is_icmp(flow->proto)) {
 		if (!load_bytes(from, off, type, sizeof(type)))
 			return;
 		flow->sport = type[0];
 		flow->dport = type[1];
 		flow->ports = true;
-		return;
-	default:
-		return;
 	}
 }
 
@@ -131,8 +139,7 @@ static __always_inline bool skip_header(XF_SOURCE *from, struct flow *flow, __u3
 {
 	__u8 hdr[4];
 
-	if (flow->proto != IPPROTO_HOPOPTS && flow->proto != IPPROTO_ROUTING &&
-	    flow->proto != IPPROTO_DSTOPTS && flow->proto != IPPROTO_FRAGMENT)
+	if (!is_extension(flow->proto))
 		return false;
 	if (!load_bytes(from, *off, hdr, sizeof(hdr)))
 		return false;
@@ -174,11 +181,16 @@ static __always_inline bool is_cipher(const struct flow *flow)
 	       flow->proto == IPPROTO_COMP;
 }
 
+/* Does the SPD want a packet protected, or blocked? */
+enum answer { NO, MAYBE, YES };
+
 /* What the SPD would find, of one part so far. */
 struct search {
 	const struct flow *flow;
 	__u32 first; /* kind */
-	bool known_ports_only; /* policies with ports match no packet that tells none */
+	bool hides_ports; /* it has some, and policies with ports may match it */
+	bool unsure; /* a policy may match it, or not */
+	bool tied; /* ... and see struct xf_bpf_kind */
 	struct xf_bpf_entry best[XF_BPF_CLASSES];
 	bool found[XF_BPF_CLASSES];
 };
@@ -196,13 +208,19 @@ static __always_inline void make_key(struct xf_bpf_key *key, const struct xf_bpf
 	key->proto = kind->proto ? flow->proto : 0;
 }
 
-static __always_inline bool is_asked(const struct xf_bpf_kind *kind, const struct search *search)
+static __always_inline bool is_asked(const struct xf_bpf_kind *kind, struct search *search)
 {
 	if (kind->family != search->flow->family)
 		return false;
 	if (kind->no_ports)
-		return !search->flow->ports && !search->known_ports_only;
-	return search->flow->ports || !(kind->sport_mask | kind->dport_mask);
+		return search->hides_ports;
+	if (search->flow->ports || !(kind->sport_mask | kind->dport_mask))
+		return true;
+	if (search->hides_ports) {
+		search->unsure = true;
+		search->tied |= kind->tied;
+	}
+	return false;
 }
 
 static long try_kind(__u32 i, void *arg)
@@ -222,6 +240,11 @@ static long try_kind(__u32 i, void *arg)
 	entry = bpf_map_lookup_elem(&entries, &key);
 	if (!entry || entry->class_of >= XF_BPF_CLASSES)
 		return 0;
+	search->unsure |= kind->match != XF_BPF_MATCHES;
+	if (kind->match == XF_BPF_MAY_LET_PASS) {
+		search->tied |= kind->tied;
+		return 0;
+	}
 	class = entry->class_of;
 	if (search->found[class] && (entry->priority > search->best[class].priority ||
 				     (entry->priority == search->best[class].priority &&
@@ -232,38 +255,71 @@ static long try_kind(__u32 i, void *arg)
 	return 0;
 }
 
-/* Does a policy of this direction and type want @search's flow protected, or blocked? */
-static __always_inline bool part_refuses(const struct xf_bpf_config *cfg, struct search *search,
-					 __u32 part)
+/* Which of two classes' first ones comes before the other? Where that is tied, what is strict. */
+static __always_inline bool goes_before(const struct search *search, const struct xf_bpf_entry *a,
+					const struct xf_bpf_entry *b)
+{
+	if (a->priority != b->priority)
+		return a->priority < b->priority;
+	return search->tied ? a->strict > b->strict : a->pos < b->pos;
+}
+
+/* What policies of one direction and type say to @search's flow. */
+static __always_inline enum answer ask_part(const struct xf_bpf_config *cfg, struct search *search,
+					    __u32 part)
 {
 	const struct xf_bpf_entry *best = NULL;
 	__u32 n = cfg->kinds[part];
 
 	if (!n)
-		return false;
+		return NO;
 	search->first = part * XF_BPF_KINDS_MAX;
+	search->tied = false;
 	for (int i = 0; i < XF_BPF_CLASSES; i++)
 		search->found[i] = false;
 	bpf_loop(n, try_kind, search, 0);
 	for (int i = 0; i < XF_BPF_CLASSES; i++) {
 		const struct xf_bpf_entry *entry = &search->best[i];
 
-		if (!search->found[i])
-			continue;
-		if (!best || entry->priority < best->priority ||
-		    (entry->priority == best->priority && entry->pos < best->pos))
+		if (search->found[i] && (!best || goes_before(search, entry, best)))
 			best = entry;
 	}
-	return best && best->strict;
+	if (!best || !best->strict)
+		return NO;
+	return search->unsure || !best->protects ? MAYBE : YES;
 }
 
-/* Type sub lets nothing pass by itself: main is asked too. */
+/*
+ * NO and YES are certain. Type sub lets nothing pass by itself here: main is asked too, but does
+ * not say for sure then.
+ */
+static __always_inline enum answer ask_policies(const struct xf_bpf_config *cfg,
+						const struct flow *flow, __u32 dir,
+						bool known_ports_only)
+{
+	bool unread = is_extension(flow->proto);
+	struct search search = {
+		.flow = flow,
+		.hides_ports = !flow->ports && !known_ports_only &&
+			       (has_ports(flow->proto) || is_icmp(flow->proto) || unread),
+		.unsure = unread,
+	};
+	enum answer answer = ask_part(cfg, &search, 2 * dir + 1);
+
+	return answer == NO ? ask_part(cfg, &search, 2 * dir) : answer;
+}
+
+/* May the SPD want it? Never too little: for what is not to pass in clear. */
 static __always_inline bool is_refused(const struct xf_bpf_config *cfg, const struct flow *flow,
 				       __u32 dir, bool known_ports_only)
 {
-	struct search search = { .flow = flow, .known_ports_only = known_ports_only };
+	return ask_policies(cfg, flow, dir, known_ports_only) != NO;
+}
 
-	return part_refuses(cfg, &search, 2 * dir + 1) || part_refuses(cfg, &search, 2 * dir);
+/* Does it certainly? Never too much: for what is let out because the daemon protects it. */
+static __always_inline bool is_selected(const struct xf_bpf_config *cfg, const struct flow *flow)
+{
+	return !cfg->by_destination && ask_policies(cfg, flow, DIR_OUT, false) == YES;
 }
 
 #endif

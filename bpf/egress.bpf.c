@@ -5,7 +5,8 @@
  * The backstop, at egress: what a policy out wants protected, and what nevertheless is about to
  * leave without the daemon's mark, goes to the TUN, or nowhere where that cannot be. It stands
  * behind source NAT, so it catches what NAT brings into a policy; what NAT has taken out of one,
- * while nothing else kept it, goes nowhere. Its limits:
+ * while nothing else kept it, goes nowhere, unless it is in another one now for certain
+ * (docs/decisions/0036). Its limits:
  *   - behind fragmentation: all fragments match a policy with ports; the engine puts them together;
  *   - behind neighbour resolution: ARP and discovery were done for what it takes;
  *   - frames of AF_PACKET sockets are seen as well (the kernel's IPsec does not see them); the
@@ -133,18 +134,25 @@ static __always_inline int capture(struct __sk_buff *skb, const struct xf_bpf_co
 	return bpf_redirect(cfg->tun_ifindex, 0);
 }
 
-/* A piece of a datagram tells no ports, but its entry does. */
+/* A piece of a datagram tells no ports, but its entry does: those that it has by now. */
 static __always_inline void read_entry_ports(const struct xf_bpf_nat *at, const struct nat *nat,
 					     struct flow *flow)
 {
 	__u8 proto = 0;
+	__u8 type[2];
 
 	read_kernel(&proto, sizeof(proto), nat->before + at->proto);
-	if (proto != flow->proto || !has_ports(proto))
+	if (!flow->piece || proto != flow->proto)
 		return;
-	read_port(&flow->sport, nat->before + at->sport);
-	read_port(&flow->dport, nat->after + at->sport);
-	flow->ports = true;
+	if (has_ports(proto)) {
+		read_port(&flow->sport, nat->after + at->dport);
+		read_port(&flow->dport, nat->after + at->sport);
+		flow->ports = true;
+	} else if (is_icmp(proto) && read_kernel(type, sizeof(type), nat->before + at->dport)) {
+		flow->sport = type[0];
+		flow->dport = type[1];
+		flow->ports = true;
+	}
 }
 
 /* Did a policy want it before @nat gave it another source? */
@@ -153,25 +161,21 @@ static __always_inline bool was_refused(const struct xf_bpf_config *cfg, const s
 {
 	struct flow flow = *after;
 
-	if (flow.piece)
-		read_entry_ports(&cfg->nat, nat, &flow);
 	undo_source(&cfg->nat, nat, &flow);
 	return is_refused(cfg, &flow, DIR_OUT, false);
 }
 
-/* Netfilter has let it pass because of its new source; here that is said for certain. */
-static __always_inline int answer(struct __sk_buff *skb, const struct xf_bpf_config *cfg)
+/*
+ * Has @nat taken it out of a policy, without bringing it into another one for certain? Then the
+ * daemon, which looks only at what it is now, might send it on in clear.
+ */
+static __always_inline bool is_taken_out(const struct xf_bpf_config *cfg, const struct nat *nat,
+					 const struct flow *now)
 {
-	struct flow flow = { .mark = mark_of(cfg, skb->mark) };
+	struct flow flow = *now;
 
-	if (!read_flow(skb, &flow))
-		return TC_ACT_SHOT;
-	flow.ports = flow.ports && !flow.piece;
-	if (cfg->by_destination || !is_refused(cfg, &flow, DIR_OUT, false)) {
-		count(XF_BPF_EGRESS_DROPPED);
-		return TC_ACT_SHOT;
-	}
-	return capture(skb, cfg, &flow);
+	read_entry_ports(&cfg->nat, nat, &flow);
+	return was_refused(cfg, nat, &flow) && !is_selected(cfg, &flow);
 }
 
 static __always_inline bool has_other_source(struct __sk_buff *skb, const struct xf_bpf_config *cfg,
@@ -184,6 +188,24 @@ static __always_inline bool has_other_source(struct __sk_buff *skb, const struct
 	       read_nat(nfct, &cfg->nat, nat) && nat->src;
 }
 
+/* Netfilter has let it pass because of its new source; here that is said for certain. */
+static __always_inline int answer(struct __sk_buff *skb, const struct xf_bpf_config *cfg)
+{
+	struct flow flow = { .mark = mark_of(cfg, skb->mark) };
+	struct nat nat;
+
+	if (!read_flow(skb, &flow))
+		return TC_ACT_SHOT;
+	flow.ports = flow.ports && !flow.piece;
+	if (has_other_source(skb, cfg, &nat))
+		read_entry_ports(&cfg->nat, &nat, &flow);
+	if (!is_selected(cfg, &flow)) {
+		count(XF_BPF_EGRESS_DROPPED);
+		return TC_ACT_SHOT;
+	}
+	return capture(skb, cfg, &flow);
+}
+
 SEC("tc")
 int xf_egress(struct __sk_buff *skb)
 {
@@ -191,6 +213,7 @@ int xf_egress(struct __sk_buff *skb)
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	enum sender sender;
+	enum answer wanted;
 	struct nat nat;
 
 	if (!cfg)
@@ -207,12 +230,12 @@ int xf_egress(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	/* All pieces of a datagram must go the same way. */
 	flow.ports = flow.ports && !flow.piece;
-	if (cfg->by_destination || is_refused(cfg, &flow, DIR_OUT, false))
-		return capture(skb, cfg, &flow);
-	if (!has_other_source(skb, cfg, &nat) || !was_refused(cfg, &nat, &flow))
-		return TC_ACT_UNSPEC;
-	count(XF_BPF_EGRESS_DROPPED);
-	return TC_ACT_SHOT;
+	wanted = cfg->by_destination ? MAYBE : ask_policies(cfg, &flow, DIR_OUT, false);
+	if (wanted != YES && has_other_source(skb, cfg, &nat) && is_taken_out(cfg, &nat, &flow)) {
+		count(XF_BPF_EGRESS_DROPPED);
+		return TC_ACT_SHOT;
+	}
+	return wanted == NO ? TC_ACT_UNSPEC : capture(skb, cfg, &flow);
 }
 
 /*
@@ -232,7 +255,7 @@ int xf_tun(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	flow.mark = mark_of(cfg, skb->mark);
 	/* What NAT has brought into a policy is here for that. */
-	if (!was_refused(cfg, &nat, &flow) || is_refused(cfg, &flow, DIR_OUT, false))
+	if (!is_taken_out(cfg, &nat, &flow))
 		return TC_ACT_UNSPEC;
 	count(XF_BPF_EGRESS_DROPPED);
 	return TC_ACT_SHOT;

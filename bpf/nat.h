@@ -46,12 +46,6 @@ static __always_inline bool read_nat(unsigned long nfct, const struct xf_bpf_nat
 	return nat->src || nat->dst;
 }
 
-static __always_inline bool has_ports(__u8 proto)
-{
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE ||
-	       proto == IPPROTO_DCCP || proto == IPPROTO_SCTP;
-}
-
 static __always_inline void read_port(__u16 *port, const void *from)
 {
 	__be16 port_be;

@@ -5,6 +5,8 @@
  * protocol that the policy asks for, and the number of its kind: which bits that are. A packet is
  * looked up once for each kind in use; of the policies that are found the one decides that the SPD
  * would find (docs/decisions/0006): the first of each class, and of these by priority and position.
+ * Where a key does not tell what a policy asks for, that policy has an entry of a kind apart
+ * (docs/decisions/0036).
  *
  * Integers are in host byte order but for addresses, which are as on the wire.
  */
@@ -24,6 +26,13 @@
 /* Classes of policies: enum rule_class of src/spd/. */
 #define XF_BPF_CLASSES 5
 
+/* What a key of a kind says of a packet that has its bits. */
+enum xf_bpf_match {
+	XF_BPF_MATCHES, /* the policy matches it */
+	XF_BPF_MAY_LET_PASS, /* a policy may match it, and lets it pass then */
+	XF_BPF_MAY_REFUSE, /* a policy may match it, and is strict */
+};
+
 /* Which bits of a packet the keys of a kind have; the others are 0 in them. */
 struct xf_bpf_kind {
 	__u32 smask_be[4];
@@ -34,7 +43,11 @@ struct xf_bpf_kind {
 	__u8 family; /* 4, 6; 0: there is no such kind */
 	__u8 proto; /* is it asked for? */
 	__u8 no_ports; /* policies with ports, for packets whose ports are not known */
-	__u8 spare;
+	__u8 match; /* enum xf_bpf_match */
+	/* One of its policies lets pass and was updated: it may hide another of its class that
+	 * would win among classes, and itself not win. */
+	__u8 tied;
+	__u8 spare[2];
 };
 
 struct xf_bpf_key {
@@ -51,11 +64,12 @@ struct xf_bpf_key {
 /* The policy that stands first among those of one key. */
 struct xf_bpf_entry {
 	__u64 rank;
-	__u64 pos;
+	__u64 pos; /* of those that may match, the rank: none of them has a lower one */
 	__u32 priority;
 	__u8 class_of;
 	__u8 strict; /* what it selects must not pass in clear */
-	__u8 spare[2];
+	__u8 protects; /* strict, and not by optional templates alone */
+	__u8 spare;
 };
 
 /* Destinations of strict policies out: what is not in here needs no further look. */

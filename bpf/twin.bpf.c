@@ -366,14 +366,13 @@ static __always_inline bool has_filters(const struct net_device *dev)
 }
 
 /*
- * Has NAT given it another source that a policy selects? Linux applies that. Another port alone
- * may come of the entry that the connection has already, and is no reason.
+ * Has NAT given it another source that a policy selects for certain? Linux applies that. Another
+ * port alone may come of the entry that the connection has already, and is no reason.
  */
 static __always_inline bool stays_selected(const struct xf_bpf_config *cfg,
 					   const struct flow *before, const struct flow *now)
 {
-	return !cfg->by_destination && !has_same_source(before, now) &&
-	       is_refused(cfg, now, DIR_OUT, false);
+	return !has_same_source(before, now) && is_selected(cfg, now);
 }
 
 /*

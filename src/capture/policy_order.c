@@ -311,8 +311,10 @@ void xf_policy_list_free(struct xf_policy_list *list)
 
 /* --- what a policy is --- */
 
-static bool wants_protection(const struct xf_policy_config *cfg)
+bool xf_policy_protects(const struct xf_policy_config *cfg)
 {
+	if (cfg->action == XF_POLICY_BLOCK)
+		return true;
 	for (unsigned i = 0; i < cfg->ntmpl; i++)
 		if (!cfg->tmpl[i].optional)
 			return true;
@@ -321,9 +323,7 @@ static bool wants_protection(const struct xf_policy_config *cfg)
 
 bool xf_policy_is_strict(const struct xf_policy_config *cfg)
 {
-	if (cfg->action == XF_POLICY_BLOCK)
-		return true;
-	return cfg->dir == XF_DIR_OUT ? cfg->ntmpl > 0 : wants_protection(cfg);
+	return xf_policy_protects(cfg) || (cfg->dir == XF_DIR_OUT && cfg->ntmpl > 0);
 }
 
 /* Ports, or type and code of ICMP, that stand at the places where a rule looks. */

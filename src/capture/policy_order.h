@@ -87,6 +87,9 @@ void xf_policy_list_free(struct xf_policy_list *list);
  */
 bool xf_policy_is_strict(const struct xf_policy_config *cfg);
 
+/* Does none of them leave in clear, whatever SAs there are? Optional templates may find none. */
+bool xf_policy_protects(const struct xf_policy_config *cfg);
+
 /*
  * Does the policy let pass what it selects? One of type sub decides nothing: main is asked too.
  */

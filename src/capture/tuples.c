@@ -20,7 +20,8 @@ struct xf_tuple_member {
 	struct xf_policy_tie key;
 	uint32_t priority;
 	bool strict;
-	bool no_ports;
+	bool protects;
+	bool matches; /* XF_BPF_MATCHES */
 	struct xf_tuple *tuple;
 	struct xf_tuple_member *next; /* of the table by policy */
 	/* Of the heap. */
@@ -245,7 +246,8 @@ static int kind_number(struct xf_tuple_part *part, const struct xf_bpf_kind *kin
 	for (uint32_t i = 0; i < part->nkinds; i++) {
 		if (!part->kinds[i].tuples)
 			n = i < n ? i : n;
-		else if (memcmp(&part->kinds[i].kind, kind, sizeof(*kind)) == 0)
+		else if (memcmp(&part->kinds[i].kind, kind, offsetof(struct xf_bpf_kind, tied)) ==
+			 0)
 			return (int)i;
 	}
 	if (n == XF_BPF_KINDS_MAX)
@@ -300,10 +302,11 @@ void xf_tuple_entry(const struct xf_tuple *tuple, struct xf_bpf_entry *out)
 
 	*out = (struct xf_bpf_entry){
 		.rank = first->key.rank,
-		.pos = first->key.pos,
+		.pos = first->matches ? first->key.pos : first->key.rank,
 		.priority = first->priority,
 		.class_of = first->key.tie_class,
 		.strict = first->strict,
+		.protects = first->protects,
 	};
 }
 
@@ -335,17 +338,18 @@ static bool has_ports(const struct xf_selector *sel)
 }
 
 /*
- * What is not strict counts only where a program can tell exactly what it selects, and not with
- * type sub, which lets nothing pass by itself.
+ * Does the SPD find @cfg for each packet that has the bits of its key? One of type sub that lets
+ * pass decides nothing here (decision 0006).
  */
-static bool counts(const struct xf_policy_config *cfg)
+static enum xf_bpf_match match_of(const struct xf_policy_config *cfg, bool no_ports)
 {
 	const struct xf_selector *sel = &cfg->sel;
+	bool told = !no_ports && (has_ports(sel) || !(sel->sport_mask | sel->dport_mask));
 
 	if (xf_policy_is_strict(cfg))
-		return true;
-	return cfg->type == XF_POLICY_MAIN && !sel->ifindex && !sel->user &&
-	       (has_ports(sel) || !(sel->sport_mask | sel->dport_mask));
+		return told ? XF_BPF_MATCHES : XF_BPF_MAY_REFUSE;
+	told = told && !sel->ifindex && !sel->user && cfg->type == XF_POLICY_MAIN;
+	return told ? XF_BPF_MATCHES : XF_BPF_MAY_LET_PASS;
 }
 
 static void make_key(const struct xf_policy_config *cfg, bool no_ports, struct xf_bpf_kind *kind,
@@ -365,12 +369,26 @@ static void make_key(const struct xf_policy_config *cfg, bool no_ports, struct x
 	kind->proto = sel->proto != 0;
 	key->proto = sel->proto;
 	kind->no_ports = no_ports;
+	kind->match = match_of(cfg, no_ports);
 	if (no_ports || !has_ports(sel))
 		return;
 	kind->sport_mask = sel->sport_mask;
 	kind->dport_mask = sel->dport_mask;
 	key->sport = sel->sport & sel->sport_mask;
 	key->dport = sel->dport & sel->dport_mask;
+}
+
+/* See struct xf_bpf_kind. It stays so until the kind goes. */
+static void tie(struct xf_tuple_kind *kind)
+{
+	kind->dirty = kind->dirty || !kind->kind.tied;
+	kind->kind.tied = true;
+}
+
+/* Are there packets of which programs cannot tell whether @cfg lets them pass? */
+static bool is_vague(const struct xf_policy_config *cfg, const struct xf_bpf_kind *kind)
+{
+	return !xf_policy_is_strict(cfg) && (kind->match != XF_BPF_MATCHES || has_ports(&cfg->sel));
 }
 
 static int add_member(struct xf_tuples *tuples, const struct xf_policy *policy, bool no_ports)
@@ -402,13 +420,16 @@ static int add_member(struct xf_tuples *tuples, const struct xf_policy *policy, 
 					    .key = xf_policy_order_key(policy),
 					    .priority = cfg->priority,
 					    .strict = xf_policy_is_strict(cfg),
-					    .no_ports = no_ports,
+					    .protects = xf_policy_protects(cfg),
+					    .matches = kind.match == XF_BPF_MATCHES,
 					    .tuple = tuple };
 	bucket = member_bucket(tuples, policy);
 	member->next = *bucket;
 	*bucket = member;
 	tuples->members++;
 	tuple->first = meld(tuple->first, member);
+	if (member->key.rank != member->key.pos && is_vague(cfg, &kind))
+		tie(&tuples->part[part].kinds[number]);
 	return 0;
 }
 
@@ -466,7 +487,7 @@ void xf_tuples_change(struct xf_tuples *tuples, const struct xf_policy *policy, 
 	struct xf_tuple_part *part = &tuples->part[number];
 	int err;
 
-	if (cfg->if_id || !counts(cfg))
+	if (cfg->if_id)
 		return;
 	part->policies += there ? 1u : -1u;
 	if (!there) {

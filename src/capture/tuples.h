@@ -5,7 +5,8 @@
  * Policies that ask for the same bits of a packet, and of these for the same values, are one entry:
  * that of the policy which the SPD would find first. What a policy costs does not depend on how
  * many there are. Policies with ports, when they are strict, have a second entry without them, for
- * packets that tell none: fragments behind the first.
+ * packets that tell none: fragments behind the first. What a key does not tell exactly is in an
+ * entry of a kind apart (enum xf_bpf_match).
  *
  * A part (a direction and a type) that has more kinds or entries than there is room for has none
  * at all in force; whoever uses it goes by something else. Control thread, no kernel.

@@ -199,21 +199,6 @@ static struct ask ask(const struct world *w, uint8_t dir)
 	return ask;
 }
 
-/*
- * Programs know no ports of pieces: a policy with ports may hide one of its class that the winners
- * of other classes do not beat, which is a tie (decision 0006).
- */
-static bool are_unsure(const struct world *w, const struct fake_packet *start, uint8_t dir)
-{
-	return start->fragment && ask(w, dir).tie;
-}
-
-/* Do programs decide alone? */
-static bool is_by_programs(const struct world *w)
-{
-	return w->cfg->mode == XF_CAPTURE_TC || w->host.touched.table;
-}
-
 /* Where nothing else stands, those at devices know what both directions refuse. */
 static bool holds_at_devices(const struct world *w, const struct fake_packet *start)
 {
@@ -232,8 +217,6 @@ static void check_in(const struct world *w, const struct fake_packet *start,
 	struct xf_flow flow;
 
 	if (j->local || j->from_tun || !j->judged)
-		return;
-	if (is_by_programs(w) && are_unsure(w, start, j->dir))
 		return;
 	fake_flow(start, &flow);
 	if ((is_refused(w, j->dir, &flow) && !is_recent(w, j->dir, &flow) && holds_in(w)) ||
@@ -257,24 +240,10 @@ static bool may_be_refused(const struct world *w, const struct fake_packet *star
 	return may_be_caught(w, dir, flow) || (start->fragment && ask(w, dir).ports);
 }
 
-/*
- * What NAT has changed while our chains for it are not there programs let pass to the daemon where
- * they take it for what a policy selects still. In what they do not tell exactly it finds that none
- * does, and sends it on: a limit.
- */
-static bool is_mistaken(const struct world *w, const struct fake_packet *start,
-			const struct fake_journey *j)
-{
-	return (w->host.touched.table || misses_nat(w)) && j->heard_n &&
-	       !xf_addr_equal(&j->heard.saddr, &j->routed.saddr, start->family) &&
-	       may_be_refused(w, start, XF_DIR_OUT, &j->heard);
-}
-
 static void check_out(const struct world *w, const struct fake_packet *start,
 		      const struct fake_journey *j)
 {
 	const struct xf_flow final = final_flow(start, j);
-	bool by_programs = is_by_programs(w);
 
 	/* Chains nat_arrived and nat_restored belong together: one without the other sends it
 	 * astray. */
@@ -283,12 +252,11 @@ static void check_out(const struct world *w, const struct fake_packet *start,
 	if (j->fate != FAKE_LEFT || !holds_out(w) || is_recent(w, XF_DIR_OUT, &j->routed) ||
 	    is_recent(w, XF_DIR_OUT, &final) || (j->quotes && is_recent(w, XF_DIR_OUT, &j->quoted)))
 		return;
-	if (!j->undone && !(by_programs && are_unsure(w, start, XF_DIR_OUT)) &&
-	    !is_mistaken(w, start, j) && wants(w, &j->routed, j))
+	if (!j->undone && wants(w, &j->routed, j))
 		fail_packet(w, start, j, "what the SPD protects left in clear");
 	/* Without programs nothing stands behind source NAT. */
 	if (w->cfg->mode != XF_CAPTURE_NFT && !w->host.touched.filters && !j->heard_n &&
-	    !are_unsure(w, start, XF_DIR_OUT) && wants(w, &final, j))
+	    wants(w, &final, j))
 		fail_packet(w, start, j, "what NAT brings into a policy left in clear");
 }
 
@@ -332,7 +300,7 @@ static void check_nobodys(struct world *w, const struct fake_packet *start,
 	struct xf_flow final = final_flow(start, bare);
 	enum fake_wish wish = FAKE_CLEAR;
 
-	if (are_unsure(w, start, XF_DIR_OUT) || is_as_quoted(w, j))
+	if (is_as_quoted(w, j))
 		return;
 	/* NAT may have found another port free. */
 	if (!is_icmp(start->proto))
@@ -359,8 +327,6 @@ static void check_wanted(const struct world *w, const struct fake_packet *start,
 {
 	enum fake_wish wish = fake_wish_of(w->spd, &j->routed, j->quotes ? &j->quoted : NULL);
 
-	if (w->cfg->mode == XF_CAPTURE_TC && are_unsure(w, start, XF_DIR_OUT))
-		return;
 	if (wish != FAKE_CLEAR && j->fate != fate_of(wish))
 		fail_packet(w, start, j, "what a policy wants did not meet the daemon");
 	if (!xf_addr_equal(&j->heard.saddr, &j->routed.saddr, start->family) ||
