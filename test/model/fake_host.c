@@ -214,6 +214,34 @@ static int conntrack_clean(void *arg, struct xf_conntrack_changes *changes,
 	return 0;
 }
 
+/* --- whom no policy is asked about --- */
+
+uint32_t fake_exempt_of(const struct fake_host *host, unsigned device)
+{
+	return host->exempt_all | host->exempt[device];
+}
+
+static int exempt_read(void *arg, struct xf_exempt *out)
+{
+	static const char *const addrs[FAKE_DEVICES] = { "fd00:0:0:1::1", "fd00:100:0:1::1" };
+	struct fake_host *host = arg;
+
+	if (fake_host_fails(host))
+		return -EIO;
+	*out = (struct xf_exempt){ .all = host->exempt_all };
+	out->devices = calloc(FAKE_DEVICES, sizeof(out->devices[0]));
+	out->addrs = calloc(FAKE_DEVICES, sizeof(out->addrs[0]));
+	assert_true(out->devices && out->addrs);
+	for (unsigned i = 0; i < FAKE_DEVICES; i++) {
+		if (host->exempt[i])
+			out->devices[out->ndevices++] =
+				(struct xf_exempt_device){ i + 2, host->exempt[i] };
+		if (fake_exempt_of(host, i) & XF_EXEMPT_POLICY6)
+			xf_addr_parse(addrs[i], &out->addrs[out->naddrs++]);
+	}
+	return 0;
+}
+
 /* --- programs --- */
 
 static int backstop_open(void *arg, enum xf_twin_form form, struct xf_io_error *error)
@@ -270,6 +298,7 @@ static unsigned attach_programs(void *arg, const struct xf_devices_config *progr
 	for (unsigned i = 0; i < FAKE_DEVICES; i++) {
 		host->device[i].egress |= programs->egress_fd >= 0;
 		host->device[i].ingress |= programs->ingress_fd >= 0;
+		host->device[i].unseen = fake_exempt_of(host, i) & XF_EXEMPT_V4;
 	}
 	if (has_tun)
 		host->tun.program = programs->tun_fd >= 0;
@@ -396,6 +425,7 @@ const struct xf_capture_ops fake_host_ops = {
 	.backstop_sync = backstop_sync,
 	.backstop_attach = backstop_attach,
 	.backstop_stats = backstop_stats,
+	.exempt_read = exempt_read,
 	.route_add = route_add,
 	.watch = watch,
 	.events = events,

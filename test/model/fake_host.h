@@ -44,6 +44,7 @@ struct fake_touched {
 	bool bridge;
 	bool filters;
 	bool path; /* rule, routes, TUN */
+	bool exempt;
 	bool nat; /* theirs came or changed */
 };
 
@@ -56,6 +57,7 @@ struct fake_host {
 	bool dead; /* the daemon is: nobody reads from the TUN, or hears of anything */
 	bool no_nat; /* others leave NAT alone */
 	bool no_marks; /* and marks */
+	bool no_exempt; /* and sysctls that exempt from policies */
 	struct fake_conntrack ct;
 	struct fake_nat nat;
 	unsigned nat_changes;
@@ -75,8 +77,14 @@ struct fake_host {
 	struct {
 		bool egress;
 		bool ingress;
+		uint32_t unseen; /* enum xf_exempt_from: IPv4 that its programs do not see */
 	} device[FAKE_DEVICES];
 	struct xf_backstop *backstop;
+	/* enum xf_exempt_from, by sysctls: of "all" and of devices; and what was so since all was
+	 * last whole. */
+	uint32_t exempt_all;
+	uint32_t exempt[FAKE_DEVICES];
+	uint32_t was_exempt[FAKE_DEVICES];
 
 	/* What capture is told. */
 	struct xf_capture_event events[FAKE_EVENTS];
@@ -119,6 +127,9 @@ enum fake_role fake_role_of(const union xf_addr *addr, uint16_t family);
 const char *fake_others_act(struct fake_host *host, bool *told);
 /* A script of nftables about our table, which events tell of. False: it has failed. */
 bool fake_others_run(struct fake_host *host, const char *script);
+
+/* Is IPv4 by this device exempt, or (XF_EXEMPT_POLICY6) what is for its addresses? */
+uint32_t fake_exempt_of(const struct fake_host *host, unsigned device);
 
 /* --- packets (fake_path.c) --- */
 

@@ -26,6 +26,7 @@ struct fake_packet {
 	uint32_t socket_mark;
 	const char *iif; /* "lo", "lan", "wan" */
 	const char *oif;
+	const char *fib_oif; /* in prerouting: by which device it will leave */
 	const char *daddr_type; /* "unicast", "local" ... */
 	struct fake_track *track; /* of conntrack; NULL: there is none */
 };

@@ -327,6 +327,22 @@ static const char *change_marker(struct fake_host *host)
 	return "marks";
 }
 
+/* No event tells of it. */
+static const char *change_exempt(struct fake_host *host)
+{
+	if (host->no_exempt)
+		return "nothing";
+	for (unsigned i = 0; i < FAKE_DEVICES; i++) {
+		host->was_exempt[i] |= fake_exempt_of(host, i);
+		host->exempt[i] = below(2) ? 0 : below(8);
+	}
+	host->exempt_all = below(3) ? 0 : below(8);
+	for (unsigned i = 0; i < FAKE_DEVICES; i++)
+		host->was_exempt[i] |= fake_exempt_of(host, i);
+	host->touched.exempt = true;
+	return "sysctls of policies";
+}
+
 static const char *flush_conntrack(struct fake_host *host)
 {
 	fake_conntrack_flush(&host->ct);
@@ -340,11 +356,11 @@ const char *fake_others_act(struct fake_host *host, bool *told)
 		add_chain,	add_rule,      delete_rule,   delete_rule,     change_set,
 		delete_element, delete_bridge, flush_ruleset, delete_rules,    flush_routes,
 		down_tun,	delete_tun,    rename_tun,    change_settings, delete_filters,
-		new_device,	change_nat,    change_marker, flush_conntrack,
+		new_device,	change_nat,    change_exempt, change_marker,   flush_conntrack,
 	};
 
 	const char *what = acts[below(XF_ARRAY_SIZE(acts))](host);
 
-	*told = !host->unheard && host->tun.settings && host->tun.marks;
+	*told = !host->unheard && host->tun.settings && host->tun.marks && !host->touched.exempt;
 	return what;
 }

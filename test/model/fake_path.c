@@ -268,6 +268,13 @@ static const char *tun_name(const struct fake_host *host)
 	return host->tun.named ? XF_TUN_NAME : "other0";
 }
 
+/* By the main table. */
+static const char *device_to(const struct fake_packet *p)
+{
+	return device_names[fake_role_of(&p->addr[1], p->family) == FAKE_AT_LAN ? FAKE_LAN
+										: FAKE_WAN];
+}
+
 /* NULL: the black hole. */
 static const char *route(const struct fake_host *host, const struct fake_packet *p)
 {
@@ -279,8 +286,7 @@ static const char *route(const struct fake_host *host, const struct fake_packet 
 		if (host->black_hole[six])
 			return NULL;
 	}
-	return device_names[fake_role_of(&p->addr[1], p->family) == FAKE_AT_LAN ? FAKE_LAN
-										: FAKE_WAN];
+	return device_to(p);
 }
 
 /* --- the daemon --- */
@@ -346,6 +352,13 @@ static bool hear(struct fake_host *host, struct fake_journey *j)
 
 /* --- out --- */
 
+/* Does a program at the device get it? Where IPv4 is exempt it is put there for IPv6 alone. */
+static bool sees(const struct fake_host *host, const struct fake_journey *j, unsigned device,
+		 uint32_t exempt)
+{
+	return j->p.family == XF_AF_INET6 || !(host->device[device].unseen & exempt);
+}
+
 static bool enter_tun(struct fake_host *host, struct fake_journey *j, const struct fake_seen *seen)
 {
 	/* The daemon takes nothing whose mark it is not told. */
@@ -367,7 +380,7 @@ static bool leave(struct fake_host *host, struct fake_journey *j, const char *oi
 		return enter_tun(host, j, &seen);
 	join_pieces(j, false);
 	seen = show(host, j, oif);
-	if (host->device[device].egress)
+	if (host->device[device].egress && sees(host, j, device, XF_EXEMPT_XFRM4))
 		action = fake_egress(&seen, &target, &j->p.priority);
 	if (action == FAKE_DROP)
 		return lose(j, "the backstop");
@@ -467,7 +480,8 @@ static bool arrive(struct fake_host *host, struct fake_journey *j)
 	unsigned device = j->iif == 3 ? FAKE_WAN : FAKE_LAN;
 	struct fake_seen seen = show(host, j, "none");
 
-	if (!j->from_tun && host->device[device].ingress && fake_ingress(&seen) == FAKE_DROP)
+	if (!j->from_tun && host->device[device].ingress &&
+	    sees(host, j, device, XF_EXEMPT_POLICY4) && fake_ingress(&seen) == FAKE_DROP)
 		return lose(j, "the twin at a device");
 	join_pieces(j, tracks(host));
 	j->p.oif = "none";
@@ -482,8 +496,10 @@ static bool arrive(struct fake_host *host, struct fake_journey *j)
 	j->p.daddr_type =
 		fake_role_of(&j->p.addr[1], j->p.family) == FAKE_SELF ? "local" : "unicast";
 	fake_flow(&j->p, &j->routed);
+	j->p.fib_oif = device_to(&j->p);
 	if (!run_hook(host, j, "prerouting", NAT_DST + 1, LAST))
 		return false;
+	j->p.fib_oif = NULL;
 	return *j->p.daddr_type == 'l' ? take_in(host, j) : forward(host, j);
 }
 

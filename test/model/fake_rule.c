@@ -158,6 +158,7 @@ enum what {
 	OIFNAME,
 	IIF,
 	OIF,
+	FIB_OIF,
 	FIB_DADDR_TYPE
 };
 
@@ -284,7 +285,7 @@ static void read_fib(struct words *w, struct term *term)
 	words_expect(w, ".");
 	words_expect(w, "mark");
 	words_expect(w, "oif");
-	term->what = OIF;
+	term->what = FIB_OIF;
 	term->type = NUMBER;
 }
 
@@ -504,8 +505,9 @@ uint32_t fake_ifindex(const char *name)
 	static const char *const names[] = { "lo", "lan", "wan" };
 	uint32_t i = 0;
 
-	while (strcmp(names[i], name) != 0)
-		assert_in_range(++i, 1, XF_ARRAY_SIZE(names) - 1);
+	/* Any other is exempt from nothing. */
+	while (i < XF_ARRAY_SIZE(names) && strcmp(names[i], name) != 0)
+		i++;
 	return i + 1;
 }
 
@@ -557,6 +559,9 @@ static bool load(const struct term *term, const struct fake_packet *p, uint8_t f
 	case IIFNAME:
 	case OIFNAME:
 		put_name(field, term->what == IIFNAME ? p->iif : p->oif);
+		return true;
+	case FIB_OIF:
+		fake_put_number(field, fake_ifindex(p->fib_oif ? p->fib_oif : p->oif));
 		return true;
 	case IIF:
 	case OIF:

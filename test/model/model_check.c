@@ -140,6 +140,60 @@ static bool holds_in(const struct world *w)
 	return w->cfg->mode != XF_CAPTURE_TC && !w->host.touched.table && !misses_nat(w);
 }
 
+/* --- whom no policy is asked about (decision 0029) --- */
+
+/* What may be so by now, while a change of sysctls is not known yet. */
+static uint32_t exempt_of(const struct world *w, unsigned device)
+{
+	return fake_exempt_of(&w->host, device) |
+	       (w->host.touched.exempt ? w->host.was_exempt[device] : 0);
+}
+
+static bool is_exempt_out(const struct world *w, const struct xf_flow *flow)
+{
+	unsigned device =
+		fake_role_of(&flow->daddr, flow->family) == FAKE_AT_LAN ? FAKE_LAN : FAKE_WAN;
+
+	return flow->family == XF_AF_INET && (exempt_of(w, device) & XF_EXEMPT_XFRM4);
+}
+
+/* What the SPD wants of it, if it is asked. */
+static enum fake_wish wish_of(const struct world *w, const struct xf_flow *flow,
+			      const struct xf_flow *quoted)
+{
+	return is_exempt_out(w, flow) ? FAKE_CLEAR : fake_wish_of(w->spd, flow, quoted);
+}
+
+static unsigned device_of_addr(const union xf_addr *addr)
+{
+	return addr->bytes[2] & 1 ? FAKE_WAN : FAKE_LAN;
+}
+
+/* IPv4 by where it arrives, IPv6 by whose address of this host it is for: as it is now. */
+static bool is_exempt_in(const struct world *w, const struct fake_packet *start,
+			 const struct fake_journey *j)
+{
+	bool wan = fake_role_of(&start->addr[0], start->family) == FAKE_AT_WAN;
+
+	if (start->family == XF_AF_INET)
+		return exempt_of(w, wan ? FAKE_WAN : FAKE_LAN) & XF_EXEMPT_POLICY4;
+	return j->dir == XF_DIR_IN &&
+	       (exempt_of(w, device_of_addr(&j->routed.daddr)) & XF_EXEMPT_POLICY6);
+}
+
+/* Programs know less of it: what is forwarded, and addresses, is refused all the same. */
+static bool is_let_in(const struct world *w, const struct fake_packet *start,
+		      const struct fake_journey *bare)
+{
+	bool forwarded = bare->dir == XF_DIR_FWD;
+
+	if (!is_exempt_in(w, start, bare) || w->cfg->mode == XF_CAPTURE_TC)
+		return false;
+	if (start->family == XF_AF_INET6)
+		return w->cfg->mode == XF_CAPTURE_NFT || fake_bpf_has_links();
+	return !forwarded || !fake_bpf_has_links();
+}
+
 static bool is_refused(const struct world *w, uint8_t dir, const struct xf_flow *flow)
 {
 	const struct xf_policy *policy = xf_spd_lookup(w->spd, dir, flow);
@@ -167,8 +221,8 @@ static const struct xf_flow *quoted_by(const struct world *w, const struct fake_
 /* Must @flow, of @j, not leave in clear? What an error quotes may let it pass, too. */
 static bool wants(const struct world *w, const struct xf_flow *flow, const struct fake_journey *j)
 {
-	return fake_wish_of(w->spd, flow, quoted_by(w, j)) != FAKE_CLEAR &&
-	       (!j->quotes || fake_wish_of(w->spd, flow, &j->quoted) != FAKE_CLEAR);
+	return wish_of(w, flow, quoted_by(w, j)) != FAKE_CLEAR &&
+	       (!j->quotes || wish_of(w, flow, &j->quoted) != FAKE_CLEAR);
 }
 
 struct ask {
@@ -216,7 +270,7 @@ static void check_in(const struct world *w, const struct fake_packet *start,
 {
 	struct xf_flow flow;
 
-	if (j->local || j->from_tun || !j->judged)
+	if (j->local || j->from_tun || !j->judged || is_exempt_in(w, start, j))
 		return;
 	fake_flow(start, &flow);
 	if ((is_refused(w, j->dir, &flow) && !is_recent(w, j->dir, &flow) && holds_in(w)) ||
@@ -283,7 +337,7 @@ static bool is_as_quoted(const struct world *w, const struct fake_journey *j)
 	if (!j->quotes || !j->heard_n || quoted_by(w, j) ||
 	    !may_be_caught(w, XF_DIR_OUT, &j->routed))
 		return false;
-	wish = fake_wish_of(w->spd, &j->heard, &j->quoted);
+	wish = wish_of(w, &j->heard, &j->quoted);
 	return wish != FAKE_CLEAR && j->fate == fate_of(wish);
 }
 
@@ -306,7 +360,7 @@ static void check_nobodys(struct world *w, const struct fake_packet *start,
 	if (!is_icmp(start->proto))
 		final.sport = xf_get_be16(j->p.l4);
 	if (bare->fate == FAKE_LEFT)
-		wish = fake_wish_of(w->spd, &final, quoted_by(w, j));
+		wish = wish_of(w, &final, quoted_by(w, j));
 
 	if (wish == FAKE_CLEAR) {
 		if (!is_same_end(j, bare)) {
@@ -325,7 +379,7 @@ static void check_nobodys(struct world *w, const struct fake_packet *start,
 static void check_wanted(const struct world *w, const struct fake_packet *start,
 			 const struct fake_journey *j)
 {
-	enum fake_wish wish = fake_wish_of(w->spd, &j->routed, j->quotes ? &j->quoted : NULL);
+	enum fake_wish wish = wish_of(w, &j->routed, j->quotes ? &j->quoted : NULL);
 
 	if (wish != FAKE_CLEAR && j->fate != fate_of(wish))
 		fail_packet(w, start, j, "what a policy wants did not meet the daemon");
@@ -340,22 +394,27 @@ static void check_steady(struct world *w, const struct fake_packet *start,
 	uint8_t dir = bare->dir;
 	struct xf_flow flow;
 	enum fake_wish wish;
+	bool exempt, refused;
 
 	/* Answers are asked for as such: send_reply(). */
 	if (j->is_reply || bare->is_reply)
 		return;
 	fake_flow(start, &flow);
-	if (!j->local && !j->from_tun && is_refused(w, dir, &flow)) {
-		w->seen.refused++;
+	refused = !j->local && !j->from_tun && is_refused(w, dir, &flow);
+	exempt = refused && is_let_in(w, start, bare);
+	w->seen.refused += refused && !exempt;
+	w->seen.exempt += exempt;
+	if (refused && !exempt)
 		return;
-	}
 	if (!j->local && !j->judged) {
-		if (j->from_tun || !may_be_refused(w, start, dir, &flow))
+		if (j->from_tun || exempt || !may_be_refused(w, start, dir, &flow))
 			fail_packet(w, start, j, "what no policy refuses did not come in");
 		w->seen.too_much++;
 		return;
 	}
-	wish = dir == XF_DIR_IN ? FAKE_CLEAR : fake_wish_of(w->spd, &j->routed, quoted_by(w, j));
+	wish = dir == XF_DIR_IN ? FAKE_CLEAR : wish_of(w, &j->routed, quoted_by(w, j));
+	w->seen.exempt += dir != XF_DIR_IN && wish == FAKE_CLEAR &&
+			  fake_wish_of(w->spd, &j->routed, NULL) != FAKE_CLEAR;
 	if (j->undone || is_kept_from_nat(w, j))
 		return;
 	/* Its answers would look like another's, or it is caught though it has its NAT already:
@@ -403,7 +462,7 @@ static void send_reply(struct world *w, const struct fake_packet *first,
 static void note_mistake(struct world *w, const struct fake_journey *j)
 {
 	w->mistaken = w->mistaken || (!w->steady && w->host.nat.there && j->caught &&
-				      fake_wish_of(w->spd, &j->routed, NULL) == FAKE_CLEAR);
+				      wish_of(w, &j->routed, NULL) == FAKE_CLEAR);
 }
 
 static void send_packet(struct world *w)

@@ -10,7 +10,8 @@
  * back.
  *
  * NAT is nobody to be asked for the source of what a policy wants (src/io/ask.c): a world with NAT
- * has no links at netfilter's hooks, which that takes. Nor does a world exempt devices.
+ * has no links at netfilter's hooks, which that takes. Nor does it exempt devices: what was
+ * protected keeps its entry of conntrack, and so its source, when its device becomes exempt.
  */
 #include <stdarg.h>
 #include <setjmp.h>
@@ -193,6 +194,7 @@ void world_send_steady(struct world *w)
 		fail_msg("seed %u: a part of what capture needs is not in force", w->cfg->seed);
 	}
 	w->host.touched = (struct fake_touched){ .table = false };
+	memset(w->host.was_exempt, 0, sizeof(w->host.was_exempt));
 	if (w->mistaken)
 		fake_conntrack_flush(&w->host.ct);
 	w->mistaken = false;
@@ -225,7 +227,7 @@ static void calm_down(struct world *w)
 static bool knows_all(const struct world *w)
 {
 	return !w->host.kernel.faults && !is_held(w) && !w->nrecent && is_in_force(w) &&
-	       !w->host.nat_event && w->host.tun.marks;
+	       !w->host.nat_event && w->host.tun.marks && !w->host.touched.exempt;
 }
 
 /* @prompt: nothing fails, and all is told, so the first repair has to do. */
@@ -364,6 +366,7 @@ struct world *world_new(const struct world_config *cfg)
 	fake_host_init(&w->host, cfg->netfilter);
 	w->bare.spd = w->host.spd = w->spd;
 	w->host.no_nat = !cfg->nat;
+	w->host.no_exempt = !cfg->exempt;
 	w->host.kernel.owned = cfg->owner;
 	fake_nft_take_nat(w->host.kernel.nft, !cfg->no_nat_chains);
 	/* Then no chain of ours puts them right. */
@@ -389,8 +392,9 @@ static void report(const struct world *w)
 		      seen->clashed, seen->replies);
 	print_message("# %lu acts of others, %lu repairs at once, %u faults, %lu syncs failed\n",
 		      seen->acts, seen->prompt, w->host.kernel.fault_count, seen->failed);
-	print_message("# the daemon died %lu times, %lu starts failed\n", seen->deaths,
-		      seen->starts);
+	print_message("# the daemon died %lu times, %lu starts failed, exempt %lu\n", seen->deaths,
+		      seen->starts, seen->exempt);
+	assert_true(!w->cfg->exempt == !seen->exempt);
 	assert_true(seen->fates[FAKE_LEFT] && seen->fates[FAKE_PROTECTED] && seen->refused);
 	assert_true(!w->cfg->faults == !w->host.kernel.fault_count);
 	assert_true(!w->cfg->nat || seen->translated);
@@ -423,9 +427,11 @@ static void run_world(const struct world_config *cfg)
 
 static void test_auto(void **unused)
 {
-	const struct world_config cfg = {
-		.mode = XF_CAPTURE_AUTO, .netfilter = true, .max = 20, .rounds = 1200
-	};
+	const struct world_config cfg = { .exempt = true,
+					  .mode = XF_CAPTURE_AUTO,
+					  .netfilter = true,
+					  .max = 20,
+					  .rounds = 1200 };
 
 	(void)unused;
 	run_world(&cfg);
@@ -453,9 +459,12 @@ static void test_faults(void **unused)
 
 static void test_without_netfilter_links(void **unused)
 {
-	const struct world_config cfg = {
-		.mode = XF_CAPTURE_AUTO, .nat = false, .max = 30, .faults = 10, .rounds = 800
-	};
+	const struct world_config cfg = { .exempt = true,
+					  .mode = XF_CAPTURE_AUTO,
+					  .nat = false,
+					  .max = 30,
+					  .faults = 10,
+					  .rounds = 800 };
 
 	(void)unused;
 	run_world(&cfg);
@@ -499,7 +508,8 @@ static void test_owner(void **unused)
 
 static void test_deaths(void **unused)
 {
-	const struct world_config cfg = { .mode = XF_CAPTURE_AUTO,
+	const struct world_config cfg = { .exempt = true,
+					  .mode = XF_CAPTURE_AUTO,
 					  .netfilter = true,
 					  .deaths = true,
 					  .max = 30,
@@ -512,9 +522,12 @@ static void test_deaths(void **unused)
 
 static void test_programs_alone(void **unused)
 {
-	const struct world_config cfg = {
-		.mode = XF_CAPTURE_TC, .netfilter = true, .max = 30, .faults = 10, .rounds = 800
-	};
+	const struct world_config cfg = { .exempt = true,
+					  .mode = XF_CAPTURE_TC,
+					  .netfilter = true,
+					  .max = 30,
+					  .faults = 10,
+					  .rounds = 800 };
 
 	(void)unused;
 	run_world(&cfg);

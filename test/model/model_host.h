@@ -18,6 +18,7 @@ struct world_config {
 	bool no_nat_chains; /* this kernel has none for us */
 	bool owner; /* the table is the daemon's alone */
 	bool deaths; /* of the daemon, now and then */
+	bool exempt; /* others exempt devices */
 	unsigned max; /* policies */
 	unsigned faults; /* one of so many operations */
 	unsigned rounds;
@@ -29,6 +30,7 @@ struct counts {
 	unsigned long in_windows;
 	unsigned long fates[FAKE_LOST + 1];
 	unsigned long refused;
+	unsigned long exempt; /* that would be refused or captured else */
 	unsigned long translated;
 	unsigned long redirected;
 	unsigned long replies;
