@@ -445,6 +445,19 @@ static int start_packet(struct xf_service *service, struct xf_io_error *error)
 	return 0;
 }
 
+/* Without it there is a new one, and the old one stays. */
+static void adopt_tun(const struct xf_service *service)
+{
+	struct xf_io_error error;
+	int n = xf_tun_adopt(service->names.tun, &error);
+
+	if (n < 0)
+		xf_log(XF_LOG_WARNING, "%s", error.text);
+	else if (n > 0)
+		xf_log(XF_LOG_NOTICE, "the TUN of an earlier daemon had another name than %s",
+		       service->names.tun);
+}
+
 static int start_io(struct xf_service *service, struct xf_io_error *error)
 {
 	const struct xf_config *cfg = service->cfg;
@@ -469,6 +482,8 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 	if (!err)
 		err = start_packet(service, error);
 	io.packet = service->packet;
+	if (!err)
+		adopt_tun(service);
 	if (!err)
 		err = xf_threads_new(&io, cfg->workers, &service->threads, error);
 	/* The TUN is there now, and nobody delivers into it yet. */

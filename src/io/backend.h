@@ -269,6 +269,8 @@ void xf_rx_free(struct xf_io *io);
 int xf_tun_open(const struct xf_io_names *names, bool offloads, struct xf_tun *out,
 		struct xf_io_error *error);
 void xf_tun_deliver(struct xf_io *io, struct xf_pktq *q);
+/* A device that is up keeps its name, with older kernels: it goes down for that. */
+int xf_tun_rename(unsigned ifindex, const char *name, struct xf_io_error *error);
 /* tun_owner.c: nobody else may attach to the TUN that @fd is attached to. -EAGAIN: somebody was
  * already, so the device is gone. */
 int xf_tun_own(int fd, const char *name, struct xf_io_error *error);

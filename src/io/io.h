@@ -66,6 +66,12 @@ extern const struct xf_io_names xf_io_names_default;
 /* Let the TUN go with the last process that has it open. It is no error when there is none. */
 int xf_tun_remove(const char *name, struct xf_io_error *error);
 
+/*
+ * One that an earlier daemon has left under another name gets @name, or goes where there is one of
+ * that name. Returns how many there were, or -errno.
+ */
+int xf_tun_adopt(const char *name, struct xf_io_error *error);
+
 /* What there is of a TUN that was made, by its number. */
 struct xf_tun_seen {
 	bool there; /* in this namespace */

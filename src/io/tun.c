@@ -270,8 +270,7 @@ void xf_tun_look(const char *name, unsigned ifindex, struct xf_tun_seen *out)
 	close(fd);
 }
 
-/* A device that is up keeps its name, with older kernels. */
-static int rename_back(unsigned ifindex, const char *name, struct xf_io_error *error)
+int xf_tun_rename(unsigned ifindex, const char *name, struct xf_io_error *error)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ifreq ifr = { .ifr_ifindex = (int)ifindex };
@@ -297,7 +296,7 @@ int xf_tun_mend(const struct xf_io_names *names, unsigned ifindex, bool marks,
 		struct xf_io_error *error)
 {
 	const char *name = names->tun;
-	int err = rename_back(ifindex, name, error);
+	int err = xf_tun_rename(ifindex, name, error);
 
 	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(sysctls); i++)
 		err = set_sysctl(&sysctls[i], name, error);

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Somebody takes away, or changes, the TUN or tc filters: they come back, the log says so."""
+import json
 import signal
 import socket
 import subprocess
 
-from healing import FAR, NEAR, TUN, Wire, heals, ip, parts, rename_tun, tunnel
+from healing import FAR, NEAR, TUN, Wire, heals, ip, parts, rename_tun, start_again, tunnel
 from xfrmd import counter, equal, holds, in_netns, main, stays_away, stream, wait_for, wire
 
 
@@ -111,6 +112,37 @@ def the_filter_of_the_tun(netns):
     wait_for(stands, 20)
 
 
+def a_tun_of_an_earlier_daemon(netns):
+    """What was renamed while no daemon ran is no device of others, and no second one."""
+    near, far = tunnel(netns)
+    seen = Wire(far)
+
+    def tuns():
+        links = json.loads(near.run("ip", "-j", "link", "show", check=True).stdout)
+        return {link["ifname"]: link["ifindex"] for link in links if link["ifname"] != "lo"
+                and link["ifname"] != "eth0"}
+    before = tuns()
+    near.stop(signal.SIGKILL)
+    rename_tun(near)
+    equal(tuns(), {"other0": before[TUN]})
+    start_again(near, far, "")
+    equal(tuns(), before)
+    equal("xf_egress" in near.run("tc", "filter", "show", "dev", TUN, "egress").stdout, False)
+    # Another configuration.
+    near.stop()
+    start_again(near, far, "[capture]\ntun = tunnel7\n")
+    equal(tuns(), {"tunnel7": before[TUN]})
+    # Somebody has a device of that name. Nor is every TUN ours.
+    near.stop(signal.SIGKILL)
+    near.run("sh", "-c", "ip link set tunnel7 down; ip link set tunnel7 name other0; "
+             f"ip tuntap add {TUN} mode tun multi_queue; ip tuntap add mine mode tun; "
+             "tc qdisc add dev mine clsact", check=True)
+    start_again(near, far, "")
+    equal(set(tuns()), {TUN, "mine"})
+    equal(seen.clear, 0)
+    seen.close()
+
+
 def what_has_no_mark(netns):
     """While the program for marks is gone nobody knows whether a policy with a mark wants it."""
     near, far = wire(netns)
@@ -155,4 +187,4 @@ def what_has_no_mark(netns):
 
 
 main([the_tun_as_it_is, a_tun_that_keeps_another_name, a_tun_that_is_gone, under_load, filters,
-      the_filter_of_the_tun, what_has_no_mark])
+      the_filter_of_the_tun, a_tun_of_an_earlier_daemon, what_has_no_mark])
