@@ -7,7 +7,8 @@
  *
  * A worker's functions are called by its thread alone, registered with xf_read_register(). They
  * consume every packet of the queue that they are given: it comes out in exactly one result
- * queue, or is dropped and counted, or waits for its other fragments.
+ * queue, or is dropped and counted, or waits: for its other fragments, or as long as a transform
+ * holds it (xf/shaping.h), until xf_path_tick().
  */
 #ifndef XF_PATH_H
 #define XF_PATH_H
@@ -143,8 +144,11 @@ bool xf_path_busy(struct xf_worker *worker);
 #define XF_PATH_BATCH_MAX 1024
 #define XF_PATH_SLACK (XF_PATH_BATCHES * XF_PATH_BATCH_MAX)
 
-/* Time passes: fragments are given up. Returns the next deadline or UINT64_MAX. */
-uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns);
+/*
+ * Time passes: fragments are given up, what transforms have held until now goes on, to @res.
+ * Returns the next deadline or UINT64_MAX. After each batch, and at that time.
+ */
+uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);
 
 /* Beside the packets that were dropped (xf/drop.h). */
 #define XF_ENGINE_COUNTERS(X, arg)                                                      \

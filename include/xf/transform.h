@@ -8,7 +8,7 @@
  * apart before, so that a transform never looks for its own.
  *
  * Who owns what. A packet belongs to the path, before prepare and after, dropped or not; a
- * transform changes it in place. It drops none and counts none: it says why in op->drop, and the
+ * transform changes it in place. It frees none and counts none: it says why in op->drop, and the
  * path frees the packet and counts, for the worker and for the SA. op->dst_pkt is the transform's
  * from prepare to finish; when a worker ends in between, the path frees it.
  *
@@ -35,13 +35,15 @@ extern "C" {
 
 #define XF_OP_SEGS 4
 
+struct xf_shaping; /* xf/shaping.h */
+
 /*
  * One packet between prepare and finish. Must not move: crypto points into it. A packet whose
  * prepare passed must be finished, with crypto.status XF_CRYPTO_ERROR when nobody did the work.
  * What nearly every packet needs stands in four lines: two here, two at the front of crypto.
  */
 struct xf_transform_op {
-	struct xf_crypto_op crypto;
+	struct xf_crypto_op crypto; /* filled by prepare; crypto.user is the operation itself */
 	void *user; /* the caller's */
 
 	/* Given by the caller. Inbound @ip is of the outer packet, and after finish of the packet
@@ -119,6 +121,11 @@ struct xf_transform {
 	/* The largest inner packet of @inner_family whose outer one is at most @outer_mtu; 0:
 	 * nothing fits. */
 	uint32_t (*inner_mtu)(const struct xf_sa *sa, uint32_t outer_mtu, uint16_t inner_family);
+
+	/* Outbound before prepare, inbound behind finish, packets may become more or fewer, and
+	 * wait. NULL: each stays one. */
+	void (*out_shape)(struct xf_shaping *s);
+	void (*in_shape)(struct xf_shaping *s);
 };
 
 /* The one of SAs that no other takes: it refuses each packet with STATE_PROTO. */

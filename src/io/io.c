@@ -113,6 +113,17 @@ static void collect(struct xf_io *io, uint64_t now)
 	xf_read_quiescent();
 }
 
+/* Returns the time of the next one. */
+static uint64_t tick(struct xf_io *io, uint64_t now)
+{
+	struct xf_path_result res = { 0 };
+	uint64_t deadline_ns = xf_path_tick(io->worker, now, &res);
+
+	send_results(io, &res);
+	xf_read_quiescent();
+	return deadline_ns;
+}
+
 /* So much is under way that more could be lost: let the ciphers catch up first. */
 static void catch_up(struct xf_io *io, uint64_t now)
 {
@@ -243,7 +254,7 @@ void xf_io_run(struct xf_io *io)
 		io->now_ns = now;
 		serve_ready(io, now);
 		collect(io, now);
-		deadline_ns = xf_path_tick(io->worker, now);
+		deadline_ns = tick(io, now);
 	}
 	xf_read_unregister();
 }

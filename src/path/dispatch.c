@@ -58,11 +58,37 @@ static unsigned transforms_of(const struct xf_flight *f, struct xf_transform_op 
 	return seen;
 }
 
-unsigned xf_path_transform(struct xf_flight *f, enum xf_step step,
+/* Of @ops, those that were shaped already, or need not be. */
+static unsigned set_aside(struct xf_flight *f, struct xf_transform_op **ops, unsigned n)
+{
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct xf_slot *s = &f->slots[ops[i] - f->ops];
+
+		if (!s->shaped && xf_transform_of(ops[i]->sa)->out_shape) {
+			s->round--;
+			xf_path_set_aside(f, s);
+			continue;
+		}
+		s->shaped = false;
+		ops[kept++] = ops[i];
+	}
+	return kept;
+}
+
+unsigned xf_path_begin_round(struct xf_flight *f, bool out, struct xf_transform_op **ops,
+			     unsigned n)
+{
+	f->transforms = transforms_of(f, ops, n);
+	if (out && XF_UNLIKELY(f->transforms & xf_transforms_shape_out))
+		return set_aside(f, ops, n);
+	return n;
+}
+
+unsigned xf_path_transform(const struct xf_flight *f, enum xf_step step,
 			   struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)
 {
-	if (step == XF_OUT_PREPARE || step == XF_IN_PREPARE)
-		f->transforms = transforms_of(f, ops, n);
 	if (XF_UNLIKELY(f->transforms & (f->transforms - 1)))
 		return call_each(f->transforms, step, ops, n, now_ns);
 	return call(xf_transform_table[__builtin_ctz(f->transforms)], step, ops, n, now_ns);

@@ -113,8 +113,8 @@ struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker
 	if (cfg->gro)
 		worker->gro = xf_gro_new(cfg->gro);
 	if (!worker->pool || (cfg->gro && !worker->gro) || !open_flights(worker) ||
-	    (cfg->ordered && !xf_order_open(worker)) || !open_crypto(worker, &cfg->wake) ||
-	    !open_frags(worker, cfg)) {
+	    !xf_shape_open(worker) || (cfg->ordered && !xf_order_open(worker)) ||
+	    !open_crypto(worker, &cfg->wake) || !open_frags(worker, cfg)) {
 		xf_worker_free(worker);
 		return NULL;
 	}
@@ -136,6 +136,8 @@ void xf_worker_free(struct xf_worker *worker)
 
 	if (!worker)
 		return;
+	if (worker->holds.all)
+		xf_shape_close(worker);
 	unlink_worker(worker);
 	xf_path_add_counters(&worker->count, &worker->engine->gone);
 	if (worker->frags_out)
@@ -270,7 +272,21 @@ bool xf_path_waiting(const struct xf_worker *worker)
 	return worker->out.first || worker->in.first;
 }
 
-uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns)
+/* What transforms have held until now, and packets of SAs that have gone. */
+static uint64_t let_go(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res)
+{
+	uint64_t out, in;
+
+	xf_order_take_back(worker);
+	xf_read_begin();
+	out = xf_path_out_tick(worker, now_ns, res);
+	in = xf_path_in_tick(worker, now_ns, res);
+	xf_read_end();
+	xf_path_end(worker);
+	return out < in ? out : in;
+}
+
+uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res)
 {
 	struct xf_frag_table *tables[] = { worker->frags_out, worker->frags_in,
 					   worker->frags_inner };
@@ -278,6 +294,12 @@ uint64_t xf_path_tick(struct xf_worker *worker, uint64_t now_ns)
 
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(tables); i++) {
 		uint64_t deadline = expire_frags(worker, tables[i], now_ns);
+
+		if (deadline < next)
+			next = deadline;
+	}
+	if (worker->holds.kept) {
+		uint64_t deadline = let_go(worker, now_ns, res);
 
 		if (deadline < next)
 			next = deadline;

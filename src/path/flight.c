@@ -22,6 +22,7 @@ struct xf_flight *xf_flight_get(struct xf_worker *worker)
 	f->n = 0;
 	f->round = 0;
 	f->ahead = 0;
+	f->aside = 0;
 	f->nops = 0;
 	f->reasons = 1;
 	f->batch = NULL;
@@ -54,6 +55,8 @@ struct xf_slot *xf_flight_add(struct xf_flight *f, struct xf_pkt *pkt)
 	s->bundle[0] = NULL;
 	s->depth = 0;
 	s->has_spi = false;
+	s->round = 0;
+	s->shaped = false;
 	s->cut = 0;
 	return s;
 }
@@ -199,15 +202,23 @@ static bool begin_round(struct xf_flight *f, const struct xf_way_ops *ops, void 
 
 /* --- Waiting --- */
 
+/* The packet of slot @i, be it set aside. */
+static struct xf_pkt *pkt_at(const struct xf_flight *f, unsigned i)
+{
+	return f->aside >> i & 1 ? f->ops[i].pkt : f->slots[i].pkt;
+}
+
 /* SAs are held once for each run of slots that have the same, as mostly all have. */
 static bool holds_for(const struct xf_flight *f, unsigned i)
 {
 	const struct xf_slot *s = &f->slots[i];
 	const struct xf_slot *before = i > 0 ? &f->slots[i - 1] : NULL;
+	const struct xf_pkt *pkt = pkt_at(f, i);
+	const struct xf_pkt *pkt_before = before ? pkt_at(f, i - 1) : NULL;
 
-	if (!s->pkt)
+	if (!pkt)
 		return false;
-	return !before || !before->pkt || s->pkt->sp_len > 0 || before->pkt->sp_len > 0 ||
+	return !pkt_before || pkt->sp_len > 0 || pkt_before->sp_len > 0 ||
 	       s->depth != before->depth ||
 	       memcmp(s->bundle, before->bundle, s->depth * sizeof(s->bundle[0])) != 0;
 }
@@ -216,13 +227,14 @@ static void for_all_sas(struct xf_flight *f, void (*func)(struct xf_sa *sa))
 {
 	for (unsigned i = 0; i < f->n; i++) {
 		const struct xf_slot *s = &f->slots[i];
+		const struct xf_pkt *pkt = pkt_at(f, i);
 
 		if (!holds_for(f, i))
 			continue;
 		for (unsigned k = 0; k < s->depth; k++)
 			func(s->bundle[k]);
-		for (unsigned k = 0; k < s->pkt->sp_len; k++)
-			func(s->pkt->sp[k]);
+		for (unsigned k = 0; k < pkt->sp_len; k++)
+			func(pkt->sp[k]);
 	}
 }
 
@@ -258,7 +270,7 @@ static void append(struct xf_way *way, struct xf_flight *f)
 	way->last = f;
 }
 
-/* Round after round, until the cipher keeps some (false) or all is done and @f is put. */
+/* Round after round, until the cipher keeps some (false) or none is left. */
 static bool advance(struct xf_flight *f, const struct xf_way_ops *ops, void *arg)
 {
 	while (f->nops > 0) {
@@ -267,16 +279,23 @@ static bool advance(struct xf_flight *f, const struct xf_way_ops *ops, void *arg
 		ops->finish(arg, f);
 		begin_round(f, ops, arg);
 	}
+	return true;
+}
+
+/* Behind @f, which is in no queue any more: what it leads to may wait in its way. */
+static void end(struct xf_flight *f, const struct xf_way_ops *ops, void *arg)
+{
 	ops->emit(arg, f);
 	xf_flight_release(f);
-	return true;
 }
 
 void xf_flight_go(struct xf_way *way, struct xf_flight *f, const struct xf_way_ops *ops, void *arg)
 {
 	begin_round(f, ops, arg);
-	if (!way->first && advance(f, ops, arg))
+	if (!way->first && advance(f, ops, arg)) {
+		end(f, ops, arg);
 		return;
+	}
 	append(way, f);
 	park(f);
 }
@@ -286,16 +305,15 @@ void xf_way_resume(struct xf_way *way, const struct xf_way_ops *ops, void *arg)
 	struct xf_flight *f;
 
 	while ((f = way->first) && f->in_crypto == 0) {
-		struct xf_flight *behind = f->next;
-
 		unpark(f);
 		if (!advance(f, ops, arg)) {
 			park(f);
 			return;
 		}
-		way->first = behind;
-		if (!behind)
+		way->first = f->next;
+		if (!way->first)
 			way->last = NULL;
+		end(f, ops, arg);
 	}
 }
 
@@ -309,7 +327,7 @@ void xf_way_abandon(struct xf_way *way)
 		for (unsigned i = 0; i < f->nops; i++)
 			xf_pkt_free(f->round_ops[i]->dst_pkt);
 		for (unsigned i = 0; i < f->n; i++)
-			xf_pkt_free(f->slots[i].pkt);
+			xf_pkt_free(pkt_at(f, i));
 	}
 	way->last = NULL;
 }

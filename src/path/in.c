@@ -3,11 +3,16 @@
  * the policies, then delivery. A batch goes stage by stage.
  */
 #include "path/worker.h"
+#include "sad/transform.h"
+
+static const struct xf_shape_way shape_way;
 
 struct in {
 	struct xf_worker *worker;
 	struct xf_path_result *res;
 	uint64_t now_ns;
+	struct xf_flight *filling; /* takes what was shaped */
+	struct xf_group *batch; /* that it is a part of, or NULL */
 };
 
 static enum xf_drop find_spi(struct xf_flight *f, struct xf_slot *s)
@@ -163,6 +168,7 @@ static void begin(void *arg, struct xf_flight *f)
 	n = collect(in, f, ops);
 	if (n == 0)
 		return;
+	xf_path_begin_round(f, false, ops, n);
 	xf_path_transform(f, XF_IN_PREPARE, ops, n, in->now_ns);
 	for (unsigned i = 0; i < n; i++) {
 		if (ops[i]->drop == XF_PASS)
@@ -183,7 +189,11 @@ static void leave(struct in *in, struct xf_flight *f, const struct xf_transform_
 	}
 	s->pkt->sp[s->pkt->sp_len++] = op->sa;
 	s->pkt->mtu = 0; /* that was said of the outer packet's fragments */
-	look_inside(in, f, s);
+	if (XF_UNLIKELY(f->transforms & xf_transforms_shape_in) &&
+	    xf_transform_of(op->sa)->in_shape)
+		xf_path_set_aside(f, s);
+	else
+		look_inside(in, f, s);
 }
 
 static void finish(void *arg, struct xf_flight *f)
@@ -478,11 +488,72 @@ static void emit(void *arg, struct xf_flight *f)
 	judge(in, XF_DIR_IN);
 	judge(in, XF_DIR_FWD);
 	deliver_all(in, f);
+	in->batch = f->batch;
+	if (XF_UNLIKELY(f->aside))
+		xf_shape_flight(f, &shape_way, in, in->now_ns);
 	if (f->batch)
 		part_done(in, f->batch);
 }
 
 static const struct xf_way_ops way_ops = { .begin = begin, .finish = finish, .emit = emit };
+
+/* @f, a part of @batch or NULL. */
+static void go(struct in *in, struct xf_flight *f, struct xf_group *batch)
+{
+	f->batch = batch;
+	if (batch)
+		batch->parts++;
+	xf_flight_go(&in->worker->in, f, &way_ops, in);
+}
+
+static void shape_origin(const struct xf_flight *f, unsigned slot, struct xf_origin *origin)
+{
+	const struct xf_pkt *pkt = f->ops[slot].pkt;
+
+	origin->sa = pkt->sp[pkt->sp_len - 1];
+	memcpy(origin->sas, pkt->sp, pkt->sp_len * sizeof(pkt->sp[0]));
+	origin->n = pkt->sp_len;
+	origin->round = 0;
+}
+
+/* What goes may lead to other flights, so it is not the one that is being filled any more. */
+static void go_filled(void *arg)
+{
+	struct in *in = arg;
+	struct xf_flight *f = in->filling;
+
+	in->filling = NULL;
+	if (f)
+		go(in, f, in->batch);
+}
+
+static void add_shaped(void *arg, const struct xf_origin *origin, struct xf_pkt *pkt,
+		       const struct xf_ip_info *ip)
+{
+	struct in *in = arg;
+	struct xf_slot *s;
+
+	if (!in->filling)
+		in->filling = xf_flight_get(in->worker);
+	if (!in->filling) {
+		xf_path_drop(in->worker, pkt, XF_DROP_IN_BUFFER, origin->sa);
+		return;
+	}
+	s = xf_flight_add(in->filling, pkt);
+	s->bundle[0] = origin->sa;
+	s->ip = *ip;
+	pkt->family = ip->family;
+	pkt->mtu = 0;
+	memcpy(pkt->sp, origin->sas, origin->n * sizeof(origin->sas[0]));
+	pkt->sp_len = origin->n;
+	look_inside(in, in->filling, s);
+	if (in->filling->n == XF_BATCH)
+		go_filled(in);
+}
+
+static const struct xf_shape_way shape_way = {
+	.out = false, .origin = shape_origin, .add = add_shaped, .go = go_filled
+};
 
 static struct xf_group *open_batch(struct xf_worker *worker, const struct xf_path_ticket *ticket)
 {
@@ -519,10 +590,7 @@ void xf_path_in_ordered(struct xf_worker *worker, struct xf_pktq *packets,
 		}
 		while (f->n < XF_BATCH && packets->count)
 			parse_outer(&in, f, xf_flight_add(f, xf_pktq_pop(packets)));
-		f->batch = batch;
-		if (batch)
-			batch->parts++;
-		xf_flight_go(&worker->in, f, &way_ops, &in);
+		go(&in, f, batch);
 	}
 	if (batch)
 		part_done(&in, batch);
@@ -544,4 +612,13 @@ void xf_path_in_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path
 
 	xf_way_resume(&worker->in, &way_ops, &in);
 	flush(&in, &res->deliver);
+}
+
+uint64_t xf_path_in_tick(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res)
+{
+	struct in in = { .worker = worker, .res = res, .now_ns = now_ns };
+	uint64_t next = xf_shape_tick(worker, &shape_way, &in, now_ns);
+
+	flush(&in, &res->deliver);
+	return next;
 }

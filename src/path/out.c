@@ -13,6 +13,8 @@
 /* What to do with a packet before it is encapsulated. */
 enum fit { FITS, CUT_OUTER, CUT_INNER, REFUSE };
 
+static const struct xf_shape_way shape_way;
+
 struct out {
 	struct xf_worker *worker;
 	struct xf_path_result *res;
@@ -369,19 +371,18 @@ static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 /* The operations of this round, in the order of their packets. */
 static unsigned collect(struct out *o, struct xf_flight *f, struct xf_transform_op **ops)
 {
-	unsigned round = f->round;
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < f->n; i++) {
 		struct xf_slot *s = &f->slots[i];
 
-		if (!s->pkt || s->depth <= round)
+		if (!s->pkt || s->depth <= s->round)
 			continue;
-		if (round > 0 && xf_ip_parse(s->pkt, false, &s->ip) < 0) {
-			xf_slot_drop(o->worker, s, XF_DROP_OUT_ERROR, s->bundle[round]);
+		if (s->round > 0 && !s->shaped && xf_ip_parse(s->pkt, false, &s->ip) < 0) {
+			xf_slot_drop(o->worker, s, XF_DROP_OUT_ERROR, s->bundle[s->round]);
 			continue;
 		}
-		xf_path_op(&f->ops[i], s, s->bundle[round]);
+		xf_path_op(&f->ops[i], s, s->bundle[s->round++]);
 		ops[n++] = &f->ops[i];
 	}
 	return n;
@@ -393,6 +394,8 @@ static void begin(void *arg, struct xf_flight *f)
 	struct out *o = arg;
 	unsigned n = f->round < f->ahead ? collect(o, f, ops) : 0;
 
+	if (n > 0)
+		n = xf_path_begin_round(f, true, ops, n);
 	if (n == 0)
 		return;
 	xf_path_transform(f, XF_OUT_PREPARE, ops, n, o->now_ns);
@@ -465,6 +468,8 @@ static void emit(void *arg, struct xf_flight *f)
 		xf_order_emit(f, o->res);
 	xf_count(&o->worker->count.out_packets, packets);
 	xf_count(&o->worker->count.out_bytes, bytes);
+	if (XF_UNLIKELY(f->aside))
+		xf_shape_flight(f, &shape_way, o, o->now_ns);
 }
 
 static const struct xf_way_ops way_ops = { .begin = begin, .finish = finish, .emit = emit };
@@ -474,23 +479,33 @@ static void go(struct out *o, struct xf_flight *f)
 	xf_flight_go(&o->worker->out, f, &way_ops, o);
 }
 
-/* --- Cutting: what comes out of a packet takes over what was found out about it --- */
+/* What goes may lead to other flights, so it is not the one that is being filled any more. */
+static void go_filled(struct out *o)
+{
+	struct xf_flight *f = o->filling;
 
-/* A slot for @pkt, whose parse is @ip, a part of what @whole stands for; NULL: it was dropped. */
-static struct xf_slot *begin_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt,
-				   const struct xf_ip_info *ip)
+	o->filling = NULL;
+	if (f)
+		go(o, f);
+}
+
+/* --- What comes out of a packet, cut or shaped, takes over what was found out about it --- */
+
+/* A slot for @pkt, whose parse is @ip, for the @depth SAs of @bundle; NULL: it was dropped. */
+static struct xf_slot *begin_piece(struct out *o, struct xf_sa *const *bundle, uint8_t depth,
+				   struct xf_pkt *pkt, const struct xf_ip_info *ip)
 {
 	struct xf_slot *s;
 
 	if (!o->filling)
 		o->filling = xf_flight_get(o->worker);
 	if (!o->filling) {
-		xf_path_drop(o->worker, pkt, XF_DROP_OUT_NO_BUFFER, whole->bundle[0]);
+		xf_path_drop(o->worker, pkt, XF_DROP_OUT_NO_BUFFER, bundle[0]);
 		return NULL;
 	}
 	s = xf_flight_add(o->filling, pkt);
-	memcpy(s->bundle, whole->bundle, whole->depth * sizeof(whole->bundle[0]));
-	s->depth = whole->depth;
+	memcpy(s->bundle, bundle, depth * sizeof(bundle[0]));
+	s->depth = depth;
 	s->ip = *ip;
 	s->inner_len = ip->total_len;
 	if (o->filling->ahead < s->depth)
@@ -500,16 +515,46 @@ static struct xf_slot *begin_piece(struct out *o, const struct xf_slot *whole, s
 
 static void end_piece(struct out *o)
 {
-	if (o->filling->n < XF_BATCH)
-		return;
-	go(o, o->filling);
-	o->filling = NULL;
+	if (o->filling->n == XF_BATCH)
+		go_filled(o);
 }
+
+static void shape_origin(const struct xf_flight *f, unsigned slot, struct xf_origin *origin)
+{
+	const struct xf_slot *s = &f->slots[slot];
+
+	origin->sa = s->bundle[s->round];
+	memcpy(origin->sas, s->bundle, s->depth * sizeof(s->bundle[0]));
+	origin->n = s->depth;
+	origin->round = s->round;
+}
+
+static void add_shaped(void *arg, const struct xf_origin *origin, struct xf_pkt *pkt,
+		       const struct xf_ip_info *ip)
+{
+	struct out *o = arg;
+	struct xf_slot *s = begin_piece(o, origin->sas, origin->n, pkt, ip);
+
+	if (!s)
+		return;
+	s->round = origin->round;
+	s->shaped = true;
+	end_piece(o);
+}
+
+static void go_shaped(void *arg)
+{
+	go_filled(arg);
+}
+
+static const struct xf_shape_way shape_way = {
+	.out = true, .origin = shape_origin, .add = add_shaped, .go = go_shaped
+};
 
 static void add_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt,
 		      const struct xf_ip_info *ip)
 {
-	if (begin_piece(o, whole, pkt, ip))
+	if (begin_piece(o, whole->bundle, whole->depth, pkt, ip))
 		end_piece(o);
 }
 
@@ -520,7 +565,7 @@ static void add_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt 
  */
 static void add_segment(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt)
 {
-	struct xf_slot *s = begin_piece(o, whole, pkt, &whole->ip);
+	struct xf_slot *s = begin_piece(o, whole->bundle, whole->depth, pkt, &whole->ip);
 
 	if (!s)
 		return;
@@ -602,9 +647,7 @@ static void cut_all(struct out *o, struct xf_flight *f)
 			add_packet(o, s, s->pkt, &s->ip);
 	}
 	xf_flight_put(f);
-	if (o->filling)
-		go(o, o->filling);
-	o->filling = NULL;
+	go_filled(o);
 }
 
 static void out_batch(struct out *o, struct xf_flight *f)
@@ -654,4 +697,11 @@ void xf_path_out_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_pat
 	struct out o = { .worker = worker, .res = res, .now_ns = now_ns };
 
 	xf_way_resume(&worker->out, &way_ops, &o);
+}
+
+uint64_t xf_path_out_tick(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res)
+{
+	struct out o = { .worker = worker, .res = res, .now_ns = now_ns };
+
+	return xf_shape_tick(worker, &shape_way, &o, now_ns);
 }

@@ -16,6 +16,7 @@
 #include <xf/gro.h>
 #include <xf/icmp.h>
 #include <xf/path.h>
+#include <xf/shaping.h>
 #include <xf/transform.h>
 #include <xf/turn.h>
 #include "base/count.h"
@@ -61,6 +62,8 @@ struct xf_slot {
 	struct xf_sa *bundle[XF_MAX_DEPTH]; /* out: innermost first; in: the one at work */
 	uint8_t depth; /* of the bundle */
 	bool has_spi; /* in: there is a transform's header to work on */
+	uint8_t round; /* out: transforms of the bundle that were begun */
+	bool shaped; /* out: that came out of the next one's shaping, its parse is known */
 	uint8_t cut; /* out: enum fit */
 	uint8_t lead; /* the slot that found bundle or SA for this one, maybe itself */
 	bool by_flow; /* out: of such a slot, the SAs' own selectors had a say */
@@ -80,6 +83,9 @@ struct xf_flight {
 	/* In: slots with a header to work on; out: rounds that there will be. */
 	unsigned ahead;
 	unsigned transforms; /* a bit for each number of those that this round has */
+	/* A bit for each slot whose packet is set aside, to be shaped when the others have left:
+	 * it is its operation's alone. */
+	uint64_t aside;
 	unsigned nops; /* operations of this round */
 	unsigned nwaiting; /* of these, not taken by a provider yet */
 	unsigned in_crypto; /* of these, not finished yet */
@@ -109,6 +115,24 @@ struct xf_asked {
 	unsigned n;
 };
 
+/* Where packets that are shaped come from: in, the SAs that they came through, outermost first;
+ * out, their bundle, of which @round transforms were begun. */
+struct xf_origin {
+	struct xf_sa *sa; /* the one that shapes */
+	struct xf_sa *sas[XF_MAX_DEPTH];
+	uint8_t n;
+	uint8_t round;
+};
+
+/* What transforms hold (shape.c). */
+#define XF_HOLDS 256
+struct xf_holds {
+	struct xf_hold *all; /* XF_HOLDS; the other members have numbers of them, from 1 */
+	unsigned kept; /* those with something in them */
+	uint16_t free;
+	uint16_t buckets[256];
+};
+
 struct xf_worker {
 	struct xf_engine *engine;
 	struct xf_worker *next;
@@ -136,6 +160,7 @@ struct xf_worker {
 	struct xf_sad_query queries[XF_BATCH];
 	struct xf_asked asked[XF_DIR_MAX];
 	struct xf_flight *flights; /* all of them */
+	struct xf_holds holds;
 	struct xf_path_counters count;
 
 	/* What other workers write; what stands above is the worker's own. */
@@ -205,12 +230,17 @@ void xf_way_abandon(struct xf_way *way);
 
 /* dispatch.c */
 
+/* What this round's @ops are of is known from here on. Outbound, what is to be shaped first is set
+ * aside. Returns how many are left. */
+unsigned xf_path_begin_round(struct xf_flight *f, bool out, struct xf_transform_op **ops,
+			     unsigned n);
+
 /* What transforms do (xf/transform.h). */
 enum xf_step { XF_OUT_PREPARE, XF_OUT_FINISH, XF_IN_PREPARE, XF_IN_FINISH };
 
 /* Have @ops, which are of @f's round, go through @step of their transforms. Of XF_OUT_FINISH, how
  * many may not go on. */
-unsigned xf_path_transform(struct xf_flight *f, enum xf_step step,
+unsigned xf_path_transform(const struct xf_flight *f, enum xf_step step,
 			   struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns);
 
 /* @op is of slot @s and for @sa: in it, what the path gives. */
@@ -219,6 +249,36 @@ static inline void xf_path_op(struct xf_transform_op *op, struct xf_slot *s, str
 	op->pkt = s->pkt;
 	op->ip = &s->ip;
 	op->sa = sa;
+}
+
+/* shape.c: packets become more or fewer, or wait. */
+
+/* What a way does with what is given back, on from @origin; @arg is the way's own. */
+struct xf_shape_way {
+	bool out;
+	void (*origin)(const struct xf_flight *f, unsigned slot, struct xf_origin *origin);
+	/* A slot of a flight that is being filled. */
+	void (*add)(void *arg, const struct xf_origin *origin, struct xf_pkt *pkt,
+		    const struct xf_ip_info *ip);
+	/* That flight goes, full or not. */
+	void (*go)(void *arg);
+};
+
+bool xf_shape_open(struct xf_worker *worker);
+void xf_shape_close(struct xf_worker *worker);
+
+/* Shape what @f has set aside. */
+void xf_shape_flight(struct xf_flight *f, const struct xf_shape_way *way, void *arg,
+		     uint64_t now_ns);
+
+/* Ask the holds that are due. Returns the next deadline, or UINT64_MAX. */
+uint64_t xf_shape_tick(struct xf_worker *worker, const struct xf_shape_way *way, void *arg,
+		       uint64_t now_ns);
+
+static inline void xf_path_set_aside(struct xf_flight *f, struct xf_slot *s)
+{
+	f->aside |= 1ull << (s - f->slots);
+	s->pkt = NULL;
 }
 
 /* order.c: several workers, one order. */
@@ -304,5 +364,9 @@ void xf_path_count_policies(struct xf_policy *const *policies, const uint32_t *l
 /* Go on with what has come back from the cipher (out.c, in.c). In a read section. */
 void xf_path_out_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);
 void xf_path_in_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);
+
+/* What was held until now goes on. Returns the next deadline. In a read section. */
+uint64_t xf_path_out_tick(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);
+uint64_t xf_path_in_tick(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);
 
 #endif

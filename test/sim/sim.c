@@ -112,9 +112,12 @@ void sim_init(struct sim *sim, uint64_t seed)
 
 static void host_fini(struct sim *sim, struct sim_host *host)
 {
+	struct xf_path_result res = { 0 };
 	struct xf_pool_stats stats;
 
-	xf_path_tick(host->worker, sim->now_ns + 1000 * XF_NSEC_PER_SEC);
+	xf_path_tick(host->worker, sim->now_ns + 1000 * XF_NSEC_PER_SEC, &res);
+	sim_drain(&res.wire);
+	sim_drain(&res.deliver);
 	xf_pool_get_stats(xf_worker_pool(host->worker), &stats);
 	assert_int_equal(stats.lin_copies, 0);
 	assert_int_equal(stats.packets_free, 512);
@@ -163,7 +166,7 @@ struct xf_sa *sim_add_sa(struct sim *sim, struct sim_host *host, const struct si
 	struct xf_sa_config cfg = {
 		.id = { .daddr = sa->reverse ? a : b,
 			.spi = sa->spi ? sa->spi : 0x1000,
-			.proto = XF_IPPROTO_ESP,
+			.proto = sa->proto ? sa->proto : XF_IPPROTO_ESP,
 			.family = sa->v6 ? XF_AF_INET6 : XF_AF_INET },
 		.saddr = sa->reverse ? b : a,
 		.reqid = sa->reqid ? sa->reqid : 1,
@@ -228,6 +231,7 @@ struct xf_policy *sim_add_policy(struct sim *sim, struct sim_host *host,
 		.action = policy->action,
 		.flags = policy->flags,
 		.priority = policy->priority,
+		.if_id = policy->if_id,
 		.ntmpl = policy->no_tmpl ? 0 : 1,
 		.sel = { .proto = policy->proto,
 			 .dport = policy->dport,
@@ -243,7 +247,7 @@ struct xf_policy *sim_add_policy(struct sim *sim, struct sim_host *host,
 
 	parse_prefix(policy->src, &cfg.sel.saddr, &cfg.sel.prefixlen_s, &family);
 	parse_prefix(policy->dst, &cfg.sel.daddr, &cfg.sel.prefixlen_d, &cfg.sel.family);
-	tmpl->id.proto = XF_IPPROTO_ESP;
+	tmpl->id.proto = policy->tmpl_proto ? policy->tmpl_proto : XF_IPPROTO_ESP;
 	tmpl->id.family = policy->v6_outer ? XF_AF_INET6 : XF_AF_INET;
 	tmpl->reqid = policy->reqid ? policy->reqid : 1;
 	tmpl->optional = policy->optional;
@@ -254,6 +258,12 @@ struct xf_policy *sim_add_policy(struct sim *sim, struct sim_host *host,
 	} else {
 		tmpl->saddr = policy->v6_outer ? from->addr6 : from->addr4;
 		tmpl->id.daddr = policy->v6_outer ? to->addr6 : to->addr4;
+	}
+	if (policy->outer_reqid) {
+		cfg.tmpl[1] = *tmpl;
+		cfg.tmpl[1].reqid = policy->outer_reqid;
+		cfg.tmpl[1].id.proto = policy->outer_proto;
+		cfg.ntmpl = 2;
 	}
 	assert_int_equal(xf_spd_insert(xf_engine_spd(host->engine), &cfg, true, sim->now_ns, &out),
 			 0);

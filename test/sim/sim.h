@@ -67,6 +67,7 @@ struct sim_sa {
 	uint32_t spi;
 	uint32_t reqid;
 	uint8_t mode; /* XF_MODE_… */
+	uint8_t proto; /* default ESP */
 	bool transport;
 	uint8_t flags;
 	uint32_t replay_window;
@@ -94,6 +95,10 @@ struct sim_policy {
 	uint16_t dport;
 	uint32_t priority;
 	uint32_t reqid;
+	uint32_t if_id;
+	uint8_t tmpl_proto; /* default ESP */
+	uint32_t outer_reqid; /* of a second template in transport mode, behind the first */
+	uint8_t outer_proto; /* likewise */
 	bool transport;
 	bool v6_outer;
 	bool reverse; /* the template's tunnel goes from B to A */

@@ -583,7 +583,7 @@ static void inner_fragments_keep_to_their_sa(void **state)
 	/* They come out as they came in. */
 	assert_int_equal(send_in_pieces(&sim, &plain, NULL), 2);
 	assert_int_equal(send_in_pieces(&sim, &plain, another_sa), 0);
-	xf_path_tick(sim.b.worker, sim.now_ns + 100 * XF_NSEC_PER_SEC);
+	xf_path_tick(sim.b.worker, sim.now_ns + 100 * XF_NSEC_PER_SEC, &sim.b.in);
 	assert_int_equal(sim_drops(&sim.b, XF_DROP_FRAG_TIMEOUT), 2);
 	sim_fini(&sim);
 }

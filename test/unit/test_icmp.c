@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <xf/icmp.h>
+#include <xf/transform.h>
 
 #include "packets.h"
 
@@ -243,6 +244,34 @@ static void reads_errors_about_esp(void **state)
 	packets_pool_done(pool);
 }
 
+/* Of what has its SPI elsewhere, once a transform of it is there. */
+static void reads_errors_about_other_transforms(void **state)
+{
+	static const struct xf_transform ah = { .name = "ah",
+						.protocol = XF_IPPROTO_AH,
+						.spi = { 4, 4, 12 } };
+	struct test_ip ip = { .family = XF_AF_INET, .proto = XF_IPPROTO_AH };
+	const uint8_t hdr[8] = { 17, 4, 0, 0, 0xc0, 0, 0, 0x98 };
+	struct xf_icmp_error err;
+	uint8_t quote[200];
+	uint32_t len = packets_ip(quote, &ip, 1400);
+
+	(void)state;
+	pool = packets_pool();
+	memcpy(quote + len, hdr, sizeof(hdr));
+	assert_int_equal(read_and_free(icmp_error(XF_AF_INET, frag_needed, quote, len + 8), &err),
+			 -ENOENT);
+	assert_int_equal(xf_transform_register(&ah), 0);
+	assert_int_equal(read_and_free(icmp_error(XF_AF_INET, frag_needed, quote, len + 8), &err),
+			 0);
+	assert_int_equal(err.spi, 0xc0000098);
+	assert_int_equal(err.proto, XF_IPPROTO_AH);
+	assert_int_equal(err.sa_proto, XF_IPPROTO_AH);
+	assert_int_equal(read_and_free(icmp_error(XF_AF_INET, frag_needed, quote, len + 7), &err),
+			 -EINVAL);
+	packets_pool_done(pool);
+}
+
 static void reads_other_messages(void **state)
 {
 	static const struct {
@@ -334,6 +363,7 @@ int main(void)
 		cmocka_unit_test(keeps_silent),
 		cmocka_unit_test(only_about_the_first_fragment),
 		cmocka_unit_test(reads_errors_about_esp),
+		cmocka_unit_test(reads_errors_about_other_transforms),
 		cmocka_unit_test(reads_other_messages),
 		cmocka_unit_test(ignores_padding),
 		cmocka_unit_test(reads_through_extension_headers),
