@@ -148,8 +148,7 @@ struct xf_backend {
 };
 
 extern const struct xf_backend xf_backend_tun;
-extern const struct xf_backend xf_backend_raw4;
-extern const struct xf_backend xf_backend_raw6;
+extern const struct xf_backend xf_backend_raw;
 extern const struct xf_backend xf_backend_udp;
 extern const struct xf_backend xf_backend_ring;
 
@@ -157,9 +156,9 @@ struct xf_source {
 	/* Constant while it is open. Readers of other threads look at fd first. */
 	const struct xf_backend *backend;
 	_Atomic int fd; /* -1: closed */
-	uint8_t proto; /* of raw6: what the header that it rebuilds says */
+	uint8_t proto; /* of raw: what the IPv6 header that it rebuilds says */
 	uint16_t port; /* of udp */
-	uint16_t family; /* of udp */
+	uint16_t family; /* of raw and udp */
 	bool segments; /* of udp: the kernel has UDP_SEGMENT */
 	const struct xf_ring *ring; /* of ring */
 
@@ -260,9 +259,9 @@ struct xf_rx_meta {
 	bool has_daddr;
 	uint32_t gro_size; /* not 0: datagrams of so many bytes, side by side */
 };
-void xf_rx_meta(struct xf_io *io, unsigned i, struct xf_rx_meta *out);
-/* Was message @i longer than its buffers? Then it is counted and must not be used. */
-bool xf_rx_truncated(struct xf_io *io, unsigned i);
+/* Message @i as a packet, and what came with it. NULL: it was longer than its buffers, and is
+ * counted. */
+struct xf_pkt *xf_rx_packet(struct xf_io *io, unsigned i, uint16_t family, struct xf_rx_meta *meta);
 void xf_rx_free(struct xf_io *io);
 
 /* tun.c */

@@ -17,30 +17,6 @@
 
 #define RCVBUF_DEFAULT (8 << 20)
 
-static int raw4_receive(struct xf_io *io, struct xf_source *source, unsigned max,
-			struct xf_pktq *out)
-{
-	int n = xf_rx_recvmmsg(io, source, max);
-
-	for (int i = 0; i < n; i++) {
-		struct xf_rx_meta meta;
-		struct xf_pkt *pkt;
-
-		if (xf_rx_truncated(io, (unsigned)i))
-			continue;
-		xf_rx_meta(io, (unsigned)i, &meta);
-		pkt = xf_rx_take(io, (unsigned)i, io->rx_msgs[i].msg_len);
-		pkt->family = XF_AF_INET;
-		pkt->hdr_checked = true; /* IP input did */
-		pkt->iif = meta.iif;
-		pkt->mark = meta.mark;
-		xf_pktq_push(out, pkt);
-	}
-	if (n > 0)
-		xf_count(&io->count.raw_rx, (unsigned)n);
-	return n;
-}
-
 bool xf_raw_rebuild_ipv6(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint8_t proto)
 {
 	uint32_t payload = pkt->len;
@@ -60,34 +36,33 @@ bool xf_raw_rebuild_ipv6(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint
 	return true;
 }
 
-static int raw6_receive(struct xf_io *io, struct xf_source *source, unsigned max,
-			struct xf_pktq *out)
+static void take(struct xf_io *io, unsigned i, const struct xf_source *source, struct xf_pktq *out)
+{
+	struct xf_rx_meta meta;
+	struct xf_pkt *pkt = xf_rx_packet(io, i, source->family, &meta);
+
+	if (!pkt)
+		return;
+	pkt->hdr_checked = source->family == XF_AF_INET; /* IP input did */
+	if (source->family == XF_AF_INET || xf_raw_rebuild_ipv6(pkt, &meta, source->proto))
+		xf_pktq_push(out, pkt);
+	else
+		xf_worker_drop(io->worker, pkt, XF_DROP_IN_HDR);
+}
+
+static int raw_receive(struct xf_io *io, struct xf_source *source, unsigned max,
+		       struct xf_pktq *out)
 {
 	int n = xf_rx_recvmmsg(io, source, max);
 
-	for (int i = 0; i < n; i++) {
-		struct xf_rx_meta meta;
-		struct xf_pkt *pkt;
-
-		if (xf_rx_truncated(io, (unsigned)i))
-			continue;
-		xf_rx_meta(io, (unsigned)i, &meta);
-		pkt = xf_rx_take(io, (unsigned)i, io->rx_msgs[i].msg_len);
-		pkt->family = XF_AF_INET6;
-		pkt->iif = meta.iif;
-		pkt->mark = meta.mark;
-		if (xf_raw_rebuild_ipv6(pkt, &meta, source->proto))
-			xf_pktq_push(out, pkt);
-		else
-			xf_worker_drop(io->worker, pkt, XF_DROP_IN_HDR);
-	}
+	for (int i = 0; i < n; i++)
+		take(io, (unsigned)i, source, out);
 	if (n > 0)
 		xf_count(&io->count.raw_rx, (unsigned)n);
 	return n;
 }
 
-const struct xf_backend xf_backend_raw4 = { .name = "raw4", .receive = raw4_receive };
-const struct xf_backend xf_backend_raw6 = { .name = "raw6", .receive = raw6_receive };
+const struct xf_backend xf_backend_raw = { .name = "raw", .receive = raw_receive };
 
 static int set_int(int fd, int level, int name, int value)
 {
@@ -138,13 +113,12 @@ static const struct raw_kind {
 	enum xf_source_index index;
 	uint16_t family;
 	uint8_t proto;
-	const struct xf_backend *backend;
 	int (*filter)(int fd);
 } kinds[] = {
-	{ XF_SOURCE_ESP4, XF_AF_INET, XF_IPPROTO_ESP, &xf_backend_raw4, NULL },
-	{ XF_SOURCE_ESP6, XF_AF_INET6, XF_IPPROTO_ESP, &xf_backend_raw6, NULL },
-	{ XF_SOURCE_ICMP4, XF_AF_INET, XF_IPPROTO_ICMP, &xf_backend_raw4, filter_icmp4 },
-	{ XF_SOURCE_ICMP6, XF_AF_INET6, XF_IPPROTO_ICMPV6, &xf_backend_raw6, filter_icmp6 },
+	{ XF_SOURCE_ESP4, XF_AF_INET, XF_IPPROTO_ESP, NULL },
+	{ XF_SOURCE_ESP6, XF_AF_INET6, XF_IPPROTO_ESP, NULL },
+	{ XF_SOURCE_ICMP4, XF_AF_INET, XF_IPPROTO_ICMP, filter_icmp4 },
+	{ XF_SOURCE_ICMP6, XF_AF_INET6, XF_IPPROTO_ICMPV6, filter_icmp6 },
 };
 
 static int open_kind(struct xf_io_shared *shared, const struct raw_kind *kind,
@@ -158,7 +132,8 @@ static int open_kind(struct xf_io_shared *shared, const struct raw_kind *kind,
 	if (err == -EAFNOSUPPORT)
 		return 0; /* a kernel without IPv6 */
 	source->fd = fd;
-	source->backend = kind->backend;
+	source->backend = &xf_backend_raw;
+	source->family = kind->family;
 	source->proto = kind->proto;
 	if (!err && kind->filter)
 		err = kind->filter(fd);

@@ -93,7 +93,7 @@ int xf_rx_recvmmsg(struct xf_io *io, struct xf_source *source, unsigned max)
 	return got < 0 ? -errno : got;
 }
 
-bool xf_rx_truncated(struct xf_io *io, unsigned i)
+static bool is_truncated(struct xf_io *io, unsigned i)
 {
 	if (!(io->rx_msgs[i].msg_hdr.msg_flags & MSG_TRUNC))
 		return false;
@@ -163,7 +163,7 @@ static void read_from(const struct sockaddr_storage *from, struct xf_rx_meta *ou
 	}
 }
 
-void xf_rx_meta(struct xf_io *io, unsigned i, struct xf_rx_meta *out)
+static void read_meta(struct xf_io *io, unsigned i, struct xf_rx_meta *out)
 {
 	struct msghdr *msg = &io->rx_msgs[i].msg_hdr;
 
@@ -179,6 +179,20 @@ void xf_rx_meta(struct xf_io *io, unsigned i, struct xf_rx_meta *out)
 		else if (c->cmsg_level == SOL_UDP && c->cmsg_type == UDP_GRO)
 			memcpy(&out->gro_size, CMSG_DATA(c), sizeof(out->gro_size));
 	}
+}
+
+struct xf_pkt *xf_rx_packet(struct xf_io *io, unsigned i, uint16_t family, struct xf_rx_meta *meta)
+{
+	struct xf_pkt *pkt;
+
+	if (is_truncated(io, i))
+		return NULL;
+	read_meta(io, i, meta);
+	pkt = xf_rx_take(io, i, io->rx_msgs[i].msg_len);
+	pkt->family = family;
+	pkt->iif = meta->iif;
+	pkt->mark = meta->mark;
+	return pkt;
 }
 
 void xf_rx_free(struct xf_io *io)

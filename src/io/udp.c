@@ -78,15 +78,10 @@ static void take_one(struct xf_io *io, struct xf_pkt *pkt, const struct xf_rx_me
 static void take(struct xf_io *io, unsigned i, const struct xf_source *source, struct xf_pktq *out)
 {
 	struct xf_rx_meta meta;
-	struct xf_pkt *pkt;
+	struct xf_pkt *pkt = xf_rx_packet(io, i, source->family, &meta);
 
-	if (xf_rx_truncated(io, i))
+	if (!pkt)
 		return;
-	xf_rx_meta(io, i, &meta);
-	pkt = xf_rx_take(io, i, io->rx_msgs[i].msg_len);
-	pkt->family = source->family;
-	pkt->iif = meta.iif;
-	pkt->mark = meta.mark;
 	pkt->encap_sport = meta.sport;
 	pkt->encap_dport = source->port;
 	while (meta.gro_size && pkt->len > meta.gro_size) {

@@ -127,12 +127,76 @@ static void an_empty_pool_is_told(void **state)
 	close_rig(&rig);
 }
 
+static void put_long(const struct rig *rig, size_t len)
+{
+	static const uint8_t zeros[XF_PKT_MAX + 1];
+
+	assert_int_equal(send(rig->peer, zeros, len, MSG_DONTWAIT), len);
+}
+
+/* What is longer than a packet can be is counted, and is none; the others keep their order. */
+static void raw_sockets_give_whole_packets(void **state)
+{
+	struct xf_pktq out = { 0 };
+	struct xf_pkt *pkt;
+	struct rig rig;
+
+	(void)state;
+	open_rig(&rig, XF_BATCH);
+	rig.source.family = XF_AF_INET;
+	put_long(&rig, 100);
+	put_long(&rig, XF_PKT_MAX + 1);
+	put_long(&rig, XF_PKT_MAX);
+	assert_int_equal(xf_backend_raw.receive(rig.io, &rig.source, XF_BATCH, &out), 3);
+	assert_int_equal(out.count, 2);
+	assert_int_equal(rig.io->count.raw_rx, 3);
+	assert_int_equal(rig.io->count.truncated, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		pkt = xf_pktq_pop(&out);
+		assert_int_equal(pkt->len, i ? XF_PKT_MAX : 100);
+		assert_int_equal(pkt->family, XF_AF_INET);
+		assert_true(pkt->hdr_checked);
+		xf_pkt_free(pkt);
+	}
+	close_rig(&rig);
+}
+
+/* An IPv6 socket takes the header off: without the address that it came to there is no packet. */
+static void raw_sockets_of_ipv6_need_the_address(void **state)
+{
+	const struct xf_engine_config engine = { .sad = { .seed = { 1, 2 } },
+						 .spd = { .seed = { 1, 2 } } };
+	const struct xf_worker_config worker = {
+		.pool = { .packets = 8, .small_bufs = 8, .large_bufs = 2 },
+	};
+	struct xf_engine *e = xf_engine_new(&engine);
+	struct xf_pktq out = { 0 };
+	struct xf_engine_stats stats;
+	struct rig rig;
+
+	(void)state;
+	open_rig(&rig, XF_BATCH);
+	rig.io->worker = xf_worker_new(e, &worker);
+	rig.source.family = XF_AF_INET6;
+	put_long(&rig, 100);
+	assert_int_equal(xf_backend_raw.receive(rig.io, &rig.source, XF_BATCH, &out), 1);
+	assert_int_equal(out.count, 0);
+	xf_engine_get_stats(e, &stats);
+	assert_int_equal(stats.drops[XF_DROP_IN_HDR], 1);
+	xf_worker_free(rig.io->worker);
+	close_rig(&rig);
+	xf_engine_free(e);
+	xf_rcu_drain();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_message_takes_few_slots),
 		cmocka_unit_test(a_burst_is_read_in_growing_batches),
 		cmocka_unit_test(an_empty_pool_is_told),
+		cmocka_unit_test(raw_sockets_give_whole_packets),
+		cmocka_unit_test(raw_sockets_of_ipv6_need_the_address),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
