@@ -1,7 +1,6 @@
 /*
  * backend.h - what the files of the workers' input and output share.
  *
- * A source is a descriptor that packets come from, with the function that reads a batch from it.
  * A worker has a TUN queue of its own; every other source is there once and all workers read from
  * it (struct xf_io_shared): a raw packet would be given to each socket, not to one of them. A
  * worker reads through its one set of receive slots; all complete packets leave through struct
@@ -23,6 +22,7 @@
 #include "io/io.h"
 #include "io/packet.h"
 #include "io/ring.h"
+#include "io/source.h"
 
 /* Linux's numbers where glibc 2.36 does not have the names. */
 #ifndef IPV6_FLOWINFO
@@ -130,72 +130,8 @@ struct xf_tun {
 	bool udp_supers; /* and UDP's */
 };
 
-struct xf_ring_frags;
-struct xf_source;
-
-/* A kind of source. Back ends are added as such tables. */
-struct xf_backend {
-	const char *name;
-	/* Does it give captured packets (xf_path_out()), not received ones (xf_path_in())? */
-	bool captured;
-	/*
-	 * Read up to @max packets into @out without blocking. Returns how many were read, or
-	 * -errno; what is malformed is dropped and counted here and does not come out. Says in
-	 * source->more whether it stopped before the source was empty.
-	 */
-	int (*receive)(struct xf_io *io, struct xf_source *source, unsigned max,
-		       struct xf_pktq *out);
-};
-
-extern const struct xf_backend xf_backend_tun;
-extern const struct xf_backend xf_backend_raw;
-extern const struct xf_backend xf_backend_udp;
-extern const struct xf_backend xf_backend_ring;
-
-struct xf_source {
-	/* Constant while it is open. Readers of other threads look at fd first. */
-	const struct xf_backend *backend;
-	_Atomic int fd; /* -1: closed */
-	uint8_t proto; /* of raw: what the IPv6 header that it rebuilds says */
-	uint16_t port; /* of udp */
-	uint16_t family; /* of raw and udp */
-	bool segments; /* of udp: the kernel has UDP_SEGMENT */
-	const struct xf_ring *ring; /* of ring */
-
-	/* Workers that want to read; the first of them does (source.h). */
-	_Atomic uint32_t claims;
-
-	/* The worker that reads. */
-	bool more; /* the last batch may not have emptied it */
-	unsigned max; /* of udp: messages that are read at once */
-	unsigned found; /* messages that the last read brought (rx.c) */
-	struct xf_ring_frags *frags; /* of ring */
-	uint64_t batches; /* read; the number of a batch is its place in the order */
-
-	/* Whoever delivers. */
-	struct xf_turn turn;
-
-	/* The control thread: of udp, a socket outlives its source until nobody can hold it. */
-	struct xf_rcu_head rcu;
-	int socket; /* -1: closed too */
-	bool closing;
-};
-
-enum xf_source_index {
-	XF_SOURCE_TUN,
-	XF_SOURCE_RING, /* before ESP4: when it is paused, what is still in it is older */
-	XF_SOURCE_ESP4,
-	XF_SOURCE_ESP6,
-	XF_SOURCE_ICMP4,
-	XF_SOURCE_ICMP6,
-	XF_SOURCE_UDP,
-	XF_SOURCE_MAX = XF_SOURCE_UDP + XF_IO_UDP_PORTS_MAX,
-	XF_SOURCE_STOP = XF_SOURCE_MAX, /* the eventfd of xf_io_stop() */
-	XF_SOURCE_WAKE, /* that of ciphers on other threads */
-	XF_EVENTS_MAX,
-};
-
-_Static_assert(XF_EVENTS_MAX <= 32, "a worker's ready sources are one word");
+/* Raw sockets that are read from; ICMP messages leave by theirs. */
+enum xf_raw_kind { XF_RAW_ESP4, XF_RAW_ESP6, XF_RAW_ICMP4, XF_RAW_ICMP6, XF_RAW_KINDS };
 
 /* As struct xf_io_stats. One thread's; others read them. */
 struct xf_io_counters {
@@ -209,7 +145,11 @@ struct xf_io_shared {
 	int epoll_fds[XF_IO_WORKERS_MAX];
 	unsigned workers;
 	struct xf_io_counters count; /* of what is no worker's */
-	struct xf_source sources[XF_SOURCE_MAX]; /* [XF_SOURCE_TUN] is not used */
+	struct xf_sources sources;
+	/* Some of them, constant after xf_io_shared_new(); not all of them are open. */
+	struct xf_source *ring;
+	struct xf_source *raw[XF_RAW_KINDS];
+	struct xf_source *udp[XF_IO_UDP_PORTS_MAX];
 };
 
 struct xf_io {
@@ -225,7 +165,8 @@ struct xf_io {
 
 	/* The worker's thread. */
 	struct xf_source tun_source;
-	uint32_t ready; /* sources that may have packets, by their index */
+	struct xf_ready ready; /* sources that may have packets */
+	bool stopping; /* xf_io_stop() was seen */
 	bool starved; /* the pool was empty */
 	uint32_t ident; /* of IPv6 fragments made here */
 	uint64_t now_ns; /* of this turn of the loop */
@@ -277,8 +218,14 @@ int xf_tun_own(int fd, const char *name, struct xf_io_error *error);
 /* shared.c: a worker that waits on @epoll_fd gets all sources, also later ones. 0 or -errno. */
 int xf_shared_join(struct xf_io_shared *shared, int epoll_fd);
 void xf_shared_part(struct xf_io_shared *shared, int epoll_fd);
-/* The open source @index becomes known to all workers. 0 or -errno. */
-int xf_shared_announce(struct xf_io_shared *shared, uint32_t index);
+/* A closed source, to be set up and opened. NULL: there are XF_SOURCES_MAX, or no memory. */
+struct xf_source *xf_shared_get_source(struct xf_io_shared *shared);
+/* All workers read from @source, which has its socket, from now on. 0, or -errno: it is closed
+ * again, as below. */
+int xf_shared_open(struct xf_io_shared *shared, struct xf_source *source);
+/* No worker begins to read from @source any more. Its socket is closed, and it may be used for
+ * something else, when none can hold it; until then it may be opened again as it was. */
+void xf_shared_close(struct xf_io_shared *shared, struct xf_source *source);
 
 /* raw.c: put the IPv6 header back that a socket has taken off. False: it cannot be. */
 bool xf_raw_rebuild_ipv6(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint8_t proto);

@@ -14,7 +14,7 @@ void xf_io_add_stats(const struct xf_io *io, struct xf_io_stats *sums)
 
 void xf_io_shared_add_stats(const struct xf_io_shared *shared, struct xf_io_stats *sums)
 {
-	const struct xf_ring *ring = shared->sources[XF_SOURCE_RING].ring;
+	const struct xf_ring *ring = shared->ring->ring;
 
 	xf_counters_add(&xf_io_counters, &shared->count, sums);
 	if (ring)

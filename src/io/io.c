@@ -15,13 +15,15 @@
 #include <xf/rcu.h>
 
 #include "io/backend.h"
-#include "io/source.h"
 
 /* With an empty pool a worker looks so often whether buffers have come back. */
 #define STARVED_MS 1
 
 /* Waiting for ciphers, the worker looks by itself so often: a wake may have come before. */
 #define CATCH_UP_MS 10
+
+/* Taken over at once from the kernel, which keeps the rest for the next pass. */
+#define EVENTS 32
 
 const struct xf_io_names xf_io_names_default = {
 	.tun = XF_TUN_NAME,
@@ -161,35 +163,46 @@ static void read_batch(struct xf_io *io, struct xf_source *source, struct xf_pkt
 	io->starved |= n == -ENOBUFS;
 }
 
-static struct xf_source *source_at(struct xf_io *io, unsigned index)
+static struct xf_source *find_source(struct xf_io *io, uint64_t token)
 {
-	return index == XF_SOURCE_TUN ? &io->tun_source : &io->shared->sources[index];
+	if (xf_token_index(token) == XF_SOURCE_TUN)
+		return &io->tun_source;
+	return xf_sources_find(&io->shared->sources, token);
 }
 
 /*
- * Read once from source @index; it stays ready when there may be more. The next batch may be
- * another worker's while this one is decrypted: its ticket, taken with it, keeps the order.
+ * Read once from @source, which this worker has claimed; it stays ready when there may be more.
+ * The next batch may be another worker's while this one is decrypted: its ticket, taken with it,
+ * keeps the order.
  */
-static void serve(struct xf_io *io, unsigned index, uint64_t now)
+static void serve_claimed(struct xf_io *io, struct xf_source *source, uint64_t now)
 {
-	struct xf_source *source = source_at(io, index);
 	struct xf_path_ticket ticket = { .turn = &source->turn };
 	bool ordered = io->cfg.worker.ordered;
 	struct xf_pktq in = { 0 };
 	bool more;
 
-	catch_up(io, now);
-	io->ready &= ~(1u << index);
-	if (!xf_source_claim(source))
-		return;
 	read_batch(io, source, &in);
 	if (in.count)
 		ticket.number = source->batches++;
 	more = source->more;
+	/* As it is now: those who came meanwhile may know it by a later token than this worker. */
 	if (xf_source_give_back(source) || more)
-		io->ready |= 1u << index;
+		xf_ready_add(&io->ready, xf_source_token(source));
 	if (in.count)
 		move_batch(io, source, &in, ordered ? &ticket : NULL, now);
+}
+
+/* Read once from the source that @token is about, where it is still there and nobody else does. */
+static void serve(struct xf_io *io, uint64_t token, uint64_t now)
+{
+	struct xf_source *source;
+
+	catch_up(io, now);
+	source = find_source(io, token);
+	if (!source || !xf_source_claim(source))
+		return;
+	serve_claimed(io, source, now);
 	xf_read_quiescent();
 }
 
@@ -206,6 +219,17 @@ static int wait_ms(uint64_t deadline_ns, uint64_t now)
 	return ms > 3600000 ? 3600000 : (int)ms;
 }
 
+/* The event of WAKE has done its work: collect() does what is to be done. */
+static void note_event(struct xf_io *io, uint64_t token)
+{
+	uint32_t index = xf_token_index(token);
+
+	if (index == XF_SOURCE_STOP)
+		io->stopping = true;
+	else if (index != XF_SOURCE_WAKE)
+		xf_ready_add(&io->ready, token);
+}
+
 /*
  * See which sources have become ready. With some of them not empty yet this only looks; else it
  * sleeps, offline for RCU, at most until @deadline_ns. Without buffers there is nothing to do but
@@ -213,34 +237,35 @@ static int wait_ms(uint64_t deadline_ns, uint64_t now)
  */
 static bool wait_ready(struct xf_io *io, uint64_t deadline_ns, uint64_t now)
 {
-	struct epoll_event events[XF_EVENTS_MAX];
-	bool sleep = io->ready == 0 || io->starved;
+	struct epoll_event events[EVENTS];
+	bool sleep = !xf_ready_any(&io->ready) || io->starved;
 	int ms = io->starved ? STARVED_MS : wait_ms(deadline_ns, now);
 	int n;
 
 	io->starved = false;
 	if (sleep)
 		xf_read_offline();
-	n = epoll_wait(io->epoll_fd, events, XF_EVENTS_MAX, sleep ? ms : 0);
+	n = epoll_wait(io->epoll_fd, events, EVENTS, sleep ? ms : 0);
 	if (sleep)
 		xf_read_online();
 	for (int i = 0; i < n; i++)
-		io->ready |= 1u << events[i].data.u32;
+		note_event(io, events[i].data.u64);
 	xf_count(&io->count.wakeups, sleep);
-	return !(io->ready & 1u << XF_SOURCE_STOP);
+	return !io->stopping;
 }
 
-/* One batch from each source that is ready: none has to wait until another one is empty. */
+/*
+ * One batch from each source that is ready: none has to wait until another one is empty. What
+ * becomes ready meanwhile has its turn in the next pass.
+ */
 static void serve_ready(struct xf_io *io, uint64_t now)
 {
-	uint32_t ready;
+	uint64_t ring = xf_ready_clear(&io->ready, XF_SOURCE_RING);
 
-	io->ready &= ~(1u << XF_SOURCE_WAKE); /* collect() does what is to be done */
-	ready = io->ready;
-	while (ready) {
-		serve(io, (unsigned)__builtin_ctz(ready), now);
-		ready &= ready - 1;
-	}
+	if (ring)
+		serve(io, ring, now);
+	for (uint32_t n = io->ready.n; n; n--)
+		serve(io, xf_ready_take(&io->ready), now);
 }
 
 void xf_io_run(struct xf_io *io)
@@ -269,9 +294,9 @@ void xf_io_stop(struct xf_io *io)
 	while (n < 0 && errno == EINTR);
 }
 
-static int watch(const struct xf_io *io, int fd, uint32_t index)
+static int watch(const struct xf_io *io, int fd, uint64_t token)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u32 = index };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u64 = token };
 
 	return epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
@@ -283,7 +308,7 @@ static int watch_all(struct xf_io *io, struct xf_io_error *error)
 	io->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (io->epoll_fd < 0)
 		return xf_io_fail(error, -errno, "cannot make an epoll set");
-	err = watch(io, io->tun.fd, XF_SOURCE_TUN);
+	err = watch(io, io->tun.fd, xf_source_token(&io->tun_source));
 	if (!err)
 		err = watch(io, io->stop_fd, XF_SOURCE_STOP);
 	if (!err)
@@ -335,6 +360,8 @@ static int open_worker(struct xf_io *io, struct xf_io_error *error)
 	if (err)
 		return err;
 	io->tun_source.backend = &xf_backend_tun;
+	io->tun_source.index = XF_SOURCE_TUN;
+	io->tun_source.generation = 1;
 	io->tun_source.fd = io->tun.fd;
 	if (io->tun.supers)
 		cfg->gro = XF_GRO_TCP;

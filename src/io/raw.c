@@ -108,30 +108,28 @@ static int filter_icmp6(int fd)
 	return setsockopt(fd, SOL_ICMPV6, ICMP6_FILTER, &filter, sizeof(filter)) < 0 ? -errno : 0;
 }
 
-/* What to open, in the order of enum xf_source_index. */
 static const struct raw_kind {
-	enum xf_source_index index;
 	uint16_t family;
 	uint8_t proto;
 	int (*filter)(int fd);
-} kinds[] = {
-	{ XF_SOURCE_ESP4, XF_AF_INET, XF_IPPROTO_ESP, NULL },
-	{ XF_SOURCE_ESP6, XF_AF_INET6, XF_IPPROTO_ESP, NULL },
-	{ XF_SOURCE_ICMP4, XF_AF_INET, XF_IPPROTO_ICMP, filter_icmp4 },
-	{ XF_SOURCE_ICMP6, XF_AF_INET6, XF_IPPROTO_ICMPV6, filter_icmp6 },
+} kinds[XF_RAW_KINDS] = {
+	[XF_RAW_ESP4] = { XF_AF_INET, XF_IPPROTO_ESP, NULL },
+	[XF_RAW_ESP6] = { XF_AF_INET6, XF_IPPROTO_ESP, NULL },
+	[XF_RAW_ICMP4] = { XF_AF_INET, XF_IPPROTO_ICMP, filter_icmp4 },
+	[XF_RAW_ICMP6] = { XF_AF_INET6, XF_IPPROTO_ICMPV6, filter_icmp6 },
 };
 
-static int open_kind(struct xf_io_shared *shared, const struct raw_kind *kind,
-		     struct xf_io_error *error)
+static int open_kind(struct xf_io_shared *shared, enum xf_raw_kind which, struct xf_io_error *error)
 {
-	struct xf_source *source = &shared->sources[kind->index];
+	const struct raw_kind *kind = &kinds[which];
+	struct xf_source *source = shared->raw[which];
 	int rcvbuf = shared->rcvbuf_bytes ? (int)shared->rcvbuf_bytes : RCVBUF_DEFAULT;
 	int fd = socket(kind->family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, kind->proto);
 	int err = fd < 0 ? -errno : 0;
 
 	if (err == -EAFNOSUPPORT)
 		return 0; /* a kernel without IPv6 */
-	source->fd = fd;
+	source->socket = fd;
 	source->backend = &xf_backend_raw;
 	source->family = kind->family;
 	source->proto = kind->proto;
@@ -141,6 +139,8 @@ static int open_kind(struct xf_io_shared *shared, const struct raw_kind *kind,
 		err = set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, rcvbuf);
 	if (!err)
 		err = xf_raw_receive_options(fd, kind->family);
+	if (!err)
+		err = xf_shared_open(shared, source);
 	if (err)
 		return xf_io_fail(error, err, "cannot open an IPv%d raw socket for protocol %u",
 				  kind->family == XF_AF_INET ? 4 : 6, kind->proto);
@@ -151,7 +151,7 @@ int xf_raw_open(struct xf_io_shared *shared, struct xf_io_error *error)
 {
 	int err = 0;
 
-	for (unsigned i = 0; !err && i < XF_ARRAY_SIZE(kinds); i++)
-		err = open_kind(shared, &kinds[i], error);
+	for (unsigned i = 0; !err && i < XF_RAW_KINDS; i++)
+		err = open_kind(shared, (enum xf_raw_kind)i, error);
 	return err;
 }

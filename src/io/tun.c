@@ -313,7 +313,8 @@ int xf_tun_mend(const struct xf_io_names *names, unsigned ifindex, bool marks,
  */
 int xf_io_remake_tun(struct xf_io *io, struct xf_io_error *error)
 {
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.u32 = XF_SOURCE_TUN };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET,
+				     .data.u64 = xf_source_token(&io->tun_source) };
 	struct xf_tun tun = { .fd = -1 };
 	int err;
 

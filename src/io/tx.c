@@ -373,6 +373,7 @@ void xf_tx_clear(struct xf_io *io, struct xf_pktq *q)
 static bool send_reply(struct xf_io *io, const struct xf_pkt *pkt)
 {
 	bool v4 = pkt->family == XF_AF_INET;
+	const struct xf_source *socket;
 	struct sockaddr_in to4 = { .sin_family = AF_INET };
 	struct sockaddr_in6 to6 = { .sin6_family = AF_INET6 };
 	struct iovec iov[XF_PKT_OWN_SEGS * 4];
@@ -389,8 +390,8 @@ static bool send_reply(struct xf_io *io, const struct xf_pkt *pkt)
 	memcpy(&to6.sin6_addr, pkt->reply_to.bytes, 16);
 	for (unsigned i = 0; i < pkt->nsegs; i++)
 		iov[i] = (struct iovec){ pkt->segs[i].data, pkt->segs[i].len };
-	return sendmsg(io->shared->sources[v4 ? XF_SOURCE_ICMP4 : XF_SOURCE_ICMP6].fd, &msg,
-		       MSG_DONTWAIT) >= 0;
+	socket = io->shared->raw[v4 ? XF_RAW_ICMP4 : XF_RAW_ICMP6];
+	return sendmsg(socket->fd, &msg, MSG_DONTWAIT) >= 0;
 }
 
 void xf_tx_reply(struct xf_io *io, struct xf_pktq *q)

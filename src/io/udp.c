@@ -226,8 +226,8 @@ static bool wanted(const struct xf_source *source, const struct xf_io_udp_port *
 /* The source that has @port's socket, or with NULL one that has none. */
 static struct xf_source *find_source(struct xf_io_shared *shared, const struct xf_io_udp_port *port)
 {
-	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++) {
-		struct xf_source *source = &shared->sources[i];
+	for (unsigned i = 0; i < XF_IO_UDP_PORTS_MAX; i++) {
+		struct xf_source *source = shared->udp[i];
 
 		if (port ? source->socket >= 0 && is_of(source, port) : source->socket < 0)
 			return source;
@@ -235,31 +235,14 @@ static struct xf_source *find_source(struct xf_io_shared *shared, const struct x
 	return NULL;
 }
 
-/* No worker can hold the socket any more. The port may have been wanted again since. */
-static void close_socket(struct xf_rcu_head *head)
-{
-	struct xf_source *source =
-		(struct xf_source *)(void *)((char *)head - offsetof(struct xf_source, rcu));
-
-	source->closing = false;
-	if (source->fd >= 0)
-		return;
-	close(source->socket); /* which takes it out of the epoll sets */
-	source->socket = -1;
-}
-
 static void close_others(struct xf_io_shared *shared, const struct xf_io_udp_port *ports,
 			 unsigned n)
 {
-	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++) {
-		struct xf_source *source = &shared->sources[i];
+	for (unsigned i = 0; i < XF_IO_UDP_PORTS_MAX; i++) {
+		struct xf_source *source = shared->udp[i];
 
-		if (source->fd < 0 || wanted(source, ports, n))
-			continue;
-		source->fd = -1;
-		if (!source->closing)
-			xf_rcu_defer(&source->rcu, close_socket);
-		source->closing = true;
+		if (source->fd >= 0 && !wanted(source, ports, n))
+			xf_shared_close(shared, source);
 	}
 }
 
@@ -279,14 +262,7 @@ static int add_port(struct xf_io_shared *shared, const struct xf_io_udp_port *po
 	source->segments = has_segments(source->socket);
 	source->max = MSGS_SHORT;
 	source->backend = &xf_backend_udp;
-	source->fd = source->socket;
-	err = xf_shared_announce(shared, (uint32_t)(source - shared->sources));
-	if (!err)
-		return 0;
-	source->fd = -1;
-	source->closing = true;
-	xf_rcu_defer(&source->rcu, close_socket);
-	return err;
+	return xf_shared_open(shared, source);
 }
 
 static int want_port(struct xf_io_shared *shared, const struct xf_io_udp_port *port)
@@ -295,8 +271,7 @@ static int want_port(struct xf_io_shared *shared, const struct xf_io_udp_port *p
 
 	if (!source)
 		return add_port(shared, port);
-	source->fd = source->socket;
-	return 0;
+	return source->fd >= 0 ? 0 : xf_shared_open(shared, source);
 }
 
 int xf_io_set_udp_ports(struct xf_io_shared *shared, const struct xf_io_udp_port *ports, unsigned n,
@@ -322,8 +297,8 @@ int xf_io_set_udp_ports(struct xf_io_shared *shared, const struct xf_io_udp_port
 
 bool xf_io_has_udp_port(const struct xf_io_shared *shared, const struct xf_io_udp_port *port)
 {
-	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++)
-		if (shared->sources[i].fd >= 0 && is_of(&shared->sources[i], port))
+	for (unsigned i = 0; i < XF_IO_UDP_PORTS_MAX; i++)
+		if (shared->udp[i]->fd >= 0 && is_of(shared->udp[i], port))
 			return true;
 	return false;
 }

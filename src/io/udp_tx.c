@@ -29,12 +29,12 @@ static const uint8_t *headers(const struct xf_pkt *pkt)
 
 static const struct xf_source *source_of(const struct xf_io *io, uint16_t port)
 {
-	const struct xf_source *sources = io->shared->sources;
+	for (unsigned i = 0; i < XF_IO_UDP_PORTS_MAX; i++) {
+		const struct xf_source *source = io->shared->udp[i];
 
-	for (unsigned i = XF_SOURCE_UDP; i < XF_SOURCE_MAX; i++)
-		if (sources[i].fd >= 0 && sources[i].port == port &&
-		    sources[i].family == XF_AF_INET)
-			return sources[i].segments ? &sources[i] : NULL;
+		if (source->fd >= 0 && source->port == port && source->family == XF_AF_INET)
+			return source->segments ? source : NULL;
+	}
 	return NULL;
 }
 

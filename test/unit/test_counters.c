@@ -153,7 +153,8 @@ static void engine_sums_its_workers(void **unused)
 static void io_sums_workers_and_what_they_share(void **unused)
 {
 	static struct xf_io io[2];
-	static struct xf_io_shared shared;
+	static struct xf_source ring;
+	static struct xf_io_shared shared = { .ring = &ring };
 	struct xf_io_stats sums = { 0 };
 	struct xf_io_queues queues = { 0 };
 

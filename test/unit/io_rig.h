@@ -1,0 +1,16 @@
+/* Workers over an engine, with sources of a test's own and without sockets. */
+#ifndef TEST_IO_RIG_H
+#define TEST_IO_RIG_H
+
+#include "io/backend.h"
+
+/* An engine that forwards everything, and calls no address its own. */
+struct xf_engine *rig_engine(void);
+
+/* Sources that are shared, none of them open. */
+struct xf_io_shared *rig_shared(void);
+
+/* One worker of several, joined to @shared: for xf_io_run() and xf_io_free(). */
+struct xf_io *rig_io(struct xf_engine *engine, struct xf_io_shared *shared);
+
+#endif
