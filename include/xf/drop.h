@@ -65,6 +65,7 @@ extern "C" {
 	X(FRAG_LIMIT, "XfrmdFragLimit")            \
 	X(ICMP_IGNORED, "XfrmdIcmpIgnored")        \
 	X(OUT_LOOP, "XfrmdOutLoop")                \
+	X(OUT_LINK, "XfrmdOutLinkClear")           \
 	X(IN_NOT_FORWARDED, "XfrmdInNotForwarded") \
 	X(OUT_NO_MARK, "XfrmdOutNoMark")
 

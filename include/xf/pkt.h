@@ -82,7 +82,9 @@ struct xf_pkt {
 	uint16_t csum_start;
 	uint16_t csum_offset;
 	union xf_addr reply_to; /* of an ICMP message made by the path: its destination */
-	uint64_t realm; /* only fragments of one realm are put together: what they came through */
+	/* Only fragments of one realm are put together: what they came through. In: its SAs; out:
+	 * the number of the link, 0 for what was captured elsewhere. */
+	uint64_t realm;
 
 	struct xf_sa *sp[XF_MAX_DEPTH];
 };

@@ -15,6 +15,7 @@
 #include <xf/rcu.h>
 
 #include "io/backend.h"
+#include "io/device.h"
 
 /* With an empty pool a worker looks so often whether buffers have come back. */
 #define STARVED_MS 1
@@ -139,19 +140,6 @@ static void catch_up(struct xf_io *io, uint64_t now)
 	}
 }
 
-/* A batch through the engine and out. @ticket: its place among those of its source, or NULL. */
-static void move_batch(struct xf_io *io, const struct xf_source *source, struct xf_pktq *in,
-		       const struct xf_path_ticket *ticket, uint64_t now)
-{
-	struct xf_path_result res = { 0 };
-
-	if (source->backend->captured)
-		xf_path_out(io->worker, in, now, &res);
-	else
-		xf_path_in_ordered(io->worker, in, ticket, now, &res);
-	send_results(io, &res);
-}
-
 /* Read a batch from @source, which this worker has claimed. */
 static void read_batch(struct xf_io *io, struct xf_source *source, struct xf_pktq *in)
 {
@@ -170,27 +158,73 @@ static struct xf_source *find_source(struct xf_io *io, uint64_t token)
 	return xf_sources_find(&io->shared->sources, token);
 }
 
-/*
- * Read once from @source, which this worker has claimed; it stays ready when there may be more.
- * The next batch may be another worker's while this one is decrypted: its ticket, taken with it,
- * keeps the order.
- */
-static void serve_claimed(struct xf_io *io, struct xf_source *source, uint64_t now)
+/* Packets of a link: by these their policies are found, their fragments, and the way back. */
+static void tell_device(const struct xf_port_device *device, const struct xf_pktq *in)
 {
-	struct xf_path_ticket ticket = { .turn = &source->turn };
-	bool ordered = io->cfg.worker.ordered;
-	struct xf_pktq in = { 0 };
-	bool more;
+	for (struct xf_pkt *pkt = in->head; pkt; pkt = pkt->next) {
+		pkt->oif = device->ifindex;
+		pkt->if_id = device->if_id;
+		pkt->realm = device->link;
+	}
+}
 
-	read_batch(io, source, &in);
-	if (in.count)
-		ticket.number = source->batches++;
-	more = source->more;
-	/* As it is now: those who came meanwhile may know it by a later token than this worker. */
+/*
+ * It stays ready when there may be more. When others have come meanwhile they may know it by a
+ * later token than this worker did, so that is what counts.
+ */
+static void give_back(struct xf_io *io, struct xf_source *source)
+{
+	bool more = source->more;
+
 	if (xf_source_give_back(source) || more)
 		xf_ready_add(&io->ready, xf_source_token(source));
-	if (in.count)
-		move_batch(io, source, &in, ordered ? &ticket : NULL, now);
+}
+
+/*
+ * The next batch may be another worker's as soon as this one has its numbers, so that packets of
+ * one flow stay in order; what gets none here has to be sent before.
+ */
+static void serve_captured(struct xf_io *io, struct xf_source *source, uint64_t now)
+{
+	struct xf_path_result res = { 0 };
+	struct xf_pktq in = { 0 };
+	bool some;
+	bool first;
+
+	read_batch(io, source, &in);
+	some = in.count;
+	if (source->ifindex)
+		tell_device(&(struct xf_port_device){ source->ifindex, source->if_id,
+						      xf_source_token(source) },
+			    &in);
+	if (some)
+		xf_path_out(io->worker, &in, now, &res);
+	first = res.clear.count || res.ask.count;
+	if (first)
+		send_results(io, &res);
+	give_back(io, source);
+	if (some && !first)
+		send_results(io, &res);
+}
+
+/* The next batch may be another worker's while this one is decrypted: its ticket, taken with it,
+ * keeps the order. */
+static void serve_received(struct xf_io *io, struct xf_source *source, uint64_t now)
+{
+	struct xf_path_ticket ticket = { .turn = &source->turn };
+	struct xf_path_result res = { 0 };
+	struct xf_pktq in = { 0 };
+	bool some;
+
+	read_batch(io, source, &in);
+	some = in.count;
+	if (some)
+		ticket.number = source->batches++;
+	give_back(io, source);
+	if (!some)
+		return;
+	xf_path_in_ordered(io->worker, &in, io->cfg.worker.ordered ? &ticket : NULL, now, &res);
+	send_results(io, &res);
 }
 
 /* Read once from the source that @token is about, where it is still there and nobody else does. */
@@ -202,7 +236,10 @@ static void serve(struct xf_io *io, uint64_t token, uint64_t now)
 	source = find_source(io, token);
 	if (!source || !xf_source_claim(source))
 		return;
-	serve_claimed(io, source, now);
+	if (source->backend->captured)
+		serve_captured(io, source, now);
+	else
+		serve_received(io, source, now);
 	xf_read_quiescent();
 }
 

@@ -91,6 +91,7 @@ static void close_socket(struct xf_rcu_head *head)
 		return;
 	close(source->socket);
 	source->socket = -1;
+	source->taken = !source->passing;
 }
 
 /* Taken out of the epoll sets here, not by close(): others may have the same socket open. */

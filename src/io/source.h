@@ -60,6 +60,8 @@ struct xf_source {
 	uint16_t family; /* of raw and udp */
 	bool segments; /* of udp: the kernel has UDP_SEGMENT */
 	const struct xf_ring *ring; /* of ring */
+	uint32_t ifindex; /* of tun: that of a link (device.h), else 0 */
+	uint32_t if_id; /* of a link */
 
 	/* Workers that want to read; the first of them does. */
 	_Atomic uint32_t claims;
@@ -79,6 +81,7 @@ struct xf_source {
 	int socket; /* -1: closed too */
 	bool closing;
 	bool taken; /* the place is somebody's */
+	bool passing; /* until the socket is closed, not for ever */
 };
 
 /* Places of shared sources, and behind them what each worker has for itself. */

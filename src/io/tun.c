@@ -406,13 +406,16 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 	return true;
 }
 
-/* Take one packet that was read: into @out, or dropped. */
-static void accept_captured(struct xf_io *io, struct xf_pkt *pkt, const struct virtio_net_hdr *vnet,
-			    struct xf_pktq *out)
+/*
+ * Take one packet that was read from @source: into @out, or dropped. In front of a link there is
+ * no program of ours, and whoever sends by it could write what looks like one's.
+ */
+static void accept_captured(struct xf_io *io, const struct xf_source *source, struct xf_pkt *pkt,
+			    const struct virtio_net_hdr *vnet, struct xf_pktq *out)
 {
-	uint32_t skip;
+	uint32_t skip = 0;
 
-	if (!take_meta(io, pkt, &skip))
+	if (!source->ifindex && !take_meta(io, pkt, &skip))
 		return;
 	if (!xf_vnet_read(vnet, skip, pkt)) {
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_HDR);
@@ -443,8 +446,9 @@ static int tun_receive(struct xf_io *io, struct xf_source *source, unsigned max,
 			break;
 		}
 		bytes += (size_t)len;
-		accept_captured(io, xf_rx_take(io, i, (uint32_t)len - (uint32_t)sizeof(vnet)),
-				&vnet, out);
+		accept_captured(io, source,
+				xf_rx_take(io, i, (uint32_t)len - (uint32_t)sizeof(vnet)), &vnet,
+				out);
 	}
 	xf_count(&io->count.tun_rx, i);
 	return i ? (int)i : -errno;

@@ -357,15 +357,20 @@ static void send_on(struct xf_io *io, struct xf_pktq *q, enum xf_tx_kind kind)
 		send_all(io, &pieces, NULL, kind);
 }
 
-/* The packets of one flow are of one kind, so none of them is overtaken. */
+/* The packets of one flow are of one kind, so none of them is overtaken. What came by a link is
+ * for its tunnel or for nobody. */
 void xf_tx_clear(struct xf_io *io, struct xf_pktq *q)
 {
 	struct xf_pktq translated = { 0 };
 	struct xf_pktq others = { 0 };
 	struct xf_pkt *pkt;
 
-	while ((pkt = xf_pktq_pop(q)))
-		xf_pktq_push(pkt->translated ? &translated : &others, pkt);
+	while ((pkt = xf_pktq_pop(q))) {
+		if (pkt->realm)
+			xf_worker_drop(io->worker, pkt, XF_DROP_OUT_LINK);
+		else
+			xf_pktq_push(pkt->translated ? &translated : &others, pkt);
+	}
 	send_on(io, &others, XF_TX_SENT_ON);
 	send_on(io, &translated, XF_TX_TRANSLATED);
 }
