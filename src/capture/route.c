@@ -18,9 +18,8 @@ static const uint8_t families[] = { AF_INET, AF_INET6 };
  * this host stays here. There already is what is wanted. @place 0: one goes, wherever it is.
  */
 static int change_rule(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
-		       uint32_t place)
+		       bool add, uint32_t place)
 {
-	bool add = place > 0;
 	struct nlmsghdr *msg =
 		xf_rtnl_start(rtnl, add ? RTM_NEWRULE : RTM_DELRULE,
 			      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE | NLM_F_EXCL : 0)));
@@ -30,7 +29,7 @@ static int change_rule(struct xf_rtnl *rtnl, const struct xf_io_names *names, ui
 	rule->family = family;
 	rule->action = FR_ACT_TO_TBL;
 	mnl_attr_put_u32(msg, FRA_TABLE, names->table);
-	if (add)
+	if (place)
 		mnl_attr_put_u32(msg, FRA_PRIORITY, place);
 	mnl_attr_put_u32(msg, FRA_FWMARK, names->mark_capture);
 	mnl_attr_put_u32(msg, FRA_FWMASK, names->mark_capture);
@@ -93,7 +92,8 @@ static int route_family(struct xf_rtnl *rtnl, const struct xf_io_names *names, u
 		return err;
 	err = xf_route_look(names, family, ifindex, &seen);
 	if (!err)
-		err = change_rule(rtnl, names, family, xf_route_place(&seen, names->rule_priority));
+		err = change_rule(rtnl, names, family, true,
+				  xf_route_place(&seen, names->rule_priority));
 	if (!err && !ifindex)
 		err = -ENODEV;
 	if (!err)
@@ -166,6 +166,20 @@ int xf_capture_route_add(const struct xf_io_names *names, struct xf_io_error *er
 	return err;
 }
 
+static void delete_rules(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family)
+{
+	while (change_rule(rtnl, names, family, false, 0) == 0)
+		;
+}
+
+static void delete_routes(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family,
+			  unsigned ifindex)
+{
+	if (ifindex)
+		change_route(rtnl, names, family, ifindex, false);
+	change_route(rtnl, names, family, 0, false);
+}
+
 int xf_capture_route_del(const struct xf_io_names *names, struct xf_io_error *error)
 {
 	unsigned ifindex = if_nametoindex(names->tun);
@@ -175,12 +189,50 @@ int xf_capture_route_del(const struct xf_io_names *names, struct xf_io_error *er
 	if (err)
 		return err;
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(families); i++) {
-		while (change_rule(&rtnl, names, families[i], 0) == 0)
-			;
-		if (ifindex)
-			change_route(&rtnl, names, families[i], ifindex, false);
-		change_route(&rtnl, names, families[i], 0, false);
+		delete_rules(&rtnl, names, families[i]);
+		delete_routes(&rtnl, names, families[i], ifindex);
 	}
 	xf_rtnl_close(&rtnl);
 	return 0;
+}
+
+static void forget(struct xf_rtnl *rtnl, const struct xf_io_names *former,
+		   const struct xf_io_names *now, uint8_t family)
+{
+	if (former->table != now->table || former->mark_capture != now->mark_capture)
+		delete_rules(rtnl, former, family);
+	else if (former->rule_priority != now->rule_priority)
+		change_rule(rtnl, former, family, false, former->rule_priority);
+	if (former->table != now->table)
+		delete_routes(rtnl, former, family, if_nametoindex(now->tun));
+}
+
+/* While the earlier rule stood, ours had to stand before it. */
+static void trim_rules(struct xf_rtnl *rtnl, const struct xf_io_names *names, uint8_t family)
+{
+	for (bool more = true; more;) {
+		struct xf_route_seen seen;
+		int err = xf_route_look(names, family, 0, &seen);
+
+		more = !err && seen.ours < xf_route_place(&seen, names->rule_priority) &&
+		       change_rule(rtnl, names, family, false, seen.ours) == 0;
+		xf_route_seen_fini(&seen);
+	}
+}
+
+int xf_capture_route_forget(const struct xf_io_names *former, const struct xf_io_names *now,
+			    struct xf_io_error *error)
+{
+	struct xf_rtnl rtnl;
+	int err = xf_rtnl_open(&rtnl, error);
+
+	if (err)
+		return err;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(families); i++)
+		forget(&rtnl, former, now, families[i]);
+	err = xf_capture_route_add(now, error);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(families) && !err; i++)
+		trim_rules(&rtnl, now, families[i]);
+	xf_rtnl_close(&rtnl);
+	return err;
 }

@@ -14,6 +14,13 @@ int xf_capture_route_add(const struct xf_io_names *names, struct xf_io_error *er
 /* Everything that is there goes; what is not there is no error. */
 int xf_capture_route_del(const struct xf_io_names *names, struct xf_io_error *error);
 
+/*
+ * What an earlier daemon had by the names @former goes, where @now has others, which stand. Its TUN
+ * is ours by now (xf_tun_adopt()).
+ */
+int xf_capture_route_forget(const struct xf_io_names *former, const struct xf_io_names *now,
+			    struct xf_io_error *error);
+
 /* Metrics of our two routes: the TUN, and behind it a black hole. */
 #define XF_METRIC_TUN 1u
 #define XF_METRIC_BLACK_HOLE 0xffffu

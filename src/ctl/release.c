@@ -13,6 +13,7 @@
 #include "capture/capture.h"
 #include "ctl.h"
 #include "daemon/config.h"
+#include "daemon/former.h"
 #include "daemon/journal_file.h"
 #include "daemon/loop.h"
 #include "daemon/rundir.h"
@@ -26,7 +27,9 @@ static int take_away(const struct xf_ctl_options *opt, const struct xf_rundir *r
 	char text[XF_CONFIG_ERROR_MAX];
 	struct xf_io_error error = { .text = "" };
 	struct xf_io_names names;
+	struct xf_former former;
 	struct xf_config cfg;
+	int err = 0;
 
 	xf_config_default(&cfg);
 	if (xf_config_load(&cfg, opt->config ? opt->config : XF_CONFIG_PATH, opt->config != NULL,
@@ -35,11 +38,17 @@ static int take_away(const struct xf_ctl_options *opt, const struct xf_rundir *r
 		return XF_CTL_BAD_INPUT;
 	}
 	names = xf_config_names(&cfg);
-	if (xf_capture_release(&names, &error)) {
+	/* The configuration may be a newer one. */
+	if (xf_former_read(run, &former) == 0)
+		err = xf_capture_release(&former.names, &error);
+	if (!err)
+		err = xf_capture_release(&names, &error);
+	if (err) {
 		fprintf(stderr, "xfrmctl: protection could not be taken away: %s\n", error.text);
 		return EXIT_FAILURE;
 	}
 	xf_journal_remove_files(run->policies_path);
+	xf_former_remove(run);
 	return EXIT_SUCCESS;
 }
 

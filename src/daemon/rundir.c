@@ -161,6 +161,8 @@ int xf_rundir_open(struct xf_rundir *run, const char *dir)
 		err = xf_peer_path(dir, "ctl", run->ctl_path, sizeof(run->ctl_path));
 	if (!err)
 		err = xf_peer_path(dir, "policies", run->policies_path, sizeof(run->policies_path));
+	if (!err)
+		err = xf_peer_path(dir, "names", run->names_path, sizeof(run->names_path));
 	if (err)
 		return err;
 	run->netns_fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);

@@ -24,6 +24,7 @@ struct xf_rundir {
 	char group_path[XF_RUN_PATH_MAX]; /* and those of a group's members */
 	char ctl_path[XF_RUN_PATH_MAX]; /* xfrmctl */
 	char policies_path[XF_RUN_PATH_MAX]; /* journal.h */
+	char names_path[XF_RUN_PATH_MAX]; /* former.h */
 };
 
 /*

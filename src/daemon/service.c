@@ -11,7 +11,9 @@
 #include <xf/rcu.h>
 
 #include "acquire.h"
+#include "capture/route.h"
 #include "crypto_threads.h"
+#include "former.h"
 #include "log.h"
 #include "missing.h"
 #include "notify.h"
@@ -458,6 +460,20 @@ static void adopt_tun(const struct xf_service *service)
 		       service->names.tun);
 }
 
+/* What stands now is by the names of this configuration; what was by others goes. */
+static void follow_names(const struct xf_service *service)
+{
+	struct xf_io_error error;
+	struct xf_former former;
+	int err = xf_former_read(&service->run, &former);
+
+	if (!err && xf_capture_route_forget(&former.names, &service->names, &error))
+		xf_log(XF_LOG_WARNING, "rules of an earlier configuration stay: %s", error.text);
+	err = xf_former_write(&service->run, &service->names);
+	if (err)
+		xf_log(XF_LOG_WARNING, "%s: %s", service->run.names_path, strerror(-err));
+}
+
 static int start_io(struct xf_service *service, struct xf_io_error *error)
 {
 	const struct xf_config *cfg = service->cfg;
@@ -494,6 +510,8 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 		xf_forwarding_settle(service->forwarding);
 	if (!err)
 		err = xf_capture_new(&capture, &service->capture, error);
+	if (!err)
+		follow_names(service);
 	return err;
 }
 
@@ -642,9 +660,11 @@ int xf_service_release(struct xf_service *service, struct xf_io_error *error)
 	stop_io(service);
 	err = xf_capture_release(&service->names, error);
 	/* What could not be taken away comes back whole with the next daemon. */
-	if (!err)
-		xf_journal_forget(service->journal);
-	return err;
+	if (err)
+		return err;
+	xf_journal_forget(service->journal);
+	xf_former_remove(&service->run);
+	return 0;
 }
 
 void xf_service_stop(struct xf_service *service)

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from healing import (FAR, NEAR, TUN, Wire, delete_a_rule, flush_rules, heals, ip, many_policies,
-                     nft, parts, ping, tunnel, what_stands)
+                     nft, parts, ping, start_again, tunnel, what_stands)
 from xfrmd import SHARED, equal, holds, main, wait_for
 
 
@@ -271,7 +271,40 @@ def what_stands_survives_the_daemon(netns):
         equal(what_stands(near), before)
 
 
+def other_names(netns):
+    """Another configuration: what stood by the names of the last one goes, nothing in clear."""
+    near, far = tunnel(netns)
+    seen = Wire(far)
+
+    def lines(*words):
+        return [line.split() for family in ((), ("-6",))
+                for line in near.run("ip", *family, *words).stdout.splitlines()]
+
+    def stands():
+        rules = {tuple(words) for words in lines("rule") if "fwmark" in words}
+        routes = {table: {" ".join(words) for words in lines("route", "show", "table", table)}
+                  for table in ("30822", "998", "999")}
+        links = {words[1] for words in lines("-o", "link") if "POINTOPOINT" in words[2]}
+        return rules, {table for table in routes if routes[table]}, links
+    for config, place, mark, table, tun in (
+            ("mark_capture = 0x1000000", "50:", "0x1000000/0x1000000", "30822", "xfrmd0:"),
+            ("table = 999", "50:", "0x40000000/0x40000000", "999", "xfrmd0:"),
+            ("rule_priority = 70", "70:", "0x40000000/0x40000000", "30822", "xfrmd0:"),
+            ("rule_priority = 60\ntable = 998\nmark_capture = 0x400\ntun = tunnel7",
+             "60:", "0x400/0x400", "998", "tunnel7:")):
+        near.stop(signal.SIGKILL)
+        start_again(near, far, f"[capture]\n{config}\n")
+        rule = place, "from", "all", "fwmark", mark, "lookup", table, "proto", "static"
+        equal(stands(), ({rule}, {table}, {tun}))
+    near.stop(signal.SIGKILL)
+    # A release by a configuration that was never in force.
+    equal(near.ctl("release").returncode, 0)
+    equal(stands(), (set(), set(), set()))
+    equal(seen.clear, 0)
+    seen.close()
+
+
 main([the_table, chains_and_flags, a_restored_ruleset, elements, events_that_were_lost,
-      routes_of_others, rules_of_others,
+      routes_of_others, rules_of_others, other_names,
       rules_and_routes, an_agent_that_undoes_repairs, ours_is_not_foreign,
       what_stands_survives_the_daemon])

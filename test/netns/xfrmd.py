@@ -99,7 +99,8 @@ class Netns:
         if self.daemon:
             self.daemon.kill()
             self.daemon.wait()
-        for suffix in ("sock", "group", "ctl", "lock", "policies", "policies.new", "policies.old"):
+        for suffix in ("sock", "group", "ctl", "lock", "policies", "policies.new", "policies.old",
+                       "names"):
             if os.path.exists(self.path(suffix)):
                 os.unlink(self.path(suffix))
         subprocess.run(["ip", "netns", "del", self.name], check=False)
