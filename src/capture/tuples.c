@@ -369,7 +369,7 @@ static void make_key(const struct xf_policy_config *cfg, bool no_ports, struct x
 	kind->proto = sel->proto != 0;
 	key->proto = sel->proto;
 	kind->no_ports = no_ports;
-	kind->match = match_of(cfg, no_ports);
+	kind->match = (uint8_t)match_of(cfg, no_ports);
 	if (no_ports || !has_ports(sel))
 		return;
 	kind->sport_mask = sel->sport_mask;
