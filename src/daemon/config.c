@@ -17,7 +17,7 @@
 
 #define FIELD(name) .offset = offsetof(struct xf_config, name)
 
-enum kind { NUMBER, WORD, BIT, DEVICE, GROUP };
+enum kind { NUMBER, WORD, BIT, DEVICE, GROUP, DIRECTORY };
 
 struct choice {
 	const char *word;
@@ -85,6 +85,7 @@ static const struct key {
 	{ "capture", "mode", WORD, FIELD(capture_mode), .choices = capture_modes },
 	{ "capture", "twin", WORD, FIELD(twin), .choices = twins },
 	{ "capture", "owner", WORD, FIELD(owner), .choices = yes_or_no },
+	{ "capture", "bpffs", DIRECTORY, FIELD(bpffs) },
 	{ "capture", "tun", DEVICE, FIELD(tun) },
 	{ "capture", "mark_capture", BIT, FIELD(mark_capture) },
 	{ "capture", "mark_bypass", BIT, FIELD(mark_bypass) },
@@ -124,6 +125,7 @@ void xf_config_default(struct xf_config *cfg)
 		.native = XF_NATIVE_AUTO,
 	};
 	snprintf(cfg->tun, sizeof(cfg->tun), "%s", names->tun);
+	snprintf(cfg->bpffs, sizeof(cfg->bpffs), "%s", names->bpffs);
 }
 
 struct xf_io_names xf_config_names(const struct xf_config *cfg)
@@ -134,6 +136,7 @@ struct xf_io_names xf_config_names(const struct xf_config *cfg)
 		.mark_bypass = cfg->mark_bypass,
 		.table = cfg->table,
 		.rule_priority = cfg->rule_priority,
+		.bpffs = cfg->bpffs,
 	};
 }
 
@@ -239,6 +242,18 @@ static int set_device(struct reading *r, const struct key *key, const char *text
 	return 1;
 }
 
+static int set_directory(struct reading *r, const struct key *key, const char *text, char *out)
+{
+	size_t len = strlen(text);
+
+	if (*text != '/' || len >= XF_PINS_FS_MAX)
+		return complain(r,
+				"%s must be the path of a directory, at most %d bytes, not \"%s\"",
+				key->name, XF_PINS_FS_MAX - 1, text);
+	memcpy(out, text, len + 1);
+	return 1;
+}
+
 static int set_group(struct reading *r, const struct key *key, const char *text, uint32_t *out)
 {
 	const struct group *group = getgrnam(text);
@@ -254,7 +269,7 @@ static int set_value(void *user, const char *section, const char *name, const ch
 {
 	struct reading *r = user;
 	const struct key *key = find_key(section, name);
-	uint32_t *number;
+	char *field;
 
 	if (!key && !*section)
 		return complain(r, "\"%s\" stands before the first [section]", name);
@@ -262,20 +277,22 @@ static int set_value(void *user, const char *section, const char *name, const ch
 		return complain(r, "there is no section [%s]", section);
 	if (!key)
 		return complain(r, "section [%s] has no key \"%s\"", section, name);
-	number = (uint32_t *)(void *)((char *)r->cfg + key->offset);
+	field = (char *)r->cfg + key->offset;
 	switch (key->kind) {
 	case NUMBER:
-		return set_number(r, key, text, number);
+		return set_number(r, key, text, (void *)field);
 	case BIT:
-		return set_bit(r, key, text, number);
+		return set_bit(r, key, text, (void *)field);
 	case WORD:
-		return set_word(r, key, text, number);
+		return set_word(r, key, text, (void *)field);
 	case GROUP:
-		return set_group(r, key, text, number);
+		return set_group(r, key, text, (void *)field);
+	case DIRECTORY:
+		return set_directory(r, key, text, field);
 	case DEVICE:
 		break;
 	}
-	return set_device(r, key, text, (char *)r->cfg + key->offset);
+	return set_device(r, key, text, field);
 }
 
 /* fgets() that counts: Debian's inih does not tell its handler the line. */

@@ -7,6 +7,7 @@
 #define XF_DAEMON_CONFIG_H
 
 #include "io/io.h"
+#include "io/pins.h"
 
 #define XF_CONFIG_PATH "/etc/xfrmd/xfrmd.conf"
 #define XF_CONFIG_TUN_MAX 16
@@ -33,6 +34,7 @@ struct xf_config {
 	uint32_t rcvbuf_bytes; /* 0 = what I/O thinks best */
 	uint32_t native; /* enum xf_native */
 	char tun[XF_CONFIG_TUN_MAX];
+	char bpffs[XF_PINS_FS_MAX];
 };
 
 /* The names by which kernel and daemon know each other; they point into @cfg. */

@@ -439,7 +439,7 @@ static int start_packet(struct xf_service *service, struct xf_io_error *error)
 
 	if (native == XF_NATIVE_RAW)
 		return 0;
-	err = xf_packet_new(native, &service->packet, error);
+	err = xf_packet_new(&service->names, native, &service->packet, error);
 	if (!err || native == XF_NATIVE_PACKET)
 		return err;
 	xf_log(XF_LOG_NOTICE, "native packets leave by raw sockets: %s", error->text);

@@ -32,6 +32,7 @@ const struct xf_io_names xf_io_names_default = {
 	.mark_bypass = XF_MARK_BYPASS,
 	.table = XF_ROUTE_TABLE,
 	.rule_priority = XF_RULE_PRIORITY,
+	.bpffs = XF_BPFFS,
 };
 
 /* Slots of a batch hold one small and one large buffer each; the rest is for what comes out of

@@ -32,6 +32,7 @@ struct xf_io_names {
 	uint32_t mark_bypass; /* another: "the daemon sent this, leave it alone" */
 	uint32_t table; /* routing table whose default route is the TUN */
 	uint32_t rule_priority; /* of the ip rule: behind local (0), before main (32766) */
+	const char *bpffs; /* the file system where BPF links may be pinned (pins.h) */
 };
 
 #define XF_TUN_NAME "xfrmd0"
@@ -40,6 +41,7 @@ struct xf_io_names {
 #define XF_MARK_BYPASS 0x20000000u
 #define XF_ROUTE_TABLE 0x7866u /* "xf" */
 #define XF_RULE_PRIORITY 50
+#define XF_BPFFS "/sys/fs/bpf"
 
 /*
  * The priority (SO_PRIORITY) of what is sent on unchanged tells our nftables rules what the host's

@@ -9,6 +9,7 @@
 #pragma GCC diagnostic pop
 
 #include "io/backend.h"
+#include "io/clsact.h"
 #include "io/meta.h"
 
 #include "tc_filter.h"
@@ -21,16 +22,27 @@ static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
 	return 0;
 }
 
-static int attach_program(int ifindex, int prog_fd)
+/* A filter of our handle, behind which nothing of others is asked. */
+static int put_filter(struct xf_rtnl *rtnl, int ifindex, int prog_fd)
 {
 	DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = ifindex, .attach_point = BPF_TC_EGRESS);
 	DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = prog_fd, .handle = XF_TC_HANDLE,
 			    .priority = XF_TC_META_PRIORITY, .flags = BPF_TC_F_REPLACE);
-	int err = bpf_tc_hook_create(&hook);
+	int err = xf_clsact_make(rtnl, ifindex, true);
 
-	if (err && err != -EEXIST)
+	return err ? err : bpf_tc_attach(&hook, &opts);
+}
+
+static int attach_program(int ifindex, int prog_fd)
+{
+	struct xf_rtnl rtnl;
+	int err = xf_rtnl_open(&rtnl, NULL);
+
+	if (err)
 		return err;
-	return bpf_tc_attach(&hook, &opts);
+	err = put_filter(&rtnl, ifindex, prog_fd);
+	xf_rtnl_close(&rtnl);
+	return err;
 }
 
 bool xf_meta_is_attached(unsigned ifindex)

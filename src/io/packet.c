@@ -515,7 +515,8 @@ static int open_all(struct xf_packet *packet, struct xf_io_error *error)
 	return err ? xf_io_fail(error, err, "cannot watch neighbours") : 0;
 }
 
-int xf_packet_new(enum xf_native mode, struct xf_packet **out, struct xf_io_error *error)
+int xf_packet_new(const struct xf_io_names *names, enum xf_native mode, struct xf_packet **out,
+		  struct xf_io_error *error)
 {
 	struct xf_packet *packet = calloc(1, sizeof(*packet));
 	int err;
@@ -528,7 +529,7 @@ int xf_packet_new(enum xf_native mode, struct xf_packet **out, struct xf_io_erro
 		xf_packet_free(packet);
 		return err;
 	}
-	if (xf_ring_new(&packet->ring, &packet->no_ring))
+	if (xf_ring_new(names, &packet->ring, &packet->no_ring))
 		packet->ring = NULL;
 	/* What changes from here on is told by the monitors. */
 	look_up_all(packet, 0);

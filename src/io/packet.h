@@ -43,7 +43,8 @@ struct xf_hop {
 
 struct xf_packet;
 
-int xf_packet_new(enum xf_native mode, struct xf_packet **out, struct xf_io_error *error);
+int xf_packet_new(const struct xf_io_names *names, enum xf_native mode, struct xf_packet **out,
+		  struct xf_io_error *error);
 void xf_packet_free(struct xf_packet *packet); /* NULL is allowed */
 
 /* A descriptor that is readable when xf_packet_dispatch() has work. */

@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
@@ -15,14 +14,13 @@
 #pragma GCC diagnostic pop
 
 #include "io/backend.h"
+#include "io/pins.h"
 #include "io/ring.h"
 #include "io/ring_frags.h"
 
 #include "esp_ring.h"
 #include "tc_filter.h"
 
-/* Linux's, where the headers of 6.1 do not have it. */
-#define TCX_INGRESS 46
 #define DEVICES_MAX 16
 
 struct device {
@@ -37,6 +35,7 @@ struct xf_ring {
 	struct ring *skel;
 	uint8_t *head; /* a page with our place, one with the kernel's, the data twice */
 	size_t page;
+	struct xf_pins pins; /* where the backstop's links are */
 
 	/* Control thread. */
 	struct xf_rtnl rtnl;
@@ -138,23 +137,6 @@ static int ring_receive(struct xf_io *io, struct xf_source *source, unsigned max
 
 const struct xf_backend xf_backend_ring = { .name = "ring", .receive = ring_receive };
 
-static long bpf(int cmd, union bpf_attr *attr)
-{
-	return syscall(SYS_bpf, cmd, attr, sizeof(*attr));
-}
-
-/* How many programs are at tcx ingress of a device; negative: this kernel has no tcx. */
-static int programs_at(uint32_t ifindex)
-{
-	union bpf_attr attr = { 0 };
-
-	attr.query.target_fd = ifindex;
-	attr.query.attach_type = TCX_INGRESS;
-	if (bpf(BPF_PROG_QUERY, &attr) < 0 && errno != ENOSPC)
-		return -errno;
-	return (int)attr.query.prog_cnt;
-}
-
 /* The daemon's own lets ESP pass. */
 static int note_filter(const struct nlmsghdr *msg, void *arg)
 {
@@ -190,17 +172,41 @@ static void detach(struct device *device)
 	device->link_fd = -1;
 }
 
+static uint32_t id_of(int link)
+{
+	struct xf_tcx_info info = { .id = 0 };
+
+	if (link >= 0)
+		xf_tcx_info(link, &info);
+	return info.id;
+}
+
+/* That of the backstop's program, which lets ESP pass; 0: there is none. */
+static uint32_t backstop_link(const struct xf_ring *ring, uint32_t ifindex)
+{
+	int link = xf_pins_get(&ring->pins, ifindex, XF_TCX_INGRESS);
+	uint32_t id = id_of(link);
+
+	if (link >= 0)
+		close(link);
+	return id;
+}
+
 /* Why a device cannot have our link; NULL: it may. */
 static const char *device_refusal(struct xf_ring *ring, struct device *device)
 {
-	int programs = programs_at(device->ifindex);
+	uint32_t own = id_of(device->link_fd);
+	uint32_t backstop = backstop_link(ring, device->ifindex);
+	struct xf_tcx_seen seen;
 
-	if (programs < 0)
+	if (xf_tcx_query(device->ifindex, XF_TCX_INGRESS, &seen) < 0)
 		return "this kernel has no tcx";
-	if (programs == 0)
-		detach(device); /* the device went, and our link with it */
-	if (programs > (device->link_fd >= 0))
-		return "another program is at tcx ingress of the device";
+	for (unsigned i = 0; i < seen.n; i++)
+		if (!seen.link[i] || (seen.link[i] != own && seen.link[i] != backstop))
+			return "another program is at tcx ingress of the device";
+	/* The device has gone, and our link with it; or each packet meets the backstop first. */
+	if (!seen.n || seen.link[0] != own)
+		detach(device);
 	if (has_filters(ring, device->ifindex))
 		return "there are filters at tc ingress of the device";
 	return NULL;
@@ -208,17 +214,13 @@ static const char *device_refusal(struct xf_ring *ring, struct device *device)
 
 static void attach(struct xf_ring *ring, struct device *device)
 {
-	union bpf_attr attr = { 0 };
-
 	device->why = device_refusal(ring, device);
 	if (device->why)
 		detach(device);
 	if (device->why || device->link_fd >= 0)
 		return;
-	attr.link_create.prog_fd = (uint32_t)bpf_program__fd(ring->skel->progs.xf_ring);
-	attr.link_create.target_ifindex = device->ifindex;
-	attr.link_create.attach_type = TCX_INGRESS;
-	device->link_fd = (int)bpf(BPF_LINK_CREATE, &attr);
+	device->link_fd = xf_tcx_link(device->ifindex, XF_TCX_INGRESS,
+				      bpf_program__fd(ring->skel->progs.xf_ring));
 	if (device->link_fd < 0)
 		device->why = "this kernel has no tcx";
 }
@@ -330,7 +332,7 @@ static int map_ring(struct xf_ring *ring)
 	return 0;
 }
 
-int xf_ring_new(struct xf_ring **out, struct xf_io_error *error)
+int xf_ring_new(const struct xf_io_names *names, struct xf_ring **out, struct xf_io_error *error)
 {
 	struct xf_ring *ring = calloc(1, sizeof(*ring));
 	libbpf_print_fn_t print = libbpf_set_print(quiet);
@@ -339,6 +341,7 @@ int xf_ring_new(struct xf_ring **out, struct xf_io_error *error)
 	if (!ring)
 		return xf_io_fail(error, -ENOMEM, "cannot make a ring to receive from");
 	ring->page = (size_t)sysconf(_SC_PAGESIZE);
+	xf_pins_init(&ring->pins, names->bpffs);
 	ring->skel = ring__open_and_load();
 	err = ring->skel ? map_ring(ring) : -errno;
 	libbpf_set_print(print);

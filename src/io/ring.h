@@ -15,7 +15,7 @@
 struct xf_ring;
 
 /* Load it; nothing is received yet. Needs CAP_BPF. */
-int xf_ring_new(struct xf_ring **out, struct xf_io_error *error);
+int xf_ring_new(const struct xf_io_names *names, struct xf_ring **out, struct xf_io_error *error);
 void xf_ring_free(struct xf_ring *ring); /* NULL is allowed: nothing is received from then on */
 
 /* Packets dropped because it was full. */
