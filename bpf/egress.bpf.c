@@ -206,6 +206,19 @@ static __always_inline int answer(struct __sk_buff *skb, const struct xf_bpf_con
 	return capture(skb, cfg, &flow);
 }
 
+/* A link goes with its device into another network namespace, where our policies are nobody's. */
+static __always_inline bool is_here(const void *skb, const struct xf_bpf_netns *at)
+{
+	const void *dev, *net;
+	__u64 cookie;
+
+	if (!reads_kernel || !at->cookie || !read_kernel(&dev, sizeof(dev), skb + at->dev) ||
+	    !read_kernel(&net, sizeof(net), dev + at->net) ||
+	    !read_kernel(&cookie, sizeof(cookie), net + at->net_cookie))
+		return true;
+	return cookie == at->cookie;
+}
+
 SEC("tc")
 int xf_egress(struct __sk_buff *skb)
 {
@@ -215,12 +228,13 @@ int xf_egress(struct __sk_buff *skb)
 	enum sender sender;
 	enum answer wanted;
 	struct nat nat;
+	bool taken_out;
 
 	if (!cfg)
 		return TC_ACT_UNSPEC;
 	sender = sender_of(skb, cfg);
 	if (sender == QUESTION)
-		return answer(skb, cfg);
+		return is_here(skb, &cfg->netns) ? answer(skb, cfg) : TC_ACT_UNSPEC;
 	if (sender == BYPASS || !read_flow(skb, &flow))
 		return TC_ACT_UNSPEC;
 	flow.mark = mark_of(cfg, skb->mark);
@@ -231,11 +245,14 @@ int xf_egress(struct __sk_buff *skb)
 	/* All pieces of a datagram must go the same way. */
 	flow.ports = flow.ports && !flow.piece;
 	wanted = cfg->by_destination ? MAYBE : ask_policies(cfg, &flow, DIR_OUT, false);
-	if (wanted != YES && has_other_source(skb, cfg, &nat) && is_taken_out(cfg, &nat, &flow)) {
-		count(XF_BPF_EGRESS_DROPPED);
-		return TC_ACT_SHOT;
-	}
-	return wanted == NO ? TC_ACT_UNSPEC : capture(skb, cfg, &flow);
+	taken_out =
+		wanted != YES && has_other_source(skb, cfg, &nat) && is_taken_out(cfg, &nat, &flow);
+	if ((wanted == NO && !taken_out) || !is_here(skb, &cfg->netns))
+		return TC_ACT_UNSPEC;
+	if (!taken_out)
+		return capture(skb, cfg, &flow);
+	count(XF_BPF_EGRESS_DROPPED);
+	return TC_ACT_SHOT;
 }
 
 /*
@@ -347,7 +364,8 @@ int xf_ingress(struct __sk_buff *skb)
 	    is_cipher(&flow))
 		return TC_ACT_UNSPEC;
 	flow.mark = mark_of(cfg, skb->mark);
-	if (!is_refused_here(skb, cfg, &flow) || is_for_bypass(skb, &flow, cfg->mark_bypass))
+	if (!is_refused_here(skb, cfg, &flow) || is_for_bypass(skb, &flow, cfg->mark_bypass) ||
+	    !is_here(skb, &cfg->netns))
 		return TC_ACT_UNSPEC;
 	count(XF_BPF_INGRESS_DROPPED);
 	return TC_ACT_SHOT;

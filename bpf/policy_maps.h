@@ -93,12 +93,22 @@ struct xf_bpf_nat {
 	__u16 spare;
 };
 
+/* Where the kernel keeps the network namespace of a packet's device, in bytes. */
+struct xf_bpf_netns {
+	__u64 cookie; /* of that whose policies these are; 0: it is not asked for */
+	__u16 dev; /* in struct sk_buff */
+	__u16 net; /* in struct net_device */
+	__u16 net_cookie; /* in struct net */
+	__u16 spare;
+};
+
 struct xf_bpf_config {
 	__u32 mark_bypass;
 	__u32 mark_capture;
 	__u32 kinds[XF_BPF_PARTS]; /* how many numbers are in use */
 	__u32 by_destination; /* of policies out, the prefixes decide alone */
 	__u32 tun_ifindex; /* 0: it is not there, or down */
+	struct xf_bpf_netns netns;
 	struct xf_bpf_nat nat;
 };
 

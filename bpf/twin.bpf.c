@@ -39,9 +39,22 @@ struct mini_Qdisc {
 	struct tcf_proto *filter_list;
 } KERNEL;
 
+struct bpf_prog_aux {
+	char name[16];
+} KERNEL;
+
+struct bpf_prog {
+	struct bpf_prog_aux *aux;
+} KERNEL;
+
+struct bpf_mprog_fp {
+	struct bpf_prog *prog;
+} KERNEL;
+
 struct bpf_mprog_bundle;
 
 struct bpf_mprog_entry {
+	struct bpf_mprog_fp fp_items[64];
 	struct bpf_mprog_bundle *parent;
 } KERNEL;
 
@@ -149,6 +162,8 @@ enum { TCP_TIME_WAIT = 6, TCP_NEW_SYN_RECV = 12 };
 #define LOOPBACK_IFINDEX 1
 /* Of those with the same port of UDP (modulo the table's size) so many are looked at. */
 #define SOCKETS_MAX 64
+/* Of the links at a device so many. */
+#define PROGRAMS_MAX 8
 
 static __always_inline bool find_nat(const struct sk_buff *skb, const struct xf_bpf_nat *at,
 				     struct nat *nat)
@@ -345,8 +360,38 @@ static __always_inline bool has_same_source(const struct flow *a, const struct f
 		 (a->saddr_be[2] ^ b->saddr_be[2]) | (a->saddr_be[3] ^ b->saddr_be[3]));
 }
 
-/* Filters at @dev's egress, of which the backstop is one? Somebody may have taken them away. */
-static __always_inline bool has_filters(const struct net_device *dev)
+static __always_inline bool is_backstop(const struct bpf_prog *prog)
+{
+	static const char its[] = "xf_egress";
+	char name[sizeof(((struct bpf_prog_aux *)NULL)->name)];
+
+	BPF_CORE_READ_INTO(&name, prog, aux, name);
+	for (unsigned i = 0; i < sizeof(its); i++)
+		if (name[i] != its[i])
+			return false;
+	return true;
+}
+
+/* By a link? Others may have put theirs before it. */
+static __always_inline bool is_linked(const struct bpf_mprog_entry *entry)
+{
+	const void *at = (const void *)entry + bpf_core_field_offset(entry->fp_items);
+
+	for (int i = 0; i < PROGRAMS_MAX; i++) {
+		const struct bpf_mprog_fp *fp = at + i * bpf_core_type_size(struct bpf_mprog_fp);
+		const struct bpf_prog *prog = BPF_CORE_READ(fp, prog);
+
+		if (!prog || is_backstop(prog))
+			return prog;
+	}
+	return false;
+}
+
+/*
+ * Is the backstop at @dev's egress, by a link or, as far as there are filters, by one of these?
+ * Somebody may have taken it away.
+ */
+static __always_inline bool has_backstop(const struct net_device *dev)
 {
 	const struct mini_Qdisc *miniq = NULL;
 
@@ -356,6 +401,8 @@ static __always_inline bool has_filters(const struct net_device *dev)
 
 		if (!entry)
 			return false;
+		if (is_linked(entry))
+			return true;
 		tcx = (const void *)BPF_CORE_READ(entry, parent) -
 		      bpf_core_field_offset(tcx->bundle);
 		miniq = BPF_CORE_READ(tcx, miniq);
@@ -399,7 +446,7 @@ int xf_twin_out(struct bpf_nf_ctx *ctx)
 	undo_source(&cfg->nat, &nat, &before);
 	for_tun = is_for_tun(ctx->state, cfg);
 	/* In the TUN, or before the backstop, which sends it there. */
-	stays = stays_selected(cfg, &before, &now) && (for_tun || has_filters(ctx->state->out));
+	stays = stays_selected(cfg, &before, &now) && (for_tun || has_backstop(ctx->state->out));
 	if (asked)
 		return stays && !for_tun ? ACCEPT : DROP;
 	if (stays || is_kept(ctx->state, cfg, &nat) || is_from_bypass(ctx->skb, cfg->mark_bypass) ||

@@ -31,7 +31,10 @@ struct xf_backstop {
 	int twin_err; /* ... of this */
 	enum xf_twin_form form; /* wanted */
 	struct xf_io_names names;
+	struct xf_pins pins;
+	const char *no_links; /* why programs are at devices by filters; NULL: by links */
 	bool reads_kernel; /* the program at egress may */
+	struct xf_bpf_netns netns; /* where programs find it; cookie 0: they do not look */
 	struct xf_bpf_nat nat; /* where programs read what NAT did; all 0: it is not known ... */
 	int nat_err; /* ... because of this */
 	struct xf_bpf_config config; /* as the programs have it, unless ... */
@@ -82,7 +85,20 @@ static int load_egress(struct xf_backstop *backstop, bool reads_kernel)
 	return err;
 }
 
-int xf_backstop_new(const struct xf_io_names *names, enum xf_twin_form form,
+/* Filters stay behind when a device goes into another namespace; links must know where they are. */
+static void choose_links(struct xf_backstop *backstop, bool links)
+{
+	struct xf_pins *pins = &backstop->pins;
+
+	backstop->no_links = xf_devices_choose(backstop->names.bpffs, links, pins);
+	if (backstop->no_links)
+		return;
+	backstop->netns.cookie = pins->cookie;
+	if (xf_netns_layout_find(&backstop->netns))
+		backstop->netns.cookie = 0;
+}
+
+int xf_backstop_new(const struct xf_io_names *names, enum xf_twin_form form, bool links,
 		    struct xf_backstop **out, struct xf_io_error *error)
 {
 	struct xf_backstop *backstop = calloc(1, sizeof(*backstop));
@@ -103,6 +119,7 @@ int xf_backstop_new(const struct xf_io_names *names, enum xf_twin_form form,
 		return xf_io_fail(error, err, "cannot load the backstop");
 	}
 	open_twin(backstop);
+	choose_links(backstop, links);
 	*out = backstop;
 	return 0;
 }
@@ -291,6 +308,7 @@ static int put_config(struct xf_backstop *backstop)
 			tuples->part[xf_tuples_part(XF_DIR_OUT, XF_POLICY_MAIN)].lost_at ||
 			tuples->part[xf_tuples_part(XF_DIR_OUT, XF_POLICY_SUB)].lost_at,
 		.tun_ifindex = backstop->devices.tun_ifindex,
+		.netns = backstop->netns,
 	};
 	uint32_t zero = 0;
 	int err;
@@ -397,23 +415,30 @@ static void attach_twin(struct xf_backstop *backstop)
 	backstop->twin = NULL;
 }
 
-int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error)
+/* The twin in netfilter looks at what heads for the TUN, too, as long as anybody reads from it. */
+static struct xf_devices_config devices_config(const struct xf_backstop *backstop)
 {
 	bool at_devices = backstop->form == XF_TWIN_TC || backstop->form == XF_TWIN_AUTO;
 	const struct egress *tc = backstop->tc;
-	struct xf_devices_config devices = {
+
+	return (struct xf_devices_config){
 		.tun = backstop->names.tun,
 		.egress_fd = bpf_program__fd(tc->progs.xf_egress),
 		.ingress_fd = at_devices ? bpf_program__fd(tc->progs.xf_ingress) : -1,
-		.tun_fd = -1,
+		.tun_fd = backstop->twin ? -1 : bpf_program__fd(tc->progs.xf_tun),
+		.pins = &backstop->pins,
+		.links = !backstop->no_links,
 	};
+}
+
+int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error)
+{
+	struct xf_devices_config devices;
 	int config_err;
 	int err;
 
 	attach_twin(backstop);
-	/* The links look at what heads for the TUN, too, as long as anybody reads from it. */
-	if (!backstop->twin)
-		devices.tun_fd = bpf_program__fd(tc->progs.xf_tun);
+	devices = devices_config(backstop);
 	err = xf_devices_attach(&devices, &backstop->devices, error);
 	config_err = put_config(backstop);
 	return err || !config_err ? err : xf_io_fail(error, config_err, "cannot tell the backstop");
@@ -426,10 +451,22 @@ int xf_backstop_fd(const struct xf_backstop *backstop, bool ingress)
 	return bpf_program__fd(ingress ? tc->progs.xf_ingress : tc->progs.xf_egress);
 }
 
-int xf_backstop_release(struct xf_io_error *error)
+bool xf_backstop_stands(const struct xf_backstop *backstop, char name[XF_DEVICE_NAME])
+{
+	const struct xf_devices_config devices = devices_config(backstop);
+
+	return xf_devices_stand(&devices, name);
+}
+
+bool xf_backstop_is_linked(const struct xf_backstop *backstop)
+{
+	return !backstop->no_links;
+}
+
+int xf_backstop_release(const char *bpffs, struct xf_io_error *error)
 {
 	libbpf_set_print(quiet);
-	return xf_devices_release(error);
+	return xf_devices_release(bpffs, error);
 }
 
 static uint64_t sum(const struct xf_backstop *backstop, enum xf_bpf_count what)
@@ -464,6 +501,9 @@ void xf_backstop_get_stats(const struct xf_backstop *backstop, struct xf_backsto
 
 	*out = (struct xf_backstop_stats){
 		.devices = backstop->devices.count,
+		.more = backstop->devices.more,
+		.bare = backstop->devices.bare,
+		.no_links = backstop->no_links,
 		.twin = backstop->twin ? XF_TWIN_NETFILTER
 			: at_devices   ? XF_TWIN_TC
 				       : XF_TWIN_NONE,

@@ -9,13 +9,17 @@
 
 #include "capture/counters.h"
 #include "capture/cover.h"
+#include "capture/devices.h"
 #include "capture/twin.h"
 #include "io/io.h"
 
 struct xf_backstop;
 
-/* Load, with no policies yet. -EOPNOTSUPP and others: this kernel or container has no such BPF. */
-int xf_backstop_new(const struct xf_io_names *names, enum xf_twin_form form,
+/*
+ * Load, with no policies yet. @links: onto devices by pinned links, where they can be had.
+ * -EOPNOTSUPP and others: this kernel or container has no such BPF.
+ */
+int xf_backstop_new(const struct xf_io_names *names, enum xf_twin_form form, bool links,
 		    struct xf_backstop **out, struct xf_io_error *error);
 void xf_backstop_free(struct xf_backstop *backstop);
 
@@ -37,8 +41,17 @@ int xf_backstop_sync(struct xf_backstop *backstop, const struct xf_cover *cover,
 /* Put the programs onto every device there is, where they are not yet, and at netfilter's hooks. */
 int xf_backstop_attach(struct xf_backstop *backstop, struct xf_io_error *error);
 
+/* Are the programs still at their devices? Of links nobody tells. False: at @name they are not. */
+bool xf_backstop_stands(const struct xf_backstop *backstop, char name[XF_DEVICE_NAME]);
+
+/* Are they there by links? Then filters of tc are nothing to it. */
+bool xf_backstop_is_linked(const struct xf_backstop *backstop);
+
 struct xf_backstop_stats {
 	unsigned devices; /* with the programs */
+	bool more; /* xf_backstop_attach() has more to do */
+	const char *bare; /* devices that have no room for them; "": none */
+	const char *no_links; /* why they are not there by links; NULL: they are */
 	enum xf_twin_form twin; /* in force: XF_TWIN_NETFILTER, XF_TWIN_TC or XF_TWIN_NONE */
 	const char *why; /* it is not netfilter, or does not know all policies; "" */
 	bool knows_nat; /* at devices: what NAT has taken out of a policy does not leave */
@@ -52,6 +65,6 @@ void xf_backstop_get_counts(const struct xf_backstop *backstop, struct xf_captur
 int xf_backstop_fd(const struct xf_backstop *backstop, bool ingress);
 
 /* Take the programs off every device, whoever put them there. */
-int xf_backstop_release(struct xf_io_error *error);
+int xf_backstop_release(const char *bpffs, struct xf_io_error *error);
 
 #endif

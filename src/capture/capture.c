@@ -175,6 +175,7 @@ uint64_t xf_capture_due(const struct xf_capture *capture)
 	due = earlier(due, xf_capture_exact_due(capture));
 	due = earlier(due, xf_capture_nat_due(capture));
 	due = earlier(due, xf_tables_bridge_due(capture));
+	due = earlier(due, capture->attach_ns);
 	if (capture->fd < 0)
 		return due;
 	return earlier(due, earlier(capture->check_ns, capture->snapshot_ns));
@@ -193,6 +194,8 @@ int xf_capture_settle(struct xf_capture *capture, uint64_t now_ns, struct xf_io_
 		xf_capture_try_all_nat(capture);
 	if (now_ns >= xf_tables_bridge_due(capture))
 		xf_tables_sign_bridged(capture, NULL);
+	if (now_ns >= capture->attach_ns)
+		xf_capture_links_changed(capture, now_ns);
 	xf_capture_reconcile(capture);
 	return err;
 }
@@ -257,7 +260,7 @@ static int lead_into_tun(struct xf_capture *capture, struct xf_io_error *error)
 static int attach_backstop(struct xf_capture *capture, struct xf_io_error *error)
 {
 	bool could_ask = xf_capture_can_ask(capture);
-	int err = capture->ops->backstop_attach(capture->arg, error);
+	int err = xf_capture_attach_backstop(capture, error);
 
 	if (!err && could_ask && !xf_capture_can_ask(capture))
 		err = xf_capture_ask_no_more(capture, error);
@@ -319,6 +322,7 @@ int xf_capture_new(const struct xf_capture_config *cfg, struct xf_capture **out,
 	capture->taker = UINT32_MAX;
 	capture->snapshot_ns = UINT64_MAX;
 	capture->bridge_due_ns = UINT64_MAX;
+	capture->attach_ns = UINT64_MAX;
 	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++) {
 		capture->sieve[dir].dir = dir;
 		capture->sieve[dir].round = (uint16_t)cfg->now_ns;

@@ -38,6 +38,7 @@ struct xf_capture_config {
 	enum xf_capture_mode mode;
 	enum xf_twin_form twin;
 	bool owner; /* nobody else may change the tables, where the kernel has that */
+	bool tcx; /* the backstop is put onto devices by links, where the kernel has them */
 	const struct xf_capture_ops *ops; /* NULL: the kernel's; else with @arg, the caller's */
 	void *arg;
 	/*

@@ -1,21 +1,18 @@
 /*
- * Programs of the backstop are put onto devices here, by clsact filters with a handle of our own,
- * so that an upgrade replaces its own. Called by backstop.c, and by the release without a daemon.
+ * Programs of the backstop are put onto devices here, by pinned links of tcx, or by filters of
+ * clsact where there are none. Called by backstop.c, and by the release without a daemon.
  */
 #include <errno.h>
 #include <net/if.h>
-#include <netinet/in.h>
-#include <linux/if_ether.h>
-#include <linux/pkt_cls.h>
+#include <stdio.h>
+#include <unistd.h>
 #include <linux/rtnetlink.h>
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 
 #include "capture/devices.h"
 #include "capture/exempt.h"
+#include "capture/filters.h"
 #include "io/rtnl.h"
-
-#include "tc_filter.h"
 
 /* A device as a dump of links shows it. */
 struct link {
@@ -103,120 +100,230 @@ static bool is_port(const struct link *link)
 	return false;
 }
 
+#define LOOPBACK 1
+/* Each that is made waits for a grace period of the kernel's RCU, some 10 ms. */
+#define MADE_AT_ONCE 16
+
+enum { INGRESS, EGRESS, SIDES };
+
+static const enum xf_tcx_side sides[SIDES] = { XF_TCX_INGRESS, XF_TCX_EGRESS };
+
 struct attaching {
 	const struct xf_devices_config *cfg;
 	struct xf_devices *out;
 	uint32_t exempt; /* enum xf_exempt_from, every device */
+	unsigned links; /* that stand ... */
+	unsigned made; /* ... since now */
 	struct xf_rtnl rtnl; /* for filters */
 };
 
-/* A filter of ours: @point of a device. */
-struct place {
-	int ifindex;
-	enum bpf_tc_attach_point point;
+/* What is to be at a device. */
+struct wanted {
+	int fd[SIDES]; /* a program, or -1: nothing */
+	bool six[SIDES]; /* which IPv4 passes */
+	bool tun;
 };
 
-/* Of what sees IPv6 alone: another one, so that it can come before that of all protocols goes. */
-#define SIX_PRIORITY (XF_TC_PRIORITY + 1u)
-
-/* libbpf has filters of all protocols only. @fd -1: it goes. */
-static int change_six(struct xf_rtnl *rtnl, const struct place *at, int fd)
+static struct wanted wanted_at(const struct attaching *a, const struct link *link)
 {
-	uint32_t side = at->point == BPF_TC_EGRESS ? TC_H_MIN_EGRESS : TC_H_MIN_INGRESS;
-	struct nlmsghdr *msg = xf_rtnl_start(rtnl, fd < 0 ? RTM_DELTFILTER : RTM_NEWTFILTER,
-					     (uint16_t)(NLM_F_ACK | (fd < 0 ? 0 : NLM_F_CREATE)));
-	struct tcmsg *tc = mnl_nlmsg_put_extra_header(msg, sizeof(*tc));
-	struct nlattr *options;
+	uint32_t exempt = a->exempt | link->exempt;
 
-	tc->tcm_family = AF_UNSPEC;
-	tc->tcm_ifindex = at->ifindex;
-	tc->tcm_parent = TC_H_MAKE(TC_H_CLSACT, side);
-	tc->tcm_handle = XF_TC_HANDLE;
-	tc->tcm_info = TC_H_MAKE(SIX_PRIORITY << 16, htons(ETH_P_IPV6));
-	mnl_attr_put_strz(msg, TCA_KIND, "bpf");
-	if (fd >= 0) {
-		options = mnl_attr_nest_start(msg, TCA_OPTIONS);
-		mnl_attr_put_u32(msg, TCA_BPF_FD, (uint32_t)fd);
-		mnl_attr_put_strz(msg, TCA_BPF_NAME, "xfrmd_six");
-		mnl_attr_put_u32(msg, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
-		mnl_attr_nest_end(msg, options);
+	if (link->name && strcmp(link->name, a->cfg->tun) == 0)
+		return (struct wanted){ .fd = { -1, a->cfg->tun_fd }, .tun = true };
+	if (is_port(link))
+		return (struct wanted){ .fd = { -1, -1 } };
+	return (struct wanted){
+		.fd = { a->cfg->ingress_fd, a->cfg->egress_fd },
+		.six = { exempt & XF_EXEMPT_POLICY4, exempt & XF_EXEMPT_XFRM4 },
+	};
+}
+
+/* --- links --- */
+
+const char *xf_devices_choose(const char *bpffs, bool wanted, struct xf_pins *pins)
+{
+	struct xf_tcx_seen seen;
+	int err;
+
+	xf_pins_init(pins, bpffs);
+	if (!wanted)
+		return "it is configured so";
+	if (xf_tcx_query(LOOPBACK, XF_TCX_EGRESS, &seen) < 0)
+		return "this kernel has no tcx (Linux 6.6)";
+	xf_pins_sweep(pins);
+	err = xf_pins_make(pins);
+	if (err == -EPERM)
+		return "the directory for pins is not ours alone";
+	return err ? "there is no BPF file system to pin links in" : NULL;
+}
+
+static bool holds(int link, const struct xf_tcx_seen *seen)
+{
+	struct xf_tcx_info info;
+
+	return xf_tcx_info(link, &info) == 0 && xf_tcx_find(seen->link, seen->n, info.id) >= 0;
+}
+
+/* An earlier daemon's link takes our program without a gap. -ENOENT: there is none here. */
+static int take_over(const struct xf_pins *pins, uint32_t ifindex, enum xf_tcx_side side,
+		     const struct xf_tcx_seen *seen, int fd)
+{
+	int link = xf_pins_get(pins, ifindex, side);
+	int err;
+
+	if (link < 0)
+		return link;
+	err = holds(link, seen) ? bpf_link_update(link, fd, NULL) : -ENOENT;
+	close(link);
+	/* It is at another device, which had the number, and maybe has it elsewhere. */
+	if (err == -ENOENT)
+		xf_pins_drop(pins, ifindex, side);
+	return err;
+}
+
+static int make_link(const struct xf_pins *pins, uint32_t ifindex, enum xf_tcx_side side, int fd)
+{
+	int link = xf_tcx_link(ifindex, side, fd);
+	int err;
+
+	if (link < 0)
+		return link;
+	err = xf_pins_put(pins, ifindex, side, link);
+	close(link);
+	return err;
+}
+
+/* 1: it is there now; 0: it was already. -EAGAIN: enough have been made for now, unless @urgent. */
+static int put_link(struct attaching *a, uint32_t ifindex, enum xf_tcx_side side, int fd,
+		    bool urgent)
+{
+	const struct xf_pins *pins = a->cfg->pins;
+	struct xf_tcx_seen seen;
+	int err = xf_tcx_query(ifindex, side, &seen);
+	bool there = !err && xf_tcx_find(seen.prog, seen.n, xf_tcx_program_id(fd)) >= 0;
+
+	if (!err && !there)
+		err = take_over(pins, ifindex, side, &seen, fd);
+	if (err == -ENOENT && a->made >= MADE_AT_ONCE && !urgent)
+		return -EAGAIN;
+	if (err == -ENOENT) {
+		a->made++;
+		err = make_link(pins, ifindex, side, fd);
 	}
-	return xf_rtnl_talk(rtnl, msg, NULL, NULL);
+	a->links += !err;
+	return err ? err : !there;
 }
 
-static void detach_all(const struct place *at)
+static void count_pin(void *arg, uint32_t ifindex, enum xf_tcx_side side)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = at->ifindex, .attach_point = at->point);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = XF_TC_HANDLE, .priority = XF_TC_PRIORITY);
-
-	bpf_tc_detach(&hook, &opts);
+	(void)ifindex;
+	(void)side;
+	++*(unsigned *)arg;
 }
 
-/* @six: what is IPv4 passes. What takes the place of something else is there before that goes. */
-static int attach_program(struct attaching *a, const struct place *at, int fd, bool six)
+static void drop_stray_pin(void *arg, uint32_t ifindex, enum xf_tcx_side side)
 {
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = at->ifindex, .attach_point = at->point);
-	LIBBPF_OPTS(bpf_tc_opts, opts, .prog_fd = fd, .handle = XF_TC_HANDLE,
-		    .priority = XF_TC_PRIORITY, .flags = BPF_TC_F_REPLACE);
-	int err = bpf_tc_hook_create(&hook);
+	const struct attaching *a = arg;
+	int link = xf_pins_get(a->cfg->pins, ifindex, side);
+	struct xf_tcx_seen seen;
+	int err = xf_tcx_query(ifindex, side, &seen);
+	bool stray = link >= 0 && (err == -ENODEV || (!err && !holds(link, &seen)));
 
-	if (err && err != -EEXIST)
-		return err;
-	err = six ? change_six(&a->rtnl, at, fd) : bpf_tc_attach(&hook, &opts);
-	if (err)
-		return err;
-	if (six)
-		detach_all(at);
-	else
-		change_six(&a->rtnl, at, -1);
-	return 0;
+	if (link >= 0)
+		close(link);
+	if (stray)
+		xf_pins_drop(a->cfg->pins, ifindex, side);
 }
 
-/* @arg: struct attaching. */
-static int detach_one(void *arg, int ifindex, const struct link *link)
+/* Devices go, also into other namespaces, where their links would go with them. */
+static void drop_stray_pins(struct attaching *a)
 {
-	static const enum bpf_tc_attach_point points[] = { BPF_TC_EGRESS, BPF_TC_INGRESS };
-	struct attaching *a = arg;
+	unsigned n = 0;
 
-	(void)link;
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(points); i++) {
-		const struct place at = { .ifindex = ifindex, .point = points[i] };
+	xf_pins_each(a->cfg->pins, count_pin, &n);
+	if (n > a->links)
+		xf_pins_each(a->cfg->pins, drop_stray_pin, a);
+}
 
-		detach_all(&at);
-		change_six(&a->rtnl, &at, -1);
+/* --- a device --- */
+
+static void remove_program(struct attaching *a, int ifindex, unsigned side)
+{
+	const struct xf_place at = { .ifindex = ifindex, .egress = side == EGRESS };
+
+	xf_filter_remove(&a->rtnl, &at);
+	xf_pins_drop(a->cfg->pins, (uint32_t)ifindex, sides[side]);
+}
+
+static bool has_no_room(int err)
+{
+	return err == -EBUSY || err == -EOPNOTSUPP;
+}
+
+/* Where there are many new devices, some have filters until their turn comes. */
+static int put_by_link(struct attaching *a, const struct xf_place *at, unsigned side, int fd)
+{
+	uint32_t ifindex = (uint32_t)at->ifindex;
+	int err = put_link(a, ifindex, sides[side], fd, false);
+
+	if (err == -EAGAIN) {
+		err = xf_filter_put(&a->rtnl, at, fd, false);
+		a->out->more |= !err;
+		if (!has_no_room(err))
+			return err;
+		err = put_link(a, ifindex, sides[side], fd, true);
 	}
-	return 0;
+	if (err > 0)
+		xf_filter_remove(&a->rtnl, at);
+	return err < 0 ? err : 0;
 }
 
-/* It may have those of other devices, if it had another name for a while. */
-static int attach_tun(struct attaching *a, int ifindex, const struct link *link)
+/*
+ * What takes the place of something else is there before that goes. A link sees all families, so
+ * IPv6 alone is for a filter.
+ */
+static int put_program(struct attaching *a, int ifindex, unsigned side, const struct wanted *wanted)
 {
-	const struct place out = { .ifindex = ifindex, .point = BPF_TC_EGRESS };
-	int err = detach_one(a, ifindex, link);
+	const struct xf_place at = { .ifindex = ifindex, .egress = side == EGRESS };
+	int err;
 
-	return err || a->cfg->tun_fd < 0 ? err : attach_program(a, &out, a->cfg->tun_fd, false);
+	if (a->cfg->links && !wanted->six[side])
+		return put_by_link(a, &at, side, wanted->fd[side]);
+	err = xf_filter_put(&a->rtnl, &at, wanted->fd[side], wanted->six[side]);
+	if (!err)
+		xf_pins_drop(a->cfg->pins, (uint32_t)ifindex, sides[side]);
+	return err;
 }
 
-/* 1: attached; 0: not a device for us, or no more: it has become a port. */
+static void note_bare(struct xf_devices *devices, const char *name)
+{
+	size_t len = strlen(devices->bare);
+
+	snprintf(devices->bare + len, sizeof(devices->bare) - len, "%s%s", len ? ", " : "", name);
+}
+
+/* 1: attached; 0: not a device for us, or no more: it has become a port. Or there is no room. */
 static int attach_one(void *arg, int ifindex, const struct link *link)
 {
 	struct attaching *a = arg;
-	const struct place out = { .ifindex = ifindex, .point = BPF_TC_EGRESS };
-	const struct place in = { .ifindex = ifindex, .point = BPF_TC_INGRESS };
-	uint32_t exempt = a->exempt | link->exempt;
+	const struct wanted wanted = wanted_at(a, link);
+	bool bare = false;
 	int err = 0;
 
-	if (link->name && strcmp(link->name, a->cfg->tun) == 0) {
+	if (wanted.tun)
 		a->out->tun_ifindex = link->up ? (uint32_t)ifindex : 0;
-		return attach_tun(a, ifindex, link);
+	for (unsigned side = 0; side < SIDES && !err; side++) {
+		if (wanted.fd[side] < 0) {
+			remove_program(a, ifindex, side);
+			continue;
+		}
+		err = put_program(a, ifindex, side, &wanted);
+		bare = bare || has_no_room(err);
+		err = has_no_room(err) ? 0 : err;
 	}
-	if (is_port(link))
-		return detach_one(a, ifindex, link);
-	if (a->cfg->egress_fd >= 0)
-		err = attach_program(a, &out, a->cfg->egress_fd, exempt & XF_EXEMPT_XFRM4);
-	if (!err && a->cfg->ingress_fd >= 0)
-		err = attach_program(a, &in, a->cfg->ingress_fd, exempt & XF_EXEMPT_POLICY4);
-	return err ? err : 1;
+	if (bare)
+		note_bare(a->out, link->name);
+	return err ? err : !bare && !wanted.tun && wanted.fd[EGRESS] >= 0;
 }
 
 int xf_devices_attach(const struct xf_devices_config *cfg, struct xf_devices *out,
@@ -231,21 +338,102 @@ int xf_devices_attach(const struct xf_devices_config *cfg, struct xf_devices *ou
 		return err;
 	err = for_each_device(&visit, error);
 	xf_rtnl_close(&a.rtnl);
+	if (!err)
+		drop_stray_pins(&a);
+	/* They have changed meanwhile: some were not seen. */
+	out->more |= err == -EINTR;
+	err = err == -EINTR ? 0 : err;
 	out->count = visit.done;
 	if (!err && visit.err)
 		err = xf_io_fail(error, visit.err, "cannot attach the backstop to a device");
 	return err;
 }
 
-int xf_devices_release(struct xf_io_error *error)
+/* --- is all of it there? --- */
+
+struct looking {
+	struct attaching a;
+	char *name; /* of a device without a link */
+};
+
+/* Filters tell when they go. */
+static int look_at(void *arg, int ifindex, const struct link *link)
 {
-	struct attaching a = { .cfg = NULL };
-	struct visit visit = { .act = detach_one, .arg = &a };
+	struct looking *looking = arg;
+	const struct wanted wanted = wanted_at(&looking->a, link);
+	struct xf_tcx_seen seen;
+
+	for (unsigned side = 0; side < SIDES; side++) {
+		if (wanted.fd[side] < 0 || wanted.six[side] ||
+		    xf_tcx_query((uint32_t)ifindex, sides[side], &seen) < 0 ||
+		    xf_tcx_find(seen.prog, seen.n, xf_tcx_program_id(wanted.fd[side])) >= 0)
+			continue;
+		snprintf(looking->name, XF_DEVICE_NAME, "%s", link->name);
+	}
+	return 0;
+}
+
+bool xf_devices_stand(const struct xf_devices_config *cfg, char name[XF_DEVICE_NAME])
+{
+	struct looking looking = { .a = { .cfg = cfg, .exempt = xf_exempt_of_all() },
+				   .name = name };
+	struct visit visit = { .act = look_at, .arg = &looking };
+
+	*name = '\0';
+	if (cfg->links)
+		for_each_device(&visit, NULL);
+	return !*name;
+}
+
+/* --- release --- */
+
+/* Pins may be out of reach: who may, finds links by their programs' names. */
+static void detach_by_name(uint32_t ifindex, enum xf_tcx_side side)
+{
+	struct xf_tcx_seen seen;
+
+	if (xf_tcx_query(ifindex, side, &seen))
+		return;
+	for (unsigned i = 0; i < seen.n; i++) {
+		int link = -1;
+
+		if (seen.link[i] && (xf_tcx_is_named(seen.prog[i], XF_BPF_EGRESS) > 0 ||
+				     xf_tcx_is_named(seen.prog[i], XF_BPF_INGRESS) > 0 ||
+				     xf_tcx_is_named(seen.prog[i], XF_BPF_TUN) > 0))
+			link = bpf_link_get_fd_by_id(seen.link[i]);
+		if (link < 0)
+			continue;
+		bpf_link_detach(link);
+		close(link);
+	}
+}
+
+static int release_one(void *arg, int ifindex, const struct link *link)
+{
+	struct attaching *a = arg;
+
+	(void)link;
+	for (unsigned side = 0; side < SIDES; side++) {
+		remove_program(a, ifindex, side);
+		detach_by_name((uint32_t)ifindex, sides[side]);
+	}
+	return 0;
+}
+
+int xf_devices_release(const char *bpffs, struct xf_io_error *error)
+{
+	struct xf_pins pins;
+	const struct xf_devices_config cfg = { .pins = &pins };
+	struct attaching a = { .cfg = &cfg };
+	struct visit visit = { .act = release_one, .arg = &a };
 	int err = xf_rtnl_open(&a.rtnl, error);
 
 	if (err)
 		return err;
+	xf_pins_init(&pins, bpffs);
 	err = for_each_device(&visit, error);
 	xf_rtnl_close(&a.rtnl);
+	drop_stray_pins(&a);
+	xf_pins_sweep(&pins);
 	return err;
 }

@@ -31,6 +31,7 @@ struct xf_kernel {
 	struct xf_io_names names;
 	const struct xf_spd *spd;
 	bool owner; /* tables are to be ours alone */
+	bool tcx; /* the backstop is to be at devices by links */
 	const char *shared; /* why they are not; NULL: they can be */
 	struct nft_ctx *nft; /* NULL: not open, or this kernel has none */
 	struct xf_nft_batch *batch; /* with nft */
@@ -232,12 +233,14 @@ static int kernel_nft_counters(void *arg, struct xf_capture_counts *out)
 static int kernel_backstop_open(void *arg, enum xf_twin_form form, struct xf_io_error *error)
 {
 	struct xf_kernel *kernel = arg;
-	int err = xf_backstop_new(&kernel->names, form, &kernel->backstop, error);
+	int err = xf_backstop_new(&kernel->names, form, kernel->tcx, &kernel->backstop, error);
 	struct xf_spd_info info;
 	size_t policies = 0;
 
 	if (err)
 		return err;
+	if (kernel->watcher)
+		xf_watcher_ignore_filters(kernel->watcher, xf_backstop_is_linked(kernel->backstop));
 	xf_spd_get_info(kernel->spd, &info);
 	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++)
 		policies += info.count[dir];
@@ -264,6 +267,13 @@ static int kernel_backstop_attach(void *arg, struct xf_io_error *error)
 	const struct xf_kernel *kernel = arg;
 
 	return xf_backstop_attach(kernel->backstop, error);
+}
+
+static bool kernel_backstop_stands(void *arg, char *device)
+{
+	const struct xf_kernel *kernel = arg;
+
+	return xf_backstop_stands(kernel->backstop, device);
 }
 
 static void kernel_backstop_stats(void *arg, struct xf_capture_stats *out)
@@ -384,6 +394,7 @@ const struct xf_capture_ops xf_kernel_ops = {
 	.backstop_policy = kernel_backstop_policy,
 	.backstop_sync = kernel_backstop_sync,
 	.backstop_attach = kernel_backstop_attach,
+	.backstop_stands = kernel_backstop_stands,
 	.backstop_stats = kernel_backstop_stats,
 	.exempt_read = kernel_exempt_read,
 	.route_add = kernel_route_add,
@@ -405,6 +416,7 @@ int xf_kernel_new(const struct xf_capture_config *cfg, struct xf_kernel **out)
 	kernel->names = cfg->names;
 	kernel->spd = cfg->spd;
 	kernel->owner = cfg->owner;
+	kernel->tcx = cfg->tcx;
 	kernel->remake_tun = cfg->remake_tun;
 	kernel->remake_arg = cfg->remake_arg;
 	*out = kernel;
@@ -442,7 +454,7 @@ int xf_capture_release(const struct xf_io_names *names, struct xf_io_error *erro
 	int err = delete_tables(error);
 
 	if (!err)
-		err = xf_backstop_release(error);
+		err = xf_backstop_release(names->bpffs, error);
 	if (!err)
 		err = xf_capture_route_del(names, error);
 	return err ? err : xf_tun_remove(names->tun, error);

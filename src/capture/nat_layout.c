@@ -59,15 +59,25 @@ static bool find(const struct btf *btf, const char *name, const char *const *pat
 	return at.type != NULL;
 }
 
+struct wanted {
+	const char *type;
+	const char *path[PATH_MAX_LEN];
+	uint16_t *out;
+};
+
+static int find_all(const struct btf *types, const struct wanted *wanted, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (!find(types, wanted[i].type, wanted[i].path, wanted[i].out))
+			return -EOPNOTSUPP;
+	return 0;
+}
+
 int xf_nat_layout_read(const struct btf *types, struct xf_bpf_nat *out)
 {
 	uint16_t hashes, tuple;
 	struct xf_bpf_nat nat = { .nfct = 0 };
-	const struct {
-		const char *type;
-		const char *path[PATH_MAX_LEN];
-		uint16_t *out;
-	} wanted[] = {
+	const struct wanted wanted[] = {
 		{ "sk_buff", { "_nfct" }, &nat.nfct },
 		{ "nf_conn", { "status" }, &nat.status },
 		{ "nf_conn", { "tuplehash" }, &hashes },
@@ -78,17 +88,41 @@ int xf_nat_layout_read(const struct btf *types, struct xf_bpf_nat *out)
 		{ "nf_conntrack_tuple", { "dst", "u" }, &nat.dport },
 		{ "nf_conntrack_tuple", { "dst", "protonum" }, &nat.proto },
 	};
+	int err = find_all(types, wanted, XF_ARRAY_SIZE(wanted));
 	int32_t hash;
 
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(wanted); i++) {
-		if (!find(types, wanted[i].type, wanted[i].path, wanted[i].out))
-			return -EOPNOTSUPP;
-	}
+	if (err)
+		return err;
 	hash = btf__find_by_name_kind(types, HASH, BTF_KIND_STRUCT);
 	nat.tuple[0] = (uint16_t)(hashes + tuple);
 	nat.tuple[1] = (uint16_t)(nat.tuple[0] + btf__resolve_size(types, (uint32_t)hash));
 	*out = nat;
 	return 0;
+}
+
+/* What nd_net is, a pointer, is all that is in a structure of its own. */
+int xf_netns_layout_read(const struct btf *types, struct xf_bpf_netns *out)
+{
+	struct xf_bpf_netns netns = { .cookie = out->cookie };
+	const struct wanted wanted[] = {
+		{ "sk_buff", { "dev" }, &netns.dev },
+		{ "net_device", { "nd_net" }, &netns.net },
+		{ "net", { "net_cookie" }, &netns.net_cookie },
+	};
+	int err = find_all(types, wanted, XF_ARRAY_SIZE(wanted));
+
+	if (!err)
+		*out = netns;
+	return err;
+}
+
+int xf_netns_layout_find(struct xf_bpf_netns *out)
+{
+	struct btf *kernel = btf__load_vmlinux_btf();
+	int err = kernel ? xf_netns_layout_read(kernel, out) : -EOPNOTSUPP;
+
+	btf__free(kernel);
+	return err;
 }
 
 /* Built in, its types are the kernel's own. */

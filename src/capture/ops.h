@@ -133,6 +133,9 @@ struct xf_capture_ops {
 	int (*nft_read)(void *arg, bool elements, struct xf_nft_seen *out);
 	/* Has any transaction of anybody come in since the last event that was told? */
 	bool (*nft_has_changed)(void *arg);
+	/* Is the backstop still at all devices? False: @device (XF_DEVICE_NAME) has it not, and
+	 * no event tells of that. */
+	bool (*backstop_stands)(void *arg, char *device);
 	/* A TUN of our name that the workers read from, in place of one that is gone. */
 	int (*tun_make)(void *arg, struct xf_io_error *error);
 	/* Give ours its name, its settings and its programs again, and bring it up. */

@@ -158,6 +158,50 @@ static void take_snapshot(struct xf_capture *capture)
 		capture->snapshot.there = false;
 }
 
+/* --- the backstop --- */
+
+static void say_bare(struct xf_capture *capture, const char *bare)
+{
+	char line[2 * XF_HEAL_TEXT];
+
+	if (strcmp(bare, capture->bare) == 0)
+		return;
+	snprintf(capture->bare, sizeof(capture->bare), "%s", bare);
+	snprintf(line, sizeof(line),
+		 "no backstop at %s: what somebody else has put there leaves "
+		 "no room for filters of clsact",
+		 bare);
+	if (!*bare)
+		snprintf(line, sizeof(line), "the backstop is at every device again");
+	if (capture->cfg.say)
+		capture->cfg.say(capture->cfg.say_arg, *bare, line);
+}
+
+int xf_capture_attach_backstop(struct xf_capture *capture, struct xf_io_error *error)
+{
+	struct xf_capture_stats stats = { .backstop = false };
+	int err = capture->ops->backstop_attach(capture->arg, error);
+
+	capture->ops->backstop_stats(capture->arg, &stats);
+	capture->attach_ns = stats.programs.more ? capture->now_ns : UINT64_MAX;
+	say_bare(capture, stats.programs.bare ? stats.programs.bare : "");
+	return err;
+}
+
+/* No event tells of links. */
+static void look_at_devices(struct xf_capture *capture)
+{
+	char device[XF_DEVICE_NAME];
+	char what[XF_HEAL_TEXT];
+
+	if (!capture->backstop || capture->attach_ns != UINT64_MAX ||
+	    xf_heal_is_lost(&capture->heal, XF_HEAL_BACKSTOP) ||
+	    capture->ops->backstop_stands(capture->arg, device))
+		return;
+	snprintf(what, sizeof(what), "a program's link at %s was taken away", device);
+	lose(capture, XF_HEAL_BACKSTOP, what);
+}
+
 /* --- whom no policy is asked about --- */
 
 void xf_capture_say_exempt(struct xf_capture *capture)
@@ -229,7 +273,7 @@ static void follow_exempt(struct xf_capture *capture)
 			miss(capture, XF_HEAL_TABLE, "what is exempt from policies is not known");
 		xf_capture_expect_change(capture);
 	}
-	if (capture->backstop && capture->ops->backstop_attach(capture->arg, &error) < 0)
+	if (capture->backstop && xf_capture_attach_backstop(capture, &error) < 0)
 		miss(capture, XF_HEAL_BACKSTOP, "a device has other filters than it should");
 	xf_capture_say_exempt(capture);
 }
@@ -284,7 +328,7 @@ static void repair_routes(struct xf_capture *capture)
 static void repair_backstop(struct xf_capture *capture)
 {
 	struct xf_io_error error = { .text = "" };
-	int err = capture->ops->backstop_attach(capture->arg, &error);
+	int err = xf_capture_attach_backstop(capture, &error);
 
 	note(capture, XF_HEAL_BACKSTOP, err, "put back", &error);
 }
@@ -308,6 +352,7 @@ static void check(struct xf_capture *capture)
 	capture->look = capture->look_at_exempt = true;
 	if (capture->nft && capture->ops->nft_has_changed(capture->arg))
 		capture->look_at_table = true;
+	look_at_devices(capture);
 }
 
 /* The TUN first: the route leads into it. */
@@ -342,7 +387,7 @@ void xf_capture_dispatch(struct xf_capture *capture, uint64_t now_ns)
 void xf_capture_links_changed(struct xf_capture *capture, uint64_t now_ns)
 {
 	struct xf_io_error error = { .text = "" };
-	int err = capture->backstop ? capture->ops->backstop_attach(capture->arg, &error) : 0;
+	int err = capture->backstop ? xf_capture_attach_backstop(capture, &error) : 0;
 
 	capture->now_ns = now_ns;
 	if (!err)

@@ -65,6 +65,8 @@ struct xf_capture {
 	struct xf_nft_seen snapshot; /* as we left the table; not there: not taken yet ... */
 	uint64_t snapshot_ns; /* ... but then, if nothing changes until then */
 	struct xf_capture_counts count; /* our own, and of tables that are gone */
+	uint64_t attach_ns; /* the backstop is to be put onto more devices then */
+	char bare[XF_HEAL_TEXT]; /* devices that have no room for the backstop, as was said last */
 };
 
 /* Do what the SPD asks for, or everything, when the table is lost. */
@@ -109,6 +111,8 @@ void xf_capture_watch(struct xf_capture *capture);
 void xf_capture_read_events(struct xf_capture *capture);
 void xf_capture_reconcile(struct xf_capture *capture);
 void xf_capture_read_exempt(struct xf_capture *capture);
+/* The backstop is put where it is not yet, and who has no room for it is said, once. */
+int xf_capture_attach_backstop(struct xf_capture *capture, struct xf_io_error *error);
 /* The rules follow. */
 void xf_capture_say_exempt(struct xf_capture *capture);
 

@@ -36,6 +36,7 @@ struct xf_watcher {
 	struct xf_rtnl ask; /* nfnetlink */
 	uint32_t self; /* the number of this thread, as transactions are signed */
 	uint32_t generation; /* of the last that was told of */
+	bool no_filters; /* of ours, but on the TUN */
 
 	/* What the transaction that is coming in has done to our table. */
 	char done[XF_HEAL_TEXT]; /* "": nothing */
@@ -260,6 +261,8 @@ static void see_filters_go(struct xf_watcher *watcher, const struct nlmsghdr *ms
 	if (!if_indextoname((unsigned)tc->tcm_ifindex, name))
 		return;
 	tun = strcmp(name, watcher->names.tun) == 0;
+	if (!tun && watcher->no_filters)
+		return;
 	if (msg->nlmsg_type == RTM_DELQDISC
 		    ? tc->tcm_parent != TC_H_CLSACT
 		    : !is_our_filter(tc, tun ? XF_TC_META_PRIORITY : XF_TC_PRIORITY))
@@ -388,6 +391,11 @@ int xf_watcher_new(const struct xf_io_names *names, struct xf_watcher **out,
 	}
 	*out = watcher;
 	return 0;
+}
+
+void xf_watcher_ignore_filters(struct xf_watcher *watcher, bool ignore)
+{
+	watcher->no_filters = ignore;
 }
 
 void xf_watcher_free(struct xf_watcher *watcher)

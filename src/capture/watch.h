@@ -15,6 +15,9 @@ struct xf_watcher;
 
 int xf_watcher_new(const struct xf_io_names *names, struct xf_watcher **out,
 		   struct xf_io_error *error);
+/* No filters of devices but the TUN's are ours: what becomes of them is not told. */
+void xf_watcher_ignore_filters(struct xf_watcher *watcher, bool ignore);
+
 void xf_watcher_free(struct xf_watcher *watcher); /* NULL is allowed */
 
 /* Readable when xf_watcher_read() has work. */

@@ -30,10 +30,14 @@ static const struct {
 			       "give the capability, or use a kernel that has it" },
 	[XF_CHECK_TWIN] = { "twin", "plaintext may come in while nftables has no rules",
 			    "have no program flush the ruleset; xfrmd.conf(5), twin" },
+	[XF_CHECK_DEVICE] = { "device",
+			      "what nftables does not capture leaves there in clear, or comes in",
+			      "take that away, use Linux 6.6, or mount a BPF file system; "
+			      "xfrmd.conf(5), tcx" },
 	[XF_CHECK_PROGRAM] = { "program",
 			       "it runs before the backstop, and what it sends on itself is not "
 			       "looked at",
-			       "give it a lower priority, or see that it ends in TC_ACT_UNSPEC" },
+			       "give it a lower place, or see that it ends in TC_ACT_UNSPEC" },
 	[XF_CHECK_RP_FILTER] = { "rp_filter",
 				 "inner sources are routed by other devices: the kernel drops what "
 				 "the tunnel delivers",

@@ -31,6 +31,7 @@ void xf_check_status(struct xf_check *check)
 {
 	const json_t *capture = json_object_get(check->status, "capture");
 	const char *why = xf_ctl_text(capture, "why_twin");
+	const char *lacks = xf_ctl_text(capture, "backstop_lacks");
 	json_t *missing;
 	size_t i;
 
@@ -38,6 +39,10 @@ void xf_check_status(struct xf_check *check)
 	if (*why)
 		xf_check_add(check, XF_CHECK_TWIN, "the second layer is %s: %s",
 			     xf_ctl_text(capture, "twin"), why);
+	if (*lacks)
+		xf_check_add(check, XF_CHECK_DEVICE,
+			     "no backstop at %s: what somebody else has put there leaves no room",
+			     lacks);
 	json_array_foreach(json_object_get(check->status, "missing"), i, missing)
 		xf_check_add(check, XF_CHECK_MISSING, "%s", json_string_value(missing));
 }

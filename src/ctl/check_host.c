@@ -3,7 +3,6 @@
  * the kernel itself; check.c calls it.
  */
 #include <arpa/inet.h>
-#include <bpf/bpf.h>
 #include <linux/fib_rules.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
@@ -13,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "capture/devices.h"
 #include "check.h"
 #include "io/rtnl.h"
 
 #include "tc_filter.h"
 
-#define TCX_EGRESS ((enum bpf_attach_type)47) /* Linux 6.6; libbpf's headers may be older */
 #define DEVICES_MAX 4096
 
 /* --- settings --- */
@@ -115,19 +114,33 @@ static int see_filter(const struct nlmsghdr *msg, void *arg)
 	return MNL_CB_OK;
 }
 
-static bool has_program_before(struct xf_rtnl *rtnl, int ifindex)
+static bool has_filter_before(struct xf_rtnl *rtnl, int ifindex)
 {
 	struct nlmsghdr *msg = xf_rtnl_start(rtnl, RTM_GETTFILTER, NLM_F_DUMP);
 	struct tcmsg *tcm = mnl_nlmsg_put_extra_header(msg, sizeof(*tcm));
-	uint32_t flags, count = 0;
 	bool found = false;
 
 	tcm->tcm_ifindex = ifindex;
 	tcm->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS);
 	xf_rtnl_talk(rtnl, msg, see_filter, &found);
-	if (!found)
-		bpf_prog_query(ifindex, TCX_EGRESS, 0, &flags, NULL, &count);
-	return found || count;
+	return found;
+}
+
+/* Links run before filters. Whose they are is known to root alone. */
+static bool has_program_before(struct xf_rtnl *rtnl, int ifindex)
+{
+	struct xf_tcx_seen seen;
+
+	if (xf_tcx_query((uint32_t)ifindex, XF_TCX_EGRESS, &seen) == 0 && seen.n) {
+		for (unsigned i = 0; i < seen.n; i++) {
+			int ours = xf_tcx_is_named(seen.prog[i], XF_BPF_EGRESS);
+
+			if (ours)
+				return ours > 0 && i > 0;
+		}
+		return true;
+	}
+	return has_filter_before(rtnl, ifindex);
 }
 
 static void check_devices(struct xf_check *check, struct xf_rtnl *rtnl)

@@ -38,6 +38,20 @@ static void show_twin(const json_t *capture)
 	printf("twin      %s%s%s\n", xf_ctl_text(capture, "twin"), *why ? ", because " : "", why);
 }
 
+/* How programs are at devices, and where they are not. */
+static void show_backstop(const json_t *capture)
+{
+	const char *why = xf_ctl_text(capture, "why_no_links");
+	const char *lacks = xf_ctl_text(capture, "backstop_lacks");
+
+	if (!json_is_true(json_object_get(capture, "backstop")))
+		return;
+	printf("devices   backstop at %lld by %s%s%s",
+	       (long long)xf_ctl_number(capture, "backstop_devices"),
+	       *why ? "filters, because " : "links", why, *lacks ? ", NOT AT " : "");
+	printf("%s\n", lacks);
+}
+
 /* May others change our tables of nftables? */
 static void show_owner(const json_t *capture)
 {
@@ -106,6 +120,7 @@ static void show(const json_t *s)
 	       (long long)xf_ctl_number(capture, "backstop_devices"), xf_ctl_text(capture, "tun"),
 	       xf_ctl_text(capture, "mark_capture"), xf_ctl_text(capture, "mark_bypass"));
 	show_owner(capture);
+	show_backstop(capture);
 	show_twin(capture);
 	printf("tun       marks %s, TSO %s, USO %s, steering %s\n", yes_no(capture, "tun_marks"),
 	       yes_no(capture, "tun_tso"), yes_no(capture, "tun_uso"),

@@ -27,6 +27,7 @@ struct xf_config {
 	uint32_t capture_mode; /* enum xf_capture_mode */
 	uint32_t twin; /* enum xf_twin_form */
 	uint32_t owner; /* a bool */
+	uint32_t tcx; /* a bool */
 	uint32_t mark_capture;
 	uint32_t mark_bypass;
 	uint32_t table;

@@ -489,6 +489,7 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 		.mode = (enum xf_capture_mode)cfg->capture_mode,
 		.twin = (enum xf_twin_form)cfg->twin,
 		.owner = cfg->owner,
+		.tcx = cfg->tcx,
 		.remake_tun = remake_tun,
 		.remake_arg = service,
 		.say = say_of_capture,

@@ -38,6 +38,11 @@ static json_t *show_parts(const struct xf_capture_stats *stats)
 	return list;
 }
 
+static const char *text(const char *or_null)
+{
+	return or_null ? or_null : "";
+}
+
 /* What the kernel does for us is said of the device only when it does so on each of its queues. */
 static json_t *show_capture_state(const struct xf_service *service)
 {
@@ -48,15 +53,16 @@ static json_t *show_capture_state(const struct xf_service *service)
 	xf_capture_get_stats(service->capture, &stats);
 	xf_threads_get_queues(service->threads, &able);
 	return json_pack(
-		"{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:s, s:s, s:b, s:s, s:o, s:o,"
-		" s:o}",
+		"{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:b, s:s, s:s, s:s, s:s, s:b, s:s,"
+		" s:o, s:o, s:o}",
 		"tun", service->names.tun, "tun_marks", able.marks == queues, "tun_tso",
 		able.supers == queues, "tun_uso", able.udp_supers == queues, "tun_steering",
 		able.steered == queues, "nftables", stats.nft, "nat", stats.nat, "backstop",
-		stats.backstop, "backstop_devices", (int)stats.programs.devices, "twin",
-		xf_twin_name(stats.programs.twin), "why_twin",
-		stats.programs.why ? stats.programs.why : "", "owner", stats.nft && !stats.shared,
-		"why_no_owner", stats.shared ? stats.shared : "", "mark_capture",
+		stats.backstop, "backstop_devices", (int)stats.programs.devices, "backstop_links",
+		stats.backstop && !stats.programs.no_links, "why_no_links",
+		text(stats.programs.no_links), "backstop_lacks", text(stats.programs.bare), "twin",
+		xf_twin_name(stats.programs.twin), "why_twin", text(stats.programs.why), "owner",
+		stats.nft && !stats.shared, "why_no_owner", text(stats.shared), "mark_capture",
 		xf_show_hex(service->names.mark_capture), "mark_bypass",
 		xf_show_hex(service->names.mark_bypass), "parts", show_parts(&stats));
 }

@@ -396,10 +396,32 @@ int xf_devices_attach(const struct xf_devices_config *cfg, struct xf_devices *ou
 	return fault ? xf_io_fail(error, -EIO, "cannot attach") : 0;
 }
 
-int xf_devices_release(struct xf_io_error *error)
+/* What pins hold is not known here: the model's daemon is one from start to end. */
+const char *xf_devices_choose(const char *bpffs, bool wanted, struct xf_pins *pins)
 {
+	(void)bpffs;
+	(void)pins;
+	return wanted ? NULL : "this world has no links";
+}
+
+/* A fault: what cannot be read is taken to stand. */
+bool xf_devices_stand(const struct xf_devices_config *cfg, char name[XF_DEVICE_NAME])
+{
+	return host.fails(host.arg) || host.stands(host.arg, cfg, name);
+}
+
+int xf_devices_release(const char *bpffs, struct xf_io_error *error)
+{
+	(void)bpffs;
 	(void)error;
 	return 0;
+}
+
+/* All devices of a world are in one namespace. */
+int xf_netns_layout_find(struct xf_bpf_netns *out)
+{
+	(void)out;
+	return -EOPNOTSUPP;
 }
 
 /* Of fake_programs.h. */

@@ -19,6 +19,8 @@ struct fake_bpf_host {
 	/* Put programs onto all devices; returns how many there are. *@tun: its number, while
 	 * up. */
 	unsigned (*attach)(void *arg, const struct xf_devices_config *programs, uint32_t *tun);
+	/* Are they all there? False: a device's name in @name. */
+	bool (*stands)(void *arg, const struct xf_devices_config *programs, char *name);
 	void *arg;
 	bool netfilter; /* this kernel has links at its hooks */
 };

@@ -248,7 +248,7 @@ static int backstop_open(void *arg, enum xf_twin_form form, struct xf_io_error *
 {
 	struct fake_host *host = arg;
 
-	return xf_backstop_new(&xf_io_names_default, form, &host->backstop, error);
+	return xf_backstop_new(&xf_io_names_default, form, host->tcx, &host->backstop, error);
 }
 
 static void backstop_policy(void *arg, const struct xf_policy *policy, bool there)
@@ -296,14 +296,35 @@ static unsigned attach_programs(void *arg, const struct xf_devices_config *progr
 	bool has_tun = host->tun.there && host->tun.named;
 
 	for (unsigned i = 0; i < FAKE_DEVICES; i++) {
-		host->device[i].egress |= programs->egress_fd >= 0;
-		host->device[i].ingress |= programs->ingress_fd >= 0;
+		host->device[i].egress = programs->egress_fd >= 0;
+		host->device[i].ingress = programs->ingress_fd >= 0;
+		host->device[i].linked = programs->links;
 		host->device[i].unseen = fake_exempt_of(host, i) & XF_EXEMPT_V4;
 	}
+	host->unlinked = false;
 	if (has_tun)
 		host->tun.program = programs->tun_fd >= 0;
 	*tun = has_tun && host->tun.up ? host->tun.ifindex : 0;
 	return FAKE_DEVICES;
+}
+
+static bool programs_stand(void *arg, const struct xf_devices_config *programs, char *name)
+{
+	const struct fake_host *host = arg;
+
+	strcpy(name, "wan");
+	for (unsigned i = 0; programs->links && i < FAKE_DEVICES; i++)
+		if (!host->device[i].egress ||
+		    host->device[i].ingress != (programs->ingress_fd >= 0))
+			return false;
+	return true;
+}
+
+static bool backstop_stands(void *arg, char *device)
+{
+	const struct fake_host *host = arg;
+
+	return xf_backstop_stands(host->backstop, device);
 }
 
 /* --- rule, route, TUN --- */
@@ -424,6 +445,7 @@ const struct xf_capture_ops fake_host_ops = {
 	.backstop_policy = backstop_policy,
 	.backstop_sync = backstop_sync,
 	.backstop_attach = backstop_attach,
+	.backstop_stands = backstop_stands,
 	.backstop_stats = backstop_stats,
 	.exempt_read = exempt_read,
 	.route_add = route_add,
@@ -444,6 +466,7 @@ void fake_host_init(struct fake_host *host, bool netfilter)
 		.fails = program_fails,
 		.pause = program_pause,
 		.attach = attach_programs,
+		.stands = programs_stand,
 		.arg = host,
 		.netfilter = netfilter,
 	};

@@ -78,8 +78,11 @@ struct fake_host {
 		bool egress;
 		bool ingress;
 		uint32_t unseen; /* enum xf_exempt_from: IPv4 that its programs do not see */
+		bool linked; /* both, by links of tcx; else by filters of clsact */
 	} device[FAKE_DEVICES];
 	struct xf_backstop *backstop;
+	bool tcx; /* this kernel has links for devices, and a place for pins */
+	bool unlinked; /* somebody has taken one away, of which nothing tells */
 	/* enum xf_exempt_from, by sysctls: of "all" and of devices; and what was so since all was
 	 * last whole. */
 	uint32_t exempt_all;

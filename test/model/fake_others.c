@@ -264,13 +264,28 @@ static const char *delete_filters(struct fake_host *host)
 	unsigned which = 1 + below(3);
 
 	for (unsigned i = 0; i < FAKE_DEVICES; i++) {
-		if (!(which >> i & 1) || !host->device[i].egress)
+		if (!(which >> i & 1) || !host->device[i].egress || host->device[i].linked)
 			continue;
 		host->device[i].egress = host->device[i].ingress = false;
 		host->touched.filters = true;
 		tell(host, XF_HEAL_BACKSTOP, true, "filter deleted");
 	}
 	return "tc qdisc del";
+}
+
+/* By force, or its pin: no event tells of it, and the discipline of tc has no part in it. */
+static const char *detach_link(struct fake_host *host)
+{
+	unsigned i = below(FAKE_DEVICES);
+
+	if (!host->device[i].linked || !host->device[i].egress)
+		return "nothing";
+	if (below(2) && host->device[i].ingress)
+		host->device[i].ingress = false;
+	else
+		host->device[i].egress = false;
+	host->touched.filters = host->unlinked = true;
+	return "bpftool link detach";
 }
 
 static const char *new_device(struct fake_host *host)
@@ -352,15 +367,17 @@ static const char *flush_conntrack(struct fake_host *host)
 const char *fake_others_act(struct fake_host *host, bool *told)
 {
 	static const char *(*const acts[])(struct fake_host * host) = {
-		delete_table,	flush_table,   flush_chain,   flush_chain,     delete_chain,
-		add_chain,	add_rule,      delete_rule,   delete_rule,     change_set,
-		delete_element, delete_bridge, flush_ruleset, delete_rules,    flush_routes,
-		down_tun,	delete_tun,    rename_tun,    change_settings, delete_filters,
-		new_device,	change_nat,    change_exempt, change_marker,   flush_conntrack,
+		delete_table,	 flush_table,	flush_chain,   flush_chain,	delete_chain,
+		add_chain,	 add_rule,	delete_rule,   delete_rule,	change_set,
+		delete_element,	 delete_bridge, flush_ruleset, delete_rules,	flush_routes,
+		down_tun,	 delete_tun,	rename_tun,    change_settings, delete_filters,
+		detach_link,	 new_device,	change_nat,    change_exempt,	change_marker,
+		flush_conntrack,
 	};
 
 	const char *what = acts[below(XF_ARRAY_SIZE(acts))](host);
 
-	*told = !host->unheard && host->tun.settings && host->tun.marks && !host->touched.exempt;
+	*told = !host->unheard && host->tun.settings && host->tun.marks && !host->unlinked &&
+		!host->touched.exempt;
 	return what;
 }

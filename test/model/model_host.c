@@ -227,7 +227,8 @@ static void calm_down(struct world *w)
 static bool knows_all(const struct world *w)
 {
 	return !w->host.kernel.faults && !is_held(w) && !w->nrecent && is_in_force(w) &&
-	       !w->host.nat_event && w->host.tun.marks && !w->host.touched.exempt;
+	       !w->host.nat_event && w->host.tun.marks && !w->host.touched.exempt &&
+	       !w->host.unlinked;
 }
 
 /* @prompt: nothing fails, and all is told, so the first repair has to do. */
@@ -365,6 +366,7 @@ struct world *world_new(const struct world_config *cfg)
 	w->bare.bare = true;
 	fake_host_init(&w->host, cfg->netfilter);
 	w->bare.spd = w->host.spd = w->spd;
+	w->host.tcx = cfg->tcx;
 	w->host.no_nat = !cfg->nat;
 	w->host.no_exempt = !cfg->exempt;
 	w->host.kernel.owned = cfg->owner;
@@ -430,6 +432,7 @@ static void test_auto(void **unused)
 	const struct world_config cfg = { .exempt = true,
 					  .mode = XF_CAPTURE_AUTO,
 					  .netfilter = true,
+					  .tcx = true,
 					  .max = 20,
 					  .rounds = 1200 };
 
@@ -440,7 +443,7 @@ static void test_auto(void **unused)
 static void test_nat(void **unused)
 {
 	const struct world_config cfg = {
-		.mode = XF_CAPTURE_AUTO, .nat = true, .max = 20, .rounds = 1200
+		.mode = XF_CAPTURE_AUTO, .nat = true, .tcx = true, .max = 20, .rounds = 1200
 	};
 
 	(void)unused;
@@ -525,6 +528,7 @@ static void test_programs_alone(void **unused)
 	const struct world_config cfg = { .exempt = true,
 					  .mode = XF_CAPTURE_TC,
 					  .netfilter = true,
+					  .tcx = true,
 					  .max = 30,
 					  .faults = 10,
 					  .rounds = 800 };

@@ -14,6 +14,7 @@
 struct world_config {
 	enum xf_capture_mode mode;
 	bool netfilter; /* links at its hooks */
+	bool tcx; /* and at devices */
 	bool nat;
 	bool no_nat_chains; /* this kernel has none for us */
 	bool owner; /* the table is the daemon's alone */

@@ -2,7 +2,7 @@
 """Seeded rounds of what others do to our part of the kernel: nothing in clear, nothing forged in.
 
 chaos.py BUILD [--rounds N] [--seed S] [--from R] [--only EVENT,...] [--owner yes|no]
-         [--config "[io]..."]
+         [--tcx yes|no] [--config "[io]..."]
 A failure prints seed, round and events; --from R --rounds 1 is that round in a new network, and
 --from the first of its ten repeats what led to it. Each ten have another form of twin.
 """
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 
+import tcx
 import xfrmd
 from chaos_traffic import Traffic, own_run
 from nat_table import CHAINS, FORMS, World
@@ -22,7 +23,8 @@ BLOCK = 10  # rounds in one network
 TWINS = ("auto", "tc", "none")
 HEALED_S = 40  # a part that is lost often is repaired once in 10 s
 SAYS = {"table": "table xfrmd", "rule": "the ip rule for captured packets",
-        "route": "the route of captured packets", "tun": f"TUN {TUN}", "backstop": "the tc filter"}
+        "route": "the route of captured packets", "tun": f"TUN {TUN}",
+        "backstop": {"no": "the tc filter of wan", "yes": "a program's link at wan"}}
 FOREIGN = ("accept", "counter", "ip daddr 10.0.0.0/8 accept", "meta l4proto udp counter accept",
            "ip6 daddr fd00::/8 accept", "ip daddr 203.0.113.77 drop", "meta mark 0 accept")
 
@@ -32,7 +34,7 @@ class Chaos:
 
     def __init__(self, netns, rng, options, twin):
         self.rng, self.options = rng, options
-        self.config = (f"[capture]\nowner = {options.owner}\n" +
+        self.config = (f"[capture]\nowner = {options.owner}\ntcx = {options.tcx}\n" +
                        (options.config or f"twin = {twin}\n"))
         self.world = World(netns)
         self.g1 = self.world.g1
@@ -174,7 +176,8 @@ class Chaos:
                 raise AssertionError(f"{what_stands(self.g1)} is not {before}") from error
         said = self.g1.text()[log:]
         for name in lost if counts else ():
-            xfrmd.holds(said, SAYS[name])
+            says = SAYS[name]
+            xfrmd.holds(said, says if isinstance(says, str) else says[self.options.tcx])
         self.traffic.flow_again()
 
     def judge(self, apart_out, apart_in, tally):
@@ -257,11 +260,18 @@ def of_net(function):
 
 
 def clear_tc(chaos):
-    chaos.g1.run("tc", "qdisc", "del", "dev", "wan", "clsact", check=True)
+    """All that is ours there; of links nobody tells, so they are found within 10 s."""
+    if chaos.options.tcx == "no":
+        chaos.g1.run("tc", "qdisc", "del", "dev", "wan", "clsact", check=True)
+        return
+    for side in tcx.SIDES:
+        for name, link in tcx.programs(chaos.g1, "wan", side):
+            if name in ("xf_egress", "xf_ingress"):
+                tcx.detach(link)
 
 
 # Each: what is done, the parts that are lost by it, the layers that it takes away: 1 what captures
-# (out) and 2 the tc filters; 1i is the rule set for what comes in.
+# (out) and 2 the programs at wan; 1i is the rule set for what comes in.
 EVENTS = {
     "flush ruleset": (flush_ruleset, ("table",), "1 1i"),
     "delete table": (of_net(nft("delete", "table", "inet", "xfrmd")), ("table",), "1 1i"),
@@ -406,7 +416,8 @@ def just_started(chaos, tally):
 def agent_that_undoes(chaos, tally):
     before, counts, log = chaos.baseline(), parts(chaos.g1), len(chaos.g1.text())
     what = chaos.rng.choice(["nft delete table inet xfrmd", "ip rule del pref 50",
-                             f"ip link del {TUN}", "tc qdisc del dev wan clsact"])
+                             f"ip link del {TUN}",
+                             *["tc qdisc del dev wan clsact"] * (chaos.options.tcx == "no")])
     chaos.say(f"an agent: {what}")
     agent = subprocess.Popen(chaos.g1.argv("sh", "-c", f"while :; do {what} 2>/dev/null || "
                                            "sleep 0.01; done"))
@@ -548,6 +559,8 @@ def main():
     parser.add_argument("--config", default="")
     parser.add_argument("--owner", choices=["yes", "no"], default="no",
                         help="of xfrmd's table: then nobody takes it away while xfrmd runs")
+    parser.add_argument("--tcx", choices=["yes", "no"], default="no",
+                        help="programs are at devices by links")
     parser.add_argument("--stop", type=float, default=1, help="seconds of SIGSTOP, at most")
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()

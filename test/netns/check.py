@@ -7,7 +7,8 @@ import signal
 import socket
 import subprocess
 
-from xfrmd import (DAEMON, EXEC, KEY, equal, gateways, holds, in_netns, main, wait_for, wire)
+from xfrmd import (DAEMON, EXEC, FILTERS, KEY, equal, gateways, holds, in_netns, main, wait_for,
+                   wire)
 
 NEAR, FAR = "198.51.100.1", "203.0.113.1"
 
@@ -50,9 +51,9 @@ def found_and_undone(net, name, says, make, undo):
     nothing(net)
 
 
-def tunnel(netns):
+def tunnel(netns, config=""):
     near, far = wire(netns)
-    near.start()
+    near.start_with(config)
     far.start()
     gateways(near, far, (NEAR, FAR))
     return near
@@ -169,7 +170,7 @@ def rules_by_fib_and_mark(netns):
 
 
 def devices_and_the_kernel(netns):
-    net = tunnel(netns)
+    net = tunnel(netns, FILTERS)
     # At the backstop's own priority the newest filter is the first.
     program = "dev eth0 egress protocol all pref 1 handle 0x99 bpf"
     found_and_undone(net, "program", "another program is at tc egress of eth0",

@@ -8,6 +8,7 @@ decrypted has arrived where its ESP did.
 import signal
 import socket
 
+from tcx import names
 from xfrmd import (KEY, arrived, counter, equal, holds, in_netns, main, passes, stays_away,
                    wait_for, wire)
 
@@ -64,9 +65,10 @@ def endpoints(near, far, version=4, where="lo"):
 
 
 def filters(net, side):
-    """Of eth0: the protocols that they see."""
+    """Of eth0: the protocols that our programs see; those of links see all."""
     lines = net.run("tc", "filter", "show", "dev", "eth0", side, check=True).stdout.splitlines()
-    return {line.split()[2] for line in lines if "handle 0x7866" in line}
+    linked = {"all" for name in names(net, "eth0", side) if name == f"xf_{side}"}
+    return {line.split()[2] for line in lines if "handle 0x7866" in line} | linked
 
 
 def lost(net):

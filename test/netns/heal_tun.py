@@ -6,7 +6,9 @@ import socket
 import subprocess
 
 from healing import FAR, NEAR, TUN, Wire, heals, ip, parts, rename_tun, start_again, tunnel
-from xfrmd import counter, equal, holds, in_netns, main, stays_away, stream, wait_for, wire
+from tcx import names
+from xfrmd import (FILTERS, counter, equal, holds, in_netns, main, stays_away, stream, wait_for,
+                   wire)
 
 
 def the_tun_as_it_is(netns):
@@ -38,6 +40,7 @@ def a_tun_that_keeps_another_name(netns):
     holds(near.text()[:log], "repaired once in 10 s")
     equal("the tc filter" in near.text(), False)
     equal("xf_egress" in near.run("tc", "filter", "show", "dev", TUN, "egress").stdout, False)
+    equal(names(near, TUN), [])
     equal(seen.clear, 0)
     seen.close()
 
@@ -79,7 +82,7 @@ def under_load(netns):
 
 
 def filters(netns):
-    near, far = tunnel(netns)
+    near, far = tunnel(netns, FILTERS)
     seen = Wire(far)
 
     def stands(net, device="eth0"):
@@ -100,7 +103,7 @@ def filters(netns):
 
 def the_filter_of_the_tun(netns):
     """Without links the backstop has a program on the TUN, too."""
-    near, _ = tunnel(netns, "[capture]\ntwin = tc\n")
+    near, _ = tunnel(netns, FILTERS + "twin = tc\n")
 
     def stands():
         return "xf_tun" in near.run("tc", "filter", "show", "dev", TUN, "egress").stdout

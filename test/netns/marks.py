@@ -3,6 +3,7 @@
 import socket
 import subprocess
 
+from tcx import names
 from xfrmd import ESP_IN_UDP, EXEC, KEY, equal, in_netns, main, wait_for
 
 CAPTURE, BYPASS = 0x40000000, 0x20000000
@@ -262,8 +263,7 @@ def bridged(netns):
              ("two", "10.0.2.66", "10.0.1.66"), ("two", "fd02::66", "fd01::66")]
 
     def ports_are_known():
-        return "xf_egress" not in "".join(near.run("tc", "filter", "show", "dev", dev, "egress",
-                                                   check=True).stdout for dev in ("p1", "p2"))
+        return not any(names(near, dev) for dev in ("p1", "p2"))
 
     wait_for(ports_are_known, 20)
     for on in "0", "1":

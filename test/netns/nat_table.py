@@ -55,7 +55,7 @@ def protected_source(form, family):
 class World:
     """h1 - g1 = g2 - h2, daemons in g1 and g2, echo servers in h2 and beyond g2."""
 
-    def __init__(self, netns):
+    def __init__(self, netns, config=""):
         self.h1, self.g1, self.g2, self.h2 = (netns() for _ in range(4))
         for a, dev, b, peer in ((self.h1, "eth0", self.g1, "lan"), (self.g1, "wan", self.g2, "wan"),
                                 (self.g2, "lan", self.h2, "eth0")):
@@ -80,7 +80,7 @@ class World:
             net.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         # What reaches g2 in clear for h2 (what was decrypted comes from the TUN).
         self.nft(self.g2, SEE)
-        self.g1.start()
+        self.g1.start_with(config)
         self.g2.start()
         self.servers = [s for family in (FOUR, SIX) for s in
                         (*serve(self.h2, family[3], PORT), *serve(self.g2, family[6], PORT))]

@@ -471,6 +471,7 @@ def somebody_elses_filter_goes_first(netns):
     by_packet(near)
     if not by_ring(near, far):
         return
+    far.run("tc", "qdisc", "add", "dev", "eth0", "clsact", check=True)
     far.run("tc", "filter", "add", "dev", "eth0", "ingress", "protocol", "ip", "prio", "9", "u32",
             "match", "ip", "protocol", "50", "0xff", "classid", "1:1", check=True)
     wait_for(lambda: ping(near) and native(far)["from_ring"] == 0)

@@ -469,7 +469,7 @@ static void compare(unsigned rounds)
 	memset(answers, 0, sizeof(answers));
 	memset(refused, 0, sizeof(refused));
 	memset(passed, 0, sizeof(passed));
-	if (xf_backstop_new(&xf_io_names_default, XF_TWIN_TC, &backstop, &error)) {
+	if (xf_backstop_new(&xf_io_names_default, XF_TWIN_TC, false, &backstop, &error)) {
 		print_message("%s\n", error.text);
 		assert_false(loads);
 		skip();

@@ -1,4 +1,5 @@
 """What the tests in network namespaces share: namespaces, daemons in them, TAP."""
+import atexit
 import ctypes
 import hashlib
 import json
@@ -9,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -21,6 +23,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 LIMIT_S = 60
 # Others may change the table of nftables, as on kernels before 6.9.
 SHARED = "[capture]\nowner = no\n"
+# Programs are at devices by filters of clsact, as on kernels before 6.6.
+FILTERS = "[capture]\ntcx = no\n"
+# Before a command in a namespace, where /sys is another one: it sees the BPF file system of the
+# tests. Until main() has made that there is none.
+SEES_PINS = []
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 
@@ -38,7 +45,8 @@ class Netns:
         self.log = None
 
     def argv(self, *args):
-        return ["ip", "netns", "exec", self.name, *args]
+        return ["ip", "netns", "exec", self.name, *(SEES_PINS if args[0] in (DAEMON, CTL) else ()),
+                *args]
 
     def run(self, *args, **options):
         options = {"text": True, "capture_output": True, "timeout": 2 * LIMIT_S, **options}
@@ -314,12 +322,24 @@ def tries(what, times):
         raise AssertionError(f"{what.__name__} did not come true in {times} times")
 
 
+def make_bpffs():
+    """A BPF file system for the pins of all daemons here; this process takes it away again."""
+    path = tempfile.mkdtemp(prefix="xfrmd-bpffs-")
+    if subprocess.run(["mount", "-t", "bpf", "bpf", path], check=False).returncode == 0:
+        SEES_PINS[:] = ["sh", "-c", 'mount --bind "$0" /sys/fs/bpf && exec "$@"', path]
+        atexit.register(os.rmdir, path)
+        atexit.register(subprocess.run, ["umount", path], check=False)
+    else:
+        os.rmdir(path)
+
+
 def main(tests):
     """Run each of the functions; TAP on stdout."""
     if os.geteuid() != 0:
         print("skip: needs root")
         sys.exit(77)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    make_bpffs()
     failed = 0
     print(f"1..{len(tests)}", flush=True)
     for number, test in enumerate(tests, 1):

@@ -146,12 +146,43 @@ static void all_or_nothing(void **unused)
 	}
 }
 
+/* Its device's, which is a structure of no more than a pointer. */
+static void a_namespace(void **unused)
+{
+	static const char *const names[] = { NULL,     "sk_buff", "dev",       "net_device",
+					     "nd_net", "net",	  "net_cookie" };
+	const struct xf_bpf_netns want = { .cookie = 7, .dev = 8, .net = 24, .net_cookie = 40 };
+
+	(void)unused;
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct btf *btf = btf__new_empty();
+		struct xf_bpf_netns netns = { .cookie = 7 };
+		int word = btf__add_int(btf, "unsigned long", 8, 0);
+		int pointer;
+
+		left_out = names[i];
+		add_struct(btf, "sk_buff", 32);
+		add(btf, "dev", word, 8);
+		pointer = add_struct(btf, "", 8);
+		add(btf, "net", word, 0);
+		add_struct(btf, "net_device", 64);
+		add(btf, "nd_net", pointer, 24);
+		add_struct(btf, "net", 64);
+		add(btf, "net_cookie", word, 40);
+		assert_int_equal(xf_netns_layout_read(btf, &netns), i ? -EOPNOTSUPP : 0);
+		if (!i)
+			assert_memory_equal(&netns, &want, sizeof(want));
+		btf__free(btf);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(of_one_kernel),
 		cmocka_unit_test(of_a_module),
 		cmocka_unit_test(all_or_nothing),
+		cmocka_unit_test(a_namespace),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -134,6 +134,12 @@ static int nft_each_chain(void *arg, enum xf_nft_family family,
 	return 0;
 }
 
+static bool backstop_stands(void *arg, char *device)
+{
+	(void)arg, (void)device;
+	return true;
+}
+
 static bool foreign_nat(void *arg)
 {
 	const struct host *host = arg;
@@ -166,6 +172,7 @@ static const struct xf_capture_ops ops = {
 	.watch = watch,
 	.events = events,
 	.inspect = inspect,
+	.backstop_stands = backstop_stands,
 	.tun_make = tun_make,
 };
 

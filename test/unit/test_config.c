@@ -109,7 +109,7 @@ static void every_key_is_read(void **state)
 				 "[engine]\nmax_sas = 10\nmax_policies = 11\n"
 				 "acquire_lifetime = 165\nclamp_mss = no\n"
 				 "[capture]\nmode = nft\nowner = no\ntun = ipsec0\n"
-				 "bpffs = /run/bpf\n"
+				 "tcx = no\nbpffs = /run/bpf\n"
 				 "mark_capture = 0x100\n"
 				 "mark_bypass = 0x200\ntable = 300\nrule_priority = 60\n"
 				 "[io]\nreceive_buffer = 4194304\nnative = raw\n"),
@@ -124,6 +124,7 @@ static void every_key_is_read(void **state)
 	assert_false(f->cfg.clamp_mss);
 	assert_int_equal(f->cfg.capture_mode, XF_CAPTURE_NFT);
 	assert_false(f->cfg.owner);
+	assert_false(f->cfg.tcx);
 	assert_string_equal(xf_config_names(&f->cfg).bpffs, "/run/bpf");
 	assert_string_equal(f->cfg.tun, "ipsec0");
 	assert_int_equal(f->cfg.mark_capture, 0x100);

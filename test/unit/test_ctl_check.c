@@ -189,6 +189,7 @@ static void what_the_daemon_says(void **state)
 		  "false}, {\"name\": \"rule\", \"in_force\": false}]}, \"missing\": [\"x\"]}",
 		  "part part missing " },
 		{ "{\"capture\": {\"twin\": \"tc\", \"why_twin\": \"y\"}}", "twin " },
+		{ "{\"capture\": {\"backstop_lacks\": \"eth0\"}}", "device " },
 		{ "{}", "" },
 	};
 
