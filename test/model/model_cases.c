@@ -13,14 +13,17 @@
 
 #define CROWD 70 /* more than have rules of their own */
 
-/* From lan to a host at wan. */
-static void add_policy_for(struct world *w, uint8_t dir, unsigned i, uint8_t proto)
+#define AT_LAN 0x0a000100u
+#define AT_WAN 0x0a010100u
+
+/* From anybody to a host. */
+static void add_policy_for(struct world *w, uint8_t dir, uint32_t host, uint8_t proto)
 {
 	struct xf_policy_config cfg = {
 		.dir = dir,
 		.life = { XF_INF, XF_INF, XF_INF, XF_INF, 0, 0, 0, 0 },
 		.sel = { .family = XF_AF_INET,
-			 .prefixlen_s = 16,
+			 .prefixlen_s = 8,
 			 .prefixlen_d = 32,
 			 .proto = proto },
 		.priority = 1,
@@ -29,13 +32,13 @@ static void add_policy_for(struct world *w, uint8_t dir, unsigned i, uint8_t pro
 	struct xf_policy *policy;
 
 	xf_put_be32(cfg.sel.saddr.bytes, 0x0a000000);
-	xf_put_be32(cfg.sel.daddr.bytes, 0x0a010100 + i);
+	xf_put_be32(cfg.sel.daddr.bytes, host);
 	assert_int_equal(xf_spd_insert(w->spd, &cfg, false, w->now_ns, &policy), 0);
 }
 
 static void add_policy(struct world *w, uint8_t dir, unsigned i)
 {
-	add_policy_for(w, dir, i, 0);
+	add_policy_for(w, dir, AT_WAN + i, 0);
 }
 
 static void add_crowd(struct world *w)
@@ -177,9 +180,9 @@ void what_is_sent_on_is_known_by_its_socket(void **unused)
 	add_nat(w);
 	w->host.marker = (struct fake_marker){ .hook = "output", .priority = -302 };
 	for (unsigned i = 0; i < CROWD; i++)
-		add_policy_for(w, XF_DIR_OUT, i, XF_IPPROTO_UDP);
+		add_policy_for(w, XF_DIR_OUT, AT_WAN + i, XF_IPPROTO_UDP);
 	world_sync(w);
-	add_policy_for(w, XF_DIR_OUT, CROWD, XF_IPPROTO_UDP);
+	add_policy_for(w, XF_DIR_OUT, AT_WAN + CROWD, XF_IPPROTO_UDP);
 	world_sync(w);
 	/* So all protocols are captured. */
 	assert_true(w->capture->coarse_ruled);
@@ -248,5 +251,26 @@ void a_bridge_is_signed_in_the_end(void **unused)
 	for (unsigned i = 0; i < 1000; i++)
 		send_bridged(w);
 	world_send_steady(w);
+	world_free(w);
+}
+
+/* It has had its NAT on its way to the TUN: another entry could not undo that. */
+void what_was_redirected_is_sent_on_as_it_is(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_NFT, .nat = true, .seed = 1 };
+	struct world *w = world_new(&cfg);
+
+	(void)unused;
+	add_nat(w);
+	w->host.nat.forwards_port = true;
+	for (unsigned i = 0; i < CROWD; i++)
+		add_policy_for(w, XF_DIR_OUT, AT_LAN + i, XF_IPPROTO_UDP);
+	world_sync(w);
+	add_policy_for(w, XF_DIR_OUT, AT_LAN + CROWD, XF_IPPROTO_UDP);
+	world_sync(w);
+	/* So all protocols are captured. */
+	assert_true(w->capture->coarse_ruled);
+	for (unsigned i = 0; i < 100; i++)
+		world_send_steady(w);
 	world_free(w);
 }

@@ -554,6 +554,7 @@ int main(void)
 		cmocka_unit_test(nat_chains_outlive_failures),
 		cmocka_unit_test(nat_chains_give_way),
 		cmocka_unit_test(what_is_sent_on_is_known_by_its_socket),
+		cmocka_unit_test(what_was_redirected_is_sent_on_as_it_is),
 		cmocka_unit_test(nat_chains_go_with_the_nat),
 		cmocka_unit_test(counters_outlive_the_daemon),
 		cmocka_unit_test(a_bridge_is_signed_in_the_end),

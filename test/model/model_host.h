@@ -90,6 +90,7 @@ void what_fails_by_itself_is_not_held(void **unused);
 void nat_chains_outlive_failures(void **unused);
 void nat_chains_give_way(void **unused);
 void what_is_sent_on_is_known_by_its_socket(void **unused);
+void what_was_redirected_is_sent_on_as_it_is(void **unused);
 void nat_chains_go_with_the_nat(void **unused);
 void counters_outlive_the_daemon(void **unused);
 void a_bridge_is_signed_in_the_end(void **unused);
