@@ -4,7 +4,7 @@
 
 #include "follow.h"
 #include "log.h"
-#include "service.h"
+#include "threads.h"
 
 #define UDP_ENCAP_ESP 2 /* RFC 3948; the kernel's UDP_ENCAP_ESPINUDP */
 
@@ -14,16 +14,16 @@
 /* SAs whose MTUs are asked for at a time: some 4 µs each. */
 #define SWEEP_SAS 1024
 
-void xf_follow_init(struct xf_service *service)
+void xf_follow_init(struct xf_follow *follow, const struct xf_follow_config *cfg)
 {
-	service->follow.ports_due_ns = UINT64_MAX;
+	*follow = (struct xf_follow){ .cfg = *cfg, .ports_due_ns = UINT64_MAX };
 }
 
 /* --- Ports --- */
 
 /* Ports on which SAs want ESP in UDP, collected. */
 struct port_list {
-	const struct xf_service *service;
+	const struct xf_follow_config *cfg;
 	struct xf_io_udp_port ports[XF_IO_UDP_PORTS_MAX];
 	unsigned n;
 	unsigned missing; /* more than there is room for */
@@ -40,13 +40,13 @@ static bool has_port(const struct xf_io_udp_port *ports, unsigned n,
 }
 
 /* False: @sa is no inbound SA with encapsulation to an address of this host. */
-static bool encap_port(const struct xf_service *service, const struct xf_sa *sa,
+static bool encap_port(const struct xf_follow_config *with, const struct xf_sa *sa,
 		       struct xf_io_udp_port *port)
 {
 	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 
 	if (cfg->terms->encap.type != UDP_ENCAP_ESP || cfg->dir == XF_SA_DIR_OUT ||
-	    !xf_route_is_local(service->route, &cfg->id.daddr, cfg->id.family))
+	    !xf_route_is_local(with->route, &cfg->id.daddr, cfg->id.family))
 		return false;
 	*port = (struct xf_io_udp_port){ .family = cfg->id.family,
 					 .port = cfg->terms->encap.dport };
@@ -58,7 +58,7 @@ static bool collect_port(void *arg, struct xf_sa *sa)
 	struct port_list *list = arg;
 	struct xf_io_udp_port port;
 
-	if (!encap_port(list->service, sa, &port) || has_port(list->ports, list->n, &port))
+	if (!encap_port(list->cfg, sa, &port) || has_port(list->ports, list->n, &port))
 		return true;
 	if (list->n < XF_IO_UDP_PORTS_MAX)
 		list->ports[list->n++] = port;
@@ -67,31 +67,29 @@ static bool collect_port(void *arg, struct xf_sa *sa)
 	return true;
 }
 
-static uint64_t changes_of_sas(const struct xf_service *service)
+static uint64_t changes_of_sas(const struct xf_follow *follow)
 {
 	struct xf_sad_info info;
 
-	xf_sad_get_info(xf_engine_sad(service->engine), &info);
+	xf_sad_get_info(follow->cfg.sad, &info);
 	return info.changes;
 }
 
-static void collect_ports(struct xf_service *service, struct port_list *list)
+static void collect_ports(struct xf_follow *follow, struct port_list *list)
 {
-	struct xf_follow *follow = &service->follow;
 	uint64_t cursor = 0;
 
-	*list = (struct port_list){ .service = service };
-	follow->changes = changes_of_sas(service);
+	*list = (struct port_list){ .cfg = &follow->cfg };
+	follow->changes = changes_of_sas(follow);
 	follow->ports_due_ns = UINT64_MAX;
-	xf_sad_walk(xf_engine_sad(service->engine), &cursor, collect_port, list);
+	xf_sad_walk(follow->cfg.sad, &cursor, collect_port, list);
 }
 
 /* 0 or -errno, with a sentence. */
-static int set_ports(struct xf_service *service, const struct port_list *list,
+static int set_ports(struct xf_follow *follow, const struct port_list *list,
 		     struct xf_io_error *error)
 {
-	struct xf_follow *follow = &service->follow;
-	int err = xf_threads_set_udp_ports(service->threads, list->ports, list->n, error);
+	int err = xf_threads_set_udp_ports(follow->cfg.threads, list->ports, list->n, error);
 
 	follow->refused = err != 0;
 	memcpy(follow->ports, list->ports, sizeof(list->ports));
@@ -99,13 +97,13 @@ static int set_ports(struct xf_service *service, const struct port_list *list,
 	return err;
 }
 
-static void update_ports(struct xf_service *service)
+static void update_ports(struct xf_follow *follow)
 {
 	struct port_list list;
 	struct xf_io_error error;
 
-	collect_ports(service, &list);
-	if (set_ports(service, &list, &error))
+	collect_ports(follow, &list);
+	if (set_ports(follow, &list, &error))
 		xf_log(XF_LOG_WARNING, "%s", error.text);
 	if (list.missing)
 		xf_log(XF_LOG_WARNING, "ESP in UDP is received on %d ports; not on those of %u SAs",
@@ -152,23 +150,23 @@ static int refuse(struct xf_follow *follow, int err, const struct xf_io_udp_port
  * not come. Ports that were just closed make room in a moment: such an SA comes, and its port with
  * the next try.
  */
-int xf_follow_wanted(struct xf_service *service, const struct xf_sa *sa, const char **why)
+int xf_follow_wanted(struct xf_follow *follow, const struct xf_sa *sa, const char **why)
 {
-	struct xf_follow *follow = &service->follow;
 	struct xf_io_udp_port port;
 	struct xf_io_error error;
 	struct port_list list;
 	int err;
 
-	if (!encap_port(service, sa, &port) || xf_threads_has_udp_port(service->threads, &port))
+	if (!encap_port(&follow->cfg, sa, &port) ||
+	    xf_threads_has_udp_port(follow->cfg.threads, &port))
 		return 0;
-	collect_ports(service, &list);
+	collect_ports(follow, &list);
 	if (!put_last(&list, &port))
 		err = -ENOSPC;
 	else
-		err = set_ports(service, &list, &error);
+		err = set_ports(follow, &list, &error);
 	follow->changes--; /* collected without it: again, whether or not it comes */
-	if (!err || err == -EAGAIN || xf_threads_has_udp_port(service->threads, &port))
+	if (!err || err == -EAGAIN || xf_threads_has_udp_port(follow->cfg.threads, &port))
 		return 0;
 	*why = follow->why.text;
 	return refuse(follow, err, &port);
@@ -176,22 +174,22 @@ int xf_follow_wanted(struct xf_service *service, const struct xf_sa *sa, const c
 
 /* --- Path MTUs --- */
 
-static void update_mtu(const struct xf_service *service, struct xf_sa *sa)
+static void update_mtu(const struct xf_follow_config *with, struct xf_sa *sa)
 {
 	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 	const struct xf_mark *set = &cfg->terms->set_mark;
-	uint32_t mark = service->names.mark_bypass | (set->v & set->m);
+	uint32_t mark = with->mark_bypass | (set->v & set->m);
 
 	/* Nothing leaves by an inbound one. */
 	if (cfg->dir == XF_SA_DIR_IN ||
-	    xf_route_is_local(service->route, &cfg->id.daddr, cfg->id.family))
+	    xf_route_is_local(with->route, &cfg->id.daddr, cfg->id.family))
 		return;
-	xf_sa_set_route_mtu(sa, xf_route_mtu(service->route, &cfg->saddr, &cfg->id.daddr,
-					     cfg->id.family, mark));
+	xf_sa_set_route_mtu(
+		sa, xf_route_mtu(with->route, &cfg->saddr, &cfg->id.daddr, cfg->id.family, mark));
 }
 
 struct sweep {
-	const struct xf_service *service;
+	const struct xf_follow_config *cfg;
 	unsigned left;
 };
 
@@ -199,17 +197,16 @@ static bool sweep_one(void *arg, struct xf_sa *sa)
 {
 	struct sweep *sweep = arg;
 
-	update_mtu(sweep->service, sa);
+	update_mtu(sweep->cfg, sa);
 	return --sweep->left > 0;
 }
 
 /* SAs that come meanwhile have asked for themselves. */
-static void sweep_some(struct xf_service *service)
+static void sweep_some(struct xf_follow *follow)
 {
-	struct xf_follow *follow = &service->follow;
-	struct sweep sweep = { .service = service, .left = SWEEP_SAS };
+	struct sweep sweep = { .cfg = &follow->cfg, .left = SWEEP_SAS };
 
-	if (xf_sad_walk(xf_engine_sad(service->engine), &follow->cursor, sweep_one, &sweep))
+	if (xf_sad_walk(follow->cfg.sad, &follow->cursor, sweep_one, &sweep))
 		return;
 	follow->sweeping = follow->again;
 	follow->again = false;
@@ -218,44 +215,41 @@ static void sweep_some(struct xf_service *service)
 
 /* --- Both --- */
 
-void xf_follow_sa(struct xf_service *service, struct xf_sa *sa)
+void xf_follow_sa(struct xf_follow *follow, struct xf_sa *sa)
 {
-	struct xf_follow *follow = &service->follow;
 	struct xf_io_udp_port port;
 
-	update_mtu(service, sa);
-	if (encap_port(service, sa, &port) && !has_port(follow->ports, follow->nports, &port))
-		update_ports(service);
+	update_mtu(&follow->cfg, sa);
+	if (encap_port(&follow->cfg, sa, &port) && !has_port(follow->ports, follow->nports, &port))
+		update_ports(follow);
 }
 
-void xf_follow_routes(struct xf_service *service, unsigned changes)
+void xf_follow_routes(struct xf_follow *follow, unsigned changes)
 {
-	struct xf_follow *follow = &service->follow;
 
 	if (changes & (XF_ROUTE_LINK | XF_ROUTE_ROUTE)) {
 		follow->again = follow->sweeping;
 		follow->sweeping = true;
 		if (!follow->again)
-			sweep_some(service);
+			sweep_some(follow);
 	}
 	if (changes & XF_ROUTE_ADDR)
-		update_ports(service);
+		update_ports(follow);
 }
 
-uint64_t xf_follow_due(struct xf_service *service, uint64_t now_ns)
+uint64_t xf_follow_due(struct xf_follow *follow, uint64_t now_ns)
 {
-	struct xf_follow *follow = &service->follow;
-	bool unused = follow->nports && changes_of_sas(service) != follow->changes;
+	bool unused = follow->nports && changes_of_sas(follow) != follow->changes;
 
 	if ((unused || follow->refused) && follow->ports_due_ns == UINT64_MAX)
 		follow->ports_due_ns = now_ns + PORTS_AGAIN_NS;
 	return follow->sweeping ? now_ns : follow->ports_due_ns;
 }
 
-void xf_follow_act(struct xf_service *service, uint64_t now_ns)
+void xf_follow_act(struct xf_follow *follow, uint64_t now_ns)
 {
-	if (now_ns >= service->follow.ports_due_ns)
-		update_ports(service);
-	if (service->follow.sweeping)
-		sweep_some(service);
+	if (now_ns >= follow->ports_due_ns)
+		update_ports(follow);
+	if (follow->sweeping)
+		sweep_some(follow);
 }

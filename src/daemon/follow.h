@@ -8,12 +8,23 @@
 #ifndef XF_DAEMON_FOLLOW_H
 #define XF_DAEMON_FOLLOW_H
 
-#include "io/io.h"
+#include <xf/sad.h>
 
-struct xf_service;
+#include "io/route.h"
+
+struct xf_threads;
 struct xf_sa;
 
+/* What it goes by; all of it outlives it. */
+struct xf_follow_config {
+	struct xf_sad *sad;
+	struct xf_threads *threads;
+	struct xf_route *route;
+	uint32_t mark_bypass;
+};
+
 struct xf_follow {
+	struct xf_follow_config cfg;
 	struct xf_io_udp_port ports[XF_IO_UDP_PORTS_MAX];
 	unsigned nports;
 	struct xf_io_error why; /* of the last SA that was refused */
@@ -25,25 +36,25 @@ struct xf_follow {
 	uint64_t cursor;
 };
 
-void xf_follow_init(struct xf_service *service);
+void xf_follow_init(struct xf_follow *follow, const struct xf_follow_config *cfg);
 
 /*
  * May @sa come, or replace what is there? An inbound one with ESP in UDP whose port another program
  * holds would never receive: it is refused, with a sentence in *@why that lasts until the next
  * call. Where it may, the port is open on return. 0 or -errno.
  */
-int xf_follow_wanted(struct xf_service *service, const struct xf_sa *sa, const char **why);
+int xf_follow_wanted(struct xf_follow *follow, const struct xf_sa *sa, const char **why);
 
 /* An SA came, or is another now. */
-void xf_follow_sa(struct xf_service *service, struct xf_sa *sa);
+void xf_follow_sa(struct xf_follow *follow, struct xf_sa *sa);
 
 /* @changes: XF_ROUTE_LINK, _ADDR, _ROUTE. */
-void xf_follow_routes(struct xf_service *service, unsigned changes);
+void xf_follow_routes(struct xf_follow *follow, unsigned changes);
 
 /* When xf_follow_act() is wanted next, after whatever has happened. */
-uint64_t xf_follow_due(struct xf_service *service, uint64_t now_ns);
+uint64_t xf_follow_due(struct xf_follow *follow, uint64_t now_ns);
 
 /* Do what is due: no more than takes some milliseconds. */
-void xf_follow_act(struct xf_service *service, uint64_t now_ns);
+void xf_follow_act(struct xf_follow *follow, uint64_t now_ns);
 
 #endif

@@ -122,7 +122,7 @@ static int serve(struct xf_service *service)
 		xf_log(XF_LOG_ERROR, "%s", error.text);
 		return EXIT_FAILURE;
 	}
-	xf_missing_find(service);
+	xf_missing_find(&service->missing);
 	err = xf_control_new(service, &control);
 	if (!err)
 		err = xf_privs_enter(XF_ROLE_CONTROL);

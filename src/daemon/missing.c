@@ -82,15 +82,15 @@ static const struct {
 			    "devices that forward" },
 };
 
-static void look(struct xf_service *service, const struct facts *facts, unsigned i)
+static void look(struct xf_missing *missing, const struct facts *facts, unsigned i)
 {
 	uint32_t bit = 1u << i;
 	bool lacks = things[i].is(facts);
 
-	if (lacks && !(service->missing & bit))
+	if (lacks && !(missing->bits & bit))
 		xf_log(XF_LOG_WARNING, "%s", things[i].text);
-	service->missing &= ~bit;
-	service->missing |= lacks ? bit : 0;
+	missing->bits &= ~bit;
+	missing->bits |= lacks ? bit : 0;
 }
 
 /* What is there instead of BPF links at netfilter's hooks; whoever asked for less knows it. */
@@ -101,26 +101,26 @@ static void say_twin(const struct xf_backstop_stats *programs)
 		       xf_twin_name(programs->twin), programs->why);
 }
 
-void xf_missing_find(struct xf_service *service)
+void xf_missing_find(struct xf_missing *missing)
 {
-	struct facts facts = { .queues = xf_threads_count(service->threads),
-			       .mode = (enum xf_capture_mode)service->cfg->capture_mode,
-			       .stuck = xf_forwarding_lacks(service->forwarding) };
+	struct facts facts = { .queues = xf_threads_count(missing->threads),
+			       .mode = missing->mode,
+			       .stuck = xf_forwarding_lacks(missing->forwarding) };
 
-	xf_threads_get_queues(service->threads, &facts.able);
-	xf_capture_get_stats(service->capture, &facts.capture);
+	xf_threads_get_queues(missing->threads, &facts.able);
+	xf_capture_get_stats(missing->capture, &facts.capture);
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(things); i++)
-		look(service, &facts, i);
+		look(missing, &facts, i);
 	say_twin(&facts.capture.programs);
 }
 
-void xf_missing_find_again(struct xf_service *service)
+void xf_missing_find_again(struct xf_missing *missing)
 {
-	const struct facts facts = { .stuck = xf_forwarding_lacks(service->forwarding) };
+	const struct facts facts = { .stuck = xf_forwarding_lacks(missing->forwarding) };
 
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(things); i++)
 		if (things[i].is == lacks_forwarding)
-			look(service, &facts, i);
+			look(missing, &facts, i);
 }
 
 const char *xf_missing_text(unsigned i)

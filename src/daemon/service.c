@@ -15,7 +15,6 @@
 #include "crypto_threads.h"
 #include "former.h"
 #include "log.h"
-#include "missing.h"
 #include "notify.h"
 #include "service.h"
 
@@ -44,47 +43,45 @@ static void random_bytes(void *arg, void *buf, size_t len)
 /* On worker threads. */
 static bool is_local(void *arg, const union xf_addr *addr, uint16_t family)
 {
-	const struct xf_service *service = arg;
+	const struct xf_surroundings *around = arg;
 
-	return xf_route_is_local(service->route, addr, family);
+	return xf_route_is_local(around->route, addr, family);
 }
 
 /* On worker threads. What goes to many ends here, and the kernel knows who it is for. */
 static bool may_forward(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif)
 {
-	const struct xf_service *service = arg;
+	const struct xf_surroundings *around = arg;
 
-	return xf_forwarding_allows(service->forwarding, family, iif) ||
-	       xf_route_is_for_many(service->route, daddr, family);
+	return xf_forwarding_allows(around->forwarding, family, iif) ||
+	       xf_route_is_for_many(around->route, daddr, family);
 }
 
 /* On worker threads. */
 static bool is_exempt(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif)
 {
-	const struct xf_service *service = arg;
+	const struct xf_surroundings *around = arg;
 
-	return xf_capture_is_exempt(service->capture, daddr, family, iif);
+	return xf_capture_is_exempt(around->capture, daddr, family, iif);
 }
 
 /* On worker threads: wake the control thread. */
 static void want_attention(void *arg)
 {
-	const struct xf_service *service = arg;
+	const struct xf_surroundings *around = arg;
 	uint64_t one = 1;
 
 	/* It can only fail when it is full, and then somebody woke it already. */
-	if (write(service->attention.fd, &one, sizeof(one)) < 0)
+	if (write(around->attention.fd, &one, sizeof(one)) < 0)
 		return;
 }
 
-static void sync_capture(struct xf_service *service)
+/* Policies that come back at the start are there before their rules: NULL. */
+static void sync_capture(struct xf_capture *capture)
 {
 	struct xf_io_error error;
 
-	/* Policies that come back at the start are there before their rules. */
-	if (!service->capture)
-		return;
-	if (xf_capture_sync(service->capture, xf_clock_ns(), &error))
+	if (capture && xf_capture_sync(capture, xf_clock_ns(), &error))
 		xf_log(XF_LOG_ERROR, "the kernel's rules do not follow the policies: %s",
 		       error.text);
 }
@@ -113,17 +110,21 @@ static void spd_changed(void *arg)
 	struct xf_service *service = arg;
 
 	xf_journal_flush(service->journal);
-	sync_capture(service);
+	sync_capture(service->capture);
 }
 
 static int sa_wanted(void *arg, const struct xf_sa *sa, const char **why)
 {
-	return xf_follow_wanted(arg, sa, why);
+	struct xf_service *service = arg;
+
+	return xf_follow_wanted(&service->follow, sa, why);
 }
 
 static void sa_changed(void *arg, struct xf_sa *sa)
 {
-	xf_follow_sa(arg, sa);
+	struct xf_service *service = arg;
+
+	xf_follow_sa(&service->follow, sa);
 }
 
 static void sa_expired(void *arg, struct xf_sa *sa, enum xf_sa_event event)
@@ -139,7 +140,7 @@ static void policy_expired(void *arg, struct xf_policy *policy, bool hard)
 
 	xf_nl_policy_expired(service->server, policy, hard);
 	if (hard)
-		sync_capture(service);
+		sync_capture(service->capture);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -148,20 +149,20 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 }
 
 /* Returns when to do it again. */
-static uint64_t settle_capture(struct xf_service *service, uint64_t now_ns)
+static uint64_t settle_capture(struct xf_capture *capture, uint64_t now_ns)
 {
 	struct xf_io_error error;
 	uint64_t conntrack;
 	int err;
 
-	if (!service->capture)
+	if (!capture)
 		return UINT64_MAX;
-	if (xf_capture_settle(service->capture, now_ns, &error))
+	if (xf_capture_settle(capture, now_ns, &error))
 		xf_log(XF_LOG_WARNING, "capture goes by destinations alone: %s", error.text);
-	conntrack = xf_capture_clean_conntrack(service->capture, now_ns, &err, &error);
+	conntrack = xf_capture_clean_conntrack(capture, now_ns, &err, &error);
 	if (err)
 		xf_log(XF_LOG_WARNING, "%s", error.text);
-	return earlier(conntrack, xf_capture_due(service->capture));
+	return earlier(conntrack, xf_capture_due(capture));
 }
 
 /* Act on what is due, wait for what is next. */
@@ -173,10 +174,10 @@ static void act_on_time(struct xf_service *service, uint64_t now_ns)
 				xf_spd_expire(spd, now_ns, policy_expired, service));
 
 	xf_journal_settle(service->journal);
-	next = earlier(next, settle_capture(service, now_ns));
-	next = earlier(next, xf_follow_due(service, now_ns));
+	next = earlier(next, settle_capture(service->capture, now_ns));
+	next = earlier(next, xf_follow_due(&service->follow, now_ns));
 	next = earlier(next, service->nat_due_ns);
-	next = earlier(next, xf_forwarding_due(service->forwarding));
+	next = earlier(next, xf_forwarding_due(service->around.forwarding));
 	if (service->watchdog_ns)
 		next = earlier(next, now_ns + service->watchdog_ns);
 	xf_loop_set_deadline(service->loop, next);
@@ -196,22 +197,22 @@ void xf_service_timer(void *arg, uint64_t now_ns)
 
 	if (service->watchdog_ns)
 		xf_notify("WATCHDOG=1");
-	xf_follow_act(service, now_ns);
+	xf_follow_act(&service->follow, now_ns);
 	if (now_ns >= service->nat_due_ns)
 		follow_nat(service, now_ns);
-	if (now_ns >= xf_forwarding_due(service->forwarding))
-		xf_forwarding_load(service->forwarding, now_ns);
+	if (now_ns >= xf_forwarding_due(service->around.forwarding))
+		xf_forwarding_load(service->around.forwarding, now_ns);
 	act_on_time(service, now_ns);
 }
 
-static size_t count_entries(const struct xf_service *service)
+static size_t count_entries(struct xf_engine *engine)
 {
 	struct xf_spd_info spd;
 	struct xf_sad_info sad;
 	size_t n;
 
-	xf_sad_get_info(xf_engine_sad(service->engine), &sad);
-	xf_spd_get_info(xf_engine_spd(service->engine), &spd);
+	xf_sad_get_info(xf_engine_sad(engine), &sad);
+	xf_spd_get_info(xf_engine_spd(engine), &spd);
 	n = sad.count;
 	for (int dir = 0; dir < XF_DIR_MAX; dir++)
 		n += spd.count[dir];
@@ -222,14 +223,14 @@ static size_t count_entries(const struct xf_service *service)
  * What is freed behind something that is not stays with malloc until it is asked. That takes as
  * long as there is memory, so it is done when half of the entries have gone.
  */
-static void trim_memory(struct xf_service *service)
+static void trim_memory(struct xf_engine *engine, size_t *entries)
 {
-	size_t n = count_entries(service);
+	size_t n = count_entries(engine);
 
-	if (n >= service->entries) {
-		service->entries = n;
-	} else if (n < service->entries / 2 && service->entries - n > TRIM_ENTRIES) {
-		service->entries = n;
+	if (n >= *entries) {
+		*entries = n;
+	} else if (n < *entries / 2 && *entries - n > TRIM_ENTRIES) {
+		*entries = n;
 		malloc_trim(0);
 	}
 }
@@ -240,9 +241,9 @@ void xf_service_idle(void *arg)
 
 	xf_rcu_drain();
 	/* No worker goes by what held before any more. */
-	if (xf_forwarding_settle(service->forwarding))
-		xf_missing_find_again(service);
-	trim_memory(service);
+	if (xf_forwarding_settle(service->around.forwarding))
+		xf_missing_find_again(&service->missing);
+	trim_memory(service->engine, &service->entries);
 }
 
 static void served(void *arg, uint64_t now_ns)
@@ -256,7 +257,7 @@ static void attention_ready(void *arg, uint32_t events)
 	uint64_t count;
 
 	(void)events;
-	if (read(service->attention.fd, &count, sizeof(count)) < 0)
+	if (read(service->around.attention.fd, &count, sizeof(count)) < 0)
 		return;
 	act_on_time(service, xf_clock_ns());
 }
@@ -264,15 +265,15 @@ static void attention_ready(void *arg, uint32_t events)
 static void route_ready(void *arg, uint32_t events)
 {
 	struct xf_service *service = arg;
-	unsigned changes = xf_route_dispatch(service->route);
+	unsigned changes = xf_route_dispatch(service->around.route);
 	uint64_t now_ns = xf_clock_ns();
 
 	(void)events;
 	if (changes & XF_ROUTE_LINK)
 		xf_capture_links_changed(service->capture, now_ns);
-	xf_follow_routes(service, changes);
+	xf_follow_routes(&service->follow, changes);
 	if (changes & XF_ROUTE_NETCONF)
-		xf_forwarding_load(service->forwarding, now_ns);
+		xf_forwarding_load(service->around.forwarding, now_ns);
 	act_on_time(service, now_ns);
 }
 
@@ -342,7 +343,7 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 			 .real_offset_ns = offset_ns,
 			 .watch = policy_changed,
 			 .watch_arg = service },
-		.env = { .arg = service,
+		.env = { .arg = &service->around,
 			 .is_local = is_local,
 			 .may_forward = may_forward,
 			 .is_exempt = is_exempt,
@@ -356,8 +357,8 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 	random_bytes(NULL, engine.sad.seed, sizeof(engine.sad.seed));
 	random_bytes(NULL, engine.spd.seed, sizeof(engine.spd.seed));
 	service->engine = xf_engine_new(&engine);
-	service->attention.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (service->engine && service->attention.fd >= 0)
+	service->around.attention.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (service->engine && service->around.attention.fd >= 0)
 		return 0;
 	snprintf(error->text, sizeof(error->text), "no memory for the engine");
 	return -ENOMEM;
@@ -474,6 +475,26 @@ static void follow_names(const struct xf_service *service)
 		xf_log(XF_LOG_WARNING, "%s: %s", service->run.names_path, strerror(-err));
 }
 
+/* What goes by several parts, which are there now. */
+static void start_followers(struct xf_service *service)
+{
+	const struct xf_follow_config follow = {
+		.sad = xf_engine_sad(service->engine),
+		.threads = service->threads,
+		.route = service->around.route,
+		.mark_bypass = service->names.mark_bypass,
+	};
+
+	xf_follow_init(&service->follow, &follow);
+	service->around.capture = service->capture;
+	service->missing = (struct xf_missing){
+		.threads = service->threads,
+		.capture = service->capture,
+		.forwarding = service->around.forwarding,
+		.mode = (enum xf_capture_mode)service->cfg->capture_mode,
+	};
+}
+
 static int start_io(struct xf_service *service, struct xf_io_error *error)
 {
 	const struct xf_config *cfg = service->cfg;
@@ -494,7 +515,7 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 		.remake_arg = service,
 		.say = say_of_capture,
 	};
-	int err = xf_route_new(&service->route, error);
+	int err = xf_route_new(&service->around.route, error);
 
 	if (!err)
 		err = start_packet(service, error);
@@ -505,12 +526,14 @@ static int start_io(struct xf_service *service, struct xf_io_error *error)
 		err = xf_threads_new(&io, cfg->workers, &service->threads, error);
 	/* The TUN is there now, and nobody delivers into it yet. */
 	if (!err)
-		err = xf_forwarding_new(&service->names, xf_clock_ns(), &service->forwarding,
+		err = xf_forwarding_new(&service->names, xf_clock_ns(), &service->around.forwarding,
 					error);
 	if (!err)
-		xf_forwarding_settle(service->forwarding);
+		xf_forwarding_settle(service->around.forwarding);
 	if (!err)
 		err = xf_capture_new(&capture, &service->capture, error);
+	if (!err)
+		start_followers(service);
 	if (!err)
 		follow_names(service);
 	return err;
@@ -546,10 +569,10 @@ static int watch_all(struct xf_service *service)
 	int err;
 
 	service->wallclock = (struct xf_wallclock){ .stepped = clock_stepped, .arg = service };
-	service->attention.ready = attention_ready;
-	service->attention.arg = service;
+	service->around.attention.ready = attention_ready;
+	service->around.attention.arg = service;
 	service->route_watch = (struct xf_watch){
-		.fd = xf_route_fd(service->route),
+		.fd = xf_route_fd(service->around.route),
 		.ready = route_ready,
 		.arg = service,
 	};
@@ -558,7 +581,7 @@ static int watch_all(struct xf_service *service)
 		.ready = capture_ready,
 		.arg = service,
 	};
-	err = xf_loop_add(service->loop, &service->attention, EPOLLIN);
+	err = xf_loop_add(service->loop, &service->around.attention, EPOLLIN);
 	if (!err && service->capture_watch.fd >= 0)
 		err = xf_loop_add(service->loop, &service->capture_watch, EPOLLIN);
 	if (!err)
@@ -590,9 +613,8 @@ static void read_clocks(struct xf_service *service)
 }
 
 /* Before the first key: what a provider wants is decided then. */
-static int start_crypto(const struct xf_service *service, struct xf_io_error *error)
+static int start_crypto(const struct xf_config *cfg, struct xf_io_error *error)
 {
-	const struct xf_config *cfg = service->cfg;
 	int err = 0;
 
 	if (cfg->crypto_threads)
@@ -609,14 +631,13 @@ int xf_service_start(struct xf_service *service, struct xf_io_error *error)
 {
 	int err;
 
-	service->attention.fd = -1;
+	service->around.attention.fd = -1;
 	service->wallclock.watch.fd = -1;
 	service->acquire_fd = xf_acquire_open();
 	service->nat_due_ns = UINT64_MAX;
-	xf_follow_init(service);
 	read_clocks(service);
 	service->names = xf_config_names(service->cfg);
-	err = start_crypto(service, error);
+	err = start_crypto(service->cfg, error);
 	if (!err)
 		err = start_engine(service, error);
 	if (!err)
@@ -678,12 +699,12 @@ void xf_service_stop(struct xf_service *service)
 	stop_io(service);
 	if (service->engine)
 		xf_engine_free(service->engine);
-	if (service->route)
-		xf_route_free(service->route);
-	xf_forwarding_free(service->forwarding);
+	if (service->around.route)
+		xf_route_free(service->around.route);
+	xf_forwarding_free(service->around.forwarding);
 	xf_packet_free(service->packet);
-	if (service->attention.fd >= 0)
-		close(service->attention.fd);
+	if (service->around.attention.fd >= 0)
+		close(service->around.attention.fd);
 	xf_wallclock_stop(&service->wallclock);
 	if (service->acquire_fd >= 0)
 		close(service->acquire_fd);
@@ -693,7 +714,7 @@ void xf_service_stop(struct xf_service *service)
 	service->clients = NULL;
 	service->server = NULL;
 	service->engine = NULL;
-	service->route = NULL;
-	service->forwarding = NULL;
+	service->around.route = NULL;
+	service->around.forwarding = NULL;
 	service->packet = NULL;
 }

@@ -16,8 +16,17 @@
 #include "config.h"
 #include "follow.h"
 #include "journal.h"
+#include "missing.h"
 #include "threads.h"
 #include "wallclock.h"
+
+/* What workers ask for (struct xf_env), and how they wake the control thread. */
+struct xf_surroundings {
+	struct xf_route *route;
+	struct xf_forwarding *forwarding;
+	const struct xf_capture *capture; /* before the first worker */
+	struct xf_watch attention;
+};
 
 struct xf_service {
 	/* Constant after xf_service_start(). */
@@ -26,8 +35,7 @@ struct xf_service {
 	struct xf_rundir run;
 	struct xf_io_names names;
 	struct xf_engine *engine;
-	struct xf_route *route;
-	struct xf_forwarding *forwarding;
+	struct xf_surroundings around;
 	struct xf_packet *packet; /* NULL: native packets leave by raw sockets, because ... */
 	struct xf_io_error no_packet; /* ... of this; "": as configured */
 	struct xf_threads *threads;
@@ -38,7 +46,6 @@ struct xf_service {
 	uint64_t start_ns;
 	int acquire_fd; /* net.core.xfrm_acq_expires; -1 = this kernel has none */
 	uint64_t watchdog_ns; /* 0 = systemd does not ask */
-	struct xf_watch attention;
 	struct xf_watch route_watch;
 	struct xf_watch packet_watch;
 	struct xf_watch capture_watch;
@@ -47,7 +54,7 @@ struct xf_service {
 	struct xf_wallclock wallclock;
 
 	/* Control thread. */
-	uint32_t missing; /* bits of missing.h */
+	struct xf_missing missing;
 	size_t entries; /* SAs and policies, at most since memory was given back */
 	struct xf_follow follow;
 };

@@ -88,12 +88,12 @@ static json_t *show_native(const struct xf_service *service)
 			 "why_not_ring", service->packet ? status.why_no_ring : why);
 }
 
-static json_t *show_missing(const struct xf_service *service)
+static json_t *show_missing(const struct xf_missing *missing)
 {
 	json_t *list = json_array();
 
 	for (unsigned i = 0; xf_missing_text(i); i++) {
-		if (service->missing & 1u << i)
+		if (missing->bits & 1u << i)
 			json_array_append_new(list, json_string(xf_missing_text(i)));
 	}
 	return list;
@@ -118,7 +118,7 @@ json_t *xf_show_status(struct xf_service *service)
 		"fwd", (json_int_t)spd.count[XF_DIR_FWD], xf_clients_counters.name,
 		xf_show_counters(&xf_clients_counters, &clients), "locked_bytes",
 		(json_int_t)xf_secret_memory_locked(), "capture", show_capture_state(service),
-		"native", show_native(service), "missing", show_missing(service));
+		"native", show_native(service), "missing", show_missing(&service->missing));
 }
 
 json_t *xf_show_stats(struct xf_service *service)
