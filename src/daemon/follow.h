@@ -10,6 +10,7 @@
 
 #include <xf/sad.h>
 
+#include "io/io.h"
 #include "io/route.h"
 
 struct xf_threads;

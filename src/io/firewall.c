@@ -6,7 +6,6 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
-#include "io/backend.h"
 #include "io/firewall.h"
 #include "io/rtnl.h"
 

@@ -12,7 +12,7 @@
 #ifndef XF_IO_FIREWALL_H
 #define XF_IO_FIREWALL_H
 
-#include "io/io.h"
+#include "io/names.h"
 
 #define XF_FIREWALL_WHY_MAX 160
 

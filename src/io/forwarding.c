@@ -9,10 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "io/backend.h"
 #include "io/forwarding.h"
 #include "io/forwarding_set.h"
 #include "io/rtnl.h"
+#include "io/sysctl.h"
 
 #define CHECK_NS (10 * XF_NSEC_PER_SEC)
 /* Devices came or went while the kernel listed them. */
@@ -256,6 +256,17 @@ bool xf_forwarding_allows(const struct xf_forwarding *forwarding, uint16_t famil
 
 /* --- the TUN --- */
 
+static int set_forwarding(const char *name, uint16_t family, bool on)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path),
+		 family == XF_AF_INET ? "/proc/sys/net/ipv4/conf/%s/forwarding"
+				      : "/proc/sys/net/ipv6/conf/%s/force_forwarding",
+		 name);
+	return xf_sysctl_write(path, on ? "1" : "0");
+}
+
 /* True: whether it can be done is another answer than before. */
 static bool settle_one(struct xf_forwarding *forwarding, unsigned i)
 {
@@ -265,7 +276,7 @@ static bool settle_one(struct xf_forwarding *forwarding, unsigned i)
 	bool refused = false;
 
 	if (flag->there && flag->on != want) {
-		int err = xf_tun_set_forwarding(forwarding->tun, families[i], want);
+		int err = set_forwarding(forwarding->tun, families[i], want);
 
 		refused = err && err != -ENOENT; /* the TUN has just gone */
 		flag->on = want != (err != 0);

@@ -12,7 +12,7 @@
 #ifndef XF_IO_FORWARDING_H
 #define XF_IO_FORWARDING_H
 
-#include "io/io.h"
+#include "io/names.h"
 
 struct xf_forwarding;
 

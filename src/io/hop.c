@@ -2,7 +2,6 @@
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 
-#include "io/backend.h"
 #include "io/hop.h"
 
 /* States in which the kernel itself would send to the address that it has. */

@@ -6,6 +6,8 @@
 #ifndef XF_IO_HOP_H
 #define XF_IO_HOP_H
 
+#include <xf/addr.h>
+
 #include "io/rtnl.h"
 
 /* What decides where a packet goes. Compared byte by byte: unused bytes are zero. */

@@ -3,8 +3,6 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -26,15 +24,6 @@
 /* Taken over at once from the kernel, which keeps the rest for the next pass. */
 #define EVENTS 32
 
-const struct xf_io_names xf_io_names_default = {
-	.tun = XF_TUN_NAME,
-	.mark_capture = XF_MARK_CAPTURE,
-	.mark_bypass = XF_MARK_BYPASS,
-	.table = XF_ROUTE_TABLE,
-	.rule_priority = XF_RULE_PRIORITY,
-	.bpffs = XF_BPFFS,
-};
-
 /* Slots of a batch hold one small and one large buffer each; the rest is for what comes out of
  * the engine, and for datagrams that wait for their fragments. */
 const struct xf_pool_config xf_io_pool_default = {
@@ -42,21 +31,6 @@ const struct xf_pool_config xf_io_pool_default = {
 	.small_bufs = 8192,
 	.large_bufs = 4 * XF_BATCH,
 };
-
-int xf_io_fail(struct xf_io_error *error, int err, const char *fmt, ...)
-{
-	va_list ap;
-	int n;
-
-	if (!error)
-		return err;
-	va_start(ap, fmt);
-	n = vsnprintf(error->text, sizeof(error->text), fmt, ap);
-	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(error->text))
-		snprintf(error->text + n, sizeof(error->text) - (size_t)n, ": %s", strerror(-err));
-	return err;
-}
 
 static uint64_t now_ns(void)
 {

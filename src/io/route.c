@@ -1,6 +1,7 @@
 /*
  * The rtnetlink monitor, the set of local addresses, and route lookups for path MTU.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -12,7 +13,6 @@
 
 #include <xf/rcu.h>
 
-#include "io/backend.h"
 #include "io/route.h"
 #include "io/rtnl.h"
 

@@ -10,7 +10,9 @@
 #ifndef XF_IO_ROUTE_H
 #define XF_IO_ROUTE_H
 
-#include "io/io.h"
+#include <xf/addr.h>
+
+#include "io/names.h"
 
 struct xf_route;
 

@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <linux/rtnetlink.h>
 
-#include "io/backend.h"
 #include "io/rtnl.h"
 
 int xf_rtnl_open_bus(struct xf_rtnl *rtnl, int bus, struct xf_io_error *error)

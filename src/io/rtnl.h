@@ -9,7 +9,7 @@
 
 #include <libmnl/libmnl.h>
 
-#include "io/io.h"
+#include "io/names.h"
 
 #define XF_RTNL_BUF 8192
 

@@ -18,6 +18,7 @@
 #include "io/backend.h"
 #include "io/meta.h"
 #include "io/steer.h"
+#include "io/sysctl.h"
 #include "io/vnet.h"
 #include "tun_meta.h"
 
@@ -64,51 +65,15 @@ static const struct sysctl sysctls[] = {
 	{ "/proc/sys/net/ipv4/conf/%s/send_redirects", "0", false },
 };
 
-static bool holds(const char *path, const char *value)
-{
-	char text[16] = "";
-	FILE *f = fopen(path, "re");
-	bool same;
-
-	if (!f)
-		return false;
-	same = fgets(text, sizeof(text), f) && atoi(text) == atoi(value);
-	fclose(f);
-	return same;
-}
-
-static int write_sysctl(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int err = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, value, strlen(value)) < 0)
-		err = -errno;
-	close(fd);
-	return err;
-}
-
 static int set_sysctl(const struct sysctl *sysctl, const char *dev, struct xf_io_error *error)
 {
 	char path[128];
 
 	snprintf(path, sizeof(path), sysctl->path, dev);
-	if (holds(path, sysctl->value) || !write_sysctl(path, sysctl->value) || !sysctl->must)
+	if (xf_sysctl_holds(path, sysctl->value) || !xf_sysctl_write(path, sysctl->value) ||
+	    !sysctl->must)
 		return 0;
 	return xf_io_fail(error, -EPERM, "%s must be %s and cannot be set", path, sysctl->value);
-}
-
-int xf_tun_set_forwarding(const char *name, uint16_t family, bool on)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path),
-		 family == XF_AF_INET ? "/proc/sys/net/ipv4/conf/%s/forwarding"
-				      : "/proc/sys/net/ipv6/conf/%s/force_forwarding",
-		 name);
-	return write_sysctl(path, on ? "1" : "0");
 }
 
 static bool has_address(int fd, const char *name)
@@ -245,7 +210,7 @@ static uint32_t read_settings(const char *name)
 		char path[128];
 
 		snprintf(path, sizeof(path), sysctls[i].path, name);
-		settings |= (uint32_t)holds(path, sysctls[i].value) << i;
+		settings |= (uint32_t)xf_sysctl_holds(path, sysctls[i].value) << i;
 	}
 	return settings;
 }
