@@ -38,10 +38,9 @@ bool xf_shape_open(struct xf_worker *worker)
 	holds->all = aligned_alloc(XF_CACHE_LINE, XF_HOLDS * sizeof(*holds->all));
 	if (!holds->all)
 		return false;
-	for (uint16_t i = 0; i < XF_HOLDS; i++) {
-		holds->all[i].kept = false;
+	memset(holds->all, 0, XF_HOLDS * sizeof(*holds->all));
+	for (uint16_t i = 0; i < XF_HOLDS; i++)
 		holds->all[i].next = i;
-	}
 	holds->free = XF_HOLDS;
 	return true;
 }
