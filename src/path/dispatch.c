@@ -58,7 +58,7 @@ static unsigned transforms_of(const struct xf_flight *f, struct xf_transform_op 
 	return seen;
 }
 
-/* Of @ops, those that were shaped already, or need not be. */
+/* Of @ops, those that need not be shaped. */
 static unsigned set_aside(struct xf_flight *f, struct xf_transform_op **ops, unsigned n)
 {
 	unsigned kept = 0;
@@ -66,13 +66,12 @@ static unsigned set_aside(struct xf_flight *f, struct xf_transform_op **ops, uns
 	for (unsigned i = 0; i < n; i++) {
 		struct xf_slot *s = &f->slots[ops[i] - f->ops];
 
-		if (!s->shaped && xf_transform_of(ops[i]->sa)->out_shape) {
-			s->round--;
-			xf_path_set_aside(f, s);
+		if (!xf_transform_of(ops[i]->sa)->out_shape) {
+			ops[kept++] = ops[i];
 			continue;
 		}
-		s->shaped = false;
-		ops[kept++] = ops[i];
+		s->first = (uint8_t)(s->first + f->round);
+		xf_path_set_aside(f, s);
 	}
 	return kept;
 }
@@ -81,7 +80,8 @@ unsigned xf_path_begin_round(struct xf_flight *f, bool out, struct xf_transform_
 			     unsigned n)
 {
 	f->transforms = transforms_of(f, ops, n);
-	if (out && XF_UNLIKELY(f->transforms & xf_transforms_shape_out))
+	if (out && XF_UNLIKELY(f->transforms & xf_transforms_shape_out) &&
+	    !(f->shaped && f->round == 0))
 		return set_aside(f, ops, n);
 	return n;
 }

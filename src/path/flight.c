@@ -21,6 +21,7 @@ struct xf_flight *xf_flight_get(struct xf_worker *worker)
 	f->next = NULL;
 	f->n = 0;
 	f->round = 0;
+	f->shaped = false;
 	f->ahead = 0;
 	f->aside = 0;
 	f->nops = 0;
@@ -55,8 +56,7 @@ struct xf_slot *xf_flight_add(struct xf_flight *f, struct xf_pkt *pkt)
 	s->bundle[0] = NULL;
 	s->depth = 0;
 	s->has_spi = false;
-	s->round = 0;
-	s->shaped = false;
+	s->first = 0;
 	s->cut = 0;
 	return s;
 }

@@ -368,34 +368,46 @@ static void apply_policy(struct out *o, struct xf_flight *f, struct xf_slot *s,
 
 /* --- A flight: the rounds of transform and cipher (struct xf_way_ops) --- */
 
-/* The operations of this round, in the order of their packets. */
-static unsigned collect(struct out *o, struct xf_flight *f, struct xf_transform_op **ops)
+/* The operations of this round, in the order of their packets. What was shaped begins where it came
+ * from, its parse is known; all others begin with their first SAs, and pay for none of it. */
+XF_INLINE unsigned collect(struct out *o, struct xf_flight *f, struct xf_transform_op **ops,
+			   bool shaped)
 {
+	bool parsed = f->round == 0;
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < f->n; i++) {
 		struct xf_slot *s = &f->slots[i];
+		unsigned at = f->round + (shaped ? s->first : 0);
 
-		if (!s->pkt || s->depth <= s->round)
+		if (!s->pkt || s->depth <= at)
 			continue;
-		if (s->round > 0 && !s->shaped && xf_ip_parse(s->pkt, false, &s->ip) < 0) {
-			xf_slot_drop(o->worker, s, XF_DROP_OUT_ERROR, s->bundle[s->round]);
+		if (!parsed && xf_ip_parse(s->pkt, false, &s->ip) < 0) {
+			xf_slot_drop(o->worker, s, XF_DROP_OUT_ERROR, s->bundle[at]);
 			continue;
 		}
-		xf_path_op(&f->ops[i], s, s->bundle[s->round++]);
+		xf_path_op(&f->ops[i], s, s->bundle[at]);
 		ops[n++] = &f->ops[i];
 	}
 	return n;
+}
+
+static unsigned collect_round(struct out *o, struct xf_flight *f, struct xf_transform_op **ops)
+{
+	unsigned n;
+
+	if (f->round >= f->ahead)
+		return 0;
+	n = XF_LIKELY(!f->shaped) ? collect(o, f, ops, false) : collect(o, f, ops, true);
+	return n ? xf_path_begin_round(f, true, ops, n) : 0;
 }
 
 static void begin(void *arg, struct xf_flight *f)
 {
 	struct xf_transform_op *ops[XF_BATCH];
 	struct out *o = arg;
-	unsigned n = f->round < f->ahead ? collect(o, f, ops) : 0;
+	unsigned n = collect_round(o, f, ops);
 
-	if (n > 0)
-		n = xf_path_begin_round(f, true, ops, n);
 	if (n == 0)
 		return;
 	xf_path_transform(f, XF_OUT_PREPARE, ops, n, o->now_ns);
@@ -523,10 +535,10 @@ static void shape_origin(const struct xf_flight *f, unsigned slot, struct xf_ori
 {
 	const struct xf_slot *s = &f->slots[slot];
 
-	origin->sa = s->bundle[s->round];
+	origin->sa = s->bundle[s->first];
 	memcpy(origin->sas, s->bundle, s->depth * sizeof(s->bundle[0]));
 	origin->n = s->depth;
-	origin->round = s->round;
+	origin->round = s->first;
 }
 
 static void add_shaped(void *arg, const struct xf_origin *origin, struct xf_pkt *pkt,
@@ -537,8 +549,8 @@ static void add_shaped(void *arg, const struct xf_origin *origin, struct xf_pkt 
 
 	if (!s)
 		return;
-	s->round = origin->round;
-	s->shaped = true;
+	s->first = origin->round;
+	o->filling->shaped = true;
 	end_piece(o);
 }
 

@@ -62,8 +62,7 @@ struct xf_slot {
 	struct xf_sa *bundle[XF_MAX_DEPTH]; /* out: innermost first; in: the one at work */
 	uint8_t depth; /* of the bundle */
 	bool has_spi; /* in: there is a transform's header to work on */
-	uint8_t round; /* out: transforms of the bundle that were begun */
-	bool shaped; /* out: that came out of the next one's shaping, its parse is known */
+	uint8_t first; /* out: the SA of its bundle that its flight's first round is for */
 	uint8_t cut; /* out: enum fit */
 	uint8_t lead; /* the slot that found bundle or SA for this one, maybe itself */
 	bool by_flow; /* out: of such a slot, the SAs' own selectors had a say */
@@ -80,6 +79,7 @@ struct xf_flight {
 	struct xf_worker *worker;
 	unsigned n; /* slots in use */
 	unsigned round; /* transforms that were begun */
+	bool shaped; /* out: all that it has came out of the shaping of its slots' first SAs */
 	/* In: slots with a header to work on; out: rounds that there will be. */
 	unsigned ahead;
 	unsigned transforms; /* a bit for each number of those that this round has */
