@@ -336,7 +336,44 @@ static void an_sa_goes_while_packets_are_set_aside(void **state)
 	sim_fini(&sim);
 }
 
-/* The worker ends while it holds packets, and while some are set aside. */
+/* The same of packets that wait for nothing but the others of their flight. */
+static void an_sa_goes_while_its_packets_wait_for_others(void **state)
+{
+	struct xf_pktq q = { .count = 0 };
+	struct sim_sa plain = toy_sa(TOY_PLAIN), pairs = toy_sa(TOY_PAIRS);
+	struct sim_policy policy = { .src = "10.0.0.1/32",
+				     .dst = "10.0.0.2/32",
+				     .reqid = TOY_PLAIN,
+				     .tmpl_proto = XF_IPPROTO_AH,
+				     .transport = true,
+				     .proto = XF_IPPROTO_UDP,
+				     .dport = 1,
+				     .dir = XF_DIR_OUT };
+
+	(void)state;
+	begin(&late_provider);
+	sim_add_sa_both(&sim, &plain);
+	sim_add_policy(&sim, &sim.a, &policy);
+	toy_add_way(&sim, &pairs, 0, 0);
+	late_set_chance(0);
+	for (uint32_t i = 0; i < XF_BATCH; i++) {
+		struct sim_udp udp = datagram(i, 120);
+
+		udp.dport = i % 2;
+		xf_pktq_push(&q, sim_udp(&sim.a, &udp));
+	}
+	xf_path_out(sim.a.worker, &q, sim.now_ns, &sim.a.out);
+	assert_true(xf_path_waiting(sim.a.worker));
+	xf_sad_flush(xf_engine_sad(sim.a.engine), 0);
+	xf_rcu_drain();
+	late_set_chance(50);
+	poll_all(&sim.a, &sim.a.out);
+	assert_int_equal(sim_drain(&sim.a.out.wire), XF_BATCH / 2);
+	assert_int_equal(sim_drops(&sim.a, XF_DROP_OUT_STATE_INVALID), XF_BATCH / 4);
+	sim_fini(&sim);
+}
+
+/* The worker ends while it holds packets. */
 static void the_worker_ends_while_packets_are_held(void **state)
 {
 	(void)state;
@@ -737,6 +774,7 @@ int main(void)
 		cmocka_unit_test(what_finds_no_flight_is_counted),
 		cmocka_unit_test(an_sa_goes_while_it_holds_packets),
 		cmocka_unit_test(an_sa_goes_while_packets_are_set_aside),
+		cmocka_unit_test(an_sa_goes_while_its_packets_wait_for_others),
 		cmocka_unit_test(the_worker_ends_while_packets_are_held),
 		cmocka_unit_test(what_is_left_is_delivered_by_the_tick),
 		cmocka_unit_test(the_mtu_is_the_transforms),
