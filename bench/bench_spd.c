@@ -19,6 +19,7 @@
 #include <xf/rcu.h>
 
 #include "daemon/huge.h"
+#include "spd/spd_test.h"
 #include "kernel_spd.h"
 #include "spd_sets.h"
 

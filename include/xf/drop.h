@@ -2,7 +2,7 @@
  * drop.h - why a packet was dropped.
  *
  * One enum for the whole engine. The first members carry the names of /proc/net/xfrm_stat and
- * the kernel's meaning of them; those after XF_DROP_KERNEL_COUNT are ours. XF_PASS is 0.
+ * the kernel's meaning of them; those of XF_DROP_OWN_LIST are ours. XF_PASS is 0.
  *
  * Threads: counters belong to one worker each; sums are taken by whoever reads them.
  */
@@ -76,8 +76,6 @@ enum xf_drop {
 #undef XF_DROP_ENUM
 		XF_DROP_MAX,
 };
-
-#define XF_DROP_KERNEL_COUNT ((int)XF_DROP_OUT_NO_QUEUE)
 
 /* "XfrmInNoStates" for XF_DROP_IN_NO_STATES; "pass" for XF_PASS; never NULL. */
 const char *xf_drop_name(enum xf_drop reason);

@@ -4,9 +4,9 @@
  * A packet is a list of segments; a segment is a slice of a buffer; a buffer may be part of
  * several packets. The rule that everything here serves: memory that is not ours alone is never
  * written. A buffer is ours alone when it came from a pool and nobody shares its bytes; segments
- * over foreign memory (xf_pkt_attach) never are. Where a function must write elsewhere it takes a
- * new pooled segment for the few bytes of a header; payload is never moved. The one function that
- * does, xf_pkt_linearize(), counts what it did, and no packet path calls it.
+ * over foreign memory never are. Where a function must write elsewhere it takes a new pooled
+ * segment for the few bytes of a header; payload is never moved. The one function that does,
+ * xf_pkt_linearize(), counts what it did, and only tests can call it (src/pkt/pkt_test.h).
  *
  * Several packets may stand side by side in one buffer (xf_pkt_split_front()): each owns its
  * bytes, and none has room around them. Once xf_pkt_slice() has shared a buffer's bytes, they are
@@ -102,10 +102,6 @@ struct xf_pktq {
  */
 struct xf_pkt *xf_pkt_new(struct xf_pool *pool, uint32_t len);
 
-/* A packet over @len bytes of foreign memory, which must outlive it and is never written. */
-struct xf_pkt *xf_pkt_attach(struct xf_pool *pool, const void *data, uint32_t len,
-			     struct xf_buf *foreign);
-
 /* Give @pkt back to its pool. NULL is allowed. */
 void xf_pkt_free(struct xf_pkt *pkt);
 
@@ -176,9 +172,6 @@ int xf_pkt_cut(struct xf_pkt *pkt, uint32_t off);
 
 /* One's complement sum of [@off, @off + @len) added to @sum, not folded (RFC 1071). */
 uint64_t xf_pkt_csum(const struct xf_pkt *pkt, uint32_t off, uint32_t len, uint64_t sum);
-
-/* Make the packet one segment; counted in lin_copies. 0 or -ENOBUFS. */
-int xf_pkt_linearize(struct xf_pkt *pkt);
 
 /* Add at the end; take from the front (NULL: empty), without a write to the packet. */
 static inline void xf_pktq_push(struct xf_pktq *q, struct xf_pkt *pkt);

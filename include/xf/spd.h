@@ -77,9 +77,6 @@ struct xf_policy_tie xf_policy_order_key(const struct xf_policy *policy);
 struct xf_policy *xf_policy_get(struct xf_policy *policy);
 void xf_policy_put(struct xf_policy *policy);
 
-/* How much memory it takes by itself. */
-size_t xf_policy_bytes(const struct xf_policy *policy);
-
 /*
  * use_s is the last use, as the kernel has it for policies. Bytes and packets are ours: the kernel
  * counts none, and its dumps say 0.
@@ -146,10 +143,6 @@ static inline struct xf_policy *xf_spd_lookup(const struct xf_spd *spd, enum xf_
 	return policy;
 }
 
-/* How many buckets and rules of tables a lookup looks at, for tests and for those who wonder. */
-unsigned xf_spd_lookup_cost(const struct xf_spd *spd, enum xf_policy_dir dir,
-			    const struct xf_flow *flow);
-
 /*
  * Could any policy of @dir with a port, or a transport-mode template, match packets between
  * @flow's addresses and of its protocol? Then fragments are put together before the lookup.
@@ -171,9 +164,6 @@ struct xf_spd_info {
 	uint32_t buckets_max;
 };
 void xf_spd_get_info(const struct xf_spd *spd, struct xf_spd_info *out);
-
-/* A number that changes with every change of the table. */
-uint64_t xf_spd_generation(const struct xf_spd *spd);
 
 /*
  * Act on lifetimes that ran out: soft ones are told once, hard ones take the policy out and are

@@ -1,6 +1,7 @@
 #include <errno.h>
 
 #include "pkt/pool.h"
+#include "pkt/pkt_test.h"
 
 /* The longest run of header bytes that one call opens, copies or makes writable. */
 #define HDR_MAX 512

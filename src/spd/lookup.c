@@ -3,6 +3,7 @@
  * fetched in the stage before: tables' bitmaps, buckets, rules. So the misses of a batch overlap.
  */
 #include "spd/spd_priv.h"
+#include "spd/spd_test.h"
 
 #define CHUNK 32
 #define PROBES 192

@@ -4,6 +4,7 @@
 #include "base/alone.h"
 #include "base/slab.h"
 #include "spd/spd_priv.h"
+#include "spd/spd_test.h"
 
 /* Of last uses: fine enough for a step of the clock, and 32 bits are 34 years. */
 #define QUARTER_NS (XF_NSEC_PER_SEC / 4)

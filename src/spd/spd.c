@@ -4,6 +4,7 @@
 #include <xf/hash.h>
 
 #include "spd/spd_priv.h"
+#include "spd/spd_test.h"
 
 /* The kernel's first hash size and its largest (xfrm_policy_hashmax). */
 #define KERNEL_HASH_MASK_MIN 7

@@ -10,6 +10,8 @@
 
 #include <xf/ip.h>
 
+#include "pkt/pkt_test.h"
+
 #define FUZZ_PACKETS 64
 #define FUZZ_LEN_MAX 4096
 

@@ -19,6 +19,7 @@
 
 #include <xf/rcu.h>
 
+#include "spd/spd_test.h"
 #include "spd_model.h"
 
 #define READERS 2

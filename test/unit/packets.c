@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "pkt/pkt_test.h"
 #include "packets.h"
 
 static struct xf_buf foreign = { .refs = 1 };

@@ -11,6 +11,7 @@
 
 #include <xf/gro.h>
 
+#include "pkt/pkt_test.h"
 #include "supers.h"
 
 #define SIZE 100u

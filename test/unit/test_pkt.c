@@ -12,6 +12,8 @@
 #include <xf/ip.h>
 #include <xf/pkt.h>
 
+#include "pkt/pkt_test.h"
+
 static struct xf_pool *make_pool(bool shared)
 {
 	const struct xf_pool_config cfg = {

@@ -9,6 +9,8 @@
 #include <xf/rcu.h>
 #include <xf/spd.h>
 
+#include "spd/spd_test.h"
+
 #define SEC XF_NSEC_PER_SEC
 #define WALL 1700000000ull
 
