@@ -7,21 +7,7 @@
 
 #include <xf/gso.h>
 
-/* TCP: where things stand (RFC 9293 s3.1). */
-#define TCP_HDR_LEN 20
-#define TCP_SEQ 4
-#define TCP_OFFSET 12
-#define TCP_FLAGS 13
-#define TCP_CSUM 16
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_PSH 0x08
-#define TCP_URG 0x20
-#define TCP_CWR 0x80
-
-#define UDP_LEN 4
-#define UDP_CSUM 6
+#include "pkt/l4.h"
 
 static bool is_tcp(const struct xf_pkt *pkt)
 {

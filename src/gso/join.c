@@ -10,30 +10,14 @@
 
 #include <xf/gro.h>
 
+#include "pkt/l4.h"
+
 #define FLOWS 32
 /* Segments of a super-packet: what a gathering write takes, and one small buffer lists. */
 #define SEGS_MAX 100
 #define LEN_MAX 65535u
 
 #define IPV4_CSUM 10
-
-#define TCP_HDR_LEN 20u
-#define TCP_SEQ 4
-#define TCP_ACK 8
-#define TCP_OFFSET 12
-#define TCP_FLAGS 13
-#define TCP_WINDOW 14
-#define TCP_CSUM 16
-#define TCP_URGENT 18
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_PSH 0x08
-#define TCP_URG 0x20
-#define TCP_CWR 0x80
-
-#define UDP_LEN 4
-#define UDP_CSUM 6
 
 /* What is asked of a packet. */
 struct facts {
