@@ -46,6 +46,9 @@
 #define XF_RX_LARGE (XF_PKT_MAX - XF_RX_SMALL)
 #define XF_RX_CONTROL 256
 
+/* The kernel's send buffers, and those to receive into where nothing is configured. */
+#define XF_IO_SOCKET_BYTES (8 << 20)
+
 struct xf_rx_slot {
 	struct xf_pkt *small;
 	struct xf_pkt *large;

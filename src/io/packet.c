@@ -11,6 +11,7 @@
 
 #include "io/backend.h"
 #include "io/packet.h"
+#include "io/rtnl.h"
 
 /* Slots of the index: never more than a quarter full. */
 #define INDEX_SLOTS (4 * XF_PACKET_DESTS_MAX)
@@ -19,7 +20,6 @@
 #define DUE_NS XF_NSEC_PER_SEC
 /* A destination that nothing was sent to for so long may have to make room. */
 #define IDLE_NS (60 * XF_NSEC_PER_SEC)
-#define MONITOR_RCVBUF (1 << 20)
 
 struct dest {
 	struct xf_hop_key key;
@@ -460,7 +460,7 @@ static int open_monitor(struct xf_packet *packet)
 		RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,   RTNLGRP_IPV6_RULE,
 		RTNLGRP_TC,	    RTNLGRP_NEXTHOP,
 	};
-	int rcvbuf = MONITOR_RCVBUF;
+	int rcvbuf = XF_RTNL_EVENT_BYTES;
 
 	packet->monitor = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (!packet->monitor || mnl_socket_bind(packet->monitor, 0, MNL_SOCKET_AUTOPID) < 0)

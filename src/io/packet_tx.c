@@ -14,11 +14,9 @@
 
 #include "io/backend.h"
 
-#define SNDBUF_BYTES (8 << 20)
-
 int xf_packet_open(struct xf_io *io, struct xf_io_error *error)
 {
-	const int sndbuf = SNDBUF_BYTES;
+	const int sndbuf = XF_IO_SOCKET_BYTES;
 	const uint32_t priority = XF_PRIORITY_LEFT;
 	uint32_t mark = io->cfg.names.mark_bypass;
 	/* Protocol 0: it receives nothing. */

@@ -15,8 +15,6 @@
 
 #include "io/backend.h"
 
-#define RCVBUF_DEFAULT (8 << 20)
-
 bool xf_raw_rebuild_ipv6(struct xf_pkt *pkt, const struct xf_rx_meta *meta, uint8_t proto)
 {
 	uint32_t payload = pkt->len;
@@ -123,7 +121,7 @@ static int open_kind(struct xf_io_shared *shared, enum xf_raw_kind which, struct
 {
 	const struct raw_kind *kind = &kinds[which];
 	struct xf_source *source = shared->raw[which];
-	int rcvbuf = shared->rcvbuf_bytes ? (int)shared->rcvbuf_bytes : RCVBUF_DEFAULT;
+	int rcvbuf = (int)shared->rcvbuf_bytes;
 	int fd = socket(kind->family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, kind->proto);
 	int err = fd < 0 ? -errno : 0;
 

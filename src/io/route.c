@@ -22,7 +22,6 @@
 	(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | \
 	 RTMGRP_IPV6_ROUTE | GROUP(RTNLGRP_IPV4_RULE) | GROUP(RTNLGRP_IPV6_RULE) |   \
 	 GROUP(RTNLGRP_NEXTHOP) | GROUP(RTNLGRP_IPV4_NETCONF) | GROUP(RTNLGRP_IPV6_NETCONF))
-#define MONITOR_RCVBUF (1 << 20)
 
 struct entry {
 	union xf_addr addr;
@@ -265,7 +264,7 @@ static int load_addresses(struct xf_route *route)
 
 static int open_monitor(struct xf_route *route)
 {
-	int rcvbuf = MONITOR_RCVBUF;
+	int rcvbuf = XF_RTNL_EVENT_BYTES;
 
 	route->monitor = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (!route->monitor || mnl_socket_bind(route->monitor, GROUPS, MNL_SOCKET_AUTOPID) < 0)

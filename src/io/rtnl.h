@@ -12,6 +12,8 @@
 #include "io/names.h"
 
 #define XF_RTNL_BUF 8192
+/* What a socket that follows events may hold. */
+#define XF_RTNL_EVENT_BYTES (1 << 20)
 
 struct xf_rtnl {
 	struct mnl_socket *socket;

@@ -168,7 +168,7 @@ int xf_io_shared_new(const struct xf_io_config *cfg, struct xf_io_shared **out,
 
 	if (!shared)
 		return xf_io_fail(error, -ENOMEM, "cannot receive packets");
-	shared->rcvbuf_bytes = cfg->rcvbuf_bytes;
+	shared->rcvbuf_bytes = cfg->rcvbuf_bytes ? cfg->rcvbuf_bytes : XF_IO_SOCKET_BYTES;
 	shared->mark_bypass = cfg->names.mark_bypass;
 	err = take_places(shared);
 	if (err)

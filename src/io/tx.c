@@ -17,8 +17,6 @@
 
 #include "io/backend.h"
 
-#define SNDBUF_BYTES (8 << 20)
-
 struct option {
 	int level;
 	int name;
@@ -36,14 +34,14 @@ static const struct option options4[] = {
 	{ SOL_IP, IP_RECVERR, 1 },
 	{ SOL_IP, IP_FREEBIND, 1 },
 	{ SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE },
-	{ SOL_SOCKET, SO_SNDBUFFORCE, SNDBUF_BYTES },
+	{ SOL_SOCKET, SO_SNDBUFFORCE, XF_IO_SOCKET_BYTES },
 };
 static const struct option options6[] = {
 	{ SOL_IPV6, IPV6_HDRINCL, 1 },
 	{ SOL_IPV6, IPV6_RECVERR, 1 },
 	{ SOL_IPV6, IPV6_FREEBIND, 1 },
 	{ SOL_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE },
-	{ SOL_SOCKET, SO_SNDBUFFORCE, SNDBUF_BYTES },
+	{ SOL_SOCKET, SO_SNDBUFFORCE, XF_IO_SOCKET_BYTES },
 };
 
 void xf_tx_init(struct xf_tx *tx)

@@ -16,7 +16,6 @@
 
 #include "io/backend.h"
 
-#define RCVBUF_DEFAULT (8 << 20)
 /* Messages read at once, and when they are long ones: about 256 KB either way. */
 #define MSGS_SHORT XF_BATCH
 #define MSGS_LONG 6
@@ -135,7 +134,7 @@ struct option {
 static const struct option options4[] = {
 	{ SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE },
 	{ SOL_IP, IP_FREEBIND, 1 },
-	{ SOL_SOCKET, SO_SNDBUFFORCE, RCVBUF_DEFAULT },
+	{ SOL_SOCKET, SO_SNDBUFFORCE, XF_IO_SOCKET_BYTES },
 };
 
 /* Nothing is sent through these (udp_tx.c). */
@@ -185,7 +184,7 @@ static int bind_port(int fd, const struct xf_io_udp_port *port)
 
 static int open_port(const struct xf_io_shared *shared, const struct xf_io_udp_port *port, int *out)
 {
-	int rcvbuf = shared->rcvbuf_bytes ? (int)shared->rcvbuf_bytes : RCVBUF_DEFAULT;
+	int rcvbuf = (int)shared->rcvbuf_bytes;
 	uint32_t mark = shared->mark_bypass;
 	int fd = socket(port->family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int err;
