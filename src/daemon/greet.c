@@ -10,11 +10,7 @@
 #include <xf/base.h>
 
 #include "greet.h"
-
-/* Linux's number where glibc 2.36 does not have the name. */
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
+#include "uapi.h"
 
 /* Before Linux 5.14: by the namespace's inode, for which CAP_NET_ADMIN is needed. */
 static int check_inode(int fd, const struct xf_rundir *run)

@@ -16,10 +16,7 @@
 #include <xf/hash.h>
 
 #include "journal_file.h"
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
+#include "uapi.h"
 
 /* Read as the length of a netlink message it is larger than any file: see is_plain(). */
 #define MAGIC "xfr\xf6mdpl"

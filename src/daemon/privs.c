@@ -15,11 +15,9 @@
 #include <xf/base.h>
 
 #include "privs.h"
+#include "uapi.h"
 
 /* Linux's numbers where glibc 2.36 does not have the names. */
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
 #ifndef MSG_PROBE
 #define MSG_PROBE 0x10
 #endif

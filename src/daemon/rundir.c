@@ -13,11 +13,7 @@
 #include <xf/base.h>
 
 #include "rundir.h"
-
-/* Linux's number where glibc 2.36 does not have the name. */
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
+#include "uapi.h"
 
 #define BACKLOG 128
 #define LOCK_TRIES 10
