@@ -7,6 +7,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
+#include <linux/netfilter.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -14,9 +15,6 @@
 #include "capture/inspect.h"
 #include "capture/nat.h"
 #include "io/rtnl.h"
-
-#define NFPROTO_INET 1
-#define NFPROTO_BRIDGE 7
 
 /* --- the nftables table --- */
 

@@ -12,6 +12,7 @@
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
+#include <linux/netfilter.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +24,6 @@
 
 #include "tc_filter.h"
 
-#define NFPROTO_INET 1
-#define NFPROTO_BRIDGE 7
 #define MONITOR_RCVBUF (4 << 20)
 #define NAME 48
 
