@@ -4,12 +4,12 @@
 _Static_assert(sizeof(struct xf_path_counters) == sizeof(struct xf_engine_stats), "one layout");
 
 static const struct xf_counter_desc drops[] = {
-#define DROP(id, shown)                                                    \
+#define DROP(id, shown, why)                                               \
 	{ .name = shown,                                                   \
 	  .kind = XF_KIND_COUNTER,                                         \
 	  .unit = "packets",                                               \
 	  .offset = offsetof(struct xf_engine_stats, drops[XF_DROP_##id]), \
-	  .help = "dropped for this reason" },
+	  .help = why },
 	XF_DROP_KERNEL_LIST(DROP) XF_DROP_OWN_LIST(DROP)
 #undef DROP
 };

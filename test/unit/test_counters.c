@@ -61,7 +61,13 @@ static void every_word_has_one_descriptor(void **unused)
 	}
 }
 
-static void each_name_is_said_once(void **unused)
+static void check_apart(const struct xf_counter_desc *a, const struct xf_counter_desc *b)
+{
+	assert_string_not_equal(a->name, b->name);
+	assert_true(strcmp(a->unit, b->unit) != 0 || strcmp(a->help, b->help) != 0);
+}
+
+static void each_counter_is_told_from_others(void **unused)
 {
 	(void)unused;
 	for (size_t s = 0; s < XF_ARRAY_SIZE(subjects); s++) {
@@ -71,8 +77,7 @@ static void each_name_is_said_once(void **unused)
 			for (size_t i = 0; i < group->n; i++) {
 				check_text(&group->descs[i]);
 				for (size_t k = 0; k < i; k++)
-					assert_string_not_equal(group->descs[i].name,
-								group->descs[k].name);
+					check_apart(&group->descs[i], &group->descs[k]);
 			}
 		}
 	}
@@ -316,7 +321,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_word_has_one_descriptor),
-		cmocka_unit_test(each_name_is_said_once),
+		cmocka_unit_test(each_counter_is_told_from_others),
 		cmocka_unit_test(engine_sums_its_workers),
 		cmocka_unit_test(io_sums_workers_and_what_they_share),
 		cmocka_unit_test(capture_keeps_what_tables_have_counted),
