@@ -46,6 +46,9 @@ struct xf_shaping {
 	/* @pkt goes on, @ip is its parse: outbound what prepare will find, inbound of an IP packet.
 	 * Metadata are the transform's to copy (xf_pkt_copy_metadata()). */
 	void (*give)(struct xf_shaping *s, struct xf_pkt *pkt, const struct xf_ip_info *ip);
+	/* Outbound: the next @n that are given, at most XF_BATCH, are prepared together, so that no
+	 * other worker's number comes between theirs. */
+	void (*in_a_row)(struct xf_shaping *s, unsigned n);
 	/* Free @pkt, and count it for worker and SA. */
 	void (*drop)(struct xf_shaping *s, struct xf_pkt *pkt, enum xf_drop reason);
 };

@@ -554,14 +554,24 @@ static void add_shaped(void *arg, const struct xf_origin *origin, struct xf_pkt 
 	end_piece(o);
 }
 
+static void reserve_shaped(void *arg, unsigned n)
+{
+	struct out *o = arg;
+
+	if (o->filling && o->filling->n + n > XF_BATCH)
+		go_filled(o);
+}
+
 static void go_shaped(void *arg)
 {
 	go_filled(arg);
 }
 
-static const struct xf_shape_way shape_way = {
-	.out = true, .origin = shape_origin, .add = add_shaped, .go = go_shaped
-};
+static const struct xf_shape_way shape_way = { .out = true,
+					       .origin = shape_origin,
+					       .add = add_shaped,
+					       .reserve = reserve_shaped,
+					       .go = go_shaped };
 
 static void add_piece(struct out *o, const struct xf_slot *whole, struct xf_pkt *pkt,
 		      const struct xf_ip_info *ip)

@@ -154,6 +154,14 @@ static void give(struct xf_shaping *s, struct xf_pkt *pkt, const struct xf_ip_in
 		call->way->add(call->arg, &call->hold->origin, pkt, ip);
 }
 
+static void in_a_row(struct xf_shaping *s, unsigned n)
+{
+	struct call *call = XF_CONTAINER_OF(s, struct call, shaping);
+
+	if (!call->lost && call->way->out)
+		call->way->reserve(call->arg, n);
+}
+
 /* True: there will be another call. */
 static bool shape(struct call *call, struct xf_transform_op *const *ops, unsigned n,
 		  uint64_t now_ns)
@@ -168,6 +176,7 @@ static bool shape(struct call *call, struct xf_transform_op *const *ops, unsigne
 	s->state = call->hold->state;
 	s->due_ns = UINT64_MAX;
 	s->give = give;
+	s->in_a_row = in_a_row;
 	s->drop = drop;
 	if (call->way->out)
 		transform->out_shape(s);

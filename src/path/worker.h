@@ -260,6 +260,8 @@ struct xf_shape_way {
 	/* A slot of a flight that is being filled. */
 	void (*add)(void *arg, const struct xf_origin *origin, struct xf_pkt *pkt,
 		    const struct xf_ip_info *ip);
+	/* The next @n go in one flight. */
+	void (*reserve)(void *arg, unsigned n);
 	/* That flight goes, full or not. */
 	void (*go)(void *arg);
 };

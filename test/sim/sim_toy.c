@@ -187,6 +187,8 @@ static void one_becomes_a_hundred_and_one_again(void **state)
 	for (unsigned k = 0; k < 2; k++) {
 		begin_with(TOY_HUNDRED, providers[k]);
 		send(0, 3, 1020);
+		/* Twelve rows, and two find room in a flight. */
+		assert_int_equal(toy_calls(), 6);
 		assert_int_equal(sim.a.out.wire.count, 300);
 		assert_int_equal(sim.a.out.wire.head->len, 20 + 8 + 10);
 		carry();

@@ -246,8 +246,11 @@ static void make_pieces(struct xf_shaping *s)
 		struct xf_pkt *pkt = s->ops[i]->pkt;
 		struct xf_pkt *piece;
 
-		for (uint32_t k = 0; k < TOY_PIECES && (piece = piece_of(pkt, k)); k++)
+		for (uint32_t k = 0; k < TOY_PIECES && (piece = piece_of(pkt, k)); k++) {
+			if (k % TOY_ROW == 0)
+				s->in_a_row(s, TOY_ROW);
 			give(s, piece);
+		}
 		xf_pkt_free(pkt);
 	}
 }

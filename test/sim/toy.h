@@ -20,6 +20,7 @@ enum toy_kind {
 
 #define TOY_HDR_LEN 8u
 #define TOY_PIECES 100u
+#define TOY_ROW 25u /* so many of them are prepared together */
 #define TOY_WAIT_NS 5000000ull /* for a second packet */
 #define TOY_KEEP_NS XF_NSEC_PER_SEC /* pieces of one packet */
 
