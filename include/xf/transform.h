@@ -133,7 +133,7 @@ extern const struct xf_transform xf_transform_none;
 extern const struct xf_transform xf_transform_esp; /* xf/esp.h */
 
 /*
- * Add a transform: before the first SA, from the thread that makes these.
+ * Add a transform: before the first SA and worker, from the thread that makes these.
  *   -EEXIST  it is there    -ENOSPC
  *   -EINVAL  the SPI stands where nobody looks, or elsewhere for its protocol
  */

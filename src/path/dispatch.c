@@ -80,7 +80,7 @@ unsigned xf_path_begin_round(struct xf_flight *f, bool out, struct xf_transform_
 			     unsigned n)
 {
 	f->transforms = transforms_of(f, ops, n);
-	if (out && XF_UNLIKELY(f->transforms & xf_transforms_shape_out) &&
+	if (out && XF_UNLIKELY(f->transforms & f->worker->shape_out) &&
 	    !(f->shaped && f->round == 0))
 		return set_aside(f, ops, n);
 	return n;

@@ -189,8 +189,7 @@ static void leave(struct in *in, struct xf_flight *f, const struct xf_transform_
 	}
 	s->pkt->sp[s->pkt->sp_len++] = op->sa;
 	s->pkt->mtu = 0; /* that was said of the outer packet's fragments */
-	if (XF_UNLIKELY(f->transforms & xf_transforms_shape_in) &&
-	    xf_transform_of(op->sa)->in_shape)
+	if (XF_UNLIKELY(f->transforms & in->worker->shape_in) && xf_transform_of(op->sa)->in_shape)
 		xf_path_set_aside(f, s);
 	else
 		look_inside(in, f, s);

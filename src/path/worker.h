@@ -161,6 +161,9 @@ struct xf_worker {
 	struct xf_asked asked[XF_DIR_MAX];
 	struct xf_flight *flights; /* all of them */
 	struct xf_holds holds;
+	/* Constant: a bit for each number of transforms that shape. */
+	unsigned shape_out;
+	unsigned shape_in;
 	struct xf_path_counters count;
 
 	/* What other workers write; what stands above is the worker's own. */

@@ -10,8 +10,6 @@
 const struct xf_transform *xf_transform_table[XF_TRANSFORMS_MAX + 1] = { &xf_transform_none,
 									 &xf_transform_esp };
 
-unsigned xf_transforms_shape_out, xf_transforms_shape_in;
-
 struct xf_spi_place xf_spi_places[256] = { [XF_IPPROTO_ESP] = XF_SPI_PLACE_ESP };
 
 static unsigned count(void)
@@ -49,8 +47,6 @@ int xf_transform_register(const struct xf_transform *transform)
 		return -EINVAL;
 	xf_spi_places[transform->protocol] = transform->spi;
 	xf_transform_table[n] = transform;
-	xf_transforms_shape_out |= (transform->out_shape ? 1u : 0u) << n;
-	xf_transforms_shape_in |= (transform->in_shape ? 1u : 0u) << n;
 	return 0;
 }
 

@@ -1,7 +1,7 @@
 /*
  * transform.h - the table of transforms as the engine's own modules see it (xf/transform.h).
  *
- * Threads: written before the first SA is made, constant from then on.
+ * Threads: written before the first SA and worker are made, constant from then on.
  */
 #ifndef XF_SAD_TRANSFORM_H
 #define XF_SAD_TRANSFORM_H
@@ -20,9 +20,6 @@ extern const struct xf_transform *xf_transform_table[XF_TRANSFORMS_MAX + 1];
 
 /* By IP's number of a protocol: where its header names the SA. len 0: nobody does it. */
 extern struct xf_spi_place xf_spi_places[256];
-
-/* A bit for each number of those that shape, outbound and inbound. */
-extern unsigned xf_transforms_shape_out, xf_transforms_shape_in;
 
 static inline const struct xf_transform *xf_transform_of(const struct xf_sa *sa)
 {

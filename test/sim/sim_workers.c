@@ -466,8 +466,8 @@ static void what_becomes_fewer_keeps_its_order(void **state)
 
 	(void)state;
 	xf_replay_set_slack(WORKERS * 16 * BATCH);
-	sim_init(&sim, 5);
 	toy_register();
+	sim_init(&sim, 5);
 	toy_add_way(&sim, &sa, 0, 0);
 	n = there_and_in_order(&toy_kind, 0);
 	print_message("# %u packets in %u\n", PACKETS / WORKERS * WORKERS, n);
