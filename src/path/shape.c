@@ -42,7 +42,7 @@ bool xf_shape_open(struct xf_worker *worker)
 	for (uint16_t i = 0; i < XF_HOLDS; i++)
 		holds->all[i].next = i;
 	holds->free = XF_HOLDS;
-	for (unsigned i = 0; xf_transform_table[i]; i++) {
+	for (unsigned i = 0; i < XF_TRANSFORMS_MAX && xf_transform_table[i]; i++) {
 		worker->shape_out |= (xf_transform_table[i]->out_shape ? 1u : 0u) << i;
 		worker->shape_in |= (xf_transform_table[i]->in_shape ? 1u : 0u) << i;
 	}
