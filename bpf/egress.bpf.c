@@ -95,7 +95,7 @@ enum sender { SOMEBODY, BYPASS, QUESTION };
 /*
  * Rules of others may write the mark of a packet, that of its socket not. What has no socket (an
  * answer to SYN has not, nor what a tunnel of the host has made) is believed unless this host has
- * received it. The socket by which the daemon asks what NAT makes of it (src/io/ask.c) has both
+ * received it. The socket by which the daemon asks what NAT makes of it (src/port/ask.c) has both
  * bits.
  */
 static __always_inline enum sender sender_of(struct __sk_buff *skb, const struct xf_bpf_config *cfg)

@@ -18,7 +18,7 @@ const volatile __u32 capture_mark;
 
 /*
  * Have we sent it? The mark of a packet may be anybody's doing, that of its socket is not. What NAT
- * was asked for (src/io/ask.c), whose socket has both bits, comes back once, with the source that
+ * was asked for (src/port/ask.c), whose socket has both bits, comes back once, with the source that
  * it got.
  */
 static __always_inline bool is_ours(struct __sk_buff *skb)

@@ -1,6 +1,6 @@
 /*
  * tun_meta.h - what the kernel knows of a captured packet beside its bytes; bpf/meta.bpf.c puts it
- * in front of the packet on the TUN device, src/io/tun.c takes it off.
+ * in front of the packet on the TUN device, src/port/tun.c takes it off.
  */
 #ifndef XF_BPF_TUN_META_H
 #define XF_BPF_TUN_META_H
@@ -16,7 +16,7 @@
 #define XF_META_PRIORITY_TRANSLATED 0x78660020u
 /* It has come back, or is on a way that leads to us again: we have sent it. */
 #define XF_META_OURS 2u
-/* The host's NAT may want to change its source (src/io/ask.c). */
+/* The host's NAT may want to change its source (src/port/ask.c). */
 #define XF_META_ASK 4u
 #define XF_META_PRIORITY_ASK 0x78660030u
 #define XF_META_FLAGS (XF_META_TRANSLATED | XF_META_OURS | XF_META_ASK)

@@ -343,7 +343,7 @@ static __always_inline bool is_from_bypass(const struct sk_buff *skb, __u32 bypa
 }
 
 /*
- * Did the daemon send it to learn what NAT makes of it (src/io/ask.c)? Its socket has both bits.
+ * Did the daemon send it to learn what NAT makes of it (src/port/ask.c)? Its socket has both bits.
  * Every packet that leaves is asked this: mostly it ends with one look at the socket.
  */
 static __always_inline bool is_question(const struct sk_buff *skb, const struct xf_bpf_config *cfg)

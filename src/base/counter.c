@@ -1,4 +1,4 @@
-/* Adds up counters that lists describe. The control thread's: engine.c, src/io and src/capture. */
+/* Adds up counters that lists describe. The control thread calls it. */
 #include <stdatomic.h>
 
 #include <xf/counter.h>

@@ -11,7 +11,7 @@
 #include "capture/cover.h"
 #include "capture/devices.h"
 #include "capture/twin.h"
-#include "io/io.h"
+#include "port/io.h"
 
 struct xf_backstop;
 

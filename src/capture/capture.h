@@ -20,7 +20,7 @@
 #include "capture/backstop.h"
 #include "capture/counters.h"
 #include "capture/heal.h"
-#include "io/io.h"
+#include "port/io.h"
 
 struct xf_capture;
 struct xf_capture_ops;

@@ -12,7 +12,7 @@
 #include "capture/conntrack.h"
 #include "capture/nat.h"
 #include "capture/policy_order.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 #define QUIET_NS (50 * XF_NSEC_PER_SEC / 1000)
 #define LATEST_NS XF_NSEC_PER_SEC

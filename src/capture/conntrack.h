@@ -15,7 +15,7 @@
 #include <libmnl/libmnl.h>
 #include <xf/spd.h>
 
-#include "io/io.h"
+#include "port/io.h"
 
 /* So many changes are told apart; more become one that covers them all. */
 #define XF_CONNTRACK_CHANGES_MAX 256

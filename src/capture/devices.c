@@ -12,7 +12,7 @@
 #include "capture/devices.h"
 #include "capture/exempt.h"
 #include "capture/filters.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 /* A device as a dump of links shows it. */
 struct link {

@@ -7,8 +7,8 @@
 #ifndef XF_CAPTURE_DEVICES_H
 #define XF_CAPTURE_DEVICES_H
 
-#include "io/io.h"
-#include "io/pins.h"
+#include "host/pins.h"
+#include "port/io.h"
 
 /* Names of programs, as bpf/egress.bpf.c has them. */
 #define XF_BPF_EGRESS "xf_egress"

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 
 #include "capture/exempt.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 /* Where each of them is in the kernel's array of a device's settings. */
 static const struct setting {

@@ -13,7 +13,7 @@
 #include <libmnl/libmnl.h>
 #include <stdio.h>
 
-#include "io/io.h"
+#include "port/io.h"
 
 enum xf_exempt_from {
 	XF_EXEMPT_XFRM4 = 1 << 0, /* net.ipv4.conf.DEV.disable_xfrm */

@@ -6,7 +6,7 @@
 #include <linux/rtnetlink.h>
 
 #include "capture/filters.h"
-#include "io/clsact.h"
+#include "host/clsact.h"
 
 #include "tc_filter.h"
 

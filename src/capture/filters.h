@@ -7,7 +7,7 @@
 #ifndef XF_CAPTURE_FILTERS_H
 #define XF_CAPTURE_FILTERS_H
 
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 /* One side of a device. */
 struct xf_place {

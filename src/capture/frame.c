@@ -134,7 +134,7 @@ static const char policies[] = "add rule inet %1$s prerouting jump " XF_NAT_LATE
  * What the kernel itself says on the TUN (MLD) is for nobody. A socket that is bound to the TUN, as
  * anybody's may be, gets there what no policy wants: sent on, it would be the daemon's, past rules
  * for users and ways out. Anything else that heads there was captured, whatever becomes of its mark
- * (src/io/tun.c).
+ * (src/port/tun.c).
  * %1$s table, %2$s TUN, %3$x capture, %4$x both.
  */
 static const char postrouting[] =

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "capture/exempt.h"
-#include "io/io.h"
+#include "port/io.h"
 
 /*
  * Statements that make the chains, there or not, and leave those for policies empty. The policies

@@ -14,7 +14,7 @@
 
 #include "capture/inspect.h"
 #include "capture/nat.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 /* --- the nftables table --- */
 

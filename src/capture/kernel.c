@@ -22,7 +22,7 @@
 #include "capture/route.h"
 #include "capture/ruleset.h"
 #include "capture/watch.h"
-#include "io/firewall.h"
+#include "host/firewall.h"
 
 /* So many elements are changed before the events of that are read. */
 #define EVENTS_BEHIND 4096

@@ -21,7 +21,7 @@
  * of the connection, or get the NAT of new flows: both are sent on without one.
  *
  * Source NAT whose result a policy still selects is applied. What that result would be the daemon
- * asks (src/io/ask.c) for each new flow that heads for the TUN, with an entry in a zone of its own:
+ * asks (port/ask.c) for each new flow that heads for the TUN, with an entry in a zone of its own:
  *
  *   nat_guard    signs what is to be asked for, unless it was refused before (nat_refused)
  *   nat_learn    behind the program that refuses (bpf/twin.bpf.c): what comes here is within

@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-#include "io/io.h"
+#include "port/io.h"
 
 /* Names of its sets begin so. Packets fill them, so what they hold is nobody's business. */
 #define XF_NAT_SETS "nat_"

@@ -13,7 +13,7 @@
 #include <linux/netfilter/nfnetlink.h>
 
 #include "capture/nft_batch.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 /* Less than a socket's send buffer. */
 #define BATCH_BYTES (64u * 1024)

@@ -11,7 +11,7 @@
 #include "capture/nft_batch.h"
 #include "capture/nft_sets.h"
 #include "capture/ruleset.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 #define ELEMENT_MAX (2 * 16 + 4 * 4)
 

@@ -18,7 +18,7 @@
 
 #include "capture/nft_batch.h"
 #include "capture/nft_table.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 #define PERSIST (1u << 2) /* NFT_TABLE_F_PERSIST; Linux's headers may be older */
 #define OWNED (NFT_TABLE_F_OWNER | PERSIST)

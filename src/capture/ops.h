@@ -14,7 +14,7 @@
 #include "capture/exempt.h"
 #include "capture/heal.h"
 #include "capture/twin.h"
-#include "io/io.h"
+#include "port/io.h"
 
 /* Somebody else has changed a part of what stands, or may have. */
 struct xf_capture_event {

@@ -9,7 +9,7 @@
 
 #include "capture/ops.h"
 #include "capture/route.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 static const uint8_t families[] = { AF_INET, AF_INET6 };
 

@@ -6,7 +6,7 @@
 #ifndef XF_CAPTURE_ROUTE_H
 #define XF_CAPTURE_ROUTE_H
 
-#include "io/io.h"
+#include "port/io.h"
 
 /* The TUN must be there. What stands already is no error; routes of others in our table go. */
 int xf_capture_route_add(const struct xf_io_names *names, struct xf_io_error *error);

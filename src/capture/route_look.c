@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "capture/route.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 struct look {
 	const struct xf_io_names *names;

@@ -11,9 +11,9 @@
 
 #include "capture/cover.h"
 #include "capture/exempt.h"
-#include "io/io.h"
 #include "capture/nat.h"
 #include "capture/sieve.h"
+#include "port/io.h"
 
 struct xf_ruleset_plan {
 	const struct xf_io_names *names;

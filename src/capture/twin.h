@@ -9,7 +9,7 @@
 #ifndef XF_CAPTURE_TWIN_H
 #define XF_CAPTURE_TWIN_H
 
-#include "io/io.h"
+#include "port/io.h"
 
 enum xf_twin_form {
 	XF_TWIN_AUTO, /* both of the following, where they can be had */

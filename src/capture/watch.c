@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "capture/watch.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 #include "tc_filter.h"
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "io/io.h"
+#include "port/io.h"
 
 static void check_parts(struct xf_check *check, const json_t *capture)
 {

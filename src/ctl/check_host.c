@@ -14,7 +14,7 @@
 
 #include "capture/devices.h"
 #include "check.h"
-#include "io/rtnl.h"
+#include "host/rtnl.h"
 
 #include "tc_filter.h"
 

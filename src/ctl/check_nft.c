@@ -8,7 +8,7 @@
 #include <nftables/libnftables.h>
 
 #include "check.h"
-#include "io/io.h"
+#include "port/io.h"
 
 /* --- words of the JSON of libnftables(5) --- */
 

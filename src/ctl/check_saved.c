@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "io/io.h"
+#include "port/io.h"
 
 #define INCLUDES_MAX 16 /* deep, as in nft(8) */
 

@@ -13,7 +13,7 @@
 #include "crypto_threads.h"
 #include "log.h"
 #include "capture/capture.h"
-#include "io/packet.h"
+#include "port/packet.h"
 
 #define FIELD(name) .offset = offsetof(struct xf_config, name)
 

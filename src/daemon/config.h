@@ -6,8 +6,8 @@
 #ifndef XF_DAEMON_CONFIG_H
 #define XF_DAEMON_CONFIG_H
 
-#include "io/io.h"
-#include "io/pins.h"
+#include "host/pins.h"
+#include "port/io.h"
 
 #define XF_CONFIG_PATH "/etc/xfrmd/xfrmd.conf"
 #define XF_CONFIG_TUN_MAX 16

@@ -10,8 +10,8 @@
 
 #include <xf/sad.h>
 
-#include "io/io.h"
-#include "io/route.h"
+#include "host/route.h"
+#include "port/io.h"
 
 struct xf_threads;
 struct xf_sa;

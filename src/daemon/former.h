@@ -9,7 +9,7 @@
 
 #include <net/if.h>
 
-#include "io/io.h"
+#include "port/io.h"
 #include "rundir.h"
 
 struct xf_former {

@@ -7,7 +7,7 @@
 #define XF_DAEMON_MISSING_H
 
 #include "capture/capture.h"
-#include "io/forwarding.h"
+#include "host/forwarding.h"
 
 #include "threads.h"
 

@@ -7,10 +7,10 @@
 #define XF_DAEMON_SERVICE_H
 
 #include "capture/capture.h"
-#include "io/forwarding.h"
-#include "io/packet.h"
-#include "io/route.h"
+#include "host/forwarding.h"
+#include "host/route.h"
 #include "nl/nl.h"
+#include "port/packet.h"
 
 #include "clients.h"
 #include "config.h"

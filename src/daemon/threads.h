@@ -7,7 +7,7 @@
 #ifndef XF_DAEMON_THREADS_H
 #define XF_DAEMON_THREADS_H
 
-#include "io/io.h"
+#include "port/io.h"
 
 struct xf_threads;
 

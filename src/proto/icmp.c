@@ -1,5 +1,5 @@
 /*
- * ICMP errors: made for senders whose packets do not fit (src/path/out.c, src/io/tx.c), read from
+ * ICMP errors: made for senders whose packets do not fit (src/path/out.c, src/port/tx.c), read from
  * routers (src/path/pmtu.c), and for policies the flow that an error belongs to (src/path/).
  */
 #include <errno.h>

@@ -9,7 +9,7 @@
  * gets where it would get on a host without capture, with the NAT that it would have there, and
  * back.
  *
- * NAT is nobody to be asked for the source of what a policy wants (src/io/ask.c): a world with NAT
+ * NAT is nobody to be asked for the source of what a policy wants (port/ask.c): a world with NAT
  * has no links at netfilter's hooks, which that takes. Nor does it exempt devices: what was
  * protected keeps its entry of conntrack, and so its source, when its device becomes exempt.
  */

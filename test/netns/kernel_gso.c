@@ -19,7 +19,7 @@
 #include <xf/gro.h>
 #include <xf/gso.h>
 
-#include "io/vnet.h"
+#include "port/vnet.h"
 #include "supers.h"
 
 #define ROUNDS 2500

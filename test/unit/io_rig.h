@@ -2,7 +2,7 @@
 #ifndef TEST_IO_RIG_H
 #define TEST_IO_RIG_H
 
-#include "io/backend.h"
+#include "port/backend.h"
 
 /* An engine that forwards everything, and calls no address its own. */
 struct xf_engine *rig_engine(void);

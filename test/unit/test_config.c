@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <cmocka.h>
 
+#include "capture/capture.h"
 #include "daemon/config.h"
 #include "daemon/log.h"
-#include "capture/capture.h"
-#include "io/packet.h"
+#include "port/packet.h"
 
 /* A directory of its own for each test, with xfrmd.conf in it. */
 struct fixture {

@@ -9,8 +9,8 @@
 
 #include "capture/tables.h"
 #include "daemon/show.h"
-#include "io/backend.h"
 #include "path/worker.h"
+#include "port/backend.h"
 
 /* Groups whose descriptors together are all words of one struct, the first ones left out. */
 struct subject {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "io/forwarding_set.h"
+#include "host/forwarding_set.h"
 
 /* A device and its setting; ifindex 0 ends a list. */
 struct device {

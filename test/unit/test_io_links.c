@@ -24,7 +24,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "io/device.h"
+#include "port/device.h"
 #include "io_rig.h"
 #include "sas.h"
 #include "tun_meta.h"

@@ -15,8 +15,8 @@
 #include <linux/netfilter.h>
 #include <linux/rtnetlink.h>
 
-#include "io/firewall.h"
-#include "io/hop.h"
+#include "host/firewall.h"
+#include "host/hop.h"
 
 /* What differs between hops, and a part of why it is refused; NULL: it is not. */
 static const struct {

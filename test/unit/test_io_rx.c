@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "io/backend.h"
+#include "port/backend.h"
 
 #define MESSAGES 200
 

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "io/source.h"
+#include "port/source.h"
 
 #define WORKERS 4
 #define ARRIVALS 200000

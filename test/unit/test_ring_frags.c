@@ -9,7 +9,7 @@
 #include <xf/frag.h>
 #include <xf/path.h>
 
-#include "io/ring_frags.h"
+#include "port/ring_frags.h"
 
 #define READERS 2
 #define SEED 20261130

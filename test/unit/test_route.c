@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "io/route.h"
+#include "host/route.h"
 
 static void what_is_for_many(void **state)
 {
