@@ -31,8 +31,10 @@ int xf_device_add(struct xf_io_shared *shared, int fd, struct xf_port_device *de
 
 int xf_device_remove(struct xf_io_shared *shared, uint64_t link)
 {
-	struct xf_source *source = xf_sources_find(&shared->sources, link);
+	struct xf_source *source = NULL;
 
+	if (xf_token_index(link) < XF_SOURCES_MAX)
+		source = xf_sources_find(&shared->sources, link);
 	if (!source || !source->ifindex || source->fd < 0)
 		return -ENOENT;
 	xf_shared_close(shared, source);

@@ -139,13 +139,13 @@ static void add_sa(uint32_t id)
 	assert_int_equal(xf_sad_add(xf_engine_sad(bed.engine), sa, NULL), 0);
 }
 
-static void add_policy(uint32_t id)
+static void add_policy(uint32_t id, uint32_t ifindex)
 {
 	struct xf_policy_config cfg = {
 		.dir = XF_DIR_OUT,
 		.if_id = id + 1,
 		.ntmpl = 1,
-		.sel = { .family = XF_AF_INET },
+		.sel = { .family = XF_AF_INET, .ifindex = ifindex },
 		.life = no_end(),
 		.tmpl[0] = { .id = { .daddr = far_end(),
 				     .proto = XF_IPPROTO_ESP,
@@ -236,7 +236,7 @@ static void setup(uint32_t links)
 	bed.shared = rig_shared();
 	for (uint32_t id = 0; id < links; id++) {
 		add_sa(id);
-		add_policy(id);
+		add_policy(id, 0);
 	}
 	/* Half of them are there when the workers begin. */
 	for (uint32_t id = 0; id < links / 2; id++)
@@ -532,6 +532,25 @@ static void what_a_link_gets_never_leaves_in_clear(void **state)
 	teardown();
 }
 
+/* A policy may be for what leaves by one interface: the link's is it. */
+static void policies_know_the_interface(void **state)
+{
+	(void)state;
+	setup(2);
+	add_sa(2);
+	add_link(2);
+	add_policy(2, (uint32_t)bed.links[2].ifindex);
+	send_one(2);
+	while (bed.under_way && !drops(XF_DROP_OUT_LINK))
+		receive_all();
+	assert_int_equal(bed.links[2].got, 1);
+	/* Not one of ours: places behind the links' are each worker's own. */
+	assert_int_equal(xf_device_remove(bed.shared, xf_token(XF_SOURCE_TUN, 1)), -ENOENT);
+	assert_int_equal(xf_device_remove(bed.shared, UINT64_MAX), -ENOENT);
+	stop_workers();
+	teardown();
+}
+
 /* Into a namespace of our own; without root a user namespace gives the right to it. */
 static void enter_namespace(char *self)
 {
@@ -564,6 +583,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(two_workers_read_hundreds_that_come_and_go),
 		cmocka_unit_test(what_a_link_gets_never_leaves_in_clear),
+		cmocka_unit_test(policies_know_the_interface),
 	};
 
 	(void)argc;
