@@ -414,7 +414,7 @@ static void check_steady(struct world *w, const struct fake_packet *start,
 	}
 	wish = dir == XF_DIR_IN ? FAKE_CLEAR : wish_of(w, &j->routed, quoted_by(w, j));
 	w->seen.exempt += dir != XF_DIR_IN && wish == FAKE_CLEAR &&
-			  fake_wish_of(w->spd, &j->routed, NULL) != FAKE_CLEAR;
+			  fake_wish_of(w->spd, &j->routed, quoted_by(w, j)) != FAKE_CLEAR;
 	if (j->undone || is_kept_from_nat(w, j))
 		return;
 	/* Its answers would look like another's, or it is caught though it has its NAT already:
