@@ -2,7 +2,8 @@
  * On the TUN's way out to the daemon: mark, interface and user of each packet, which the device
  * itself does not pass on and policies ask for. Super-packets keep their vnet header.
  *
- * What gets no header is dropped by the daemon, which has put this program here, and counted.
+ * What gets no header is dropped by the daemon, which has put this program here, and counted; but
+ * for what is too large to get one, as long as no policy asks for marks.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>

@@ -165,6 +165,9 @@ struct xf_spd_info {
 };
 void xf_spd_get_info(const struct xf_spd *spd, struct xf_spd_info *out);
 
+/* Does any policy out ask for a packet's mark? Any thread. */
+bool xf_spd_asks_marks(const struct xf_spd *spd);
+
 /*
  * Act on lifetimes that ran out: soft ones are told once, hard ones take the policy out and are
  * told. Returns the next deadline or UINT64_MAX.

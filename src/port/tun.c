@@ -32,6 +32,8 @@
  */
 #define TUN_ADDRESS "127.120.102.1"
 #define TUN_IOVS 256
+/* Somewhat less than the kernel takes to put something in front of a packet (SKB_MAX_ALLOC). */
+#define META_ROOM (15u << 10)
 /* Bytes of one batch, about: then it is sent before more is read. */
 #define TUN_BATCH_BYTES (256 << 10)
 /* Somebody may attach to a new device before it has an owner, but hardly so often. */
@@ -332,11 +334,19 @@ static bool is_multicast(const struct xf_pkt *pkt, uint32_t off)
 	       xf_addr_is_multicast(&daddr, XF_AF_INET6);
 }
 
+/* May a packet come without its mark? */
+static bool may_be_unmarked(const struct xf_io *io, const struct xf_pkt *pkt)
+{
+	return !io->tun.marks ||
+	       (pkt->len > META_ROOM && !xf_spd_asks_marks(xf_engine_spd(io->cfg.engine)));
+}
+
 /*
  * Take off what bpf/meta.bpf.c put in front, *@skip bytes; where its program cannot be had there is
  * nothing to take. False: the packet is gone. The kernel itself said something on this device
  * (MLD), or what we have sent came back, which must not go round, or somebody has taken the program
- * away: then a policy with a mark may want it, and nobody can tell. Anything else may be
+ * away, or it is too large for what is put in front: then a policy with a mark may want it, and
+ * nobody can tell. Anything else may be
  * without the capture bit: rules of others may have cleared it, and flow tables of nftables bring
  * later packets of a flow to where the first ones went, past the rules that set it.
  */
@@ -348,9 +358,10 @@ static bool take_meta(struct xf_io *io, struct xf_pkt *pkt, uint32_t *skip)
 	*skip = 0;
 	if (xf_pkt_copy_out(pkt, 0, &meta, sizeof(meta)) < 0 ||
 	    (meta.magic & ~XF_META_FLAGS) != XF_META_MAGIC) {
-		if (io->tun.marks)
-			xf_worker_drop(io->worker, pkt, XF_DROP_OUT_NO_MARK);
-		return !io->tun.marks;
+		if (may_be_unmarked(io, pkt))
+			return true;
+		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_NO_MARK);
+		return false;
 	}
 	if (meta.magic & XF_META_OURS) {
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_LOOP);

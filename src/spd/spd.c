@@ -210,6 +210,11 @@ static void tell_watcher(const struct xf_spd *spd, const struct xf_policy *polic
 		spd->cfg.watch(spd->cfg.watch_arg, policy, policy->linked);
 }
 
+static bool asks_mark(const struct xf_policy_config *cfg)
+{
+	return cfg->dir == XF_DIR_OUT && cfg->mark.m;
+}
+
 /* Enter @policy, which readers see already, into the control thread's own tables. */
 static void link_policy(struct xf_spd *spd, struct xf_policy *policy, uint64_t id_hash)
 {
@@ -217,6 +222,7 @@ static void link_policy(struct xf_spd *spd, struct xf_policy *policy, uint64_t i
 
 	policy->linked = true;
 	spd->count[cfg->dir]++;
+	spd->marked += asks_mark(cfg);
 	policy->part->count++;
 	xf_spd_order_add(spd, policy);
 	xf_spd_table_add(&spd->by_identity, &policy->by_identity, id_hash);
@@ -232,6 +238,7 @@ static void unlink_policy(struct xf_spd *spd, struct xf_policy *policy)
 
 	policy->linked = false;
 	spd->count[cfg->dir]--;
+	spd->marked -= asks_mark(cfg);
 	policy->part->count--;
 	xf_spd_table_del(&spd->by_identity, &policy->by_identity);
 	xf_spd_table_del(&spd->by_index, &policy->by_index);
@@ -376,6 +383,11 @@ void xf_spd_get_info(const struct xf_spd *spd, struct xf_spd_info *out)
 		out->count[dir] = spd->count[dir];
 	out->buckets = spd->byidx_mask;
 	out->buckets_max = KERNEL_HASH_MAX;
+}
+
+bool xf_spd_asks_marks(const struct xf_spd *spd)
+{
+	return spd->marked;
 }
 
 uint64_t xf_spd_expire(struct xf_spd *spd, uint64_t now_ns,

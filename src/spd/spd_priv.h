@@ -104,6 +104,9 @@ struct xf_spd {
 	_Atomic uint64_t generation;
 	struct space space;
 
+	/* The control thread's; any may read it. */
+	_Atomic uint32_t marked; /* policies out that ask for a mark */
+
 	/* Control thread. */
 	struct table by_identity;
 	struct table by_index;

@@ -187,6 +187,9 @@ def what_has_no_mark(netns):
     near.run("tc", "filter", "del", *place, check=True)
     stays_away(send, counter(near, "xfrm_stat", "XfrmOutNoStates"), listener)
     equal(parts(near)["tun"]["in_force"], True)
+    # So large that it gets no header.
+    stays_away(lambda: sender.sendto(bytes(20000), ("198.51.100.1", 4001)),
+               counter(near, "xfrm_stat", "XfrmdOutNoMark"), listener)
 
 
 main([the_tun_as_it_is, a_tun_that_keeps_another_name, a_tun_that_is_gone, under_load, filters,

@@ -375,6 +375,28 @@ static void info_grows_like_the_kernels(void **state)
 	xf_spd_free(spd);
 }
 
+/* Of policies out alone, those that have gone not counted. */
+static void marks_are_asked_for(void **state)
+{
+	struct xf_spd *spd = new_spd(0);
+	struct xf_policy_config cfg = config(1);
+	struct xf_policy *policy;
+
+	(void)state;
+	insert(spd, &cfg);
+	cfg = config(2);
+	cfg.dir = XF_DIR_IN;
+	cfg.mark = (struct xf_mark){ 5, 0xff };
+	insert(spd, &cfg);
+	assert_false(xf_spd_asks_marks(spd));
+	cfg.dir = XF_DIR_OUT;
+	policy = insert(spd, &cfg);
+	assert_true(xf_spd_asks_marks(spd));
+	xf_spd_del(spd, policy);
+	assert_false(xf_spd_asks_marks(spd));
+	xf_spd_free(spd);
+}
+
 /* A reference outlives the table's. */
 static void references(void **state)
 {
@@ -421,6 +443,7 @@ int main(void)
 		cmocka_unit_test(indexes),
 		cmocka_unit_test(lookups),
 		cmocka_unit_test(updates_and_ties),
+		cmocka_unit_test(marks_are_asked_for),
 		cmocka_unit_test(lifetimes),
 		cmocka_unit_test(steps_of_the_clock),
 		cmocka_unit_test(use_lifetimes),
