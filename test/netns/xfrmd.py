@@ -333,11 +333,16 @@ def make_bpffs():
         os.rmdir(path)
 
 
+def skip_all(reason):
+    """Say so in TAP: of an exit status of 77 without a plan meson makes an error."""
+    print(f"1..1\nok 1 - {os.path.basename(sys.argv[0])} # SKIP {reason}")
+    sys.exit(0)
+
+
 def main(tests):
     """Run each of the functions; TAP on stdout."""
     if os.geteuid() != 0:
-        print("skip: needs root")
-        sys.exit(77)
+        skip_all("needs root")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     make_bpffs()
     failed = 0
