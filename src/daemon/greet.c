@@ -10,7 +10,7 @@
 #include <xf/base.h>
 
 #include "greet.h"
-#include "uapi.h"
+#include "host/netns.h"
 
 /* Before Linux 5.14: by the namespace's inode, for which CAP_NET_ADMIN is needed. */
 static int check_inode(int fd, const struct xf_rundir *run)
@@ -33,12 +33,13 @@ static int check_inode(int fd, const struct xf_rundir *run)
 static int check_netns(int fd, const struct xf_rundir *run)
 {
 	uint64_t cookie = 0;
-	socklen_t len = sizeof(cookie);
+	int err;
 
 	if (!run->cookie)
 		return check_inode(fd, run);
-	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len))
-		return -errno;
+	err = xf_netns_cookie_of(fd, &cookie);
+	if (err)
+		return err;
 	return cookie == run->cookie ? 0 : -EXDEV;
 }
 

@@ -9,14 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <xf/hash.h>
 
 #include "journal_file.h"
-#include "uapi.h"
+#include "host/netns.h"
 
 /* Read as the length of a netlink message it is larger than any file: see is_plain(). */
 #define MAGIC "xfr\xf6mdpl"
@@ -81,20 +80,15 @@ static void parse_boot_id(const char *text, uint8_t boot[16])
 
 void xf_journal_id_self(struct xf_journal_id *id)
 {
-	int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	socklen_t len = sizeof(id->cookie);
 	char text[64] = "";
 
 	memset(id, 0, sizeof(*id));
 	if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0)
 		parse_boot_id(text, id->boot);
-	if (sock >= 0 && getsockopt(sock, SOL_SOCKET, SO_NETNS_COOKIE, &id->cookie, &len))
-		id->cookie = 0;
+	id->cookie = xf_netns_cookie();
 	if (fd >= 0)
 		close(fd);
-	if (sock >= 0)
-		close(sock);
 }
 
 static enum xf_journal_found whose(const struct xf_journal_id *id, const struct header *header)

@@ -15,7 +15,7 @@
 #include <xf/base.h>
 
 #include "privs.h"
-#include "uapi.h"
+#include "host/netns.h"
 
 /* Linux's numbers where glibc 2.36 does not have the names. */
 #ifndef MSG_PROBE
@@ -175,12 +175,11 @@ int xf_privs_init(void)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	uint64_t cookie;
-	socklen_t len = sizeof(cookie);
 	int err;
 
 	if (fd < 0)
 		return -errno;
-	has_cookies = getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0;
+	has_cookies = xf_netns_cookie_of(fd, &cookie) == 0;
 	err = find_mark_capability(fd);
 	close(fd);
 	if (!err && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))

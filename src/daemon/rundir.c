@@ -12,8 +12,8 @@
 
 #include <xf/base.h>
 
+#include "host/netns.h"
 #include "rundir.h"
-#include "uapi.h"
 
 #define BACKLOG 128
 #define LOCK_TRIES 10
@@ -125,20 +125,6 @@ static void remove_stale(const struct xf_rundir *run, const char *dir)
 	closedir(stream);
 }
 
-static uint64_t read_cookie(void)
-{
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	uint64_t cookie = 0;
-	socklen_t len = sizeof(cookie);
-
-	if (fd < 0)
-		return 0;
-	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len))
-		cookie = 0;
-	close(fd);
-	return cookie;
-}
-
 int xf_rundir_open(struct xf_rundir *run, const char *dir)
 {
 	int err = make_dir(dir);
@@ -164,7 +150,7 @@ int xf_rundir_open(struct xf_rundir *run, const char *dir)
 	run->netns_fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	if (run->netns_fd < 0)
 		return -errno;
-	run->cookie = read_cookie();
+	run->cookie = xf_netns_cookie();
 	err = take_lock(run);
 	if (err)
 		close(run->netns_fd);

@@ -5,17 +5,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 #include <bpf/bpf.h>
 
+#include "host/netns.h"
 #include "host/pins.h"
 
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
 #define BPF_FS 0xcafe4a11 /* BPF_FS_MAGIC */
 #define PATH_MAX_LEN 256
 
@@ -24,24 +21,10 @@ static const char *side_name(enum xf_tcx_side side)
 	return side == XF_TCX_EGRESS ? "egress" : "ingress";
 }
 
-static uint64_t read_cookie(void)
-{
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	uint64_t cookie = 0;
-	socklen_t len = sizeof(cookie);
-
-	if (fd < 0)
-		return 0;
-	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len))
-		cookie = 0;
-	close(fd);
-	return cookie;
-}
-
 void xf_pins_init(struct xf_pins *pins, const char *bpffs)
 {
 	snprintf(pins->top, sizeof(pins->top), "%.*s/xfrmd", XF_PINS_FS_MAX - 1, bpffs);
-	pins->cookie = read_cookie();
+	pins->cookie = xf_netns_cookie();
 	snprintf(pins->dir, sizeof(pins->dir), "%s/%" PRIx64, pins->top, pins->cookie);
 }
 
