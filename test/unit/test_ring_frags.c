@@ -9,6 +9,7 @@
 #include <xf/frag.h>
 #include <xf/path.h>
 
+#include "io_rig.h"
 #include "port/ring_frags.h"
 
 #define READERS 2
@@ -21,38 +22,14 @@ struct rig {
 	struct xf_pool *wire;
 };
 
-static bool nobody(void *arg, const union xf_addr *addr, uint16_t family)
-{
-	(void)arg;
-	(void)addr;
-	(void)family;
-	return false;
-}
-
-static void ignore(void *arg)
-{
-	(void)arg;
-}
-
-static void random_bytes(void *arg, void *buf, size_t len)
-{
-	(void)arg;
-	memset(buf, 7, len);
-}
-
 static void setup(struct rig *rig)
 {
-	const struct xf_engine_config engine = {
-		.sad = { .larval_lifetime_s = 30, .random = random_bytes },
-		.env = { .is_local = nobody, .attention = ignore },
-	};
 	const struct xf_worker_config worker = {
 		.pool = { .packets = 256, .small_bufs = 256, .large_bufs = 16 },
 	};
 	const struct xf_pool_config wire = { .packets = 256, .small_bufs = 512, .large_bufs = 4 };
 
-	rig->engine = xf_engine_new(&engine);
-	assert_non_null(rig->engine);
+	rig->engine = rig_engine();
 	for (unsigned i = 0; i < READERS; i++) {
 		rig->io[i] = calloc(1, sizeof(*rig->io[i]));
 		assert_non_null(rig->io[i]);
