@@ -15,8 +15,8 @@
 #include <xf/esp.h>
 #include <xf/rcu.h>
 
-#include "daemon/huge.h"
-#include "daemon/secret.h"
+#include "daemon/thread/huge.h"
+#include "daemon/thread/secret.h"
 #include "raw.h"
 #include "spd_sets.h"
 #include "world.h"

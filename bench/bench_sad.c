@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <daemon/huge.h>
-#include <daemon/secret.h>
+#include "daemon/thread/huge.h"
+#include "daemon/thread/secret.h"
 #include <sad/use.h>
 #include <xf/rcu.h>
 

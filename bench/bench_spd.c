@@ -18,7 +18,7 @@
 #include <xf/huge.h>
 #include <xf/rcu.h>
 
-#include "daemon/huge.h"
+#include "daemon/thread/huge.h"
 #include "spd/spd_test.h"
 #include "kernel_spd.h"
 #include "spd_sets.h"

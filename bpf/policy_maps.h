@@ -21,7 +21,7 @@
 #define XF_BPF_KINDS_MAX 1024
 /* Entries of all parts. */
 #define XF_BPF_ENTRIES_MAX 524288
-/* Room for two covers (src/capture/cover.h), while one takes the place of another. */
+/* Room for two covers (src/capture/nft/cover.h), while one takes the place of another. */
 #define XF_BPF_PREFIXES_MAX 131072
 /* Classes of policies: enum rule_class of src/spd/. */
 #define XF_BPF_CLASSES 5

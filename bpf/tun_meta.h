@@ -1,6 +1,6 @@
 /*
  * tun_meta.h - what the kernel knows of a captured packet beside its bytes; bpf/meta.bpf.c puts it
- * in front of the packet on the TUN device, src/port/tun.c takes it off.
+ * in front of the packet on the TUN device, src/port/tun/tun.c takes it off.
  */
 #ifndef XF_BPF_TUN_META_H
 #define XF_BPF_TUN_META_H
@@ -10,8 +10,8 @@
  * Three bits of it are flags.
  */
 #define XF_META_MAGIC 0x766d7ff0u /* little endian: f0 7f 6d 76 */
-/* The host's NAT has given it another source on its way here, as it should (src/capture/nat.c): the
- * packet's priority says so. */
+/* The host's NAT has given it another source on its way here, as it should (src/capture/nat/nat.c):
+ * the packet's priority says so. */
 #define XF_META_TRANSLATED 1u
 #define XF_META_PRIORITY_TRANSLATED 0x78660020u
 /* It has come back, or is on a way that leads to us again: we have sent it. */
@@ -21,7 +21,7 @@
 #define XF_META_PRIORITY_ASK 0x78660030u
 #define XF_META_FLAGS (XF_META_TRANSLATED | XF_META_OURS | XF_META_ASK)
 /* A tunnel of the host's has made it of what a socket with the bypass mark has sent
- * (src/capture/frame.c): it is not that socket's. The last four bits are the packet's own. */
+ * (src/capture/nft/frame.c): it is not that socket's. The last four bits are the packet's own. */
 #define XF_META_PRIORITY_ENCAPSULATED 0x78660070u
 #define XF_META_PRIORITY_MASK 0xfffffff0u
 

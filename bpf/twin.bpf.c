@@ -299,7 +299,7 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	struct flow wire;
 
-	/* Both bits in forward: a frame between ports of a bridge (src/capture/frame.c). */
+	/* Both bits in forward: a frame between ports of a bridge (src/capture/nft/frame.c). */
 	if (cfg && !in && is_bridged(ctx, cfg))
 		return ACCEPT;
 	if (!cfg || is_from_us(ctx->state, cfg))

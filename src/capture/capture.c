@@ -10,7 +10,7 @@
 #include "capture/capture.h"
 #include "capture/ops.h"
 #include "capture/state.h"
-#include "capture/tables.h"
+#include "capture/nft/tables.h"
 
 /* --- following the SPD --- */
 

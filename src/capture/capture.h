@@ -17,9 +17,9 @@
 #ifndef XF_CAPTURE_CAPTURE_H
 #define XF_CAPTURE_CAPTURE_H
 
-#include "capture/backstop.h"
+#include "capture/programs/backstop.h"
 #include "capture/counters.h"
-#include "capture/heal.h"
+#include "capture/repair/heal.h"
 #include "port/io.h"
 
 struct xf_capture;

@@ -10,18 +10,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "capture/backstop.h"
+#include "capture/programs/backstop.h"
 #include "capture/capture.h"
-#include "capture/conntrack.h"
-#include "capture/frame.h"
-#include "capture/inspect.h"
-#include "capture/nft_batch.h"
-#include "capture/nft_sets.h"
-#include "capture/nft_table.h"
+#include "capture/nat/conntrack.h"
+#include "capture/nft/frame.h"
+#include "capture/repair/inspect.h"
+#include "capture/nft/nft_batch.h"
+#include "capture/nft/nft_sets.h"
+#include "capture/nft/nft_table.h"
 #include "capture/ops.h"
-#include "capture/route.h"
-#include "capture/ruleset.h"
-#include "capture/watch.h"
+#include "capture/repair/route.h"
+#include "capture/nft/ruleset.h"
+#include "capture/repair/watch.h"
 #include "host/firewall.h"
 
 /* So many elements are changed before the events of that are read. */

@@ -9,11 +9,11 @@
 #ifndef XF_CAPTURE_OPS_H
 #define XF_CAPTURE_OPS_H
 
-#include "capture/cells.h"
-#include "capture/cover.h"
+#include "capture/nft/cells.h"
+#include "capture/nft/cover.h"
 #include "capture/exempt.h"
-#include "capture/heal.h"
-#include "capture/twin.h"
+#include "capture/repair/heal.h"
+#include "capture/programs/twin.h"
 #include "port/io.h"
 
 /* Somebody else has changed a part of what stands, or may have. */

@@ -8,11 +8,11 @@
 #include <stdatomic.h>
 
 #include "capture/capture.h"
-#include "capture/conntrack.h"
+#include "capture/nat/conntrack.h"
 #include "capture/exempt_set.h"
-#include "capture/nat.h"
+#include "capture/nat/nat.h"
 #include "capture/ops.h"
-#include "capture/sieve.h"
+#include "capture/nft/sieve.h"
 
 struct xf_capture {
 	/* Constant after xf_capture_new(). */

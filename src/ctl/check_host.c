@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture/devices.h"
+#include "capture/programs/devices.h"
 #include "check.h"
 #include "host/rtnl.h"
 

@@ -13,10 +13,10 @@
 #include "capture/capture.h"
 #include "ctl.h"
 #include "daemon/config.h"
-#include "daemon/former.h"
-#include "daemon/journal_file.h"
+#include "daemon/journal/former.h"
+#include "daemon/journal/journal_file.h"
 #include "daemon/loop.h"
-#include "daemon/rundir.h"
+#include "daemon/journal/rundir.h"
 
 #define TRY_EVERY_US 20000
 /* A start with a million policies takes a few seconds. */

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "crypto_threads.h"
-#include "thread.h"
+#include "daemon/thread/thread.h"
 
 #define BITE 8
 

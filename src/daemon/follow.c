@@ -4,7 +4,7 @@
 
 #include "follow.h"
 #include "log.h"
-#include "threads.h"
+#include "daemon/thread/threads.h"
 
 #define UDP_ENCAP_ESP 2 /* RFC 3948; the kernel's UDP_ENCAP_ESPINUDP */
 

@@ -11,13 +11,13 @@
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 
-#include "control.h"
-#include "huge.h"
+#include "daemon/control/control.h"
+#include "daemon/thread/huge.h"
 #include "log.h"
 #include "missing.h"
-#include "notify.h"
-#include "privs.h"
-#include "secret.h"
+#include "daemon/clients/notify.h"
+#include "daemon/thread/privs.h"
+#include "daemon/thread/secret.h"
 #include "service.h"
 
 #define EXIT_BAD_INPUT 2

@@ -4,7 +4,7 @@
 
 #include "log.h"
 #include "missing.h"
-#include "privs.h"
+#include "daemon/thread/privs.h"
 
 /* What the kernel was willing to do. */
 struct facts {

@@ -9,7 +9,7 @@
 #include "capture/capture.h"
 #include "host/forwarding.h"
 
-#include "threads.h"
+#include "daemon/thread/threads.h"
 
 struct xf_missing {
 	/* Where it is looked for; all of it outlives this. */

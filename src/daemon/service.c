@@ -11,11 +11,11 @@
 #include <xf/rcu.h>
 
 #include "acquire.h"
-#include "capture/route.h"
+#include "capture/repair/route.h"
 #include "crypto_threads.h"
-#include "former.h"
+#include "daemon/journal/former.h"
 #include "log.h"
-#include "notify.h"
+#include "daemon/clients/notify.h"
 #include "service.h"
 
 /* SAs and policies whose going is worth to look for memory. */

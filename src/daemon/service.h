@@ -12,12 +12,12 @@
 #include "nl/nl.h"
 #include "port/packet.h"
 
-#include "clients.h"
+#include "daemon/clients/clients.h"
 #include "config.h"
 #include "follow.h"
-#include "journal.h"
+#include "daemon/journal/journal.h"
 #include "missing.h"
-#include "threads.h"
+#include "daemon/thread/threads.h"
 #include "wallclock.h"
 
 /* What workers ask for (struct xf_env), and how they wake the control thread. */

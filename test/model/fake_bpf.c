@@ -12,9 +12,9 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#include "capture/devices.h"
-#include "capture/nat_layout.h"
-#include "capture/twin.h"
+#include "capture/programs/devices.h"
+#include "capture/programs/nat_layout.h"
+#include "capture/programs/twin.h"
 
 #include "fake_bpf.h"
 #include "fake_programs.h"

@@ -1,6 +1,6 @@
 /*
- * fake_bpf.h - libbpf's part of the kernel, for src/capture/backstop.c as it is: maps that the
- * programs of fake_programs.h read, and devices to put these on.
+ * fake_bpf.h - libbpf's part of the kernel, for src/capture/programs/backstop.c as it is: maps that
+ * the programs of fake_programs.h read, and devices to put these on.
  *
  * One at a time in a process, since libbpf's functions know no argument of ours.
  */
@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "capture/devices.h"
+#include "capture/programs/devices.h"
 
 /* What the host decides. */
 struct fake_bpf_host {

@@ -7,7 +7,7 @@
 
 #include <xf/spd.h>
 
-#include "capture/conntrack.h"
+#include "capture/nat/conntrack.h"
 
 #include "fake_nft.h"
 

@@ -1,6 +1,6 @@
 /*
  * What src/capture does to the model's host, and what it is told of it: struct xf_capture_ops for
- * model_host.c. Programs and their maps are those of src/capture/backstop.c, over fake_bpf.h.
+ * model_host.c. Programs and maps are those of src/capture/programs/backstop.c, over fake_bpf.h.
  *
  * An operation may fail, before it has done anything or only in what it answers, and packets go
  * their ways before and after each.
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "capture/backstop.h"
+#include "capture/programs/backstop.h"
 #include "capture/capture.h"
 
 #include "fake_bpf.h"
@@ -329,7 +329,7 @@ static bool backstop_stands(void *arg, char *device)
 
 /* --- rule, route, TUN --- */
 
-/* In the order of src/capture/route.c. */
+/* In the order of src/capture/repair/route.c. */
 static int route_add(void *arg, struct xf_io_error *error)
 {
 	struct fake_host *host = arg;

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "capture/capture.h"
-#include "capture/nft_sets.h"
+#include "capture/nft/nft_sets.h"
 #include "capture/policy_order.h"
 
 #include "fake_kernel.h"

@@ -76,7 +76,7 @@ struct fake_part {
 };
 bool fake_nft_part(struct fake_nft *nft, const struct fake_part *part, struct fake_packet *p);
 
-/* What stands, as src/capture/inspect.c would tell it. */
+/* What stands, as src/capture/repair/inspect.c would tell it. */
 struct fake_nft_seen {
 	bool there;
 	uint64_t digest;

@@ -1,5 +1,5 @@
 /*
- * Statements of src/capture/nat.c and on ICMP errors.
+ * Statements of src/capture/nat/nat.c and on ICMP errors.
  */
 #include <stdarg.h>
 #include <setjmp.h>

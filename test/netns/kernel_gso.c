@@ -19,7 +19,7 @@
 #include <xf/gro.h>
 #include <xf/gso.h>
 
-#include "port/vnet.h"
+#include "port/tun/vnet.h"
 #include "supers.h"
 
 #define ROUNDS 2500

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What each thread of a running daemon may do: exactly what src/daemon/privs.h says."""
+"""What each thread of a running daemon may do: exactly what src/daemon/thread/privs.h says."""
 import os
 import re
 import select

@@ -29,7 +29,7 @@
 
 #include <xf/rcu.h>
 
-#include "capture/backstop.h"
+#include "capture/programs/backstop.h"
 
 #define ROUNDS 8000
 #define ROUNDS_LOCKED_DOWN 1000

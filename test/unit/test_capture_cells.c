@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "capture/cells.h"
+#include "capture/nft/cells.h"
 
 #define SETS 7
 #define CELLS 500

@@ -14,8 +14,8 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 
-#include "capture/conntrack.h"
-#include "capture/nat.h"
+#include "capture/nat/conntrack.h"
+#include "capture/nat/nat.h"
 
 struct fixture {
 	struct xf_spd *spd;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "capture/cover.h"
+#include "capture/nft/cover.h"
 
 static uint64_t state = 88172645463325252ull;
 

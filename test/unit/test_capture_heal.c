@@ -10,7 +10,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "capture/heal.h"
+#include "capture/repair/heal.h"
 
 #define SECOND XF_NSEC_PER_SEC
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 #include <bpf/btf.h>
 
-#include "capture/nat_layout.h"
+#include "capture/programs/nat_layout.h"
 
 static const char *left_out; /* of members and structures, by name */
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "capture/ruleset.h"
+#include "capture/nft/ruleset.h"
 
 #define CAPTURE "meta mark set meta mark | 0x40000000 counter name captured return"
 

@@ -11,9 +11,9 @@
 
 #include <xf/rcu.h>
 
-#include "capture/nft_sets.h"
+#include "capture/nft/nft_sets.h"
 #include "capture/policy_order.h"
-#include "capture/ruleset.h"
+#include "capture/nft/ruleset.h"
 
 struct fixture {
 	struct xf_spd *spd;

@@ -12,7 +12,7 @@
 
 #include <xf/rcu.h>
 
-#include "capture/tuples.h"
+#include "capture/programs/tuples.h"
 
 static struct xf_tuples tuples;
 static struct xf_spd *spd;

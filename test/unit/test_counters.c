@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "capture/tables.h"
-#include "daemon/show.h"
+#include "capture/nft/tables.h"
+#include "daemon/control/show.h"
 #include "path/worker.h"
 #include "port/backend.h"
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "daemon/former.h"
+#include "daemon/journal/former.h"
 
 static const struct xf_io_names names = {
 	.tun = "fifteen-letters",

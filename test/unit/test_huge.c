@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include <daemon/huge.h>
+#include "daemon/thread/huge.h"
 
 #define MB ((size_t)1024 * 1024)
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "port/vnet.h"
+#include "port/tun/vnet.h"
 #include "supers.h"
 
 #define CSUM VIRTIO_NET_HDR_F_NEEDS_CSUM

@@ -17,7 +17,7 @@
 
 #include <xf/rcu.h>
 
-#include "daemon/journal.h"
+#include "daemon/journal/journal.h"
 
 struct node {
 	struct xf_sad *sad;

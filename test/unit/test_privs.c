@@ -26,8 +26,8 @@
 
 #include <xf/base.h>
 
-#include "daemon/privs.h"
-#include "daemon/thread.h"
+#include "daemon/thread/privs.h"
+#include "daemon/thread/thread.h"
 
 static int fds[2]; /* a socket pair from before the filter */
 

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <cmocka.h>
 
-#include <daemon/secret.h>
+#include "daemon/thread/secret.h"
 
 #define BLOCKS 2000 /* more than the first two chunks have room for */
 
