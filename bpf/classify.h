@@ -292,20 +292,24 @@ static __always_inline enum answer ask_part(const struct xf_bpf_config *cfg, str
 /*
  * NO and YES are certain. Type sub lets nothing pass by itself here: main is asked too, but does
  * not say for sure then.
+ *
+ * A global function: the verifier looks at it once, by itself, and not again on each way to each
+ * call (docs/decisions/0050).
  */
-static __always_inline enum answer ask_policies(const struct xf_bpf_config *cfg,
-						const struct flow *flow, __u32 dir,
-						bool known_ports_only)
+__noinline enum answer ask_policies(const struct xf_bpf_config *cfg, const struct flow *flow,
+				    __u32 dir, bool known_ports_only)
 {
-	bool unread = is_extension(flow->proto);
-	struct search search = {
-		.flow = flow,
-		.hides_ports = !flow->ports && !known_ports_only &&
-			       (has_ports(flow->proto) || is_icmp(flow->proto) || unread),
-		.unsure = unread,
-	};
-	enum answer answer = ask_part(cfg, &search, 2 * dir + 1);
+	struct search search = { .flow = flow };
+	enum answer answer;
+	bool unread;
 
+	if (!cfg || !flow || dir > DIR_FWD)
+		return MAYBE;
+	unread = is_extension(flow->proto);
+	search.unsure = unread;
+	search.hides_ports = !flow->ports && !known_ports_only &&
+			     (has_ports(flow->proto) || is_icmp(flow->proto) || unread);
+	answer = ask_part(cfg, &search, 2 * dir + 1);
 	return answer == NO ? ask_part(cfg, &search, 2 * dir) : answer;
 }
 

@@ -60,8 +60,10 @@ struct {
 	__type(value, __u32);
 } holder SEC(".maps");
 
-static __always_inline bool read_flow(struct __sk_buff *skb, struct flow *flow)
+__noinline bool read_flow(struct __sk_buff *skb, struct flow *flow)
 {
+	if (!flow)
+		return false;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return read_ipv4(skb, flow);
 	if (skb->protocol == bpf_htons(ETH_P_IPV6))

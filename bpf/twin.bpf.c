@@ -263,11 +263,11 @@ static __always_inline bool is_from_us(const struct nf_hook_state *state,
 	return from == cfg->tun_ifindex || (state->hook == LOCAL_IN && from == LOOPBACK_IFINDEX);
 }
 
-static __always_inline bool read_flow(struct bpf_nf_ctx *ctx, struct flow *flow)
+__noinline bool read_flow(struct bpf_nf_ctx *ctx, struct flow *flow)
 {
 	struct bpf_dynptr skb;
 
-	if (bpf_dynptr_from_skb(ctx->skb, 0, &skb))
+	if (!flow || bpf_dynptr_from_skb(ctx->skb, 0, &skb))
 		return false;
 	return ctx->state->pf == AF_INET ? read_ipv4(&skb, flow) : read_ipv6(&skb, flow);
 }

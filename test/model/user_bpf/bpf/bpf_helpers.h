@@ -15,6 +15,8 @@
 #define __ksym
 #define __uint(name, val) int(*name)[val]
 #define __type(name, val) typeof(val) *name
+/* Two programs have functions of the same name, which are global for the verifier's sake. */
+#define __noinline static
 #undef __always_inline
 #define __always_inline inline
 
