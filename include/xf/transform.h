@@ -35,6 +35,7 @@ extern "C" {
 
 #define XF_OP_SEGS 4
 
+struct xf_sa_form; /* what each packet asks of a configuration: inside the engine */
 struct xf_shaping; /* xf/shaping.h */
 
 /*
@@ -98,6 +99,10 @@ struct xf_transform {
 	/* Is it for SAs like @cfg? Asked once per SA; the one that was registered last is asked
 	 * first. */
 	bool (*takes)(const struct xf_sa_config *cfg);
+
+	/* The control thread has an SA made, or changed to @cfg: fill in what is the transform's
+	 * own of @form; the rest is there, what is not filled in is zero. NULL: nothing is. */
+	void (*make_form)(const struct xf_sa_view *cfg, struct xf_sa_form *form);
 
 	/*
 	 * Outbound, first half: op->pkt is a whole IP packet, no super-packet, its checksums

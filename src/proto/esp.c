@@ -12,6 +12,7 @@ const struct xf_transform xf_transform_esp = {
 	.protocol = XF_IPPROTO_ESP,
 	.spi = XF_SPI_PLACE_ESP,
 	.takes = takes,
+	.make_form = xf_esp_make_form,
 	.out_prepare = xf_esp_out_prepare_batch,
 	.out_finish = xf_esp_out_finish_batch,
 	.in_prepare = xf_esp_in_prepare_batch,

@@ -10,10 +10,24 @@
 
 /* Padding length and next header, in front of the ICV (RFC 4303 s2). */
 #define XF_ESP_TRAILER_LEN 2u
-/* No IPv6 link is narrower (RFC 8200 s5). */
-#define XF_IPV6_MIN_MTU 1280
 /* Assumed of a path that nobody told us about. */
 #define XF_PATH_MTU_DEFAULT 1500
+
+/* What is encrypted is a multiple of that, whatever the cipher (RFC 4303 s2.4). */
+#define XF_ESP_ALIGN 4u
+
+/* A form's own flags. Free: 2 bits, one of them for BEET. */
+enum xf_esp_own {
+	XF_ESP_TUNNEL = 1 << 0,
+	XF_ESP_TRANSPORT = 1 << 1,
+	XF_ESP_PLAIN = 1 << 2, /* a nonce of 4 and 8 bytes; of the packet, the MAC covers no IV */
+	XF_ESP_NOECN = 1 << 3,
+	XF_ESP_ENCAP_DSCP = 1 << 4,
+	XF_ESP_DECAP_DSCP = 1 << 5,
+};
+
+/* The transform's part of a form (xf/transform.h). */
+void xf_esp_make_form(const struct xf_sa_view *cfg, struct xf_sa_form *form);
 
 /* What names the packet @ip describes in the trailer, when it is tunnelled. */
 static inline uint8_t xf_esp_tunnelled(const struct xf_ip_info *ip)
@@ -82,7 +96,7 @@ static inline void xf_esp_crypto_fill(struct xf_transform_op *op, const struct x
 				      const uint8_t *esp, bool encrypt)
 {
 	xf_esp_crypto_fill_plain(op, esp, form->what, encrypt);
-	if (XF_UNLIKELY(!(form->what & XF_FORM_PLAIN)))
+	if (XF_UNLIKELY(!(form->own & XF_ESP_PLAIN)))
 		xf_esp_crypto_fill_odd(op, esp + XF_ESP_HDR_LEN);
 }
 
@@ -160,15 +174,15 @@ static inline void xf_ip_move(uint8_t *to, const uint8_t *from, const struct xf_
  * As xfrm4_remove_tunnel_encap(): CE moves to an inner packet that is ECN capable. One that is
  * not keeps its 00, where RFC 6040 s4.2 would drop it.
  */
-static inline uint8_t xf_tunnel_decap_tos(unsigned what, uint8_t outer, uint8_t inner)
+static inline uint8_t xf_tunnel_decap_tos(unsigned own, uint8_t outer, uint8_t inner)
 {
 	uint8_t tos = inner;
 
-	if (XF_LIKELY(!(what & XF_FORM_DECAP_DSCP) && (outer & XF_ECN_MASK) != XF_ECN_CE))
+	if (XF_LIKELY(!(own & XF_ESP_DECAP_DSCP) && (outer & XF_ECN_MASK) != XF_ECN_CE))
 		return inner;
-	if (what & XF_FORM_DECAP_DSCP)
+	if (own & XF_ESP_DECAP_DSCP)
 		tos = (outer & (uint8_t)~XF_ECN_MASK) | (inner & XF_ECN_MASK);
-	if (!(what & XF_FORM_NOECN) && (outer & XF_ECN_MASK) == XF_ECN_CE && (inner & XF_ECN_MASK))
+	if (!(own & XF_ESP_NOECN) && (outer & XF_ECN_MASK) == XF_ECN_CE && (inner & XF_ECN_MASK))
 		tos |= XF_ECN_CE;
 	return tos;
 }

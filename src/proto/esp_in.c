@@ -21,13 +21,13 @@
 #define TCP_CSUM 16
 #define UDP_CSUM 6
 
-static enum xf_drop check_sa(struct xf_sa *sa, unsigned what, uint64_t now_ns)
+static enum xf_drop check_sa(struct xf_sa *sa, struct xf_sa_brief form, uint64_t now_ns)
 {
-	enum xf_drop drop = xf_sa_check(sa, what, false, now_ns);
+	enum xf_drop drop = xf_sa_check(sa, form.what, false, now_ns);
 
 	if (drop != XF_PASS)
 		return drop;
-	if (!(what & (XF_FORM_TUNNEL | XF_FORM_TRANSPORT)))
+	if (!(form.own & (XF_ESP_TUNNEL | XF_ESP_TRANSPORT)))
 		return XF_DROP_IN_STATE_MODE;
 	return XF_PASS;
 }
@@ -65,7 +65,7 @@ static enum xf_drop measure(struct xf_transform_op *op, const struct xf_sa_form 
 		return XF_DROP_IN_STATE_PROTO;
 	op->text_off = op->hdr_off + XF_ESP_HDR_LEN + form->iv_len;
 	op->crypto.len = end - op->hdr_off - fixed;
-	if (form->what & XF_FORM_BLOCKS && op->crypto.len & form->align_mask)
+	if (form->align_mask >= XF_ESP_ALIGN && op->crypto.len & form->align_mask)
 		return XF_DROP_IN_STATE_PROTO;
 	return XF_PASS;
 }
@@ -103,7 +103,7 @@ static enum xf_drop prepare_odd(struct xf_sa *sa, struct xf_transform_op *op)
 	enum xf_drop drop;
 
 	op->usual = false;
-	if (XF_UNLIKELY(form->udp_len != op->udp_len))
+	if (XF_UNLIKELY(xf_form_udp_len(form->what) != op->udp_len))
 		return XF_DROP_IN_STATE_MISMATCH;
 	drop = measure(op, form);
 	if (drop != XF_PASS)
@@ -126,17 +126,18 @@ static inline bool prepare_usual(struct xf_sa *sa, struct xf_sa_brief form,
 	const struct xf_pkt *pkt = op->pkt;
 	const struct xf_seg *seg = &pkt->segs[0];
 	const struct xf_ip_info *ip = op->ip;
+	uint32_t udp_len = xf_form_udp_len(form.what);
 	uint32_t off = ip->l4_off;
 	uint8_t *esp, *text;
 	uint32_t len;
 
-	if (!(form.what & XF_FORM_PLAIN) || op->udp_len != form.udp_len ||
-	    !xf_pkt_is_own_piece(pkt) || pkt->len != ip->total_len || ip->is_frag ||
-	    off + form.udp_len + fixed + XF_ESP_TRAILER_LEN > pkt->len)
+	if (!(form.own & XF_ESP_PLAIN) || op->udp_len != udp_len || !xf_pkt_is_own_piece(pkt) ||
+	    pkt->len != ip->total_len || ip->is_frag ||
+	    off + udp_len + fixed + XF_ESP_TRAILER_LEN > pkt->len)
 		return false;
-	if (form.udp_len && xf_get_be16(seg->data + off + 4) != pkt->len - off)
+	if (udp_len && xf_get_be16(seg->data + off + 4) != pkt->len - off)
 		return false;
-	off += form.udp_len;
+	off += udp_len;
 	esp = seg->data + off;
 	text = esp + XF_ESP_HDR_LEN + sizeof(uint64_t);
 	len = pkt->len - off - fixed;
@@ -154,7 +155,7 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_transform_op *const *ops,
 			   uint64_t now_ns)
 {
 	struct xf_sa_brief form = xf_sa_brief(sa);
-	enum xf_drop drop = check_sa(sa, form.what, now_ns);
+	enum xf_drop drop = check_sa(sa, form, now_ns);
 
 	for (unsigned i = 0; i < n; i++) {
 		struct xf_transform_op *op = ops[i];
@@ -254,7 +255,7 @@ static enum xf_drop cut_trailer(struct xf_transform_op *op, uint8_t *next_hdr)
 }
 
 /* Step 6: what follows the IP packet inside is TFC padding (RFC 4303 s2.7). */
-static inline enum xf_drop show_inner(struct xf_transform_op *op, unsigned what, uint8_t next_hdr)
+static inline enum xf_drop show_inner(struct xf_transform_op *op, unsigned own, uint8_t next_hdr)
 {
 	uint8_t outer_tos = op->ip->tos;
 	struct xf_pkt *pkt = op->pkt;
@@ -266,7 +267,7 @@ static inline enum xf_drop show_inner(struct xf_transform_op *op, unsigned what,
 		return XF_DROP_IN_STATE_MODE;
 	if (XF_UNLIKELY(pkt->len != op->ip->total_len))
 		xf_pkt_trim_back(pkt, pkt->len - op->ip->total_len);
-	tos = xf_tunnel_decap_tos(what, outer_tos, op->ip->tos);
+	tos = xf_tunnel_decap_tos(own, outer_tos, op->ip->tos);
 	if (XF_UNLIKELY(tos != op->ip->tos) && xf_tunnel_set_tos(pkt, op->ip, tos) < 0)
 		return XF_DROP_IN_BUFFER;
 	return XF_PASS;
@@ -277,12 +278,12 @@ static bool is_tunnelled(uint8_t next_hdr)
 	return next_hdr == XF_IPPROTO_IPIP || next_hdr == XF_IPPROTO_IPV6;
 }
 
-static enum xf_drop leave_tunnel(struct xf_transform_op *op, unsigned what, uint8_t next_hdr)
+static enum xf_drop leave_tunnel(struct xf_transform_op *op, unsigned own, uint8_t next_hdr)
 {
 	if (!is_tunnelled(next_hdr))
 		return XF_DROP_IN_STATE_MODE;
 	xf_pkt_trim_front(op->pkt, op->text_off);
-	return show_inner(op, what, next_hdr);
+	return show_inner(op, own, next_hdr);
 }
 
 static enum xf_drop leave_transport(struct xf_transform_op *op, uint8_t next_hdr)
@@ -346,9 +347,9 @@ static enum xf_drop unwrap(struct xf_transform_op *op, uint64_t *bytes)
 		return drop;
 	*bytes += op->pkt->len - op->text_off;
 	op->pkt->mark = xf_form_mark(form, op->pkt->mark);
-	drop = form->outer_len ? leave_tunnel(op, form->what, next_hdr)
+	drop = form->outer_len ? leave_tunnel(op, form->own, next_hdr)
 			       : leave_transport(op, next_hdr);
-	if (drop == XF_PASS && form->udp_len && !form->outer_len)
+	if (drop == XF_PASS && form->what & XF_FORM_UDP && !form->outer_len)
 		drop = renew_csum(op);
 	op->pkt->family = op->ip->family;
 	return drop;
@@ -372,7 +373,8 @@ static enum xf_drop leave_transport_usual(struct xf_transform_op *op, uint8_t ne
 }
 
 /* The same for a packet in one piece. */
-static inline enum xf_drop unwrap_usual(struct xf_transform_op *op, unsigned what, uint64_t *bytes)
+static inline enum xf_drop unwrap_usual(struct xf_transform_op *op, struct xf_sa_brief form,
+					uint64_t *bytes)
 {
 	struct xf_pkt *pkt = op->pkt;
 	struct xf_seg *seg = &pkt->segs[0];
@@ -382,15 +384,15 @@ static inline enum xf_drop unwrap_usual(struct xf_transform_op *op, unsigned wha
 	enum xf_drop drop;
 
 	if (XF_UNLIKELY(cut >= op->crypto.len || next_hdr == XF_IPPROTO_NONE ||
-			(what & XF_FORM_TUNNEL && !is_tunnelled(next_hdr))))
+			(form.own & XF_ESP_TUNNEL && !is_tunnelled(next_hdr))))
 		return unwrap(op, bytes);
 	*bytes += op->crypto.len - cut;
-	if (XF_UNLIKELY(what & XF_FORM_MORE))
+	if (XF_UNLIKELY(form.what & XF_FORM_MORE))
 		pkt->mark = xf_form_mark(xf_sa_form(op->sa), pkt->mark);
-	if (XF_LIKELY(what & XF_FORM_TUNNEL)) {
+	if (XF_LIKELY(form.own & XF_ESP_TUNNEL)) {
 		seg->data += op->text_off;
 		seg->len = pkt->len = op->crypto.len - cut;
-		drop = show_inner(op, what, next_hdr);
+		drop = show_inner(op, form.own, next_hdr);
 	} else {
 		seg->len = pkt->len = op->text_off + op->crypto.len - cut;
 		drop = leave_transport_usual(op, next_hdr);
@@ -404,7 +406,7 @@ static inline enum xf_drop unwrap_usual(struct xf_transform_op *op, unsigned wha
 void xf_esp_in_finish_run(struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)
 {
 	struct xf_sa *sa = ops[0]->sa;
-	unsigned what = xf_sa_brief(sa).what;
+	struct xf_sa_brief form = xf_sa_brief(sa);
 	unsigned accepted = 0;
 	uint64_t bytes = 0;
 
@@ -413,7 +415,7 @@ void xf_esp_in_finish_run(struct xf_transform_op *const *ops, unsigned n, uint64
 		uint64_t before = bytes;
 
 		if (XF_LIKELY(ops[i]->drop == XF_PASS && ops[i]->usual))
-			ops[i]->drop = unwrap_usual(ops[i], what, &bytes);
+			ops[i]->drop = unwrap_usual(ops[i], form, &bytes);
 		else
 			ops[i]->drop = unwrap(ops[i], &bytes);
 		accepted += bytes != before;

@@ -30,9 +30,9 @@ struct run {
 /* RFC 4303 s3.1: fragments are tunnelled, but transport mode takes whole datagrams only. */
 static bool mode_takes(const struct xf_sa_form *form, const struct xf_ip_info *ip)
 {
-	if (XF_LIKELY(form->what & XF_FORM_TUNNEL))
+	if (XF_LIKELY(form->own & XF_ESP_TUNNEL))
 		return true;
-	return form->what & XF_FORM_TRANSPORT && ip->family == xf_form_family(form) && !ip->is_frag;
+	return form->own & XF_ESP_TRANSPORT && ip->family == xf_form_family(form) && !ip->is_frag;
 }
 
 /* The packet's new shape, whose last byte is the ICV's (RFC 4303 s2.4, s2.7). */
@@ -51,7 +51,7 @@ static void plan(const struct run *run, struct xf_transform_op *op)
 	op->tail_len = op->tfc_len + op->pad_len + XF_ESP_TRAILER_LEN + form->icv_len;
 	op->text_off = op->gap_off + form->gap_len;
 	op->hdr_off = op->text_off - form->iv_len - XF_ESP_HDR_LEN;
-	op->udp_off = form->udp_len ? op->hdr_off - XF_UDP_HDR_LEN : 0;
+	op->udp_off = form->what & XF_FORM_UDP ? op->hdr_off - XF_UDP_HDR_LEN : 0;
 	op->crypto.len = bare + op->pad_len;
 }
 
@@ -197,7 +197,7 @@ static void write_tail(const struct xf_transform_op *op, const struct xf_sa_form
 /* What the header that stays in front names in transport mode. */
 static inline uint8_t named_proto(const struct xf_sa_form *form)
 {
-	return form->udp_len ? XF_IPPROTO_UDP : XF_IPPROTO_ESP;
+	return form->what & XF_FORM_UDP ? XF_IPPROTO_UDP : XF_IPPROTO_ESP;
 }
 
 static void patch_header(const struct xf_transform_op *op, const struct xf_sa_form *form)
@@ -251,7 +251,7 @@ static void number_and_write(const struct run *run, unsigned ready)
 
 static inline bool is_usual_form(const struct xf_sa_form *form)
 {
-	return (form->what & (XF_FORM_PLAIN | XF_FORM_MORE)) == XF_FORM_PLAIN;
+	return form->own & XF_ESP_PLAIN && !(form->what & XF_FORM_MORE);
 }
 
 /* What stays in front of ESP. Each mode has a copy of what asks: tunnels pay for none of it. */
@@ -313,7 +313,8 @@ XF_INLINE void write_usual(const struct run *run, struct xf_transform_op *op, bo
 	op->crypto.icv = text + text_len;
 	pkt->len = len;
 	op->dst_pkt = NULL;
-	op->udp_off = form->udp_len ? front + form->outer_len : 0; /* one of the two is 0 */
+	op->udp_off =
+		form->what & XF_FORM_UDP ? front + form->outer_len : 0; /* one of the two is 0 */
 	write_headers(run, op, text - form->gap_len, len - front);
 	pkt->family = xf_form_family(form);
 }

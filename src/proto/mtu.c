@@ -7,7 +7,7 @@
 /* The IP header that stays in front in transport mode, options aside, as the kernel counts it. */
 static uint32_t kept_hdr_len(const struct xf_sa_form *form)
 {
-	if (form->what & XF_FORM_TUNNEL)
+	if (form->own & XF_ESP_TUNNEL)
 		return 0;
 	return form->what & XF_FORM_IPV6 ? XF_IPV6_HDR_LEN : XF_IPV4_HDR_LEN;
 }
@@ -44,7 +44,7 @@ uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now
 	uint32_t mtu;
 	uint32_t want;
 
-	if (tfc_pad == 0 || !(form->what & XF_FORM_TUNNEL))
+	if (tfc_pad == 0 || !(form->own & XF_ESP_TUNNEL))
 		return 0;
 	mtu = xf_sa_path_mtu(sa, now_ns);
 	want = inner_mtu(form, mtu ? mtu : XF_PATH_MTU_DEFAULT, XF_AF_UNSPEC);

@@ -13,10 +13,10 @@
  */
 static inline uint8_t xf_outer_tos(const struct xf_sa_form *form, uint8_t inner)
 {
-	uint8_t dscp = form->what & XF_FORM_ENCAP_DSCP ? inner & (uint8_t)~XF_ECN_MASK : 0;
+	uint8_t dscp = form->own & XF_ESP_ENCAP_DSCP ? inner & (uint8_t)~XF_ECN_MASK : 0;
 	uint8_t ecn = inner & XF_ECN_MASK;
 
-	if (form->what & XF_FORM_NOECN)
+	if (form->own & XF_ESP_NOECN)
 		return dscp;
 	return dscp | (ecn == XF_ECN_CE ? XF_ECN_ECT0 : ecn);
 }
@@ -74,7 +74,7 @@ static inline uint8_t *xf_outer_write(uint8_t *hdr, const struct xf_sa_form *for
 		xf_outer_ipv4(hdr, form, inner, len, id);
 	else if (form->outer_len)
 		xf_outer_ipv6(hdr, form, inner, len);
-	if (form->udp_len) {
+	if (form->what & XF_FORM_UDP) {
 		memcpy(p, form->hdr + form->outer_len, XF_UDP_HDR_LEN);
 		xf_put_be16(p + 4, (uint16_t)(len - form->outer_len));
 		p += XF_UDP_HDR_LEN;

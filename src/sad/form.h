@@ -8,37 +8,39 @@
 #ifndef XF_SAD_FORM_H
 #define XF_SAD_FORM_H
 
+#include <xf/ip.h>
 #include <xf/rcu.h>
-#include <xf/sa.h>
+#include <xf/transform.h>
 
 /* The longest outer IP header, UDP header, SPI. */
 #define XF_FORM_HDR_MAX (40 + 8 + 4)
 
+/*
+ * What any module may ask. What the SA's transform alone asks stands in xf_sa_form.own.
+ * Free: 7 bits, for what the path must know of an SA before its transform is called: that a device
+ * has its cipher (offload), that its packets come out of a link or belong to one (interfaces).
+ */
 enum xf_form_what {
-	XF_FORM_TUNNEL = 1 << 0,
-	XF_FORM_TRANSPORT = 1 << 1,
-	XF_FORM_IPV6 = 1 << 2, /* the outer addresses */
-	XF_FORM_ONLY_IN = 1 << 4,
-	XF_FORM_ONLY_OUT = 1 << 5,
-	XF_FORM_PLAIN = 1 << 6, /* a nonce of 4 and 8 bytes; of the packet, the MAC covers no IV */
-	XF_FORM_BLOCKS = 1 << 7, /* a block cipher: text is whole units of align_mask + 1 */
-	XF_FORM_ESN = 1 << 8,
-	XF_FORM_NOECN = 1 << 9,
-	XF_FORM_NOPMTUDISC = 1 << 10,
-	XF_FORM_ENCAP_DSCP = 1 << 11,
-	XF_FORM_DECAP_DSCP = 1 << 12,
-	XF_FORM_MAY_WRAP = 1 << 13, /* the sequence number counts in 64 bits */
-	XF_FORM_SELECTS = 1 << 14, /* the SA has a selector of its own */
-	XF_FORM_MORE = 1 << 15, /* the terms say something: limits, mark, TFC padding */
+	XF_FORM_IPV6 = 1 << 0, /* the outer addresses */
+	XF_FORM_ONLY_IN = 1 << 1,
+	XF_FORM_ONLY_OUT = 1 << 2,
+	XF_FORM_UDP = 1 << 3, /* encapsulated: as a number, the length of a UDP header */
+	XF_FORM_ESN = 1 << 4,
+	XF_FORM_NOPMTUDISC = 1 << 5,
+	XF_FORM_MAY_WRAP = 1 << 6, /* the sequence number counts in 64 bits */
+	XF_FORM_SELECTS = 1 << 7, /* the SA has a selector of its own */
+	XF_FORM_MORE = 1 << 8, /* the terms say something: limits, mark, TFC padding */
 };
+_Static_assert(XF_FORM_UDP == XF_UDP_HDR_LEN, "a flag that is a length");
 
 struct xf_sa_form {
-	/* What stands in front of the sequence number, zero where packets differ: the outer IP
-	 * header of a tunnel, the UDP header, the SPI. */
+	/* The transform's: what stands in front of the sequence number, zero where packets differ:
+	 * the outer IP header of a tunnel, the UDP header, the SPI. */
 	uint8_t hdr[XF_FORM_HDR_MAX];
 	uint16_t what; /* enum xf_form_what */
+	/* The transform's own. */
+	uint8_t own; /* flags; of ESP: enum xf_esp_own */
 	uint8_t outer_len; /* of that IP header; 0 in transport mode */
-	uint8_t udp_len;
 	uint8_t iv_len;
 	uint8_t icv_len;
 	uint8_t gap_len; /* from the first byte that is added to the first that is encrypted */
@@ -49,10 +51,11 @@ struct xf_sa_form {
 /* What of it most inbound packets ask. */
 struct xf_sa_brief {
 	uint16_t what;
-	uint8_t udp_len;
+	uint8_t own;
 	uint8_t icv_len;
 };
 
+/* No byte is free; bits are, in what and in own. */
 _Static_assert(sizeof(struct xf_sa_form) == XF_CACHE_LINE, "a form is a cache line");
 
 /* A published configuration, with its form: an SA's first one, which stands in it, ... */
@@ -82,7 +85,13 @@ static inline const struct xf_sa_terms *xf_form_terms(const struct xf_sa_form *f
 
 static inline struct xf_sa_brief xf_form_brief(const struct xf_sa_form *form)
 {
-	return (struct xf_sa_brief){ form->what, form->udp_len, form->icv_len };
+	return (struct xf_sa_brief){ form->what, form->own, form->icv_len };
+}
+
+/* Bytes of the UDP header, of which @what tells: 0 without one. */
+static inline uint32_t xf_form_udp_len(unsigned what)
+{
+	return what & XF_FORM_UDP;
 }
 
 static inline uint16_t xf_form_family(const struct xf_sa_form *form)
@@ -101,7 +110,8 @@ static inline uint32_t xf_form_mark(const struct xf_sa_form *form, uint32_t mark
 	return (set->v & set->m) | (mark & ~set->m);
 }
 
-/* The form of @cfg. */
-void xf_form_make(const struct xf_sa_view *cfg, struct xf_sa_form *out);
+/* The form of @cfg, which @transform has its part in. */
+void xf_form_make(const struct xf_sa_view *cfg, const struct xf_transform *transform,
+		  struct xf_sa_form *out);
 
 #endif

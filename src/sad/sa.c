@@ -40,7 +40,8 @@ struct xf_sa_view xf_sa_view_of(const struct xf_sa_config *cfg, const struct xf_
  * The kernel cleans the mark when it inserts: bits that the mask hides could never match. False:
  * no memory.
  */
-static bool config_set(struct xf_sa_own_config *own, const struct xf_sa_config *cfg)
+static bool config_set(const struct xf_sa *sa, struct xf_sa_own_config *own,
+		       const struct xf_sa_config *cfg)
 {
 	struct xf_sa_terms clean = cfg->terms;
 	const struct xf_sa_terms *terms;
@@ -50,7 +51,7 @@ static bool config_set(struct xf_sa_own_config *own, const struct xf_sa_config *
 	if (!terms)
 		return false;
 	own->cfg = xf_sa_view_of(cfg, terms);
-	xf_form_make(&own->cfg, &own->form);
+	xf_form_make(&own->cfg, xf_transform_of(sa), &own->form);
 	return true;
 }
 
@@ -113,7 +114,8 @@ static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg, const uint8_t *see
 
 	if (!sa)
 		return NULL;
-	if (!config_set(&sa->first_cfg, cfg)) {
+	sa->transform = xf_transform_for(cfg) & 0xf;
+	if (!config_set(sa, &sa->first_cfg, cfg)) {
 		xf_slab_put(&slabs, sa);
 		return NULL;
 	}
@@ -141,7 +143,6 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
 
 	if (!sa)
 		return -ENOMEM;
-	sa->transform = xf_transform_for(cfg) & 0xf;
 	sa->provider = XF_CRYPTO_NONE;
 	if (key)
 		key_set(sa, key);
@@ -226,7 +227,7 @@ int xf_sa_reconfigure(struct xf_sa *sa, const struct xf_sa_config *cfg)
 	struct xf_sa_config_box *new =
 		aligned_alloc(_Alignof(struct xf_sa_config_box), sizeof(*new));
 
-	if (!new || !config_set(&new->own, cfg)) {
+	if (!new || !config_set(sa, &new->own, cfg)) {
 		free(new);
 		return -ENOMEM;
 	}

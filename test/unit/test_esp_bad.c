@@ -244,6 +244,34 @@ static void broken_blocks(void **state)
 	xf_sa_put(sa);
 }
 
+/*
+ * Authentic, and of a length that is no multiple of 4, where the cipher has no blocks: taken, as by
+ * the kernel, whose esp_input() asks for more than nothing.
+ */
+static void odd_text_without_blocks(void **state)
+{
+	static const struct xf_suite *const without[] = { &suite_gcm, &suite_null, &suite_ctr };
+
+	(void)state;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(without) * 2; i++) {
+		struct xf_sa_config cfg = esp_config(XF_AF_INET, XF_MODE_TUNNEL, without[i / 2]);
+		struct xf_sa *sa = esp_sa(&cfg);
+		uint8_t text[50] = { 0 }, wire[200];
+
+		for (uint32_t n = 42; n <= sizeof(text); n++) {
+			uint32_t len;
+
+			clear_packet(XF_AF_INET, 20, text);
+			text[n - 2] = (uint8_t)(n - 42);
+			text[n - 1] = XF_IPPROTO_IPIP;
+			len = esp_forge(sa, n, text, n, wire);
+			assert_int_equal(open_wire(sa, i & 1 ? SHAPE_CHAIN : SHAPE_OWN, wire, len),
+					 XF_PASS);
+		}
+		xf_sa_put(sa);
+	}
+}
+
 /* One bit wrong anywhere from the sequence number to the ICV: not authentic, and not seen. */
 static void flipped_bits(void **state)
 {
@@ -644,6 +672,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(cut_short, esp_setup, esp_teardown),
 		cmocka_unit_test_setup_teardown(too_little_text, esp_setup, esp_teardown),
 		cmocka_unit_test_setup_teardown(broken_blocks, esp_setup, esp_teardown),
+		cmocka_unit_test_setup_teardown(odd_text_without_blocks, esp_setup, esp_teardown),
 		cmocka_unit_test_setup_teardown(flipped_bits, esp_setup, esp_teardown),
 		cmocka_unit_test_setup_teardown(replay_in_flight, esp_setup, esp_teardown),
 		cmocka_unit_test_setup_teardown(sa_refuses_in, esp_setup, esp_teardown),

@@ -1,8 +1,12 @@
-/* The table of transforms: which one an SA has, where an SPI stands, what nobody does. */
+/*
+ * The table of transforms: which one an SA has, where an SPI stands, what nobody does; and what a
+ * transform makes of a configuration.
+ */
 #include <errno.h>
 
 #include "esp_util.h"
 #include "packets.h"
+#include "proto/esp.h"
 #include "proto/spi.h"
 
 /* As AH's header, and as IPComp's: two bytes of SPI. */
@@ -212,11 +216,129 @@ static void there_is_an_end(void **state)
 	assert_string_equal(name_for(XF_IPPROTO_ESP, 7), "esp");
 }
 
+/* One thing that differs from an IPv4 tunnel with AES-GCM, and which flags say so. */
+struct form_case {
+	void (*change)(struct xf_sa_config *cfg);
+	unsigned what, own;
+	uint8_t outer_len, gap_len, align_mask;
+};
+
+#define OWN (XF_ESP_TUNNEL | XF_ESP_PLAIN | XF_ESP_ENCAP_DSCP)
+#define USUAL_LENGTHS .outer_len = 20, .gap_len = 36, .align_mask = 3
+
+#define CHANGE(name, statement)                    \
+	static void name(struct xf_sa_config *cfg) \
+	{                                          \
+		statement;                         \
+	}
+
+CHANGE(no_change, (void)cfg)
+CHANGE(to_ipv6, cfg->id.family = XF_AF_INET6)
+CHANGE(to_transport, cfg->mode = XF_MODE_TRANSPORT)
+CHANGE(to_beet, cfg->mode = XF_MODE_BEET)
+CHANGE(to_udp, cfg->terms.encap.type = 2)
+CHANGE(to_in, cfg->dir = XF_SA_DIR_IN)
+CHANGE(to_out, cfg->dir = XF_SA_DIR_OUT)
+CHANGE(to_esn, cfg->flags = XF_SA_ESN)
+CHANGE(to_noecn, cfg->flags = XF_SA_NOECN)
+CHANGE(to_nopmtudisc, cfg->flags = XF_SA_NOPMTUDISC)
+CHANGE(to_decap_dscp, cfg->flags = XF_SA_DECAP_DSCP)
+CHANGE(to_dont_encap_dscp, cfg->terms.extra_flags = XF_SA_DONT_ENCAP_DSCP)
+CHANGE(to_may_wrap, cfg->terms.extra_flags = XF_SA_OSEQ_MAY_WRAP)
+CHANGE(to_selector, cfg->terms.sel.family = XF_AF_INET)
+CHANGE(to_soft, cfg->terms.life.soft_bytes = 1)
+CHANGE(to_hard, cfg->terms.life.hard_packets = 1)
+CHANGE(to_mark, cfg->terms.set_mark.m = 1)
+CHANGE(to_tfc, cfg->terms.tfc_pad = 100)
+CHANGE(to_gmac, cfg->terms.suite.cipher = XF_CIPHER_AES_GMAC)
+CHANGE(to_cbc, cfg->terms.suite = suite_cbc)
+
+static const struct form_case form_cases[] = {
+	{ no_change, 0, OWN, USUAL_LENGTHS },
+	{ to_ipv6, XF_FORM_IPV6, OWN, 40, 56, 3 },
+	{ to_transport, 0, (OWN & ~XF_ESP_TUNNEL) | XF_ESP_TRANSPORT, 0, 16, 3 },
+	{ to_beet, 0, OWN & ~XF_ESP_TUNNEL, 0, 16, 3 },
+	{ to_udp, XF_FORM_UDP, OWN, 20, 44, 3 },
+	{ to_in, XF_FORM_ONLY_IN, OWN, USUAL_LENGTHS },
+	{ to_out, XF_FORM_ONLY_OUT, OWN, USUAL_LENGTHS },
+	{ to_esn, XF_FORM_ESN | XF_FORM_MAY_WRAP, OWN, USUAL_LENGTHS },
+	{ to_noecn, 0, OWN | XF_ESP_NOECN, USUAL_LENGTHS },
+	{ to_nopmtudisc, XF_FORM_NOPMTUDISC, OWN, USUAL_LENGTHS },
+	{ to_decap_dscp, 0, OWN | XF_ESP_DECAP_DSCP, USUAL_LENGTHS },
+	{ to_dont_encap_dscp, 0, OWN & ~XF_ESP_ENCAP_DSCP, USUAL_LENGTHS },
+	{ to_may_wrap, XF_FORM_MAY_WRAP, OWN, USUAL_LENGTHS },
+	{ to_selector, XF_FORM_SELECTS, OWN, USUAL_LENGTHS },
+	{ to_soft, XF_FORM_MORE, OWN, USUAL_LENGTHS },
+	{ to_hard, XF_FORM_MORE, OWN, USUAL_LENGTHS },
+	{ to_mark, XF_FORM_MORE, OWN, USUAL_LENGTHS },
+	{ to_tfc, XF_FORM_MORE, OWN, USUAL_LENGTHS },
+	{ to_gmac, 0, OWN & ~XF_ESP_PLAIN, USUAL_LENGTHS },
+	{ to_cbc, 0, OWN & ~XF_ESP_PLAIN, 20, 44, 15 },
+};
+
+static struct xf_sa *sa_without_key(const struct xf_sa_config *cfg)
+{
+	struct xf_sa *sa;
+
+	assert_int_equal(xf_sa_new(cfg, NULL, XF_SA_VALID, NULL, ESP_NOW, &sa), 0);
+	return sa;
+}
+
+/* The first configuration's form, then that of one that takes its place. */
+static void check_form(const struct xf_sa *sa, const struct form_case *want)
+{
+	const struct xf_sa_form *form = xf_sa_form(sa);
+
+	assert_int_equal(form->what, want->what);
+	assert_int_equal(form->own, want->own);
+	assert_int_equal(form->outer_len, want->outer_len);
+	assert_int_equal(form->gap_len, want->gap_len);
+	assert_int_equal(form->align_mask, want->align_mask);
+	assert_int_equal(xf_sa_brief(sa).what, want->what);
+	assert_int_equal(xf_sa_brief(sa).own, want->own);
+	assert_int_equal(xf_sa_brief(sa).icv_len, form->icv_len);
+}
+
+static void a_form_says_what_its_configuration_says(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(form_cases); i++) {
+		struct xf_sa_config cfg = esp_config(XF_AF_INET, XF_MODE_TUNNEL, &suite_gcm);
+		struct xf_sa *plain = sa_without_key(&cfg), *sa;
+
+		form_cases[i].change(&cfg);
+		sa = sa_without_key(&cfg);
+		check_form(sa, &form_cases[i]);
+		assert_int_equal(xf_sa_reconfigure(plain, &cfg), 0);
+		check_form(plain, &form_cases[i]);
+		xf_sa_put(sa);
+		xf_sa_put(plain);
+	}
+}
+
+/* No headers and lengths of ESP's: only what any module may ask. */
+static void a_form_is_its_transforms(void **state)
+{
+	struct xf_sa_config cfg = esp_config(XF_AF_INET6, XF_MODE_TUNNEL, &suite_gcm);
+	static const struct xf_sa_form other = { .what = XF_FORM_IPV6 | XF_FORM_SELECTS };
+	struct xf_sa *sa;
+
+	(void)state;
+	cfg.id.proto = XF_IPPROTO_COMP;
+	cfg.terms.sel.family = XF_AF_INET6;
+	sa = sa_without_key(&cfg);
+	assert_string_equal(xf_transform_of(sa)->name, "none");
+	assert_memory_equal(xf_sa_form(sa), &other, sizeof(other));
+	xf_sa_put(sa);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, esp_setup, esp_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(a_form_says_what_its_configuration_says),
+		TEST(a_form_is_its_transforms),
 		TEST(an_sa_that_nobody_takes_refuses_all),
 		TEST(the_last_one_is_asked_first),
 		TEST(an_spi_is_where_the_protocol_has_it),
