@@ -20,11 +20,14 @@ extern "C" {
  */
 struct xf_ivgen {
 	uint64_t salt;
-	void *schedule; /* of that key, in secret memory; NULL: IVs are shorter */
+	struct xf_ivgen_key *key; /* that key, in secret memory; NULL: IVs are shorter */
 };
 #define XF_IVGEN_SEED 24
 /* For IVs of @iv_len bytes, from as many fresh random ones. 0 or -ENOMEM. */
 int xf_ivgen_init(struct xf_ivgen *gen, uint8_t iv_len, const uint8_t seed[XF_IVGEN_SEED]);
+/* What @gen was made from, as far as its IVs depend on it: made from that, another one gives the
+ * same IVs. The rest is zero. Secret. */
+void xf_ivgen_seed(const struct xf_ivgen *gen, uint8_t seed[XF_IVGEN_SEED]);
 void xf_ivgen_fini(struct xf_ivgen *gen); /* one that is all zero has nothing */
 /* The IV number @counter, of the length that @gen is for or 0. */
 void xf_ivgen_iv(const struct xf_ivgen *gen, uint64_t counter, uint8_t *iv, uint8_t iv_len);

@@ -43,10 +43,9 @@ enum xf_sa_flag {
 };
 
 enum xf_sa_extra_flag { XF_SA_DONT_ENCAP_DSCP = 1, XF_SA_OSEQ_MAY_WRAP = 2 };
-
 enum xf_sa_dir { XF_SA_DIR_ANY = 0, XF_SA_DIR_IN = 1, XF_SA_DIR_OUT = 2 };
 
-/* The kernel's XFRM_STATE_*. */
+/* The kernel's XFRM_STATE_*, and one of ours. */
 enum xf_sa_state {
 	XF_SA_VOID,
 	XF_SA_ACQ, /* larval: ALLOCSPI made it, no keys yet */
@@ -54,6 +53,7 @@ enum xf_sa_state {
 	XF_SA_ERROR,
 	XF_SA_EXPIRED,
 	XF_SA_DEAD,
+	XF_SA_FROZEN, /* out of use: its numbers are read, or have just come (xf/freeze.h) */
 };
 
 struct xf_sa_id {

@@ -15,7 +15,7 @@
  * Order. An outbound packet that passes prepare has taken a number of its SA (op->number), and no
  * other has: numbers are what orders packets among workers, so a number that nobody brings out
  * holds up all that come behind it. Packets of one SA are prepared in the order in which they are
- * to leave.
+ * to leave. Of an SA whose state is not valid, prepare takes no number, and finish moves no window.
  *
  * Threads: a packet and its operation belong to one thread, SAs are shared, read inside an RCU
  * section or with a reference. The table is constant. Lengths are bytes.

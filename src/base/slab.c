@@ -15,6 +15,7 @@ struct xf_slab {
 	uint32_t fresh; /* slots from here on were never touched */
 	uint32_t slots;
 	uint32_t bytes;
+	uint32_t number;
 	uint8_t *memory;
 };
 
@@ -115,6 +116,7 @@ void *xf_slab_get(struct xf_slabs *slabs)
 		xf_spin_lock(&slabs->lock);
 		push(slabs, slab);
 		slabs->count++;
+		slab->number = slabs->made++;
 		object = take(slabs);
 		xf_spin_unlock(&slabs->lock);
 	}
@@ -138,4 +140,13 @@ void xf_slab_put(struct xf_slabs *slabs, void *object)
 	}
 	xf_spin_unlock(&slabs->lock);
 	free_slab(empty);
+}
+
+/* Slots are larger than a byte: fewer than their slab has bytes. */
+uint64_t xf_slab_place(const struct xf_slabs *slabs, void *object)
+{
+	const struct xf_slab *slab = *owner(slabs, object);
+	size_t slot = (size_t)((uint8_t *)object - slab->memory) / slot_bytes(slabs);
+
+	return (uint64_t)slab->number * MOST_BYTES + slot;
 }

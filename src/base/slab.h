@@ -19,10 +19,14 @@ struct xf_slabs {
 	struct xf_spin lock;
 	struct xf_slab *open; /* those with free slots, the one last given something first */
 	uint32_t count;
+	uint32_t made; /* so many were there, those that have gone included */
 };
 
 /* Zero and aligned to a cache line, or NULL. */
 void *xf_slab_get(struct xf_slabs *slabs);
 void xf_slab_put(struct xf_slabs *slabs, void *object);
+
+/* The place of @object, which no other has as long as it is used. */
+uint64_t xf_slab_place(const struct xf_slabs *slabs, void *object);
 
 #endif

@@ -15,3 +15,9 @@ void xf_slab_put(struct xf_slabs *slabs, void *object)
 	(void)slabs;
 	free(object);
 }
+
+uint64_t xf_slab_place(const struct xf_slabs *slabs, void *object)
+{
+	(void)slabs;
+	return (uintptr_t)object / XF_CACHE_LINE;
+}

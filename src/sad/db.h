@@ -2,8 +2,8 @@
  * db.h - the inside of a SAD, for the files of this folder alone.
  *
  * sad.c changes it; link.c puts SAs into tables and takes them out; lookup.c reads; larval.c makes
- * SAs without keys, expire.c acts on lifetimes, walk.c lists. Control thread, except what lookup.c
- * does.
+ * SAs without keys, expire.c acts on lifetimes, walk.c lists, freeze.c takes SAs out of use.
+ * Control thread, except what lookup.c does.
  */
 #ifndef XF_SAD_DB_H
 #define XF_SAD_DB_H
@@ -95,11 +95,19 @@ int xf_sad_check_room(const struct xf_sad *sad, uint32_t leaving, const char **w
  */
 int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of);
 
+/* The same, as number @id of those that arrived: no other has that. */
+int xf_sad_insert_as(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of, uint64_t id);
+
 /* Look at the lifetimes of @sa on the next xf_sad_expire(). */
 void xf_sad_reschedule(struct xf_sad *sad, struct xf_sa *sa);
 
 /* Give back memory that SAs which went away have left. */
 void xf_sad_trim(struct xf_sad *sad);
+
+/* --- walk.c --- */
+
+/* How many slots hold SAs that came before number @id. */
+size_t xf_sad_slots_before(const struct xf_sad *sad, uint64_t id);
 
 /* --- lookup.c --- */
 

@@ -74,7 +74,7 @@ static void look_at(const struct expiry *x, struct xf_sa *sa)
 
 /*
  * What a worker found: see want_attention() in use.c. A soft limit that UPDSA has raised since is
- * not told any more.
+ * not told any more. That of an SA that is out of use is told by whoever goes on with it.
  */
 static void attend(const struct expiry *x, struct xf_sa *sa)
 {
@@ -84,6 +84,8 @@ static void attend(const struct expiry *x, struct xf_sa *sa)
 		return;
 	if (why & XF_SA_HARD_HIT && xf_sa_get_state(sa) == XF_SA_EXPIRED)
 		end_life(x, sa);
+	else if (xf_sa_get_state(sa) == XF_SA_FROZEN)
+		atomic_store(&sa->dying, false);
 	else if (why & XF_SA_SOFT_HIT && atomic_load(&sa->dying))
 		x->event(x->arg, sa, XF_SA_EVENT_SOFT_EXPIRE);
 }

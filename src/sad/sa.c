@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <xf/freeze.h>
+
 #include "base/slab.h"
 #include "sad/sa.h"
 #include "sad/terms.h"
@@ -218,6 +220,13 @@ enum xf_sa_state xf_sa_get_state(const struct xf_sa *sa)
 const struct xf_key *xf_sa_key(const struct xf_sa *sa)
 {
 	return sa->key;
+}
+
+void xf_sa_get_origin(struct xf_sa *sa, struct xf_sa_origin *out)
+{
+	out->id = sa->links.id;
+	out->slot = xf_slab_place(&slabs, sa);
+	xf_ivgen_seed(&sa->ivgen, out->seed);
 }
 
 /* One writer, so the old one is ours to retire; the first one goes with the SA. */

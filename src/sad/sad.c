@@ -149,7 +149,24 @@ int xf_sad_check_room(const struct xf_sad *sad, uint32_t leaving, const char **w
 	return -ENOSPC;
 }
 
-int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
+/* Slots are in the order of ids: nearly always this one is the last. */
+static void take_slot(struct xf_sad *sad, struct xf_sa *sa)
+{
+	uint64_t id = sa->links.id;
+	size_t place = id > sad->last_id ? sad->nslots : xf_sad_slots_before(sad, id);
+	struct xf_sad_slot *slot = &sad->slots[place];
+
+	memmove(slot + 1, slot, (sad->nslots - place) * sizeof(*slot));
+	*slot = (struct xf_sad_slot){ id, sa };
+	sad->nslots++;
+	for (size_t i = place; i < sad->nslots; i++)
+		if (sad->slots[i].sa)
+			sad->slots[i].sa->links.slot = (uint32_t)i;
+	if (id > sad->last_id)
+		sad->last_id = id;
+}
+
+int xf_sad_insert_as(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of, uint64_t id)
 {
 	struct xf_sa_links *links = &sa->links;
 	int err = reserve(sad);
@@ -158,7 +175,7 @@ int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
 		return err;
 	/* Before the first table: a reader may push the SA on the stack at once, or use it. */
 	xf_sa_join(sa, &sad->stack);
-	links->id = sad->last_id + 1;
+	links->id = id;
 	atomic_fetch_or_explicit(&sad->transforms, 1u << sa->transform, memory_order_relaxed);
 	if (!xf_sad_seat(sad, sa)) {
 		sa->stack = NULL;
@@ -166,8 +183,7 @@ int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
 	}
 	if (xf_sa_cfg(sa)->id.spi)
 		xf_sad_link_spi(sad, sa, heir_of);
-	links->slot = (uint32_t)sad->nslots;
-	sad->slots[sad->nslots++] = (struct xf_sad_slot){ ++sad->last_id, sa };
+	take_slot(sad, sa);
 	sad->count++;
 	if (sad->count >= sad->shown_buckets && sad->shown_buckets < BUCKETS_MAX)
 		sad->shown_buckets *= 2;
@@ -175,12 +191,18 @@ int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
 	return 0;
 }
 
+int xf_sad_insert(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of)
+{
+	return xf_sad_insert_as(sad, sa, heir_of, sad->last_id + 1);
+}
+
 /* Due at once: the time of the next call tells when it really is. */
 void xf_sad_reschedule(struct xf_sad *sad, struct xf_sa *sa)
 {
 	const struct xf_lifetime *life = &xf_sa_cfg(sa)->terms->life;
 
-	if (life->soft_add_s || life->hard_add_s || life->soft_use_s || life->hard_use_s)
+	if (xf_sa_get_state(sa) != XF_SA_FROZEN &&
+	    (life->soft_add_s || life->hard_add_s || life->soft_use_s || life->hard_use_s))
 		xf_heap_set(&sad->due, &sa->links.due, 0);
 	else
 		xf_heap_del(&sad->due, &sa->links.due);

@@ -4,8 +4,7 @@
  */
 #include "db.h"
 
-/* How many slots hold SAs that came before number @id. */
-static size_t slots_before(const struct xf_sad *sad, uint64_t id)
+size_t xf_sad_slots_before(const struct xf_sad *sad, uint64_t id)
 {
 	size_t low = 0, high = sad->nslots;
 
@@ -23,7 +22,7 @@ static size_t slots_before(const struct xf_sad *sad, uint64_t id)
 bool xf_sad_walk(const struct xf_sad *sad, uint64_t *cursor,
 		 bool (*visit)(void *arg, struct xf_sa *sa), void *arg)
 {
-	size_t i = *cursor ? slots_before(sad, *cursor) : sad->nslots;
+	size_t i = *cursor ? xf_sad_slots_before(sad, *cursor) : sad->nslots;
 
 	while (i-- > 0) {
 		if (!sad->slots[i].sa)

@@ -86,9 +86,46 @@ static void objects_come_and_go(void **state)
 	}
 }
 
+static int compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* Also after all slabs but the last have gone and more came than there were. */
+static void places_are_of_one_each(void **state)
+{
+	enum { MORE = 2 * COUNT };
+	struct xf_slabs slabs = { .object_bytes = 440 };
+	static void *objects[MORE];
+	static uint64_t places[MORE];
+	void *last;
+
+	(void)state;
+	for (unsigned i = 0; i < COUNT; i++)
+		objects[i] = xf_slab_get(&slabs);
+	last = objects[COUNT - 1];
+	for (unsigned i = 0; i < COUNT - 1; i++)
+		xf_slab_put(&slabs, objects[i]);
+	for (unsigned i = 0; i < MORE; i++) {
+		objects[i] = i ? xf_slab_get(&slabs) : last;
+		places[i] = xf_slab_place(&slabs, objects[i]);
+	}
+	assert_int_equal(places[0], xf_slab_place(&slabs, last));
+	qsort(places, MORE, sizeof(places[0]), compare);
+	for (unsigned i = 1; i < MORE; i++)
+		assert_true(places[i - 1] < places[i]);
+	for (unsigned i = 0; i < MORE; i++)
+		xf_slab_put(&slabs, objects[i]);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(objects_come_and_go) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(objects_come_and_go),
+		cmocka_unit_test(places_are_of_one_each),
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,8 +37,9 @@ static void add_flags(json_t *list, const struct flag_name *names, uint32_t flag
 static const char *state_name(enum xf_sa_state state)
 {
 	static const char *const names[] = {
-		[XF_SA_VOID] = "void",	 [XF_SA_ACQ] = "larval",      [XF_SA_VALID] = "valid",
-		[XF_SA_ERROR] = "error", [XF_SA_EXPIRED] = "expired", [XF_SA_DEAD] = "dead",
+		[XF_SA_VOID] = "void",	   [XF_SA_ACQ] = "larval",	[XF_SA_VALID] = "valid",
+		[XF_SA_ERROR] = "error",   [XF_SA_EXPIRED] = "expired", [XF_SA_DEAD] = "dead",
+		[XF_SA_FROZEN] = "frozen",
 	};
 
 	return names[state];
