@@ -244,7 +244,7 @@ static __always_inline bool is_for_bypass(const struct bpf_nf_ctx *ctx, const st
 		return false;
 	node = first_at_port(net, flow->dport);
 	for (int i = 0; node && i < SOCKETS_MAX; i++) {
-		sk = (const void *)node - bpf_core_field_offset(sk->__sk_common.skc_node);
+		sk = (const void *)node - bpf_core_field_offset(struct sock, __sk_common.skc_node);
 		if (sk_is_at(sk, net, flow) && sk_has_mark(sk, bypass))
 			return true;
 		node = BPF_CORE_READ(node, next);
@@ -375,7 +375,8 @@ static __always_inline bool is_backstop(const struct bpf_prog *prog)
 /* By a link? Others may have put theirs before it. */
 static __always_inline bool is_linked(const struct bpf_mprog_entry *entry)
 {
-	const void *at = (const void *)entry + bpf_core_field_offset(entry->fp_items);
+	const void *at =
+		(const void *)entry + bpf_core_field_offset(struct bpf_mprog_entry, fp_items);
 
 	for (int i = 0; i < PROGRAMS_MAX; i++) {
 		const struct bpf_mprog_fp *fp = at + i * bpf_core_type_size(struct bpf_mprog_fp);
@@ -397,14 +398,14 @@ static __always_inline bool has_backstop(const struct net_device *dev)
 
 	if (bpf_core_field_exists(dev->tcx_egress)) {
 		const struct bpf_mprog_entry *entry = BPF_CORE_READ(dev, tcx_egress);
-		const struct tcx_entry *tcx = NULL;
+		const struct tcx_entry *tcx;
 
 		if (!entry)
 			return false;
 		if (is_linked(entry))
 			return true;
 		tcx = (const void *)BPF_CORE_READ(entry, parent) -
-		      bpf_core_field_offset(tcx->bundle);
+		      bpf_core_field_offset(struct tcx_entry, bundle);
 		miniq = BPF_CORE_READ(tcx, miniq);
 	} else if (bpf_core_field_exists(dev->miniq_egress)) {
 		miniq = BPF_CORE_READ(dev, miniq_egress);

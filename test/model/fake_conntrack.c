@@ -86,8 +86,10 @@ void fake_conntrack_in(struct fake_conntrack *ct, struct fake_packet *p)
 	if (track->untracked || (p->proto != XF_IPPROTO_TCP && p->proto != XF_IPPROTO_UDP))
 		return;
 	track->entry = find(ct, &t, track->zone, &track->reply);
-	if (track->entry)
+	if (track->entry) {
+		track->entry->replied = track->entry->replied || track->reply;
 		return;
+	}
 	track->entry = calloc(1, sizeof(*track->entry));
 	assert_non_null(track->entry);
 	track->entry->way[0] = t;
@@ -177,7 +179,8 @@ void fake_conntrack_translate(enum fake_manip manip, struct fake_packet *p)
 
 /* --- as netlink tells of it --- */
 
-static void put_tuple(struct nlmsghdr *msg, uint16_t type, const struct fake_tuple *t)
+static void put_tuple(struct nlmsghdr *msg, uint16_t type, const struct fake_tuple *t,
+		      uint16_t zone)
 {
 	bool four = t->family == XF_AF_INET;
 	struct nlattr *tuple = mnl_attr_nest_start(msg, type);
@@ -191,6 +194,8 @@ static void put_tuple(struct nlmsghdr *msg, uint16_t type, const struct fake_tup
 	mnl_attr_put_u16(msg, CTA_PROTO_SRC_PORT, htons(t->port[0]));
 	mnl_attr_put_u16(msg, CTA_PROTO_DST_PORT, htons(t->port[1]));
 	mnl_attr_nest_end(msg, part);
+	if (zone)
+		mnl_attr_put_u16(msg, CTA_TUPLE_ZONE, htons(zone));
 	mnl_attr_nest_end(msg, tuple);
 }
 
@@ -203,8 +208,8 @@ static void tell(const struct fake_entry *entry, struct xf_conntrack_entry *out)
 			  (entry->changed[FAKE_DST] ? IPS_DST_NAT : 0);
 
 	gen->nfgen_family = entry->way[0].family == XF_AF_INET ? AF_INET : AF_INET6;
-	put_tuple(msg, CTA_TUPLE_ORIG, &entry->way[0]);
-	put_tuple(msg, CTA_TUPLE_REPLY, &entry->way[1]);
+	put_tuple(msg, CTA_TUPLE_ORIG, &entry->way[0], entry->zone);
+	put_tuple(msg, CTA_TUPLE_REPLY, &entry->way[1], 0);
 	mnl_attr_put_u32(msg, CTA_STATUS, htonl(status));
 	assert_int_equal(xf_conntrack_parse(msg, out), 0);
 }

@@ -28,6 +28,7 @@ struct fake_entry {
 	bool changed[2];
 	bool clashed; /* it got another port, since answers would look like those of others */
 	bool confirmed;
+	bool replied; /* a packet of the reply direction was seen */
 	const char *masqueraded; /* by which device, or NULL */
 	struct fake_entry *next;
 };

@@ -478,6 +478,17 @@ void fake_host_init(struct fake_host *host, bool netfilter)
 	fake_bpf_start(&programs);
 }
 
+void fake_host_forget_flows(struct fake_host *host)
+{
+	fake_conntrack_flush(&host->ct);
+	fake_nft_run(host->kernel.nft, "flush set inet xfrmd nat_kept4\n"
+				       "flush set inet xfrmd nat_kept6\n"
+				       "flush set inet xfrmd nat_refused4\n"
+				       "flush set inet xfrmd nat_refused6\n"
+				       "flush set inet xfrmd nat_within4\n"
+				       "flush set inet xfrmd nat_within6\n");
+}
+
 void fake_host_end_daemon(struct fake_host *host)
 {
 	xf_backstop_free(host->backstop);
@@ -486,6 +497,7 @@ void fake_host_end_daemon(struct fake_host *host)
 	fake_nft_orphan(host->kernel.nft);
 	fake_nft_orphan(host->bridge);
 	host->dead = true;
+	host->workers = false;
 	host->unheard = host->link_event = host->nat_event = false;
 	host->nevents = 0;
 }

@@ -54,7 +54,8 @@ struct fake_host {
 	unsigned fail_bridge; /* so many times it cannot be made */
 	const struct xf_spd *spd; /* the daemon's */
 	bool bare; /* without capture: what would the host do by itself? */
-	bool dead; /* the daemon is: nobody reads from the TUN, or hears of anything */
+	bool dead; /* the daemon is: nobody hears of anything */
+	bool workers; /* its threads read from the TUN: they are started behind capture */
 	bool no_nat; /* others leave NAT alone */
 	bool no_marks; /* and marks */
 	bool no_exempt; /* and sysctls that exempt from policies */
@@ -79,6 +80,7 @@ struct fake_host {
 		bool ingress;
 		uint32_t unseen; /* enum xf_exempt_from: IPv4 that its programs do not see */
 		bool linked; /* both, by links of tcx; else by filters of clsact */
+		bool others; /* another program's link comes before */
 	} device[FAKE_DEVICES];
 	struct xf_backstop *backstop;
 	bool tcx; /* this kernel has links for devices, and a place for pins */
@@ -157,19 +159,25 @@ struct fake_journey {
 	bool judged; /* it got past input or forward */
 	bool caught; /* it headed for the TUN */
 	bool clashed; /* NAT had to give it another port */
+	bool settled; /* its connection has had an answer: NAT is not asked any more */
 	bool once; /* lost, and its connection is known from then on: the next one passes */
 	bool is_reply; /* as conntrack has it */
 	bool undone; /* a reply: its source is rewritten, to what the other side knows */
 	struct xf_flow routed; /* behind destination NAT */
 	struct xf_flow heard; /* by the daemon, if it was captured */
 	unsigned heard_n;
+	bool asked; /* the host's NAT was, for its source */
 
 	/* While it is under way. */
 	struct fake_track track;
+	bool handed_on; /* to a device: its sender is told nothing of what becomes of it */
 	bool fragment;
 	bool behind;
 	uint32_t iif;
 };
+
+/* Ten minutes later. */
+void fake_host_forget_flows(struct fake_host *host);
 
 void fake_host_send(struct fake_host *host, struct fake_journey *j);
 /* A frame from port to port of a bridge, with br_netfilter. False: lost. */

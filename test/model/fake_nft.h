@@ -13,12 +13,16 @@
 
 #include <xf/addr.h>
 
+/* Of TCP. */
+enum { FAKE_FIN = 1, FAKE_SYN = 2, FAKE_RST = 4, FAKE_ACK = 16 };
+
 /* As nftables sees it at one hook. */
 struct fake_packet {
 	uint16_t family;
 	union xf_addr addr[2]; /* source, destination */
 	uint8_t proto;
 	uint8_t l4[4]; /* how the transport header begins */
+	uint8_t tcp_flags;
 	bool fragment; /* of a packet */
 	bool behind; /* the first one: there is no transport header */
 	uint32_t mark;
@@ -27,7 +31,8 @@ struct fake_packet {
 	const char *iif; /* "lo", "lan", "wan" */
 	const char *oif;
 	const char *fib_oif; /* in prerouting: by which device it will leave */
-	const char *daddr_type; /* "unicast", "local" ... */
+	const char *saddr_type; /* "unicast", "local" ... */
+	const char *daddr_type;
 	struct fake_track *track; /* of conntrack; NULL: there is none */
 };
 

@@ -288,6 +288,15 @@ static const char *detach_link(struct fake_host *host)
 	return "bpftool link detach";
 }
 
+/* Another program's comes before ours, which sees what that lets pass; or it goes. */
+static const char *link_others(struct fake_host *host)
+{
+	unsigned i = below(FAKE_DEVICES);
+
+	host->device[i].others = !host->device[i].others;
+	return "bpftool net attach";
+}
+
 static const char *new_device(struct fake_host *host)
 {
 	unsigned i = below(FAKE_DEVICES);
@@ -316,10 +325,7 @@ static const char *change_nat(struct fake_host *host)
 	host->nat_event = true;
 	host->nat_changes++;
 	host->touched.nat = true;
-	/* Ten minutes later. */
-	fake_conntrack_flush(&host->ct);
-	fake_nft_run(host->kernel.nft, "flush set inet xfrmd nat_kept4\n"
-				       "flush set inet xfrmd nat_kept6\n");
+	fake_host_forget_flows(host);
 	return "NAT";
 }
 
@@ -367,12 +373,12 @@ static const char *flush_conntrack(struct fake_host *host)
 const char *fake_others_act(struct fake_host *host, bool *told)
 {
 	static const char *(*const acts[])(struct fake_host * host) = {
-		delete_table,	 flush_table,	flush_chain,   flush_chain,	delete_chain,
-		add_chain,	 add_rule,	delete_rule,   delete_rule,	change_set,
-		delete_element,	 delete_bridge, flush_ruleset, delete_rules,	flush_routes,
-		down_tun,	 delete_tun,	rename_tun,    change_settings, delete_filters,
-		detach_link,	 new_device,	change_nat,    change_exempt,	change_marker,
-		flush_conntrack,
+		delete_table,	flush_table,	 flush_chain,	flush_chain,	 delete_chain,
+		add_chain,	add_rule,	 delete_rule,	delete_rule,	 change_set,
+		delete_element, delete_bridge,	 flush_ruleset, delete_rules,	 flush_routes,
+		down_tun,	delete_tun,	 rename_tun,	change_settings, delete_filters,
+		detach_link,	link_others,	 new_device,	change_nat,	 change_exempt,
+		change_marker,	flush_conntrack,
 	};
 
 	const char *what = acts[below(XF_ARRAY_SIZE(acts))](host);

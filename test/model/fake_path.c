@@ -9,16 +9,22 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include <linux/types.h> /* before tun_meta.h */
+
+#include "capture/nat/nat.h"
 #include "capture/policy_order.h"
 
 #include "fake_bpf.h"
 #include "fake_host.h"
 #include "fake_programs.h"
+#include "tun_meta.h"
 
 /* Priorities of the kernel's own hooks. */
 #define CONNTRACK -200
 #define NAT_DST -100
 #define NAT_SRC 100
+/* Of the program behind all NAT (src/capture/programs/twin.c). */
+#define TWIN_OUT 2147483640
 #define FIRST ((long)INT32_MIN)
 #define LAST ((long)INT32_MAX)
 
@@ -88,6 +94,22 @@ static void show_track(struct fake_seen *seen, const struct fake_track *track)
 	}
 }
 
+static void show_egress(struct fake_seen *seen, const struct fake_host *host, const char *oif)
+{
+	unsigned device = strcmp(oif, device_names[FAKE_WAN]) == 0 ? FAKE_WAN : FAKE_LAN;
+	bool ours = host->device[device].egress;
+	unsigned n = 0;
+
+	if (strcmp(oif, device_names[device]) != 0)
+		return;
+	/* Names are as long as the kernel has them. */
+	if (host->device[device].others)
+		seen->linked[n++] = "xf_egress_other";
+	if (ours && host->device[device].linked)
+		seen->linked[n] = "xf_egress";
+	seen->filtered = ours && !host->device[device].linked;
+}
+
 /* As a program sees it. */
 static struct fake_seen show(const struct fake_host *host, const struct fake_journey *j,
 			     const char *oif)
@@ -113,6 +135,7 @@ static struct fake_seen show(const struct fake_host *host, const struct fake_jou
 		seen.len += sizeof(p->l4);
 	}
 	show_track(&seen, &j->track);
+	show_egress(&seen, host, oif);
 	return seen;
 }
 
@@ -127,6 +150,11 @@ static bool lose(struct fake_journey *j, const char *by)
 
 /* --- hooks --- */
 
+static const char *addr_type(const struct fake_packet *p, unsigned side)
+{
+	return fake_role_of(&p->addr[side], p->family) == FAKE_SELF ? "local" : "unicast";
+}
+
 static bool run_part(struct fake_host *host, struct fake_journey *j, const struct fake_part *part)
 {
 	const struct fake_marker *marker = &host->marker;
@@ -135,6 +163,7 @@ static bool run_part(struct fake_host *host, struct fake_journey *j, const struc
 	struct fake_part before = *part;
 	struct fake_part after = *part;
 
+	j->p.saddr_type = addr_type(&j->p, 0);
 	if (!marks)
 		return fake_nft_part(host->kernel.nft, part, &j->p) || lose(j, part->hook);
 	before.to = marker->priority;
@@ -164,6 +193,7 @@ static void begin_tracking(struct fake_host *host, struct fake_journey *j)
 	if (tracks(host))
 		fake_conntrack_in(&host->ct, &j->p);
 	j->is_reply = j->is_reply || j->track.reply;
+	j->settled = j->settled || (j->track.entry && j->track.entry->replied);
 }
 
 /* On wires it is in pieces; behind conntrack, and where it is made, it is whole. */
@@ -319,35 +349,91 @@ enum fake_wish fake_wish_of(const struct xf_spd *spd, const struct xf_flow *flow
 
 static bool send_out(struct fake_host *host, struct fake_journey *j);
 
-/* What came back unwanted is sent on by a socket of the daemon. */
-static bool send_on(struct fake_host *host, struct fake_journey *j, bool translated)
+/* By a socket of the daemon, which has @socket_mark. */
+static bool send_by(struct fake_host *host, struct fake_journey *j, uint32_t socket_mark,
+		    uint32_t priority)
 {
 	fake_conntrack_end(&j->track);
 	j->local = true;
 	j->iif = 0;
 	j->p.iif = "none";
-	j->p.socket_mark = j->p.mark = XF_MARK_BYPASS;
-	j->p.priority = translated ? XF_PRIORITY_TRANSLATED : XF_PRIORITY_SENT_ON;
+	j->p.socket_mark = socket_mark;
+	j->p.mark = (j->p.mark & ~XF_MARK_CAPTURE) | XF_MARK_BYPASS;
+	j->p.priority = priority;
+	j->handed_on = false;
 	return send_out(host, j);
+}
+
+/* What is refused is told to the rules. Nothing of that is to be seen by anybody. */
+static void tell_refusal(struct fake_host *host, struct fake_journey *j)
+{
+	struct fake_journey told = *j;
+
+	told.p.track = &told.track;
+	send_by(host, &told, XF_MARK_BYPASS | XF_MARK_CAPTURE, XF_PRIORITY_REFUSED);
+	fake_conntrack_end(&told.track);
+	if (told.fate != FAKE_LEFT)
+		return;
+	j->fate = told.fate;
+	j->by = "the socket for what was refused";
+}
+
+/*
+ * As src/port/ask.c: what NAT makes of it comes back by the backstop. What netfilter has dropped
+ * its sender learns: that is protected as it is.
+ */
+static bool ask(struct fake_host *host, struct fake_journey *j)
+{
+	const struct fake_journey before = *j;
+	bool clashed;
+
+	if (fake_host_fails(host))
+		return lose(j, "a queue without room for the question");
+	j->asked = true;
+	if (send_by(host, j, XF_MARK_BYPASS | XF_MARK_CAPTURE, XF_PRIORITY_ASK))
+		return true;
+	if (j->handed_on)
+		return false;
+	fake_conntrack_end(&j->track);
+	clashed = j->clashed;
+	*j = before;
+	j->clashed = clashed;
+	j->track = (struct fake_track){ .entry = NULL };
+	j->asked = true;
+	tell_refusal(host, j);
+	return true;
+}
+
+/* As bpf/meta.bpf.c. */
+static bool is_ours(const struct fake_packet *p)
+{
+	return (p->socket_mark & XF_MARK_BYPASS) &&
+	       (!(p->socket_mark & XF_MARK_CAPTURE) || p->priority == XF_META_PRIORITY_ASK);
 }
 
 static bool hear(struct fake_host *host, struct fake_journey *j)
 {
-	bool translated = j->p.priority == 0x78660020u; /* tun_meta.h */
+	bool translated = j->p.priority == XF_META_PRIORITY_TRANSLATED;
 	enum fake_wish wish;
 
-	if (host->dead)
+	if (!host->workers)
 		return lose(j, "the TUN that nobody reads from");
-	if (j->p.socket_mark & XF_MARK_BYPASS)
+	if (is_ours(&j->p))
 		return lose(j, "the daemon, its own packet");
 	fake_flow(&j->p, &j->heard);
-	assert_in_range(++j->heard_n, 1, 2);
+	assert_in_range(++j->heard_n, 1, 3);
 	wish = fake_wish_of(host->spd, &j->heard, j->quotes ? &j->quoted : NULL);
 	j->by = "the daemon";
 	j->fate = wish == FAKE_PROTECT ? FAKE_PROTECTED : FAKE_BLOCKED;
+	if (wish == FAKE_PROTECT && j->p.priority == XF_META_PRIORITY_ASK)
+		return ask(host, j);
 	/* It puts together what was in pieces. */
 	j->fragment = j->behind = false;
-	return wish == FAKE_CLEAR ? send_on(host, j, translated) : true;
+	if (wish != FAKE_CLEAR)
+		return true;
+	/* Unwanted, it is sent on. */
+	return send_by(host, j, XF_MARK_BYPASS,
+		       translated ? XF_PRIORITY_TRANSLATED : XF_PRIORITY_SENT_ON);
 }
 
 /* --- out --- */
@@ -376,6 +462,7 @@ static bool leave(struct fake_host *host, struct fake_journey *j, const char *oi
 	uint32_t target = 0;
 	enum fake_action action = FAKE_PASS;
 
+	j->handed_on = true;
 	if (strcmp(oif, tun_name(host)) == 0)
 		return enter_tun(host, j, &seen);
 	join_pieces(j, false);
@@ -401,11 +488,18 @@ static bool pass_postrouting(struct fake_host *host, struct fake_journey *j, con
 	j->p.oif = oif;
 	j->caught = j->caught || strcmp(oif, tun_name(host)) == 0;
 	if (!run_hook(host, j, "postrouting", FIRST, NAT_SRC) || !nat_source(host, j, oif) ||
-	    !run_hook(host, j, "postrouting", NAT_SRC + 1, LAST))
+	    !run_hook(host, j, "postrouting", NAT_SRC + 1, TWIN_OUT))
 		return false;
 	seen = show(host, j, oif);
 	if (fake_bpf_has_links() && !host->bare && fake_twin_out(&seen) == FAKE_DROP)
 		return lose(j, "the twin at postrouting");
+	if (!run_hook(host, j, "postrouting", TWIN_OUT + 1, LAST)) {
+		/* Our rules held that NAT keeps it within a policy, and conntrack forgot: they
+		 * forget, too. */
+		j->once = j->once || (j->track.zone == XF_NAT_ZONE_WITHIN && j->track.entry &&
+				      !j->track.entry->confirmed);
+		return false;
+	}
 	fake_conntrack_confirm(&host->ct, &j->track);
 	return leave(host, j, oif);
 }
@@ -485,16 +579,14 @@ static bool arrive(struct fake_host *host, struct fake_journey *j)
 		return lose(j, "the twin at a device");
 	join_pieces(j, tracks(host));
 	j->p.oif = "none";
-	j->p.daddr_type =
-		fake_role_of(&j->p.addr[1], j->p.family) == FAKE_SELF ? "local" : "unicast";
+	j->p.daddr_type = addr_type(&j->p, 1);
 	if (!run_hook(host, j, "prerouting", FIRST, CONNTRACK))
 		return false;
 	begin_tracking(host, j);
 	if (!run_hook(host, j, "prerouting", CONNTRACK + 1, NAT_DST))
 		return false;
 	nat_destination(host, j, true);
-	j->p.daddr_type =
-		fake_role_of(&j->p.addr[1], j->p.family) == FAKE_SELF ? "local" : "unicast";
+	j->p.daddr_type = addr_type(&j->p, 1);
 	fake_flow(&j->p, &j->routed);
 	j->p.fib_oif = device_to(&j->p);
 	if (!run_hook(host, j, "prerouting", NAT_DST + 1, LAST))

@@ -21,6 +21,8 @@ struct fake_seen {
 	uint32_t socket_mark;
 	uint32_t iif; /* 0: of this host */
 	uint32_t oif;
+	const char *linked[2]; /* programs by links at the egress of that, in order; or NULL */
+	bool filtered; /* others by filters */
 	uint8_t proto;
 	/* What conntrack knows, when it does: addresses and ports as on the wire. */
 	bool tracked;

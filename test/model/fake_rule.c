@@ -11,6 +11,7 @@
 
 #include "fake_conntrack.h"
 #include "fake_statement.h"
+#include "fake_term.h"
 
 #define SPACE " ,;\"\t"
 
@@ -66,6 +67,16 @@ bool words_take(struct words *w, const char *word)
 	return true;
 }
 
+bool words_take_text(struct words *w, const char *text)
+{
+	size_t len = strlen(text);
+
+	if (words_end(w) || strncmp(w->rest, text, len) != 0)
+		return false;
+	w->rest += len;
+	return true;
+}
+
 void words_expect(struct words *w, const char *word)
 {
 	assert_string_equal(words_next(w), word);
@@ -95,7 +106,7 @@ void fake_put_number(uint8_t field[FAKE_FIELD], uint32_t number)
 	memcpy(field, &number, sizeof(number));
 }
 
-static void put_name(uint8_t field[FAKE_FIELD], const char *name)
+void fake_put_name(uint8_t field[FAKE_FIELD], const char *name)
 {
 	assert_in_range(strlen(name), 1, FAKE_FIELD);
 	memset(field, 0, FAKE_FIELD);
@@ -129,11 +140,13 @@ void read_value(enum type type, const char *word, uint8_t field[FAKE_FIELD], uin
 	if (type == V4 || type == V6) {
 		read_addr(type, word, field, mask);
 	} else if (type == NAME) {
-		put_name(field, word);
+		fake_put_name(field, word);
 	} else if (type == FAMILY) {
 		if (strcmp(word, "ipv4") != 0)
 			assert_string_equal(word, "ipv6");
 		fake_put_number(field, strcmp(word, "ipv4") == 0 ? XF_AF_INET : XF_AF_INET6);
+	} else if (type == PROTO && (strcmp(word, "tcp") == 0 || strcmp(word, "udp") == 0)) {
+		fake_put_number(field, *word == 't' ? XF_IPPROTO_TCP : XF_IPPROTO_UDP);
 	} else {
 		fake_put_number(field, (uint32_t)strtoul(word, &end, 0));
 		if (*end || end == word)
@@ -143,43 +156,28 @@ void read_value(enum type type, const char *word, uint8_t field[FAKE_FIELD], uin
 
 /* --- rules --- */
 
-enum what {
-	IP_ADDR,
-	IP_FRAG_OFF,
-	EXTHDR_FRAG,
-	TCP_SYN_ACK,
-	L4PROTO,
-	NFPROTO,
-	MARK,
-	PRIORITY,
-	TH,
-	SOCKET_MARK,
-	IIFNAME,
-	OIFNAME,
-	IIF,
-	OIF,
-	FIB_OIF,
-	FIB_DADDR_TYPE
+enum action {
+	MATCH,
+	STATEMENT,
+	CHANGE_SET,
+	COUNT,
+	SET_MARK,
+	SET_PRIORITY,
+	DROP,
+	RETURN,
+	ACCEPT,
+	GOTO,
+	JUMP
 };
-
-/* A field of a packet, under a mask. */
-struct term {
-	enum what what;
-	enum type type;
-	unsigned side; /* destination? */
-	unsigned off, len; /* of the transport header, in bytes */
-	uint8_t mask[FAKE_FIELD];
-};
-
-enum action { MATCH, STATEMENT, COUNT, SET_MARK, SET_PRIORITY, DROP, RETURN, ACCEPT, GOTO, JUMP };
 
 struct expr {
 	enum action action;
-	/* MATCH */
+	/* MATCH, CHANGE_SET */
 	struct term terms[FAKE_FIELDS];
 	unsigned nterms;
 	bool differs; /* "!=" */
-	struct object *set; /* else one of: */
+	struct object *set; /* CHANGE_SET: this one; MATCH: else one of: */
+	bool adds; /* CHANGE_SET */
 	unsigned nvalues;
 	uint8_t values[8][FAKE_FIELD];
 	uint8_t value_mask[FAKE_FIELD];
@@ -215,141 +213,30 @@ bool rule_uses(const struct rule *rule, const struct object *object)
 	for (unsigned i = 0; i < rule->n; i++) {
 		const struct expr *expr = &rule->exprs[i];
 
-		if (expr->object == object || (expr->action == MATCH && expr->set == object) ||
-		    (expr->action == STATEMENT && expr->statement.set == object))
+		if (expr->object == object || expr->set == object)
 			return true;
 	}
 	return false;
 }
 
-static unsigned read_side(struct words *w, const char *source, const char *destination)
+static void check_types(const struct expr *expr)
 {
-	if (words_take(w, source))
-		return 0;
-	words_expect(w, destination);
-	return 1;
-}
-
-/* "@th,8,8": bits */
-static void read_raw(struct words *w, struct term *term)
-{
-	unsigned off, len;
-
-	assert_int_equal(sscanf(words_next(w), "@th,%u,%u", &off, &len), 2);
-	term->what = TH;
-	term->type = NUMBER;
-	term->off = off / 8;
-	term->len = len / 8;
-	assert_in_range(len, 8, 16);
-}
-
-static void read_meta(struct words *w, struct term *term)
-{
-	if (words_take(w, "l4proto")) {
-		term->what = L4PROTO;
-		term->type = PROTO;
-	} else if (words_take(w, "nfproto")) {
-		term->what = NFPROTO;
-		term->type = FAMILY;
-	} else if (words_take(w, "priority")) {
-		term->what = PRIORITY;
-		term->type = NUMBER;
-	} else {
-		words_expect(w, "mark");
-		term->what = MARK;
-		term->type = NUMBER;
-	}
-}
-
-static void read_ip(struct words *w, struct term *term)
-{
-	if (words_take(w, "frag-off")) {
-		term->what = IP_FRAG_OFF;
-		term->type = NUMBER;
-		return;
-	}
-	term->what = IP_ADDR;
-	term->type = V4;
-	term->side = read_side(w, "saddr", "daddr");
-}
-
-/* "daddr type", or "daddr . mark oif": where the packet is routed to, as it will be */
-static void read_fib(struct words *w, struct term *term)
-{
-	words_expect(w, "daddr");
-	if (words_take(w, "type")) {
-		term->what = FIB_DADDR_TYPE;
-		term->type = NAME;
-		return;
-	}
-	words_expect(w, ".");
-	words_expect(w, "mark");
-	words_expect(w, "oif");
-	term->what = FIB_OIF;
-	term->type = NUMBER;
-}
-
-static void read_what(struct words *w, struct term *term)
-{
-	const char *word;
-
-	if (!words_end(w) && strncmp(w->rest, "@th,", 4) == 0) {
-		read_raw(w, term);
-		return;
-	}
-	word = words_next(w);
-	if (strcmp(word, "ip") == 0) {
-		read_ip(w, term);
-	} else if (strcmp(word, "ip6") == 0) {
-		term->what = IP_ADDR;
-		term->type = V6;
-		term->side = read_side(w, "saddr", "daddr");
-	} else if (strcmp(word, "meta") == 0) {
-		read_meta(w, term);
-	} else if (strcmp(word, "th") == 0) {
-		term->what = TH;
-		term->type = PORT;
-		term->off = 2 * read_side(w, "sport", "dport");
-		term->len = 2;
-	} else if (strcmp(word, "socket") == 0) {
-		words_expect(w, "mark");
-		term->what = SOCKET_MARK;
-		term->type = NUMBER;
-	} else if (strcmp(word, "iifname") == 0 || strcmp(word, "oifname") == 0) {
-		term->what = word[0] == 'i' ? IIFNAME : OIFNAME;
-		term->type = NAME;
-	} else if (strcmp(word, "iif") == 0 || strcmp(word, "oif") == 0) {
-		term->what = word[0] == 'i' ? IIF : OIF;
-		term->type = NUMBER;
-	} else if (strcmp(word, "fib") == 0) {
-		read_fib(w, term);
-	} else {
-		fail_msg("a rule with \"%s\"?", word);
-	}
-}
-
-static void read_term(struct words *w, struct term *term)
-{
-	memset(term->mask, 0xff, sizeof(term->mask));
-	read_what(w, term);
-	if (words_take(w, "&"))
-		read_value(term->type, words_next(w), term->mask, NULL);
+	assert_int_equal(expr->set->nfields, expr->nterms);
+	for (unsigned i = 0; i < expr->nterms; i++)
+		assert_int_equal(expr->set->fields[i], expr->terms[i].type);
 }
 
 static void read_right_side(const struct fake_nft *nft, struct words *w, struct expr *expr)
 {
 	const struct term *term = &expr->terms[0];
 
-	memset(expr->value_mask, 0xff, sizeof(expr->value_mask));
 	expr->differs = words_take(w, "!=");
 	if (!expr->differs)
 		words_take(w, "==");
 	if (!words_end(w) && *w->rest == '@') {
 		expr->set = object_find(nft, SET, words_next(w) + 1);
 		assert_non_null(expr->set);
-		assert_int_equal(expr->set->nfields, expr->nterms);
-		for (unsigned i = 0; i < expr->nterms; i++)
-			assert_int_equal(expr->set->fields[i], expr->terms[i].type);
+		check_types(expr);
 		return;
 	}
 	assert_int_equal(expr->nterms, 1);
@@ -364,44 +251,39 @@ static void read_right_side(const struct fake_nft *nft, struct words *w, struct 
 	}
 }
 
-/* "tcp flags & (syn | ack) == syn | ack" */
-static bool read_syn_ack(struct words *w)
-{
-	static const char want[] = "tcp flags & (syn | ack) == syn | ack ";
-
-	if (strncmp(w->rest, want, sizeof(want) - 1) != 0)
-		return false;
-	w->rest += sizeof(want) - 1;
-	return true;
-}
-
 static void read_match(const struct fake_nft *nft, struct words *w, struct expr *expr)
 {
 	expr->action = MATCH;
-	if (read_syn_ack(w)) {
-		expr->terms[expr->nterms++].what = TCP_SYN_ACK;
-		return;
+	memset(expr->value_mask, 0xff, sizeof(expr->value_mask));
+	if (term_read_flags_of_tcp(w, &expr->terms[expr->nterms])) {
+		expr->nterms++;
+		fake_put_number(expr->values[expr->nvalues++], term_read_flags(w));
+	} else if (words_take_text(w, "exthdr frag exists")) {
+		term_is_piece(&expr->terms[expr->nterms++]);
+	} else {
+		expr->nterms = term_read_all(w, expr->terms);
+		read_right_side(nft, w, expr);
 	}
-	if (words_take(w, "exthdr")) {
-		words_expect(w, "frag");
-		words_expect(w, "exists");
-		expr->terms[expr->nterms++].what = EXTHDR_FRAG;
-		return;
-	}
-	do {
-		assert_in_range(expr->nterms, 0, FAKE_FIELDS - 1);
-		read_term(w, &expr->terms[expr->nterms++]);
-	} while (words_take(w, "."));
-	read_right_side(nft, w, expr);
 }
 
-static bool take_all(struct words *w, const char *want)
+/* "update @nat_kept4 { ip saddr . ip daddr . meta l4proto }" */
+static bool read_change_set(const struct fake_nft *nft, struct words *w, struct expr *expr)
 {
-	size_t len = strlen(want);
+	bool adds = words_take_text(w, "update @") || words_take_text(w, "add @");
 
-	if (strncmp(w->rest, want, len) != 0)
+	if (!adds && !words_take_text(w, "delete @"))
 		return false;
-	w->rest += len;
+	expr->action = CHANGE_SET;
+	expr->adds = adds;
+	expr->set = object_find(nft, SET, words_next(w));
+	assert_non_null(expr->set);
+	words_expect(w, "{");
+	expr->nterms = term_read_all(w, expr->terms);
+	check_types(expr);
+	/* Time passes by what others do. */
+	if (words_take(w, "timeout"))
+		words_expect(w, "2h");
+	words_expect(w, "}");
 	return true;
 }
 
@@ -417,7 +299,7 @@ static void read_bits(struct words *w, struct expr *expr)
 
 static bool read_set_mark(struct words *w, struct expr *expr)
 {
-	if (!take_all(w, "meta mark set meta mark "))
+	if (!words_take_text(w, "meta mark set meta mark "))
 		return false;
 	expr->action = SET_MARK;
 	read_bits(w, expr);
@@ -430,10 +312,10 @@ static bool read_set_priority(struct words *w, struct expr *expr)
 	const char *word;
 	char *minor;
 
-	if (!take_all(w, "meta priority set "))
+	if (!words_take_text(w, "meta priority set "))
 		return false;
 	expr->action = SET_PRIORITY;
-	if (take_all(w, "meta priority ")) {
+	if (words_take_text(w, "meta priority ")) {
 		read_bits(w, expr);
 		return true;
 	}
@@ -479,9 +361,9 @@ struct rule *rule_read(struct fake_nft *nft, struct words *w)
 
 		assert_in_range(rule->n, 1, EXPRS);
 		if (read_verdict(nft, w, expr) || read_set_mark(w, expr) ||
-		    read_set_priority(w, expr))
+		    read_set_priority(w, expr) || read_change_set(nft, w, expr))
 			continue;
-		if (statement_read(nft, w, &expr->statement)) {
+		if (statement_read(w, &expr->statement)) {
 			expr->action = STATEMENT;
 			continue;
 		}
@@ -500,80 +382,6 @@ struct rule *rule_read(struct fake_nft *nft, struct words *w)
 
 /* --- packets --- */
 
-uint32_t fake_ifindex(const char *name)
-{
-	static const char *const names[] = { "lo", "lan", "wan" };
-	uint32_t i = 0;
-
-	/* Any other is exempt from nothing. */
-	while (i < XF_ARRAY_SIZE(names) && strcmp(names[i], name) != 0)
-		i++;
-	return i + 1;
-}
-
-static uint32_t transport(const struct term *term, const struct fake_packet *p)
-{
-	uint32_t value = 0;
-
-	assert_in_range(term->off + term->len, 1, sizeof(p->l4));
-	for (unsigned i = 0; i < term->len; i++)
-		value = value << 8 | p->l4[term->off + i];
-	return value;
-}
-
-/* False: the packet has no such field. */
-static bool load(const struct term *term, const struct fake_packet *p, uint8_t field[FAKE_FIELD])
-{
-	bool four = p->family == XF_AF_INET;
-
-	switch (term->what) {
-	case IP_ADDR:
-		memset(field, 0, FAKE_FIELD);
-		memcpy(field, p->addr[term->side].bytes, four ? 4 : 16);
-		return four == (term->type == V4);
-	case IP_FRAG_OFF:
-		fake_put_number(field, (uint32_t)(p->behind ? 185 : p->fragment ? 0x2000 : 0));
-		return four;
-	case EXTHDR_FRAG:
-		return !four && p->fragment;
-	case TCP_SYN_ACK:
-		return false; /* no packet of the model answers one of TCP's */
-	case L4PROTO:
-		fake_put_number(field, p->proto);
-		return true;
-	case NFPROTO:
-		fake_put_number(field, p->family);
-		return true;
-	case MARK:
-		fake_put_number(field, p->mark);
-		return true;
-	case PRIORITY:
-		fake_put_number(field, p->priority);
-		return true;
-	case TH:
-		fake_put_number(field, transport(term, p));
-		return !p->behind;
-	case SOCKET_MARK:
-		fake_put_number(field, p->socket_mark);
-		return true;
-	case IIFNAME:
-	case OIFNAME:
-		put_name(field, term->what == IIFNAME ? p->iif : p->oif);
-		return true;
-	case FIB_OIF:
-		fake_put_number(field, fake_ifindex(p->fib_oif ? p->fib_oif : p->oif));
-		return true;
-	case IIF:
-	case OIF:
-		fake_put_number(field, fake_ifindex(term->what == IIF ? p->iif : p->oif));
-		return true;
-	case FIB_DADDR_TYPE:
-		put_name(field, p->daddr_type);
-		return true;
-	}
-	return false;
-}
-
 static bool is_one_of(const struct expr *expr, const uint8_t key[FAKE_KEY])
 {
 	for (unsigned i = 0; i < expr->nvalues; i++) {
@@ -589,19 +397,23 @@ static bool is_one_of(const struct expr *expr, const uint8_t key[FAKE_KEY])
 
 static bool match(const struct expr *expr, const struct fake_packet *p)
 {
-	uint8_t key[FAKE_KEY] = { 0 };
+	uint8_t key[FAKE_KEY];
 
-	for (unsigned i = 0; i < expr->nterms; i++) {
-		uint8_t *field = key + i * FAKE_FIELD;
-
-		if (!load(&expr->terms[i], p, field))
-			return false;
-		for (unsigned b = 0; b < FAKE_FIELD; b++)
-			field[b] &= expr->terms[i].mask[b];
-	}
-	if (expr->terms[0].what == EXTHDR_FRAG)
+	if (!term_load_all(expr->terms, expr->nterms, p, key))
+		return false;
+	if (term_has_no_right_side(&expr->terms[0]))
 		return true;
 	return (expr->set ? set_has(expr->set, key) : is_one_of(expr, key)) != expr->differs;
+}
+
+static bool change_set(const struct expr *expr, const struct fake_packet *p)
+{
+	uint8_t key[FAKE_KEY];
+
+	if (!term_load_all(expr->terms, expr->nterms, p, key))
+		return false;
+	set_change(expr->set, key, expr->adds);
+	return true;
 }
 
 enum verdict { CONTINUE, END, ACCEPTED, DROPPED };
@@ -623,6 +435,10 @@ static enum verdict run_rule(const struct rule *rule, struct fake_packet *p)
 			break;
 		case STATEMENT:
 			if (!statement_run(&expr->statement, p))
+				return CONTINUE;
+			break;
+		case CHANGE_SET:
+			if (!change_set(expr, p))
 				return CONTINUE;
 			break;
 		case COUNT:

@@ -17,6 +17,7 @@ bool words_line(struct words *w);
 bool words_end(struct words *w);
 const char *words_next(struct words *w);
 bool words_take(struct words *w, const char *word);
+bool words_take_text(struct words *w, const char *text); /* whatever comes behind it */
 void words_expect(struct words *w, const char *word);
 
 enum type { V4, V6, PROTO, PORT, NUMBER, FAMILY, NAME };
@@ -24,6 +25,7 @@ enum type { V4, V6, PROTO, PORT, NUMBER, FAMILY, NAME };
 /* The type that a set calls so. */
 enum type type_of(const char *word);
 
+void fake_put_name(uint8_t field[FAKE_FIELD], const char *name);
 /* @mask: of "10.0.0.0/8", or NULL where no prefix can be. */
 void read_value(enum type type, const char *word, uint8_t field[FAKE_FIELD], uint8_t *mask);
 

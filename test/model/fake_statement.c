@@ -14,16 +14,6 @@
 
 /* --- reading --- */
 
-static bool take_text(struct words *w, const char *text)
-{
-	size_t len = strlen(text);
-
-	if (words_end(w) || strncmp(w->rest, text, len) != 0)
-		return false;
-	w->rest += len;
-	return true;
-}
-
 static bool read_direction(struct words *w)
 {
 	if (words_take(w, "reply"))
@@ -32,17 +22,32 @@ static bool read_direction(struct words *w)
 	return false;
 }
 
+/* "established related untracked" */
+static uint8_t read_states(struct words *w)
+{
+	static const char *const names[] = { "new", "established", "related", "untracked" };
+	uint8_t states = 0;
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(names); i++)
+		states |= (uint8_t)(words_take(w, names[i]) << i);
+	assert_true(states);
+	return states;
+}
+
 static bool read_ct(struct words *w, struct statement *out)
 {
-	if (take_text(w, "ct direction ")) {
+	if (words_take_text(w, "ct direction ")) {
 		out->kind = CT_DIRECTION;
 		out->reply = read_direction(w);
-	} else if (take_text(w, "ct status ")) {
+	} else if (words_take_text(w, "ct state ")) {
+		out->kind = CT_STATE;
+		out->states = read_states(w);
+	} else if (words_take_text(w, "ct status ")) {
 		out->kind = CT_STATUS;
 		out->manip = words_take(w, "snat") ? FAKE_SRC : FAKE_DST;
 		if (out->manip == FAKE_DST)
 			words_expect(w, "dnat");
-	} else if (take_text(w, "ct original zone ")) {
+	} else if (words_take_text(w, "ct original zone ")) {
 		out->kind = words_take(w, "set") ? CT_SET_ZONE : CT_ZONE;
 		out->differs = words_take(w, "!=");
 		out->zone = (uint16_t)strtoul(words_next(w), NULL, 0);
@@ -67,7 +72,7 @@ static bool read_rewrite(struct words *w, struct statement *out)
 	};
 
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(forms); i++) {
-		if (!take_text(w, forms[i].text))
+		if (!words_take_text(w, forms[i].text))
 			continue;
 		out->kind = REWRITE;
 		out->family = forms[i].family;
@@ -85,36 +90,11 @@ static bool read_rewrite(struct words *w, struct statement *out)
 	return false;
 }
 
-/* "update @nat_kept4 { ip saddr . ip daddr . meta l4proto }" */
-static bool read_update(const struct fake_nft *nft, struct words *w, struct statement *out)
-{
-	const char *family;
-
-	if (!take_text(w, "update @") && !take_text(w, "add @"))
-		return false;
-	out->kind = UPDATE_SET;
-	out->set = object_find(nft, SET, words_next(w));
-	assert_non_null(out->set);
-	out->family = out->set->fields[0] == V4 ? XF_AF_INET : XF_AF_INET6;
-	family = out->family == XF_AF_INET ? "ip" : "ip6";
-	words_expect(w, "{");
-	words_expect(w, family);
-	words_expect(w, "saddr");
-	words_expect(w, ".");
-	words_expect(w, family);
-	words_expect(w, "daddr");
-	words_expect(w, ".");
-	words_expect(w, "meta");
-	words_expect(w, "l4proto");
-	words_expect(w, "}");
-	return true;
-}
-
 static bool read_icmp(struct words *w, struct statement *out)
 {
-	bool four = take_text(w, "icmp type {");
+	bool four = words_take_text(w, "icmp type {");
 
-	if (!four && !take_text(w, "icmpv6 type {"))
+	if (!four && !words_take_text(w, "icmpv6 type {"))
 		return false;
 	out->kind = ICMP_TYPE;
 	out->family = four ? XF_AF_INET : XF_AF_INET6;
@@ -126,20 +106,20 @@ static bool read_icmp(struct words *w, struct statement *out)
 
 static bool read_keep_source(struct words *w, struct statement *out)
 {
-	bool four = take_text(w, "snat ip to ip saddr");
+	bool four = words_take_text(w, "snat ip to ip saddr");
 
-	if (!four && !take_text(w, "snat ip6 to ip6 saddr"))
+	if (!four && !words_take_text(w, "snat ip6 to ip6 saddr"))
 		return false;
 	out->kind = KEEP_SOURCE;
 	out->family = four ? XF_AF_INET : XF_AF_INET6;
 	return true;
 }
 
-bool statement_read(const struct fake_nft *nft, struct words *w, struct statement *out)
+bool statement_read(struct words *w, struct statement *out)
 {
 	*out = (struct statement){ .kind = NOTRACK };
 	return words_take(w, "notrack") || read_ct(w, out) || read_rewrite(w, out) ||
-	       read_update(nft, w, out) || read_icmp(w, out) || read_keep_source(w, out);
+	       read_icmp(w, out) || read_keep_source(w, out);
 }
 
 /* --- running --- */
@@ -160,17 +140,6 @@ static bool rewrite(const struct statement *s, struct fake_packet *p)
 	return true;
 }
 
-static void update_set(struct object *set, const struct fake_packet *p)
-{
-	unsigned len = p->family == XF_AF_INET ? 4 : 16;
-	uint8_t key[FAKE_KEY] = { 0 };
-
-	memcpy(key, p->addr[0].bytes, len);
-	memcpy(key + FAKE_FIELD, p->addr[1].bytes, len);
-	fake_put_number(key + 2 * FAKE_FIELD, p->proto);
-	set_change(set, key, true);
-}
-
 static bool is_error(const struct statement *s, const struct fake_packet *p)
 {
 	return p->proto == s->proto && !p->behind && p->l4[0] < 32 && s->types >> p->l4[0] & 1;
@@ -183,6 +152,17 @@ static bool keep_source(struct fake_packet *p)
 	return true;
 }
 
+/* In the order of read_states(); nothing of the model is related. 0: what is not tracked though no
+ * rule says so. */
+static uint8_t state_of(const struct fake_track *track)
+{
+	if (track->untracked)
+		return 8;
+	if (!track->entry)
+		return 0;
+	return track->reply || track->entry->replied ? 2 : 1;
+}
+
 static bool run_ct(const struct statement *s, struct fake_packet *p)
 {
 	struct fake_track *track = p->track;
@@ -192,6 +172,8 @@ static bool run_ct(const struct statement *s, struct fake_packet *p)
 		track->zone = s->zone;
 		return true;
 	}
+	if (s->kind == CT_STATE)
+		return s->states & state_of(track);
 	if (!track->entry)
 		return false;
 	if (s->kind == CT_DIRECTION)
@@ -208,9 +190,6 @@ bool statement_run(const struct statement *s, struct fake_packet *p)
 	switch (s->kind) {
 	case REWRITE:
 		return rewrite(s, p);
-	case UPDATE_SET:
-		update_set(s->set, p);
-		return true;
 	case ICMP_TYPE:
 		return is_error(s, p);
 	case KEEP_SOURCE:

@@ -1,6 +1,6 @@
 /*
  * fake_statement.h - what rules say of connections and of ICMP, for fake_rule.c: conntrack's
- * matches, NAT, sets that packets fill.
+ * matches, NAT.
  */
 #ifndef TEST_FAKE_STATEMENT_H
 #define TEST_FAKE_STATEMENT_H
@@ -10,12 +10,12 @@
 enum statement_kind {
 	CT_DIRECTION,
 	CT_STATUS,
+	CT_STATE,
 	CT_ZONE,
 	CT_SET_ZONE,
 	NOTRACK,
 	KEEP_SOURCE,
 	REWRITE,
-	UPDATE_SET,
 	ICMP_TYPE
 };
 
@@ -27,12 +27,12 @@ struct statement {
 	bool differs; /* CT_ZONE: "!=" */
 	uint16_t family; /* 0: both */
 	uint8_t proto; /* REWRITE: the ports of it; 0: the address */
-	struct object *set;
+	uint8_t states; /* CT_STATE: one of these bits */
 	unsigned types; /* as bits */
 };
 
 /* The next words are one: they are taken. */
-bool statement_read(const struct fake_nft *nft, struct words *w, struct statement *out);
+bool statement_read(struct words *w, struct statement *out);
 
 /* False: it does not match, the rule ends here. */
 bool statement_run(const struct statement *statement, struct fake_packet *p);

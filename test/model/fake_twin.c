@@ -18,6 +18,10 @@ struct reach {
 	struct ipv4_devconf all;
 	struct net_device in;
 	struct net_device out;
+	struct bpf_prog progs[2];
+	struct bpf_prog_aux aux[2];
+	struct mini_Qdisc miniq;
+	struct tcx_entry tcx;
 	struct udp_hslot slot;
 	struct udp_table table;
 	struct net net;
@@ -42,6 +46,24 @@ void *bpf_rdonly_cast(const void *obj, __u32 btf_id)
 	return (void *)(uintptr_t)obj;
 }
 
+/* What is at the egress of a device. */
+static void fill_egress(struct reach *r, const struct fake_seen *seen)
+{
+	struct bpf_mprog_entry *entry = &r->tcx.bundle.a;
+
+	entry->parent = &r->tcx.bundle;
+	for (unsigned i = 0; i < 2 && seen->linked[i]; i++) {
+		strcpy(r->aux[i].name, seen->linked[i]);
+		r->progs[i].aux = &r->aux[i];
+		entry->fp_items[i].prog = &r->progs[i];
+	}
+	if (seen->filtered)
+		r->miniq.filter_list = (struct tcf_proto *)&r->miniq;
+	r->tcx.miniq = &r->miniq;
+	if (seen->linked[0] || seen->filtered)
+		r->out.tcx_egress = entry;
+}
+
 static void fill(struct reach *r, const struct fake_seen *seen)
 {
 	fake_read_from(seen);
@@ -52,6 +74,7 @@ static void fill(struct reach *r, const struct fake_seen *seen)
 	r->net.ipv4.udp_table = &r->table;
 	r->net.ipv4.devconf_all = &r->all;
 	r->in.ip_ptr = &r->in_dev;
+	fill_egress(r, seen);
 	r->skb.mark = seen->mark;
 	r->skb.skb_iif = (int)seen->iif;
 	r->skb.priority = seen->priority;

@@ -229,6 +229,8 @@ struct ask {
 	uint8_t dir;
 	bool tie;
 	bool ports;
+	bool sub_allows; /* a policy of type sub lets pass */
+	bool optional; /* templates are */
 };
 
 static bool look_at_policy(void *arg, struct xf_policy *policy)
@@ -241,6 +243,9 @@ static bool look_at_policy(void *arg, struct xf_policy *policy)
 		return true;
 	ask->tie = ask->tie || tie.rank != tie.pos;
 	ask->ports = ask->ports || cfg->sel.sport_mask || cfg->sel.dport_mask;
+	ask->sub_allows =
+		ask->sub_allows || (cfg->type == XF_POLICY_SUB && !xf_policy_is_strict(cfg));
+	ask->optional = ask->optional || (cfg->ntmpl && cfg->tmpl[0].optional);
 	return true;
 }
 
@@ -294,6 +299,17 @@ static bool may_be_refused(const struct world *w, const struct fake_packet *star
 	return may_be_caught(w, dir, flow) || (start->fragment && ask(w, dir).ports);
 }
 
+/* What masquerade keeps within a policy is captured behind it (decision 0022): without a daemon by
+ * the backstop alone. */
+static bool is_on_the_backstop(const struct world *w, const struct fake_journey *j,
+			       const struct xf_flow *final)
+{
+	return !fake_bpf_has_links() && w->host.nat.there &&
+	       fake_role_of(&final->saddr, final->family) == FAKE_SELF &&
+	       !xf_addr_equal(&final->saddr, &j->routed.saddr, final->family) &&
+	       wish_of(w, final, NULL) != FAKE_CLEAR;
+}
+
 static void check_out(const struct world *w, const struct fake_packet *start,
 		      const struct fake_journey *j)
 {
@@ -306,7 +322,8 @@ static void check_out(const struct world *w, const struct fake_packet *start,
 	if (j->fate != FAKE_LEFT || !holds_out(w) || is_recent(w, XF_DIR_OUT, &j->routed) ||
 	    is_recent(w, XF_DIR_OUT, &final) || (j->quotes && is_recent(w, XF_DIR_OUT, &j->quoted)))
 		return;
-	if (!j->undone && wants(w, &j->routed, j))
+	if (!j->undone && wants(w, &j->routed, j) &&
+	    !(w->host.touched.filters && is_on_the_backstop(w, j, &final)))
 		fail_packet(w, start, j, "what the SPD protects left in clear");
 	/* Without programs nothing stands behind source NAT. */
 	if (w->cfg->mode != XF_CAPTURE_NFT && !w->host.touched.filters && !j->heard_n &&
@@ -376,16 +393,64 @@ static void check_nobodys(struct world *w, const struct fake_packet *start,
 		fail_packet(w, start, j, "what NAT brings into a policy was not captured");
 }
 
-static void check_wanted(const struct world *w, const struct fake_packet *start,
-			 const struct fake_journey *j)
+static bool has_source(const struct xf_flow *flow, const union xf_addr *addr)
+{
+	return xf_addr_equal(&flow->saddr, addr, flow->family);
+}
+
+/* May the host's NAT be asked for the source of what a policy wants? */
+static bool asks(const struct world *w)
+{
+	return w->host.nat.there && fake_bpf_has_links() && !w->cfg->no_nat_chains;
+}
+
+/* Does a policy select @flow for certain, as programs see it (decision 0036)? */
+static bool is_certain(const struct world *w, const struct xf_flow *flow)
+{
+	const struct xf_policy *winner = xf_spd_lookup(w->spd, XF_DIR_OUT, flow);
+	struct ask all = ask(w, XF_DIR_OUT);
+
+	return winner && !all.tie && !all.sub_allows && !all.optional;
+}
+
+/*
+ * What Linux does: @bare has the source that the host's NAT gives it, and if a policy selects that
+ * too, it is protected so, else with its own (decision 0022: there in clear).
+ */
+static void check_source(struct world *w, const struct fake_packet *start,
+			 const struct fake_journey *j, const struct fake_journey *bare)
+{
+	bool own = has_source(&j->heard, &j->routed.saddr) && j->heard.sport == j->routed.sport;
+	struct xf_flow after = final_flow(start, bare);
+	bool changes = bare->fate == FAKE_LEFT && !has_source(&after, &j->routed.saddr) &&
+		       has_source(&j->routed, &start->addr[0]) &&
+		       xf_addr_equal(&j->routed.daddr, &start->addr[1], start->family);
+	bool within;
+
+	after.sport = own ? after.sport : j->heard.sport;
+	within = asks(w) && changes && !is_icmp(start->proto) &&
+		 wish_of(w, &j->routed, NULL) == FAKE_PROTECT &&
+		 wish_of(w, &after, NULL) != FAKE_CLEAR;
+	if (!own && !(within && has_source(&j->heard, &after.saddr)))
+		fail_packet(w, start, j, "NAT came before the policy");
+	w->seen.within += !own;
+	if (own && within && is_certain(w, &after) && !w->stale && !j->settled && !bare->settled &&
+	    !j->clashed)
+		fail_packet(w, start, j, "NAT within a policy was not applied");
+}
+
+static void check_wanted(struct world *w, const struct fake_packet *start,
+			 const struct fake_journey *j, const struct fake_journey *bare)
 {
 	enum fake_wish wish = wish_of(w, &j->routed, j->quotes ? &j->quoted : NULL);
+	bool own = has_source(&j->heard, &j->routed.saddr);
 
+	if (!own)
+		wish = wish_of(w, &j->heard, NULL);
 	if (wish != FAKE_CLEAR && j->fate != fate_of(wish))
 		fail_packet(w, start, j, "what a policy wants did not meet the daemon");
-	if (!xf_addr_equal(&j->heard.saddr, &j->routed.saddr, start->family) ||
-	    j->heard.sport != j->routed.sport)
-		fail_packet(w, start, j, "NAT came before the policy");
+	check_source(w, start, j, bare);
+	w->seen.asked += j->asked;
 }
 
 static void check_steady(struct world *w, const struct fake_packet *start,
@@ -427,17 +492,20 @@ static void check_steady(struct world *w, const struct fake_packet *start,
 	if (wish == FAKE_CLEAR)
 		check_nobodys(w, start, j, bare);
 	else
-		check_wanted(w, start, j);
+		check_wanted(w, start, j, bare);
 }
 
-/* The answer to what left finds its way back. */
+/* The answer to what left, or through the tunnel to what was protected, finds its way back. */
 static void send_reply(struct world *w, const struct fake_packet *first,
 		       const struct fake_journey *before)
 {
 	const struct fake_packet *out = &before->p;
-	struct fake_journey j = { .p = { .family = out->family, .proto = out->proto } };
+	struct fake_journey j = {
+		.p = { .family = out->family, .proto = out->proto, .tcp_flags = FAKE_ACK }
+	};
 	struct fake_packet start;
 
+	j.from_tun = before->fate == FAKE_PROTECTED;
 	j.p.addr[0] = out->addr[1];
 	j.p.addr[1] = out->addr[0];
 	memcpy(j.p.l4, out->l4 + 2, 2);
@@ -446,6 +514,7 @@ static void send_reply(struct world *w, const struct fake_packet *first,
 	start = j.p;
 	fake_host_send(&w->host, &j);
 	w->seen.replies++;
+	w->seen.replies_within += j.from_tun && before->asked;
 	check_in(w, &start, &j);
 	check_out(w, &start, &j);
 	if ((j.fate != FAKE_LEFT && j.fate != FAKE_HERE) || is_kept_from_nat(w, &j))
@@ -488,8 +557,8 @@ static void send_packet(struct world *w)
 		fake_host_send(&w->host, &j);
 	}
 	check_steady(w, &first.p, &j, &bare);
-	if (j.fate == FAKE_LEFT && !is_kept_from_nat(w, &j) && !j.is_reply && !first.p.fragment &&
-	    !is_icmp(first.p.proto) && !first.from_tun)
+	if ((j.fate == FAKE_LEFT || j.fate == FAKE_PROTECTED) && !is_kept_from_nat(w, &j) &&
+	    !j.is_reply && !first.p.fragment && !is_icmp(first.p.proto) && !first.from_tun)
 		send_reply(w, &first.p, &j);
 }
 

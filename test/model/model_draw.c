@@ -175,6 +175,7 @@ void draw_journey(const struct world *w, struct fake_journey *j)
 	} while (xf_addr_equal(&p->addr[0], &p->addr[1], p->family) || (j->local && is_to_self(p)));
 	p->behind = p->fragment && below(2);
 	put_transport(p);
+	p->tcp_flags = (uint8_t[]){ FAKE_SYN, FAKE_ACK, FAKE_ACK, FAKE_ACK | FAKE_FIN }[below(4)];
 	p->mark = draw_mark(p);
 	/* Errors are small: never in pieces. */
 	if (is_icmp(p->proto) && !p->fragment && below(2))

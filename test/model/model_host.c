@@ -9,9 +9,11 @@
  * gets where it would get on a host without capture, with the NAT that it would have there, and
  * back.
  *
- * NAT is nobody to be asked for the source of what a policy wants (port/ask.c): a world with NAT
- * has no links at netfilter's hooks, which that takes. Nor does it exempt devices: what was
- * protected keeps its entry of conntrack, and so its source, when its device becomes exempt.
+ * In worlds with NAT and links at netfilter's hooks the daemon asks NAT for the source of what a
+ * policy wants (port/ask.c): one that a policy selects, too, is that with which it is protected.
+ *
+ * A world with NAT exempts no devices: what was protected keeps its entry of conntrack, and so its
+ * source, when its device becomes exempt.
  */
 #include <stdarg.h>
 #include <setjmp.h>
@@ -83,6 +85,7 @@ static void watch(void *arg, const struct xf_policy *policy, bool there)
 {
 	struct world *w = arg;
 
+	w->stale = w->stale || w->cfg->nat;
 	if (!w->capture)
 		return;
 	if (w->nrecent < RECENT)
@@ -200,6 +203,11 @@ void world_send_steady(struct world *w)
 	w->mistaken = false;
 	if (w->bare.nat_changes != w->host.nat_changes)
 		fake_conntrack_flush(&w->bare.ct);
+	if (w->cfg->nat && below(2)) {
+		fake_host_forget_flows(&w->host);
+		fake_conntrack_flush(&w->bare.ct);
+		w->stale = false;
+	}
 	w->bare.nat = w->host.nat;
 	w->bare.nat_changes = w->host.nat_changes;
 	w->steady = true;
@@ -292,6 +300,7 @@ void world_start_daemon(struct world *w)
 		w->now_ns += 100 * MS;
 	}
 	w->host.kernel.faults = faults;
+	w->host.workers = true;
 	w->nrecent = 0;
 }
 
@@ -392,6 +401,8 @@ static void report(const struct world *w)
 		      "clashed %lu, replies %lu\n",
 		      seen->refused, seen->too_much, seen->translated, seen->redirected, seen->once,
 		      seen->clashed, seen->replies);
+	print_message("# NAT was asked for %lu, within %lu, replies to these %lu\n", seen->asked,
+		      seen->within, seen->replies_within);
 	print_message("# %lu acts of others, %lu repairs at once, %u faults, %lu syncs failed\n",
 		      seen->acts, seen->prompt, w->host.kernel.fault_count, seen->failed);
 	print_message("# the daemon died %lu times, %lu starts failed, exempt %lu\n", seen->deaths,
@@ -445,6 +456,35 @@ static void test_nat(void **unused)
 	const struct world_config cfg = {
 		.mode = XF_CAPTURE_AUTO, .nat = true, .tcx = true, .max = 20, .rounds = 1200
 	};
+
+	(void)unused;
+	run_world(&cfg);
+}
+
+/* NAT is asked for what it makes of a source. */
+static void test_questions(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_AUTO,
+					  .nat = true,
+					  .netfilter = true,
+					  .tcx = true,
+					  .max = 20,
+					  .rounds = 1200 };
+
+	(void)unused;
+	run_world(&cfg);
+}
+
+/* And answers get lost, come late, twice, or by other ways. */
+static void test_questions_and_faults(void **unused)
+{
+	const struct world_config cfg = { .mode = XF_CAPTURE_AUTO,
+					  .nat = true,
+					  .netfilter = true,
+					  .deaths = true,
+					  .max = 40,
+					  .faults = 12,
+					  .rounds = 800 };
 
 	(void)unused;
 	run_world(&cfg);
@@ -542,6 +582,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_auto),
 		cmocka_unit_test(test_nat),
+		cmocka_unit_test(test_questions),
+		cmocka_unit_test(test_questions_and_faults),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_without_netfilter_links),
 		cmocka_unit_test(test_nft_alone),

@@ -34,7 +34,10 @@ struct counts {
 	unsigned long exempt; /* that would be refused or captured else */
 	unsigned long translated;
 	unsigned long redirected;
+	unsigned long asked;
+	unsigned long within; /* ... and NAT has kept it within a policy */
 	unsigned long replies;
+	unsigned long replies_within; /* to what was asked for */
 	unsigned long too_much;
 	unsigned long once;
 	unsigned long clashed;
@@ -59,6 +62,7 @@ struct world {
 	unsigned nrecent;
 	bool steady;
 	bool mistaken; /* see note_mistake() */
+	bool stale; /* what rules have learnt of NAT may be: policies or NAT have changed */
 	bool left_without_nat; /* the daemon has left a table without chains for it */
 	const char *act; /* the last thing that others did */
 	unsigned round;

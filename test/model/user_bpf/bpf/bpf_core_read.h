@@ -18,7 +18,6 @@
 #define bpf_core_type_exists(type) 1
 #define bpf_core_field_exists(field) 1
 #define bpf_core_type_size(type) sizeof(type)
-/* Asked of the first member of a connection; sockets, whose node is not, there are none. */
-#define bpf_core_field_offset(field) 0
+#define bpf_core_field_offset(type, field) __builtin_offsetof(type, field)
 
 #endif
