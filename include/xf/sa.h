@@ -99,14 +99,12 @@ struct xf_sa_terms {
 	struct xf_mark set_mark; /* on the outer packet: (mark & ~m) | (v & m) */
 	struct xf_lifetime life;
 	struct xf_encap encap;
-	union xf_addr coaddr;
 	struct xf_alg_name aead, crypt, auth; /* as given, for dumps */
 	struct xf_suite suite;
 	uint32_t replay_window;
 	uint32_t extra_flags;
 	uint32_t tfc_pad;
 	uint32_t pcpu; /* UINT32_MAX = any */
-	bool has_coaddr;
 	bool has_extra_flags;
 	bool replay_esn_attr; /* configured by XFRMA_REPLAY_ESN_VAL, dumped the same way */
 };
@@ -117,13 +115,13 @@ struct xf_sa_config {
 	union xf_addr saddr;
 	uint32_t reqid, if_id;
 	uint32_t seq; /* of the ACQUIRE that asked for it */
-	uint8_t mode;
-	uint8_t flags;
-	uint8_t dir;
+	uint8_t mode, flags, dir;
+	bool has_coaddr;
+	union xf_addr coaddr; /* care-of address of mobile IPv6 (XFRMA_COADDR) */
 	struct xf_sa_terms terms;
 };
 
-/* ... and what it shows of that: the same. What policies ask is in one cache line. */
+/* ... and what it shows of that, but for what few have: what policies ask is in one cache line. */
 struct xf_sa_view {
 	struct xf_sa_id id;
 	union xf_addr saddr;
@@ -166,9 +164,10 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
 struct xf_sa *xf_sa_get(struct xf_sa *sa);
 void xf_sa_put(struct xf_sa *sa);
 
-/* Read side: the configuration in force; a copy of it. */
+/* Read side: the configuration in force. Control thread: a copy of it; its care-of address or NULL. */
 const struct xf_sa_view *xf_sa_cfg(const struct xf_sa *sa);
 void xf_sa_copy_cfg(const struct xf_sa *sa, struct xf_sa_config *out);
+const union xf_addr *xf_sa_coaddr(const struct xf_sa *sa);
 enum xf_sa_state xf_sa_get_state(const struct xf_sa *sa);
 const struct xf_key *xf_sa_key(const struct xf_sa *sa); /* NULL for a larval SA */
 

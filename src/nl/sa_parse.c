@@ -84,8 +84,8 @@ static void parse_encap(const struct xf_nl_request *req, struct xf_sa_config *cf
 		xf_nl_load_addr(&cfg->terms.encap.oa, &encap.encap_oa, XF_AF_UNSPEC);
 	}
 	if (xf_nl_get(req, XFRMA_COADDR, &coaddr, sizeof(coaddr))) {
-		xf_nl_load_addr(&cfg->terms.coaddr, &coaddr, XF_AF_UNSPEC);
-		cfg->terms.has_coaddr = true;
+		xf_nl_load_addr(&cfg->coaddr, &coaddr, XF_AF_UNSPEC);
+		cfg->has_coaddr = true;
 	}
 }
 

@@ -164,12 +164,13 @@ static void put_last_used(struct xf_nl_msg *msg, const struct xf_sa *sa)
 
 void xf_nl_put_sa(struct xf_nl_msg *msg, struct xf_sa *sa)
 {
+	const union xf_addr *coaddr = xf_sa_coaddr(sa);
 	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 
 	if (cfg->terms->extra_flags)
 		xf_nl_msg_put_u32(msg, XFRMA_SA_EXTRA_FLAGS, cfg->terms->extra_flags);
-	if (cfg->terms->has_coaddr)
-		xf_nl_msg_put(msg, XFRMA_COADDR, &cfg->terms->coaddr, sizeof(cfg->terms->coaddr));
+	if (coaddr)
+		xf_nl_msg_put(msg, XFRMA_COADDR, coaddr, sizeof(*coaddr));
 	put_last_used(msg, sa);
 	put_algs(msg, sa);
 	put_encap(msg, &cfg->terms->encap);

@@ -106,7 +106,7 @@ void xf_sad_trim(struct xf_sad *sad);
 
 /* --- walk.c --- */
 
-/* How many slots hold SAs that came before number @id. */
+/* How many slots hold SAs that came before number @id: where it stands, if it does. */
 size_t xf_sad_slots_before(const struct xf_sad *sad, uint64_t id);
 
 /* --- lookup.c --- */

@@ -55,7 +55,7 @@ struct xf_sa_brief {
 	uint8_t icv_len;
 };
 
-/* No byte is free; bits are, in what and in own. */
+/* No byte is free; bits are, in what and in own. What few SAs have is in their side (side.h). */
 _Static_assert(sizeof(struct xf_sa_form) == XF_CACHE_LINE, "a form is a cache line");
 
 /* A published configuration, with its form: an SA's first one, which stands in it, ... */

@@ -8,7 +8,12 @@
 
 #include "db.h"
 
-#define BIT(table) ((uint8_t)(1u << (table)))
+#define BIT(table) (1u << (table))
+#define TABLES (BIT(XF_SA_TABLES) - 1)
+#define GATES ((2u << XF_GATE_BITS) - 1)
+
+/* An SA's links have room for these. */
+_Static_assert(XF_SA_TABLES == 6 && XF_GATE_BITS == 22, "as wide as in struct xf_sa_links");
 
 int xf_sad_reserve_links(struct xf_sad *sad)
 {
@@ -163,13 +168,13 @@ static void unlink_seat(struct xf_sad *sad, uint32_t number, unsigned tables)
 static void link_in(struct xf_sad *sad, struct xf_sa *sa, unsigned tables)
 {
 	link_seat(sad, sa->links.seat, tables);
-	sa->links.in_tables |= (uint8_t)tables;
+	sa->links.in_tables |= tables & TABLES;
 }
 
 static void unlink_from(struct xf_sad *sad, struct xf_sa *sa, unsigned tables)
 {
 	unlink_seat(sad, sa->links.seat, tables);
-	sa->links.in_tables &= (uint8_t)~tables;
+	sa->links.in_tables &= ~tables & TABLES;
 }
 
 /* A larval SA that got its keys is another SA: nothing becomes or ceases to be larval. */
@@ -247,7 +252,7 @@ void xf_sad_link_gate(struct xf_sad *sad, struct xf_sa *sa, uint32_t number)
 	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
 
 	got_spi(sad, sa);
-	sa->links.gate = number + 1;
+	sa->links.gate = (number + 1) & GATES;
 	xf_gate_open(&sad->gates, number, &cfg->id, sa, cfg->terms->mark.m);
 }
 

@@ -11,7 +11,7 @@
 #include <xf/freeze.h>
 
 #include "base/slab.h"
-#include "sad/sa.h"
+#include "sad/side.h"
 #include "sad/terms.h"
 #include "sad/transform.h"
 
@@ -82,6 +82,21 @@ static uint32_t window_of(const struct xf_sa_config *cfg)
 	return xf_min_u32(cfg->terms.replay_window, LEGACY_WINDOW_MAX);
 }
 
+/* What @cfg has that not all SAs have; @side is there, if that is anything. */
+static void side_set(struct xf_sa_side *side, const struct xf_sa_config *cfg)
+{
+	if (!side)
+		return;
+	side->has_coaddr = cfg->has_coaddr;
+	side->coaddr = cfg->coaddr;
+}
+
+/* False: no memory. */
+static bool side_reserve(struct xf_sa *sa, const struct xf_sa_config *cfg)
+{
+	return !cfg->has_coaddr || xf_sa_side_get(sa);
+}
+
 static bool replay_set(struct xf_sa *sa, const struct xf_sa_config *cfg)
 {
 	uint32_t window = window_of(cfg);
@@ -105,6 +120,7 @@ static void release(struct xf_sa *sa)
 	xf_terms_put(sa->first_cfg.cfg.terms);
 	if ((uint8_t *)sa->replay != sa->own_window)
 		free(sa->replay);
+	xf_sa_side_free(sa);
 	xf_wipe(sa, XF_SA_BYTES);
 	xf_slab_put(&slabs, sa);
 }
@@ -123,11 +139,12 @@ static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg, const uint8_t *see
 	}
 	sa->first_brief = xf_form_brief(&sa->first_cfg.form);
 	atomic_init(&sa->cfg, &sa->first_cfg.cfg);
-	if (!replay_set(sa, cfg) ||
+	if (!side_reserve(sa, cfg) || !replay_set(sa, cfg) ||
 	    (seed && xf_ivgen_init(&sa->ivgen, cfg->terms.suite.iv_len, seed) < 0)) {
 		release(sa);
 		return NULL;
 	}
+	side_set(xf_sa_side(sa), cfg);
 	return sa;
 }
 
@@ -198,6 +215,7 @@ const struct xf_sa_view *xf_sa_cfg(const struct xf_sa *sa)
 void xf_sa_copy_cfg(const struct xf_sa *sa, struct xf_sa_config *out)
 {
 	const struct xf_sa_view *cfg = xf_sa_cfg(sa);
+	const union xf_addr *coaddr = xf_sa_coaddr(sa);
 
 	*out = (struct xf_sa_config){
 		.id = cfg->id,
@@ -210,6 +228,16 @@ void xf_sa_copy_cfg(const struct xf_sa *sa, struct xf_sa_config *out)
 		.dir = cfg->dir,
 	};
 	out->terms = *cfg->terms;
+	out->has_coaddr = coaddr;
+	if (coaddr)
+		out->coaddr = *coaddr;
+}
+
+const union xf_addr *xf_sa_coaddr(const struct xf_sa *sa)
+{
+	const struct xf_sa_side *side = xf_sa_side(sa);
+
+	return side && side->has_coaddr ? &side->coaddr : NULL;
 }
 
 enum xf_sa_state xf_sa_get_state(const struct xf_sa *sa)
@@ -236,11 +264,12 @@ int xf_sa_reconfigure(struct xf_sa *sa, const struct xf_sa_config *cfg)
 	struct xf_sa_config_box *new =
 		aligned_alloc(_Alignof(struct xf_sa_config_box), sizeof(*new));
 
-	if (!new || !config_set(sa, &new->own, cfg)) {
+	if (!new || !side_reserve(sa, cfg) || !config_set(sa, &new->own, cfg)) {
 		free(new);
 		return -ENOMEM;
 	}
 	atomic_store_explicit(&sa->cfg, &new->own.cfg, memory_order_release);
+	side_set(xf_sa_side(sa), cfg);
 	if (old)
 		xf_rcu_defer(&old->rcu, config_free);
 	return 0;

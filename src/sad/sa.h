@@ -39,9 +39,8 @@ struct xf_sa_links {
 		struct xf_rcu_head rcu; /* when it has left, or is in none: until readers have */
 	};
 	uint32_t seat;
-	uint32_t gate; /* number + 1; 0 = the SPI is in the hash tables */
-	uint32_t slot;
-	uint8_t in_tables; /* bit per table; 0 = in no SAD */
+	uint32_t gate : 23; /* number + 1; 0 = the SPI is in the hash tables */
+	uint32_t in_tables : 6; /* bit per table; 0 = in no SAD */
 };
 
 /* SAs that want the control thread's attention: a stack that any thread pushes to. */
@@ -118,6 +117,9 @@ struct xf_sa {
 	/* Constant. */
 	struct xf_sa_stack *stack; /* once in a SAD; NULL: in none */
 
+	/* Published once by the control thread; NULL: it has none (side.h). */
+	_Atomic(struct xf_sa_side *) side;
+
 	/* Control thread. */
 	struct xf_sa_links links;
 
@@ -136,6 +138,11 @@ struct xf_sa {
 #define XF_SA_WALL_S_MASK ((1ull << XF_SA_WALL_STEP_SHIFT) - 1)
 _Static_assert(XF_WALL_STEPS == 1u << (63 - XF_SA_WALL_STEP_SHIFT), "the steps that are known");
 
+/*
+ * No byte is free: what few SAs have goes into their side, what packets ask into flags of the form.
+ * Bits that are: 6 of attention, for what else the control thread must hear of; 7 of dying; in the
+ * links 3, for an SA that stands in more tables (links by marks).
+ */
 _Static_assert(XF_SA_BYTES + sizeof(void *) <= 7 * XF_CACHE_LINE, "there may be a million of them");
 _Static_assert(
 	offsetof(struct xf_sa, begun) == XF_CACHE_LINE &&

@@ -82,9 +82,7 @@ static void pack_slots(struct xf_sad *sad)
 	for (size_t i = 0; i < sad->nslots; i++) {
 		if (!sad->slots[i].sa)
 			continue;
-		sad->slots[n] = sad->slots[i];
-		sad->slots[n].sa->links.slot = (uint32_t)n;
-		n++;
+		sad->slots[n++] = sad->slots[i];
 	}
 	sad->nslots = n;
 }
@@ -159,9 +157,6 @@ static void take_slot(struct xf_sad *sad, struct xf_sa *sa)
 	memmove(slot + 1, slot, (sad->nslots - place) * sizeof(*slot));
 	*slot = (struct xf_sad_slot){ id, sa };
 	sad->nslots++;
-	for (size_t i = place; i < sad->nslots; i++)
-		if (sad->slots[i].sa)
-			sad->slots[i].sa->links.slot = (uint32_t)i;
 	if (id > sad->last_id)
 		sad->last_id = id;
 }
@@ -251,8 +246,10 @@ int xf_sad_add(struct xf_sad *sad, struct xf_sa *sa, const char **why)
 }
 
 /* The kernel's xfrm_state_update(), for an SA with keys. */
-static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa_view *want)
+static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa *sa)
 {
+	const union xf_addr *coaddr = xf_sa_coaddr(sa);
+	const struct xf_sa_view *want = xf_sa_cfg(sa);
 	const struct xf_sa_terms *wanted = want->terms;
 	struct xf_sa_terms *terms;
 	struct xf_sa_config cfg;
@@ -264,8 +261,8 @@ static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa
 	if (xf_sa_get_state(old) != XF_SA_VALID || wanted->encap.type != terms->encap.type)
 		return -EINVAL;
 	terms->encap = wanted->encap;
-	if (wanted->has_coaddr && terms->has_coaddr)
-		terms->coaddr = wanted->coaddr;
+	if (coaddr) /* but one that has none gets none */
+		cfg.coaddr = *coaddr;
 	if (!xf_sad_proto_match(cfg.id.proto, XF_SAD_PROTO_IPSEC))
 		terms->sel = wanted->sel;
 	terms->life = wanted->life;
@@ -305,7 +302,7 @@ int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now)
 	/* A larval SA takes any direction when none is given; one with keys keeps its own. */
 	if (!old || ((!larval || cfg->dir) && xf_sa_cfg(old)->dir != cfg->dir))
 		return -ESRCH;
-	err = larval ? replace(sad, old, sa) : reconfigure(sad, old, cfg);
+	err = larval ? replace(sad, old, sa) : reconfigure(sad, old, sa);
 	if (err)
 		return err;
 	*now = larval ? sa : old;
@@ -333,7 +330,7 @@ int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa)
 	atomic_store_explicit(&sa->state, XF_SA_DEAD, memory_order_release);
 	xf_sad_unlink(sad, sa);
 	xf_heap_del(&sad->due, &links->due);
-	sad->slots[links->slot].sa = NULL;
+	sad->slots[xf_sad_slots_before(sad, links->id)].sa = NULL;
 	sad->count--;
 	sad->changes++;
 	xf_rcu_defer(&links->rcu, left_table);

@@ -224,13 +224,13 @@ static void update_changes_what_the_kernel_changes(void **state)
 	struct xf_sa *sa, *now;
 
 	(void)state;
-	cfg.terms.has_coaddr = true;
+	cfg.has_coaddr = true;
 	cfg.terms.encap.type = 2;
 	cfg.if_id = 1;
 	cfg.terms.set_mark = (struct xf_mark){ 1, 1 };
 	sa = sas_add(sad, &cfg);
 	was = cfg;
-	cfg.terms.coaddr = sas_addr(9);
+	cfg.coaddr = sas_addr(9);
 	cfg.terms.encap.sport = 4501;
 	cfg.terms.life.hard_packets = 1000;
 	cfg.reqid = 99;
@@ -240,17 +240,25 @@ static void update_changes_what_the_kernel_changes(void **state)
 	assert_int_equal(sas_update(sad, &cfg, &now), 0);
 	assert_ptr_equal(now, sa);
 	assert_int_equal(xf_sa_cfg(sa)->terms->encap.sport, 4501);
-	assert_true(xf_addr_equal(&xf_sa_cfg(sa)->terms->coaddr, &cfg.terms.coaddr, XF_AF_INET));
+	assert_true(xf_addr_equal(xf_sa_coaddr(sa), &cfg.coaddr, XF_AF_INET));
 	assert_int_equal(xf_sa_cfg(sa)->terms->life.hard_packets, 1000);
 	assert_int_equal(xf_sa_cfg(sa)->reqid, was.reqid);
 	assert_int_equal(xf_sa_cfg(sa)->terms->sel.family, 0);
 	assert_int_equal(xf_sa_cfg(sa)->if_id, 1);
 	assert_int_equal(xf_sa_cfg(sa)->terms->set_mark.m, 1);
 	cfg.if_id = 2;
+	cfg.has_coaddr = false;
 	cfg.terms.set_mark = (struct xf_mark){ 2, 3 };
 	assert_int_equal(sas_update(sad, &cfg, &now), 0);
 	assert_int_equal(xf_sa_cfg(sa)->if_id, 2);
 	assert_int_equal(xf_sa_cfg(sa)->terms->set_mark.m, 3);
+	assert_true(xf_addr_equal(xf_sa_coaddr(sa), &cfg.coaddr, XF_AF_INET));
+	cfg.id.spi = 101;
+	sa = sas_add(sad, &cfg);
+	cfg.has_coaddr = true;
+	assert_int_equal(sas_update(sad, &cfg, &now), 0);
+	assert_ptr_equal(now, sa);
+	assert_null(xf_sa_coaddr(sa));
 	xf_sad_free(sad);
 }
 
