@@ -496,6 +496,8 @@ void fake_host_end_daemon(struct fake_host *host)
 	fake_bpf_end_daemon();
 	fake_nft_orphan(host->kernel.nft);
 	fake_nft_orphan(host->bridge);
+	free(host->late);
+	host->late = NULL;
 	host->dead = true;
 	host->workers = false;
 	host->unheard = host->link_event = host->nat_event = false;

@@ -48,6 +48,8 @@ struct fake_touched {
 	bool nat; /* theirs came or changed */
 };
 
+struct fake_journey;
+
 struct fake_host {
 	struct fake_kernel kernel; /* nftables of family inet, and how often operations fail */
 	struct fake_nft *bridge; /* of family bridge */
@@ -90,6 +92,8 @@ struct fake_host {
 	uint32_t exempt_all;
 	uint32_t exempt[FAKE_DEVICES];
 	uint32_t was_exempt[FAKE_DEVICES];
+
+	struct fake_journey *late; /* an answer of NAT's that the TUN has not been read for */
 
 	/* What capture is told. */
 	struct xf_capture_event events[FAKE_EVENTS];
@@ -180,6 +184,8 @@ struct fake_journey {
 void fake_host_forget_flows(struct fake_host *host);
 
 void fake_host_send(struct fake_host *host, struct fake_journey *j);
+/* What waits in the TUN is read; false: there is none. */
+bool fake_host_receive_late(struct fake_host *host, struct fake_journey *j);
 /* A frame from port to port of a bridge, with br_netfilter. False: lost. */
 bool fake_host_bridge(struct fake_host *host, struct fake_journey *j);
 

@@ -9,15 +9,12 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include <linux/types.h> /* before tun_meta.h */
-
 #include "capture/nat/nat.h"
-#include "capture/policy_order.h"
 
 #include "fake_bpf.h"
 #include "fake_host.h"
 #include "fake_programs.h"
-#include "tun_meta.h"
+#include "fake_way.h"
 
 /* Priorities of the kernel's own hooks. */
 #define CONNTRACK -200
@@ -141,7 +138,7 @@ static struct fake_seen show(const struct fake_host *host, const struct fake_jou
 
 /* --- ends --- */
 
-static bool lose(struct fake_journey *j, const char *by)
+bool fake_path_lose(struct fake_journey *j, const char *by)
 {
 	j->fate = FAKE_LOST;
 	j->by = by;
@@ -165,13 +162,14 @@ static bool run_part(struct fake_host *host, struct fake_journey *j, const struc
 
 	j->p.saddr_type = addr_type(&j->p, 0);
 	if (!marks)
-		return fake_nft_part(host->kernel.nft, part, &j->p) || lose(j, part->hook);
+		return fake_nft_part(host->kernel.nft, part, &j->p) ||
+		       fake_path_lose(j, part->hook);
 	before.to = marker->priority;
 	after.from = marker->priority + 1;
 	if (!fake_nft_part(host->kernel.nft, &before, &j->p))
-		return lose(j, part->hook);
+		return fake_path_lose(j, part->hook);
 	j->p.mark = (j->p.mark & marker->keep) | marker->set;
-	return fake_nft_part(host->kernel.nft, &after, &j->p) || lose(j, part->hook);
+	return fake_nft_part(host->kernel.nft, &after, &j->p) || fake_path_lose(j, part->hook);
 }
 
 static bool run_hook(struct fake_host *host, struct fake_journey *j, const char *hook, long from,
@@ -283,7 +281,7 @@ static bool nat_source(struct fake_host *host, struct fake_journey *j, const cha
 	} else if (!j->track.reply && entry->masqueraded && strcmp(entry->masqueraded, oif) != 0) {
 		fake_conntrack_kill(&host->ct, &j->track);
 		j->once = true;
-		return lose(j, "masquerade by another device");
+		return fake_path_lose(j, "masquerade by another device");
 	}
 	j->clashed = j->clashed || entry->clashed;
 	j->undone = j->undone || (j->track.reply && entry->changed[FAKE_DST]);
@@ -319,123 +317,6 @@ static const char *route(const struct fake_host *host, const struct fake_packet 
 	return device_to(p);
 }
 
-/* --- the daemon --- */
-
-static const struct xf_policy_config *policy_for(const struct xf_spd *spd,
-						 const struct xf_flow *flow)
-{
-	const struct xf_policy *policy = xf_spd_lookup(spd, XF_DIR_OUT, flow);
-
-	return policy ? xf_policy_cfg(policy) : NULL;
-}
-
-static enum fake_wish wish_of_policy(const struct xf_policy_config *cfg)
-{
-	if (!cfg || !xf_policy_is_strict(cfg))
-		return FAKE_CLEAR;
-	return cfg->action == XF_POLICY_BLOCK ? FAKE_BLOCK : FAKE_PROTECT;
-}
-
-enum fake_wish fake_wish_of(const struct xf_spd *spd, const struct xf_flow *flow,
-			    const struct xf_flow *quoted)
-{
-	enum fake_wish wish = wish_of_policy(policy_for(spd, flow));
-	const struct xf_policy_config *cfg = quoted ? policy_for(spd, quoted) : NULL;
-
-	if (wish == FAKE_PROTECT || !cfg || !(cfg->flags & XF_POLICY_ICMP))
-		return wish;
-	return wish_of_policy(cfg);
-}
-
-static bool send_out(struct fake_host *host, struct fake_journey *j);
-
-/* By a socket of the daemon, which has @socket_mark. */
-static bool send_by(struct fake_host *host, struct fake_journey *j, uint32_t socket_mark,
-		    uint32_t priority)
-{
-	fake_conntrack_end(&j->track);
-	j->local = true;
-	j->iif = 0;
-	j->p.iif = "none";
-	j->p.socket_mark = socket_mark;
-	j->p.mark = (j->p.mark & ~XF_MARK_CAPTURE) | XF_MARK_BYPASS;
-	j->p.priority = priority;
-	j->handed_on = false;
-	return send_out(host, j);
-}
-
-/* What is refused is told to the rules. Nothing of that is to be seen by anybody. */
-static void tell_refusal(struct fake_host *host, struct fake_journey *j)
-{
-	struct fake_journey told = *j;
-
-	told.p.track = &told.track;
-	send_by(host, &told, XF_MARK_BYPASS | XF_MARK_CAPTURE, XF_PRIORITY_REFUSED);
-	fake_conntrack_end(&told.track);
-	if (told.fate != FAKE_LEFT)
-		return;
-	j->fate = told.fate;
-	j->by = "the socket for what was refused";
-}
-
-/*
- * As src/port/ask.c: what NAT makes of it comes back by the backstop. What netfilter has dropped
- * its sender learns: that is protected as it is.
- */
-static bool ask(struct fake_host *host, struct fake_journey *j)
-{
-	const struct fake_journey before = *j;
-	bool clashed;
-
-	if (fake_host_fails(host))
-		return lose(j, "a queue without room for the question");
-	j->asked = true;
-	if (send_by(host, j, XF_MARK_BYPASS | XF_MARK_CAPTURE, XF_PRIORITY_ASK))
-		return true;
-	if (j->handed_on)
-		return false;
-	fake_conntrack_end(&j->track);
-	clashed = j->clashed;
-	*j = before;
-	j->clashed = clashed;
-	j->track = (struct fake_track){ .entry = NULL };
-	j->asked = true;
-	tell_refusal(host, j);
-	return true;
-}
-
-/* As bpf/meta.bpf.c. */
-static bool is_ours(const struct fake_packet *p)
-{
-	return (p->socket_mark & XF_MARK_BYPASS) &&
-	       (!(p->socket_mark & XF_MARK_CAPTURE) || p->priority == XF_META_PRIORITY_ASK);
-}
-
-static bool hear(struct fake_host *host, struct fake_journey *j)
-{
-	bool translated = j->p.priority == XF_META_PRIORITY_TRANSLATED;
-	enum fake_wish wish;
-
-	if (!host->workers)
-		return lose(j, "the TUN that nobody reads from");
-	if (is_ours(&j->p))
-		return lose(j, "the daemon, its own packet");
-	fake_flow(&j->p, &j->heard);
-	assert_in_range(++j->heard_n, 1, 3);
-	wish = fake_wish_of(host->spd, &j->heard, j->quotes ? &j->quoted : NULL);
-	j->by = "the daemon";
-	j->fate = wish == FAKE_PROTECT ? FAKE_PROTECTED : FAKE_BLOCKED;
-	if (wish == FAKE_PROTECT && j->p.priority == XF_META_PRIORITY_ASK)
-		return ask(host, j);
-	/* It puts together what was in pieces. */
-	j->fragment = j->behind = false;
-	if (wish != FAKE_CLEAR)
-		return true;
-	/* Unwanted, it is sent on. */
-	return send_by(host, j, XF_MARK_BYPASS,
-		       translated ? XF_PRIORITY_TRANSLATED : XF_PRIORITY_SENT_ON);
-}
-
 /* --- out --- */
 
 /* Does a program at the device get it? Where IPv4 is exempt it is put there for IPv6 alone. */
@@ -449,10 +330,10 @@ static bool enter_tun(struct fake_host *host, struct fake_journey *j, const stru
 {
 	/* The daemon takes nothing whose mark it is not told. */
 	if (!host->tun.up || !host->tun.marks)
-		return lose(j, "the TUN is down");
+		return fake_path_lose(j, "the TUN is down");
 	if (host->tun.program && !host->bare && fake_tun(seen) == FAKE_DROP)
-		return lose(j, "the program at the TUN");
-	return hear(host, j);
+		return fake_path_lose(j, "the program at the TUN");
+	return fake_daemon_reads(host, j);
 }
 
 static bool leave(struct fake_host *host, struct fake_journey *j, const char *oif)
@@ -470,11 +351,11 @@ static bool leave(struct fake_host *host, struct fake_journey *j, const char *oi
 	if (host->device[device].egress && sees(host, j, device, XF_EXEMPT_XFRM4))
 		action = fake_egress(&seen, &target, &j->p.priority);
 	if (action == FAKE_DROP)
-		return lose(j, "the backstop");
+		return fake_path_lose(j, "the backstop");
 	if (action == FAKE_REDIRECT) {
 		j->p.mark |= XF_MARK_CAPTURE;
 		return target == host->tun.ifindex ? enter_tun(host, j, &seen)
-						   : lose(j, "the backstop, no TUN");
+						   : fake_path_lose(j, "the backstop, no TUN");
 	}
 	j->fate = FAKE_LEFT;
 	j->by = oif;
@@ -492,7 +373,7 @@ static bool pass_postrouting(struct fake_host *host, struct fake_journey *j, con
 		return false;
 	seen = show(host, j, oif);
 	if (fake_bpf_has_links() && !host->bare && fake_twin_out(&seen) == FAKE_DROP)
-		return lose(j, "the twin at postrouting");
+		return fake_path_lose(j, "the twin at postrouting");
 	if (!run_hook(host, j, "postrouting", TWIN_OUT + 1, LAST)) {
 		/* Our rules held that NAT keeps it within a policy, and conntrack forgot: they
 		 * forget, too. */
@@ -506,13 +387,13 @@ static bool pass_postrouting(struct fake_host *host, struct fake_journey *j, con
 
 /* Of this host: routed before the chains of output, and once more if these have changed the
  * mark. */
-static bool send_out(struct fake_host *host, struct fake_journey *j)
+bool fake_path_send_out(struct fake_host *host, struct fake_journey *j)
 {
 	const char *oif = route(host, &j->p);
 
 	join_pieces(j, true);
 	if (!oif)
-		return lose(j, "the black hole");
+		return fake_path_lose(j, "the black hole");
 	j->p.oif = oif;
 	if (!run_hook(host, j, "output", FIRST, CONNTRACK))
 		return false;
@@ -523,7 +404,7 @@ static bool send_out(struct fake_host *host, struct fake_journey *j)
 	if (!run_hook(host, j, "output", NAT_DST + 1, LAST))
 		return false;
 	oif = route(host, &j->p);
-	return oif ? pass_postrouting(host, j, oif) : lose(j, "the black hole");
+	return oif ? pass_postrouting(host, j, oif) : fake_path_lose(j, "the black hole");
 }
 
 /* --- in, and through --- */
@@ -540,7 +421,7 @@ static bool take_in(struct fake_host *host, struct fake_journey *j)
 		return false;
 	seen = show(host, j, "none");
 	if (fake_bpf_has_links() && !host->bare && fake_twin(&seen, true) == FAKE_DROP)
-		return lose(j, "the twin at input");
+		return fake_path_lose(j, "the twin at input");
 	if (j->track.entry && !j->track.reply && !j->track.entry->decided[FAKE_SRC])
 		fake_conntrack_bind(&host->ct, j->track.entry, FAKE_SRC, NULL, 0);
 	fake_conntrack_translate(FAKE_SRC, &j->p);
@@ -558,13 +439,13 @@ static bool forward(struct fake_host *host, struct fake_journey *j)
 
 	j->dir = XF_DIR_FWD;
 	if (!oif)
-		return lose(j, "the black hole");
+		return fake_path_lose(j, "the black hole");
 	j->p.oif = oif;
 	if (!run_hook(host, j, "forward", FIRST, LAST))
 		return false;
 	seen = show(host, j, oif);
 	if (fake_bpf_has_links() && !host->bare && fake_twin(&seen, false) == FAKE_DROP)
-		return lose(j, "the twin at forward");
+		return fake_path_lose(j, "the twin at forward");
 	j->judged = true;
 	return pass_postrouting(host, j, oif);
 }
@@ -576,7 +457,7 @@ static bool arrive(struct fake_host *host, struct fake_journey *j)
 
 	if (!j->from_tun && host->device[device].ingress &&
 	    sees(host, j, device, XF_EXEMPT_POLICY4) && fake_ingress(&seen) == FAKE_DROP)
-		return lose(j, "the twin at a device");
+		return fake_path_lose(j, "the twin at a device");
 	join_pieces(j, tracks(host));
 	j->p.oif = "none";
 	j->p.daddr_type = addr_type(&j->p, 1);
@@ -605,7 +486,7 @@ void fake_host_send(struct fake_host *host, struct fake_journey *j)
 	if (j->local) {
 		j->p.iif = "none";
 		j->p.daddr_type = "unicast";
-		send_out(host, j);
+		fake_path_send_out(host, j);
 	} else {
 		j->p.iif = j->from_tun ? tun_name(host) : device_names[j->iif == 3];
 		if (j->from_tun)

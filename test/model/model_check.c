@@ -534,13 +534,50 @@ static void note_mistake(struct world *w, const struct fake_journey *j)
 				      wish_of(w, &j->routed, NULL) == FAKE_CLEAR);
 }
 
+/* What NAT was asked for is known: the next packet of its flow is not asked for, but that of a new
+ * connection, and fares as the first one. */
+static void check_known(struct world *w, const struct fake_journey *first,
+			const struct fake_journey *before)
+{
+	bool own = has_source(&before->heard, &before->routed.saddr);
+	struct fake_journey j = *first;
+
+	if (!before->asked || before->fate != FAKE_PROTECTED || is_icmp(first->p.proto) ||
+	    (!own && first->p.tcp_flags == FAKE_SYN))
+		return;
+	fake_host_send(&w->host, &j);
+	if (j.asked)
+		fail_packet(w, &first->p, &j, "NAT was asked twice for a flow");
+	if (j.fate != before->fate || j.heard.sport != before->heard.sport ||
+	    !has_source(&j.heard, &before->heard.saddr))
+		fail_packet(w, &first->p, &j, "the second packet of a flow fares otherwise");
+	w->seen.known++;
+}
+
+/* It has the source that NAT gave it, and what the SPD says of that now. */
+void receive_late(struct world *w)
+{
+	struct fake_journey j;
+
+	if (!below(2) || !fake_host_receive_late(&w->host, &j))
+		return;
+	w->seen.late++;
+	if (j.fate == FAKE_LEFT && !w->outdated)
+		fail_packet(w, &w->waiting, &j, "a late answer left in clear");
+}
+
 static void send_packet(struct world *w)
 {
+	const struct fake_journey *late = w->host.late;
 	struct fake_journey first, j, bare;
 
 	draw_journey(w, &first);
 	j = first;
 	fake_host_send(&w->host, &j);
+	if (w->host.late != late) {
+		w->waiting = first.p;
+		w->outdated = false;
+	}
 	w->seen.packets++;
 	w->seen.in_windows += !w->steady;
 	w->seen.fates[j.fate]++;
@@ -557,6 +594,7 @@ static void send_packet(struct world *w)
 		fake_host_send(&w->host, &j);
 	}
 	check_steady(w, &first.p, &j, &bare);
+	check_known(w, &first, &j);
 	if ((j.fate == FAKE_LEFT || j.fate == FAKE_PROTECTED) && !is_kept_from_nat(w, &j) &&
 	    !j.is_reply && !first.p.fragment && !is_icmp(first.p.proto) && !first.from_tun)
 		send_reply(w, &first.p, &j);

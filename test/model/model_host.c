@@ -86,6 +86,7 @@ static void watch(void *arg, const struct xf_policy *policy, bool there)
 	struct world *w = arg;
 
 	w->stale = w->stale || w->cfg->nat;
+	w->outdated = true;
 	if (!w->capture)
 		return;
 	if (w->nrecent < RECENT)
@@ -340,9 +341,11 @@ static void run(struct world *w)
 			world_hear(w);
 		change_policies(w);
 		w->now_ns += below(2) ? 0 : 300 * MS;
+		receive_late(w);
 		world_sync(w);
 		send_packets(w, below(4));
 		let_others_act(w);
+		receive_late(w);
 		if (w->cfg->deaths && below(4) == 0)
 			die_and_start(w);
 		if (below(2))
@@ -401,8 +404,9 @@ static void report(const struct world *w)
 		      "clashed %lu, replies %lu\n",
 		      seen->refused, seen->too_much, seen->translated, seen->redirected, seen->once,
 		      seen->clashed, seen->replies);
-	print_message("# NAT was asked for %lu, within %lu, replies to these %lu\n", seen->asked,
-		      seen->within, seen->replies_within);
+	print_message(
+		"# NAT was asked for %lu, within %lu, known then %lu, late %lu, replies %lu\n",
+		seen->asked, seen->within, seen->known, seen->late, seen->replies_within);
 	print_message("# %lu acts of others, %lu repairs at once, %u faults, %lu syncs failed\n",
 		      seen->acts, seen->prompt, w->host.kernel.fault_count, seen->failed);
 	print_message("# the daemon died %lu times, %lu starts failed, exempt %lu\n", seen->deaths,

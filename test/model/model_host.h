@@ -36,6 +36,8 @@ struct counts {
 	unsigned long redirected;
 	unsigned long asked;
 	unsigned long within; /* ... and NAT has kept it within a policy */
+	unsigned long known; /* ... and not asked for again */
+	unsigned long late; /* answers */
 	unsigned long replies;
 	unsigned long replies_within; /* to what was asked for */
 	unsigned long too_much;
@@ -62,6 +64,9 @@ struct world {
 	unsigned nrecent;
 	bool steady;
 	bool mistaken; /* see note_mistake() */
+	/* What waits in the TUN, as it began; whether the SPD says something else of it since. */
+	struct fake_packet waiting;
+	bool outdated;
 	bool stale; /* what rules have learnt of NAT may be: policies or NAT have changed */
 	bool left_without_nat; /* the daemon has left a table without chains for it */
 	const char *act; /* the last thing that others did */
@@ -114,6 +119,8 @@ bool lacks_nat_chains(const struct world *w);
 
 /* Send a packet, and assert what holds then; the first of them at any time, in between too. */
 void send_packets(struct world *w, unsigned n);
+/* What was in the TUN for long is read. */
+void receive_late(struct world *w);
 /* A frame from port to port of a bridge, with br_netfilter. */
 void send_bridged(struct world *w);
 
