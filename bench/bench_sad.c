@@ -399,7 +399,7 @@ static void fill(struct bench *bench)
 	print_bytes(bench, "idle", resident() - before);
 	for (uint32_t i = 0; i < bench->n; i++) {
 		bench_must(xf_sa_check(bench->sas[i], xf_sa_form(bench->sas[i])->what, bench->out,
-				       bench_now_ns()) == XF_PASS,
+				       bench_now_ns(), NULL) == XF_PASS,
 			   "xf_sa_check");
 		xf_sa_count(&bench->sas[i]->out, 1, 100, bench_now_ns());
 	}

@@ -54,11 +54,6 @@ static bool is_local(void *arg, const union xf_addr *addr, uint16_t family)
 	return true;
 }
 
-static void attention(void *arg)
-{
-	(void)arg;
-}
-
 static void not_random(void *arg, void *buf, size_t len)
 {
 	(void)arg;
@@ -211,7 +206,7 @@ bool world_init(struct world *world, const struct world_config *cfg)
 {
 	const struct xf_engine_config engine = {
 		.sad = { .random = not_random, .larval_lifetime_s = 30 },
-		.env = { .is_local = is_local, .attention = attention },
+		.env = { .is_local = is_local },
 	};
 	const struct xf_worker_config worker = { .pool = cfg->pool, .ordered = cfg->ordered };
 	const struct suite *named = find_suite(cfg->suite);

@@ -14,6 +14,7 @@
 #define XF_PATH_H
 
 #include <xf/counter.h>
+#include <xf/event.h>
 #include <xf/spd.h>
 #include <xf/turn.h>
 
@@ -38,9 +39,9 @@ struct xf_env {
 	/* Came a packet to @daddr in one that the device @iif received (0: not known) by a way on
 	 * which no policy is asked (Linux's sysctl disable_policy)? NULL: it never does. */
 	bool (*is_exempt)(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif);
-	/* An SA has reached a limit: the control thread should call xf_sad_expire(). Told again
-	 * with every batch until it has. */
-	void (*attention)(void *arg);
+	/* A worker has told of something: the control thread should call xf_engine_take_events().
+	 * Told once until it has. NULL: it does so by itself. */
+	void (*wake)(void *arg);
 };
 
 struct xf_engine_config {
@@ -56,6 +57,14 @@ void xf_engine_free(struct xf_engine *engine); /* its workers first */
 struct xf_sad *xf_engine_sad(struct xf_engine *engine);
 struct xf_spd *xf_engine_spd(struct xf_engine *engine);
 
+/*
+ * Call @fn for each event that workers have told of (xf/event.h), those about SAs excepted, which
+ * go to xf_sad_attend(): xf_sad_expire() should follow. @fn NULL: there are no others. Control
+ * thread.
+ */
+void xf_engine_take_events(struct xf_engine *engine,
+			   void (*fn)(void *arg, const struct xf_event *event), void *arg);
+
 struct xf_worker_config {
 	struct xf_pool_config pool;
 	uint64_t seed[2]; /* random */
@@ -68,11 +77,14 @@ struct xf_worker_config {
 	 * xf_path_sent() after each result, before xf_read_quiescent(). All workers of an engine
 	 * have the same. */
 	bool ordered;
+	unsigned events; /* that its ring has room for; 0: XF_WORKER_EVENTS */
 };
+#define XF_WORKER_EVENTS 1024
 
 struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker_config *cfg);
 void xf_worker_free(struct xf_worker *worker);
 struct xf_pool *xf_worker_pool(struct xf_worker *worker);
+struct xf_event_ring *xf_worker_events(struct xf_worker *worker); /* by which it tells */
 
 /* Where packets go. The caller empties these queues; packets are its own then. */
 struct xf_path_result {

@@ -172,16 +172,17 @@ void xf_sad_get_info(const struct xf_sad *sad, struct xf_sad_info *out);
 
 /*
  * Act on the lifetimes that ran out: soft ones are told once, hard ones take the SA out and are
- * told. Limits of bytes and packets that a worker hit are acted on here too. Returns the time of
- * the next deadline, UINT64_MAX when there is none. Control thread: at that time, after changes of
- * the table, and when xf_sad_pending() says so. @event may not change the table.
+ * told. Limits of bytes and packets that a worker hit are acted on here too, once it was told.
+ * Returns the time of the next deadline, @now_ns when there is more to do at once, UINT64_MAX when
+ * there is nothing. Control thread: at that time, after changes of the table, and after events were
+ * taken (xf_engine_take_events()). @event may not change the table.
  */
 uint64_t xf_sad_expire(struct xf_sad *sad, uint64_t now_ns,
 		       void (*event)(void *arg, struct xf_sa *sa, enum xf_sa_event event),
 		       void *arg);
 
-/* Has a worker hit a limit that xf_sad_expire() should act on? Any thread, costs one load. */
-bool xf_sad_pending(const struct xf_sad *sad);
+/* XF_EVENT_SA came: xf_sad_expire() shall look at SA @id, which may have gone. Control thread. */
+void xf_sad_attend(struct xf_sad *sad, uint64_t id);
 
 #ifdef __cplusplus
 }

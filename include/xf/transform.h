@@ -37,6 +37,7 @@ extern "C" {
 
 struct xf_sa_form; /* what each packet asks of a configuration: inside the engine */
 struct xf_shaping; /* xf/shaping.h */
+struct xf_event_ring; /* xf/event.h */
 
 /*
  * One packet between prepare and finish. Must not move: crypto points into it. A packet whose
@@ -78,6 +79,9 @@ struct xf_transform_op {
 	uint32_t tfc_len;
 	uint32_t pad_len;
 	uint32_t tail_len;
+
+	/* Given by the caller once, when it makes operations: its worker's ring, or NULL. */
+	struct xf_event_ring *events;
 };
 
 /* Of a header, no more is read to find the SA, and of one that an ICMP error quotes. */

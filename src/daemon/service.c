@@ -5,7 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 
 #include <xf/rcu.h>
@@ -66,14 +65,11 @@ static bool is_exempt(void *arg, const union xf_addr *daddr, uint16_t family, ui
 }
 
 /* On worker threads: wake the control thread. */
-static void want_attention(void *arg)
+static void wake(void *arg)
 {
 	const struct xf_surroundings *around = arg;
-	uint64_t one = 1;
 
-	/* It can only fail when it is full, and then somebody woke it already. */
-	if (write(around->attention.fd, &one, sizeof(one)) < 0)
-		return;
+	xf_events_wake(&around->events);
 }
 
 /* Policies that come back at the start are there before their rules: NULL. */
@@ -251,17 +247,6 @@ static void served(void *arg, uint64_t now_ns)
 	act_on_time(arg, now_ns);
 }
 
-static void attention_ready(void *arg, uint32_t events)
-{
-	struct xf_service *service = arg;
-	uint64_t count;
-
-	(void)events;
-	if (read(service->around.attention.fd, &count, sizeof(count)) < 0)
-		return;
-	act_on_time(service, xf_clock_ns());
-}
-
 static void route_ready(void *arg, uint32_t events)
 {
 	struct xf_service *service = arg;
@@ -347,7 +332,7 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 			 .is_local = is_local,
 			 .may_forward = may_forward,
 			 .is_exempt = is_exempt,
-			 .attention = want_attention },
+			 .wake = wake },
 		.clamp_mss = cfg->clamp_mss,
 	};
 
@@ -357,8 +342,7 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 	random_bytes(NULL, engine.sad.seed, sizeof(engine.sad.seed));
 	random_bytes(NULL, engine.spd.seed, sizeof(engine.spd.seed));
 	service->engine = xf_engine_new(&engine);
-	service->around.attention.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (service->engine && service->around.attention.fd >= 0)
+	if (service->engine && !xf_events_open(&service->around.events))
 		return 0;
 	snprintf(error->text, sizeof(error->text), "no memory for the engine");
 	return -ENOMEM;
@@ -566,11 +550,15 @@ static void clock_stepped(void *arg, uint64_t now_ns, int64_t offset_ns)
 
 static int watch_all(struct xf_service *service)
 {
+	const struct xf_events_config events = {
+		.engine = service->engine,
+		.packet = service->packet,
+		.taken = served,
+		.arg = service,
+	};
 	int err;
 
 	service->wallclock = (struct xf_wallclock){ .stepped = clock_stepped, .arg = service };
-	service->around.attention.ready = attention_ready;
-	service->around.attention.arg = service;
 	service->route_watch = (struct xf_watch){
 		.fd = xf_route_fd(service->around.route),
 		.ready = route_ready,
@@ -581,7 +569,7 @@ static int watch_all(struct xf_service *service)
 		.ready = capture_ready,
 		.arg = service,
 	};
-	err = xf_loop_add(service->loop, &service->around.attention, EPOLLIN);
+	err = xf_events_start(&service->around.events, &events, service->loop);
 	if (!err && service->capture_watch.fd >= 0)
 		err = xf_loop_add(service->loop, &service->capture_watch, EPOLLIN);
 	if (!err)
@@ -631,7 +619,7 @@ int xf_service_start(struct xf_service *service, struct xf_io_error *error)
 {
 	int err;
 
-	service->around.attention.fd = -1;
+	service->around.events.watch.fd = -1;
 	service->wallclock.watch.fd = -1;
 	service->acquire_fd = xf_acquire_open();
 	service->nat_due_ns = UINT64_MAX;
@@ -703,8 +691,7 @@ void xf_service_stop(struct xf_service *service)
 		xf_route_free(service->around.route);
 	xf_forwarding_free(service->around.forwarding);
 	xf_packet_free(service->packet);
-	if (service->around.attention.fd >= 0)
-		close(service->around.attention.fd);
+	xf_events_close(&service->around.events);
 	xf_wallclock_stop(&service->wallclock);
 	if (service->acquire_fd >= 0)
 		close(service->acquire_fd);

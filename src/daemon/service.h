@@ -14,6 +14,7 @@
 
 #include "daemon/clients/clients.h"
 #include "config.h"
+#include "events.h"
 #include "follow.h"
 #include "daemon/journal/journal.h"
 #include "missing.h"
@@ -25,7 +26,7 @@ struct xf_surroundings {
 	struct xf_route *route;
 	struct xf_forwarding *forwarding;
 	const struct xf_capture *capture; /* before the first worker */
-	struct xf_watch attention;
+	struct xf_events events;
 };
 
 struct xf_service {

@@ -78,6 +78,15 @@ static bool open_frags(struct xf_worker *worker, const struct xf_worker_config *
 	return worker->frags_out && worker->frags_in && worker->frags_inner;
 }
 
+static void init_flight(struct xf_flight *f, struct xf_worker *worker)
+{
+	f->worker = worker;
+	for (unsigned i = 0; i < XF_BATCH; i++)
+		f->ops[i].events = worker->events;
+	xf_flight_put(f);
+}
+
+/* Behind xf_path_open_events(): operations name the ring. */
 static bool open_flights(struct xf_worker *worker)
 {
 	worker->flights = aligned_alloc(
@@ -85,10 +94,8 @@ static bool open_flights(struct xf_worker *worker)
 	if (!worker->flights)
 		return false;
 	memset(worker->flights, 0, XF_FLIGHTS * sizeof(*worker->flights));
-	for (unsigned i = 0; i < XF_FLIGHTS; i++) {
-		worker->flights[i].worker = worker;
-		xf_flight_put(&worker->flights[i]);
-	}
+	for (unsigned i = 0; i < XF_FLIGHTS; i++)
+		init_flight(&worker->flights[i], worker);
 	return true;
 }
 
@@ -112,7 +119,8 @@ struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker
 	engine->workers = worker;
 	if (cfg->gro)
 		worker->gro = xf_gro_new(cfg->gro);
-	if (!worker->pool || (cfg->gro && !worker->gro) || !open_flights(worker) ||
+	if (!worker->pool || (cfg->gro && !worker->gro) ||
+	    !xf_path_open_events(worker, cfg->events) || !open_flights(worker) ||
 	    !xf_shape_open(worker) || (cfg->ordered && !xf_order_open(worker)) ||
 	    !open_crypto(worker, &cfg->wake) || !open_frags(worker, cfg)) {
 		xf_worker_free(worker);
@@ -156,6 +164,7 @@ void xf_worker_free(struct xf_worker *worker)
 	if (worker->gro)
 		xf_gro_free(worker->gro);
 	free(worker->flights);
+	xf_path_close_events(worker);
 	xf_pool_free(worker->pool);
 	free(worker);
 }
@@ -188,7 +197,6 @@ void xf_worker_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop r
 
 void xf_path_end(struct xf_worker *worker)
 {
-	const struct xf_env *env = &worker->engine->env;
 	struct xf_pool_stats stats;
 
 	xf_pool_get_stats(worker->pool, &stats);
@@ -196,8 +204,6 @@ void xf_path_end(struct xf_worker *worker)
 	atomic_store_explicit(&worker->count.payload_bytes_copied, stats.payload_bytes_copied,
 			      memory_order_relaxed);
 	atomic_store_explicit(&worker->count.csum_copies, stats.csum_copies, memory_order_relaxed);
-	if (xf_sad_pending(worker->engine->sad))
-		env->attention(env->arg);
 }
 
 void xf_slot_drop(struct xf_worker *worker, struct xf_slot *s, enum xf_drop reason,

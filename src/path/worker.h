@@ -136,6 +136,7 @@ struct xf_holds {
 struct xf_worker {
 	struct xf_engine *engine;
 	struct xf_worker *next;
+	struct xf_event_ring *events;
 	struct xf_pool *pool;
 	struct xf_gro *gro; /* NULL: packets are not joined */
 	struct xf_frag_table *frags_out; /* captured, inner fragments */
@@ -187,11 +188,12 @@ void xf_path_add_counters(const struct xf_path_counters *count, struct xf_engine
 void xf_path_drop(struct xf_worker *worker, struct xf_pkt *pkt, enum xf_drop reason,
 		  struct xf_sa *sa);
 
-/*
- * After the packets: the pool's counters go where other threads may read them, and the control
- * thread hears of limits that were hit.
- */
+/* After the packets: the pool's counters go where other threads may read them. */
 void xf_path_end(struct xf_worker *worker);
+
+/* events.c */
+bool xf_path_open_events(struct xf_worker *worker, unsigned size);
+void xf_path_close_events(struct xf_worker *worker);
 
 /* Drop what is left in slot @s. */
 void xf_slot_drop(struct xf_worker *worker, struct xf_slot *s, enum xf_drop reason,

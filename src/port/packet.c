@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -37,22 +36,21 @@ struct table {
 	struct dest dests[XF_PACKET_DESTS_MAX];
 };
 
-enum mail { MAIL_EMPTY, MAIL_WRITING, MAIL_FULL };
+_Static_assert(sizeof(struct xf_hop_key) <= XF_EVENT_DATA_BYTES, "a question is an event");
 
 struct xf_packet {
 	/* Constant after xf_packet_new(). */
 	enum xf_native mode;
 	int epoll_fd;
-	int event_fd; /* workers have something to ask */
 	int timer_fd; /* of what had to settle */
 	struct mnl_socket *monitor;
 
 	/* Published by RCU; NULL while it is not to be relied on. */
 	_Atomic(struct table *) table;
 
-	/* One question at a time, written by whoever takes it from empty to writing. */
-	_Atomic uint32_t mail;
-	struct xf_hop_key wanted;
+	/* Written by workers, and by the control thread. */
+	_Atomic bool asking; /* a question is under way: one at a time */
+	struct xf_event_lost lost; /* maybe that one */
 	_Atomic uint64_t full_ns; /* when a full table may be asked for more again */
 	_Atomic uint64_t received_ns; /* when what allows the ring is looked at again */
 
@@ -65,6 +63,7 @@ struct xf_packet {
 	} dests[XF_PACKET_DESTS_MAX];
 	unsigned n;
 	bool crowded; /* there was no room for another one */
+	bool grown; /* there is one that the table does not have */
 	bool stale; /* something has changed since all of it was looked up, ... */
 	uint64_t asked_ns; /* which was then */
 	struct xf_firewall_why blocked;
@@ -100,25 +99,21 @@ static struct dest *find(struct table *table, const struct xf_hop_key *key)
 	}
 }
 
-static void stir(struct xf_packet *packet)
+/* When another question is under way, the next packet asks again. */
+static void ask(struct xf_packet *packet, struct xf_event_ring *events,
+		const struct xf_hop_key *key)
 {
-	const uint64_t one = 1;
+	struct xf_event event = { .kind = XF_EVENT_NEXT_HOP };
 
-	/* It can only fail when it is full, and then somebody woke it already. */
-	if (write(packet->event_fd, &one, sizeof(one)) < 0)
+	if (atomic_exchange(&packet->asking, true))
 		return;
+	memcpy(event.data, key, sizeof(*key));
+	xf_event_tell(events, &event, &packet->lost);
 }
 
-/* When another question is under way, the next packet asks again. */
-static void ask(struct xf_packet *packet, const struct xf_hop_key *key)
+static void tell_of_use(struct xf_packet *packet, struct xf_event_ring *events)
 {
-	uint32_t empty = MAIL_EMPTY;
-
-	if (!atomic_compare_exchange_strong(&packet->mail, &empty, MAIL_WRITING))
-		return;
-	packet->wanted = *key;
-	atomic_store(&packet->mail, MAIL_FULL);
-	stir(packet);
+	xf_event_tell(events, &(struct xf_event){ .kind = XF_EVENT_HOPS_USED }, &packet->lost);
 }
 
 /* True once a second. */
@@ -130,7 +125,7 @@ static bool is_due(_Atomic uint64_t *at_ns, uint64_t now_ns)
 }
 
 struct xf_hop *xf_packet_find(struct xf_packet *packet, const struct xf_hop_key *key,
-			      uint64_t now_ns)
+			      uint64_t now_ns, struct xf_event_ring *events)
 {
 	struct table *table = atomic_load_explicit(&packet->table, memory_order_acquire);
 	struct dest *dest;
@@ -140,7 +135,7 @@ struct xf_hop *xf_packet_find(struct xf_packet *packet, const struct xf_hop_key 
 	dest = find(table, key);
 	if (!dest) {
 		if (!table->full || is_due(&packet->full_ns, now_ns))
-			ask(packet, key);
+			ask(packet, events, key);
 		return NULL;
 	}
 	if (!dest->why)
@@ -150,18 +145,19 @@ struct xf_hop *xf_packet_find(struct xf_packet *packet, const struct xf_hop_key 
 	return NULL;
 }
 
-bool xf_packet_due(struct xf_packet *packet, struct xf_hop *hop, uint64_t now_ns)
+bool xf_packet_due(struct xf_packet *packet, struct xf_hop *hop, uint64_t now_ns,
+		   struct xf_event_ring *events)
 {
 	if (!is_due(&hop->due_ns, now_ns))
 		return false;
-	stir(packet);
+	tell_of_use(packet, events);
 	return true;
 }
 
-void xf_packet_received(struct xf_packet *packet, uint64_t now_ns)
+void xf_packet_received(struct xf_packet *packet, uint64_t now_ns, struct xf_event_ring *events)
 {
 	if (is_due(&packet->received_ns, now_ns))
-		stir(packet);
+		tell_of_use(packet, events);
 }
 
 static void free_table(struct xf_rcu_head *head)
@@ -299,24 +295,44 @@ static void make_room(struct xf_packet *packet, uint64_t now_ns)
 	packet->crowded = kept == XF_PACKET_DESTS_MAX;
 }
 
-/* A worker's question becomes a destination. True: there was one. */
-static bool take_mail(struct xf_packet *packet, uint64_t now_ns)
+static bool is_known(const struct xf_packet *packet, const struct xf_hop_key *key)
 {
-	struct xf_hop_key key;
-
-	if (atomic_load(&packet->mail) != MAIL_FULL)
-		return false;
-	key = packet->wanted;
-	atomic_store(&packet->mail, MAIL_EMPTY);
 	for (unsigned i = 0; i < packet->n; i++)
-		if (same_key(&packet->dests[i].key, &key))
-			return false;
+		if (same_key(&packet->dests[i].key, key))
+			return true;
+	return false;
+}
+
+/* A worker's question becomes a destination. */
+static void add_wanted(struct xf_packet *packet, const struct xf_hop_key *key, uint64_t now_ns)
+{
+	atomic_store(&packet->asking, false);
+	if (is_known(packet, key))
+		return;
+	packet->grown = true;
 	if (packet->n == XF_PACKET_DESTS_MAX)
 		make_room(packet, now_ns);
 	if (packet->crowded)
-		return true;
-	packet->dests[packet->n].key = key;
-	xf_hop_ask(&packet->rtnl, &key, &packet->dests[packet->n++].facts);
+		return;
+	packet->dests[packet->n].key = *key;
+	xf_hop_ask(&packet->rtnl, key, &packet->dests[packet->n++].facts);
+}
+
+void xf_packet_take(struct xf_packet *packet, const struct xf_event *event, uint64_t now_ns)
+{
+	struct xf_hop_key key;
+
+	if (event->kind != XF_EVENT_NEXT_HOP)
+		return;
+	memcpy(&key, event->data, sizeof(key));
+	add_wanted(packet, &key, now_ns);
+}
+
+bool xf_packet_has_lost(struct xf_packet *packet)
+{
+	if (!xf_event_lost_take(&packet->lost))
+		return false;
+	atomic_store(&packet->asking, false);
 	return true;
 }
 
@@ -413,7 +429,6 @@ void xf_packet_dispatch(struct xf_packet *packet, uint64_t now_ns)
 	struct changes changes = { .packet = packet };
 
 	drain(packet->timer_fd);
-	drain(packet->event_fd);
 	read_monitor(&changes);
 	changes.all |= xf_firewall_dispatch(packet->firewall);
 	if (changes.all)
@@ -421,15 +436,15 @@ void xf_packet_dispatch(struct xf_packet *packet, uint64_t now_ns)
 	if (changes.all && packet->ring)
 		xf_ring_pause(packet->ring);
 	packet->stale |= changes.all;
-	changes.some |= take_mail(packet, now_ns);
 	if (packet->stale && age_ns < SETTLE_NS) {
 		set_timer(packet, SETTLE_NS - age_ns);
 		return;
 	}
 	if (packet->stale || age_ns >= DUE_NS / 2)
 		look_up_all(packet, now_ns);
-	else if (!changes.some)
+	else if (!changes.some && !packet->grown)
 		return;
+	packet->grown = false;
 	build(packet);
 }
 
@@ -479,7 +494,6 @@ static int open_monitor(struct xf_packet *packet)
 static int watch_all(struct xf_packet *packet)
 {
 	const int fds[] = {
-		packet->event_fd,
 		packet->timer_fd,
 		mnl_socket_get_fd(packet->monitor),
 		xf_firewall_fd(packet->firewall),
@@ -499,9 +513,8 @@ static int open_all(struct xf_packet *packet, struct xf_io_error *error)
 	int err;
 
 	packet->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	packet->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	packet->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (packet->epoll_fd < 0 || packet->event_fd < 0 || packet->timer_fd < 0)
+	if (packet->epoll_fd < 0 || packet->timer_fd < 0)
 		return xf_io_fail(error, -errno, "cannot watch neighbours");
 	err = open_monitor(packet);
 	if (err)
@@ -555,7 +568,6 @@ void xf_packet_free(struct xf_packet *packet)
 	xf_firewall_free(packet->firewall);
 	xf_rtnl_close(&packet->rtnl);
 	close_fd(packet->epoll_fd);
-	close_fd(packet->event_fd);
 	close_fd(packet->timer_fd);
 	free(atomic_load(&packet->table));
 	free(packet);

@@ -20,6 +20,8 @@
 
 #include <stdatomic.h>
 
+#include <xf/event.h>
+
 #include "host/firewall.h"
 #include "host/hop.h"
 #include "port/ring.h"
@@ -50,18 +52,27 @@ void xf_packet_free(struct xf_packet *packet); /* NULL is allowed */
 /* A descriptor that is readable when xf_packet_dispatch() has work. */
 int xf_packet_fd(const struct xf_packet *packet);
 
+/* Take XF_EVENT_NEXT_HOP or _HOPS_USED, by which workers tell. xf_packet_dispatch() must follow. */
+void xf_packet_take(struct xf_packet *packet, const struct xf_event *event, uint64_t now_ns);
+
+/* True, once: such events were lost, and xf_packet_dispatch() must follow. The next packet asks
+ * again. */
+bool xf_packet_has_lost(struct xf_packet *packet);
+
 /* Follow what has changed, answer what workers have asked for. Does not block. */
 void xf_packet_dispatch(struct xf_packet *packet, uint64_t now_ns);
 
-/* The hop for packets of @key; NULL: there is none, or not yet. */
+/* The hop for packets of @key; NULL: there is none, or not yet. @events: the worker's, here and
+ * below. */
 struct xf_hop *xf_packet_find(struct xf_packet *packet, const struct xf_hop_key *key,
-			      uint64_t now_ns);
+			      uint64_t now_ns, struct xf_event_ring *events);
 
 /* Is it time for a packet to take the raw socket? Says so once a second for each hop. */
-bool xf_packet_due(struct xf_packet *packet, struct xf_hop *hop, uint64_t now_ns);
+bool xf_packet_due(struct xf_packet *packet, struct xf_hop *hop, uint64_t now_ns,
+		   struct xf_event_ring *events);
 
 /* A worker has received from the ring: once a second this has the rules looked at again. */
-void xf_packet_received(struct xf_packet *packet, uint64_t now_ns);
+void xf_packet_received(struct xf_packet *packet, uint64_t now_ns, struct xf_event_ring *events);
 
 struct xf_packet_status {
 	enum xf_native mode;

@@ -70,7 +70,7 @@ static struct xf_hop *hop_of(struct xf_io *io, const struct xf_pkt *pkt)
 		return NULL;
 	if (pkt->family == XF_AF_INET ? !key_ipv4(pkt, &key) : !key_ipv6(pkt, &key))
 		return NULL;
-	hop = xf_packet_find(io->cfg.packet, &key, io->now_ns);
+	hop = xf_packet_find(io->cfg.packet, &key, io->now_ns, xf_worker_events(io->worker));
 	return hop && pkt->len <= hop->mtu ? hop : NULL;
 }
 
@@ -136,7 +136,7 @@ static void packet_send(struct xf_io *io, struct xf_pktq *run, struct xf_pktq *l
 			continue;
 		}
 		if (!hop || run->head->nsegs > XF_TX_IOVS ||
-		    xf_packet_due(io->cfg.packet, hop, io->now_ns)) {
+		    xf_packet_due(io->cfg.packet, hop, io->now_ns, xf_worker_events(io->worker))) {
 			flush(io, left);
 			xf_pktq_push(left, xf_pktq_pop(run));
 			return;

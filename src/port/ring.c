@@ -128,7 +128,7 @@ static int ring_receive(struct xf_io *io, struct xf_source *source, unsigned max
 	source->more = __atomic_load_n(producer, __ATOMIC_SEQ_CST) != *consumer(ring);
 	xf_count(&io->count.ring_rx, out->count);
 	if (out->count)
-		xf_packet_received(io->cfg.packet, io->now_ns);
+		xf_packet_received(io->cfg.packet, io->now_ns, xf_worker_events(io->worker));
 	if (room)
 		return (int)out->count;
 	xf_count(&io->count.rx_no_buffer, 1);

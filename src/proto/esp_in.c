@@ -21,9 +21,10 @@
 #define TCP_CSUM 16
 #define UDP_CSUM 6
 
-static enum xf_drop check_sa(struct xf_sa *sa, struct xf_sa_brief form, uint64_t now_ns)
+static enum xf_drop check_sa(struct xf_sa *sa, struct xf_sa_brief form, uint64_t now_ns,
+			     struct xf_event_ring *events)
 {
-	enum xf_drop drop = xf_sa_check(sa, form.what, false, now_ns);
+	enum xf_drop drop = xf_sa_check(sa, form.what, false, now_ns, events);
 
 	if (drop != XF_PASS)
 		return drop;
@@ -155,7 +156,7 @@ void xf_esp_in_prepare_run(struct xf_sa *sa, struct xf_transform_op *const *ops,
 			   uint64_t now_ns)
 {
 	struct xf_sa_brief form = xf_sa_brief(sa);
-	enum xf_drop drop = check_sa(sa, form, now_ns);
+	enum xf_drop drop = check_sa(sa, form, now_ns, ops[0]->events);
 
 	for (unsigned i = 0; i < n; i++) {
 		struct xf_transform_op *op = ops[i];

@@ -377,7 +377,7 @@ void xf_esp_out_prepare_run(struct xf_sa *sa, struct xf_transform_op *const *ops
 			xf_esp_out_prepare_run(sa, &ops[i], 1, now_ns);
 		return;
 	}
-	drop = xf_sa_check(sa, run.form->what, true, now_ns);
+	drop = xf_sa_check(sa, run.form->what, true, now_ns, ops[0]->events);
 	if (XF_LIKELY(drop == XF_PASS)) {
 		if (!(run.form->outer_len ? go_usual(&run, false) : go_usual(&run, true)))
 			number_and_write(&run, open_all(&run));

@@ -10,7 +10,8 @@ static void refuse(struct xf_transform_op *const *ops, unsigned n, bool out, uin
 {
 	for (unsigned i = 0; i < n; i++) {
 		struct xf_sa *sa = ops[i]->sa;
-		enum xf_drop drop = xf_sa_check(sa, xf_sa_brief(sa).what, out, now_ns);
+		enum xf_drop drop =
+			xf_sa_check(sa, xf_sa_brief(sa).what, out, now_ns, ops[i]->events);
 
 		if (drop == XF_PASS)
 			drop = out ? XF_DROP_OUT_STATE_PROTO : XF_DROP_IN_STATE_PROTO;

@@ -33,7 +33,7 @@ struct xf_sad {
 	_Atomic uint32_t nmasks; /* there are none from here on */
 	_Atomic uint32_t from_anywhere; /* SAs whose source is the wildcard */
 	_Atomic uint32_t transforms; /* a bit for each that an SA here has had */
-	struct xf_sa_stack stack; /* atomic */
+	struct xf_sa_home home; /* atomic */
 
 	/* Control thread. */
 	uint32_t mask_refs[XF_SAD_MASKS];
@@ -45,6 +45,9 @@ struct xf_sad {
 	uint64_t changes;
 	uint32_t count;
 	uint32_t shown_buckets;
+	bool sweeping; /* events were lost: through all slots, stands at @sweep_at */
+	bool sweep_again; /* some were lost since: once more, when it is through */
+	size_t sweep_at;
 };
 
 /* IPSEC_PROTO_ANY of the kernel: AH, ESP and IPComp. */
@@ -104,12 +107,13 @@ void xf_sad_reschedule(struct xf_sad *sad, struct xf_sa *sa);
 /* Give back memory that SAs which went away have left. */
 void xf_sad_trim(struct xf_sad *sad);
 
-/* --- walk.c --- */
-
-/* How many slots hold SAs that came before number @id: where it stands, if it does. */
-size_t xf_sad_slots_before(const struct xf_sad *sad, uint64_t id);
-
 /* --- lookup.c --- */
+
+/* Is there an SA in the tables that has expired? Any thread, costs one load. */
+static inline bool xf_sad_has_expired(const struct xf_sad *sad)
+{
+	return atomic_load_explicit(&sad->home.expired, memory_order_relaxed) != 0;
+}
 
 /* Who stands at @gate (NULL is allowed), if that has the key @id; as xf_gate_look(). */
 static inline uintptr_t xf_sad_at_gate(const struct xf_gate *gate, const struct xf_sa_id *id)
@@ -121,6 +125,11 @@ static inline uintptr_t xf_sad_at_gate(const struct xf_gate *gate, const struct 
 		return 0;
 	return seen;
 }
+
+/* --- walk.c --- */
+
+/* How many slots hold SAs that came before number @id: where it stands, if it does. */
+size_t xf_sad_slots_before(const struct xf_sad *sad, uint64_t id);
 
 /* --- larval.c --- */
 

@@ -1,11 +1,15 @@
 /*
  * Lifetimes. Time limits sit in a heap by when they should be looked at next, which is when the
- * first one could run out; limits of bytes and packets are found by the workers.
+ * first one could run out. Limits of bytes and packets are found by the workers, who set attention
+ * bits: an SA whose event comes is due at once, and so is each that a sweep finds with such bits.
  */
 #include "db.h"
 
 #define NEVER UINT64_MAX
 #define FAR_S 4000000000ull
+
+/* Looked at in one call, when events were lost: about a millisecond, then others have a turn. */
+#define SWEEP_SLOTS 16384
 
 struct expiry {
 	struct xf_sad *sad;
@@ -51,8 +55,25 @@ static void end_life(const struct expiry *x, struct xf_sa *sa)
 	xf_sa_put(sa);
 }
 
+/*
+ * What a worker found: see want_attention() in use.c. A soft limit that UPDSA has raised since is
+ * not told any more. False: the SA has gone.
+ */
+static bool attend(const struct expiry *x, struct xf_sa *sa)
+{
+	uint8_t why = atomic_exchange(&sa->attention, 0);
+
+	if (why & XF_SA_HARD_HIT && xf_sa_get_state(sa) == XF_SA_EXPIRED) {
+		end_life(x, sa);
+		return false;
+	}
+	if (why & XF_SA_SOFT_HIT && atomic_load(&sa->dying))
+		x->event(x->arg, sa, XF_SA_EVENT_SOFT_EXPIRE);
+	return true;
+}
+
 /* The kernel's xfrm_timer_handler(). */
-static void look_at(const struct expiry *x, struct xf_sa *sa)
+static void look_at_time(const struct expiry *x, struct xf_sa *sa)
 {
 	const struct xf_lifetime *life = &xf_sa_cfg(sa)->terms->life;
 	uint64_t hard = end_ns(x, sa, life->hard_add_s, life->hard_use_s);
@@ -72,35 +93,46 @@ static void look_at(const struct expiry *x, struct xf_sa *sa)
 		xf_heap_set(&x->sad->due, &sa->links.due, sooner(hard, soft));
 }
 
-/*
- * What a worker found: see want_attention() in use.c. A soft limit that UPDSA has raised since is
- * not told any more. That of an SA that is out of use is told by whoever goes on with it.
- */
-static void attend(const struct expiry *x, struct xf_sa *sa)
+/* One that is out of use waits: whoever goes on with it looks at its limits. */
+static void look_at(const struct expiry *x, struct xf_sa *sa)
 {
-	uint8_t why = atomic_exchange(&sa->attention, 0);
-
-	if (!sa->links.in_tables)
-		return;
-	if (why & XF_SA_HARD_HIT && xf_sa_get_state(sa) == XF_SA_EXPIRED)
-		end_life(x, sa);
-	else if (xf_sa_get_state(sa) == XF_SA_FROZEN)
-		atomic_store(&sa->dying, false);
-	else if (why & XF_SA_SOFT_HIT && atomic_load(&sa->dying))
-		x->event(x->arg, sa, XF_SA_EVENT_SOFT_EXPIRE);
+	if (xf_sa_get_state(sa) == XF_SA_FROZEN)
+		xf_heap_del(&x->sad->due, &sa->links.due);
+	else if (attend(x, sa))
+		look_at_time(x, sa);
 }
 
-static void attend_all(const struct expiry *x)
+void xf_sad_attend(struct xf_sad *sad, uint64_t id)
 {
-	struct xf_sa *sa, *next;
+	size_t slot = xf_sad_slots_before(sad, id);
 
-	sa = atomic_exchange_explicit(&x->sad->stack.top, NULL, memory_order_acquire);
-	for (; sa; sa = next) {
-		/* Once its attention is taken, a worker may push the SA anew. */
-		next = sa->stack_next;
-		attend(x, sa);
-		xf_sa_put(sa);
+	if (slot < sad->nslots && sad->slots[slot].id == id && sad->slots[slot].sa)
+		xf_heap_set(&sad->due, &sad->slots[slot].sa->links.due, 0);
+}
+
+static void sweep_one(struct xf_sad *sad, struct xf_sa *sa)
+{
+	if (sa && atomic_load_explicit(&sa->attention, memory_order_relaxed))
+		xf_heap_set(&sad->due, &sa->links.due, 0);
+}
+
+/* Each SA may have attention bits of which nobody has told. What is lost while a sweep is under way
+ * may be about one that it has passed. True: there is more to do. */
+static bool sweep_some(struct xf_sad *sad)
+{
+	sad->sweep_again |= xf_event_lost_take(&sad->home.lost);
+	if (sad->sweep_again && !sad->sweeping) {
+		sad->sweep_again = false;
+		sad->sweeping = true;
+		sad->sweep_at = 0;
 	}
+	for (unsigned i = 0; sad->sweeping && i < SWEEP_SLOTS; i++) {
+		if (sad->sweep_at < sad->nslots)
+			sweep_one(sad, sad->slots[sad->sweep_at++].sa);
+		else
+			sad->sweeping = false;
+	}
+	return sad->sweeping || sad->sweep_again;
 }
 
 uint64_t xf_sad_expire(struct xf_sad *sad, uint64_t now_ns,
@@ -109,15 +141,12 @@ uint64_t xf_sad_expire(struct xf_sad *sad, uint64_t now_ns,
 {
 	const struct expiry x = { .sad = sad, .now_ns = now_ns, .event = event, .arg = arg };
 	struct xf_heap_node *first;
+	bool more = sweep_some(sad);
 
-	attend_all(&x);
 	xf_sad_trim(sad);
 	while ((first = xf_heap_first(&sad->due)) && first->due_ns <= now_ns)
 		look_at(&x, XF_CONTAINER_OF(first, struct xf_sa, links.due));
+	if (more)
+		return now_ns;
 	return first ? first->due_ns : NEVER;
-}
-
-bool xf_sad_pending(const struct xf_sad *sad)
-{
-	return atomic_load_explicit(&sad->stack.top, memory_order_relaxed) != NULL;
 }

@@ -33,6 +33,13 @@ static void wait_for_workers(void)
 	xf_rcu_drain();
 }
 
+/* A soft limit that a worker has met and nobody has told of is told by whoever goes on. */
+static void forget_untold(struct xf_sa *sa)
+{
+	if (xf_sa_get_state(sa) == XF_SA_FROZEN && atomic_exchange(&sa->attention, 0))
+		atomic_store(&sa->dying, false);
+}
+
 unsigned xf_sad_freeze(struct xf_sad *sad, struct xf_sa *const *sas, unsigned n)
 {
 	unsigned frozen = 0;
@@ -45,6 +52,8 @@ unsigned xf_sad_freeze(struct xf_sad *sad, struct xf_sa *const *sas, unsigned n)
 	}
 	if (frozen)
 		wait_for_workers();
+	for (unsigned i = 0; frozen && i < n; i++)
+		forget_untold(sas[i]);
 	return frozen;
 }
 

@@ -2,8 +2,8 @@
  * Readers. Of several SAs that match, the one that arrived last counts, as in the kernel's chains.
  *
  * All that is compared stands in gates and seats, which are constant. What may change is read of
- * the SA itself, where several suit: which of them is near its end, and when it was added. That one
- * has expired is seen by the stack of those that want attention: while that is empty, none has.
+ * the SA itself, where several suit: which of them is near its end, and when it was added. How many
+ * have expired the SAD counts.
  *
  * A batch goes through the same steps for all its packets: buckets, seats, SAs. So a chain of
  * misses takes its time once for the batch, not once for each packet. What is fetched in vain costs
@@ -419,7 +419,7 @@ static void look_from_anywhere(const struct xf_sad *sad, const struct xf_sad_que
 static struct xf_sa *look_out(const struct xf_sad *sad, const struct xf_sad_query *query,
 			      uint64_t hash, bool *larval)
 {
-	struct found found = { .doubt = xf_sad_pending(sad) };
+	struct found found = { .doubt = xf_sad_has_expired(sad) };
 
 	walk_out(sad, query, query->saddr, hash, &found);
 	walk_marked(sad, query, query->saddr, hash, &found);
@@ -473,7 +473,7 @@ static inline void find_some_out(const struct xf_sad *sad, struct xf_sad_query *
 {
 	/* What only a closer look can tell. */
 	bool closer =
-		xf_sad_pending(sad) || atomic_load_explicit(&sad->nmasks, memory_order_acquire);
+		xf_sad_has_expired(sad) || atomic_load_explicit(&sad->nmasks, memory_order_acquire);
 	struct way ways[BATCH];
 
 	begin_out(sad, queries, n, ways);

@@ -290,13 +290,13 @@ static uint64_t wall_s(const struct xf_sa *sa, uint64_t time)
 	if (time & XF_SA_WALL)
 		return time & XF_SA_WALL_S_MASK;
 	/* In no SAD it is not known. */
-	return xf_wall_s((int64_t)time, sa->stack ? xf_wall_offset_at(&sa->stack->wall, time) : 0);
+	return xf_wall_s((int64_t)time, sa->home ? xf_wall_offset_at(&sa->home->wall, time) : 0);
 }
 
 /* @wall_s as netlink says it now. */
 static uint64_t time_of(const struct xf_sa *sa, uint64_t wall_s)
 {
-	uint64_t step = sa->stack ? xf_wall_last(&sa->stack->wall) % XF_WALL_STEPS : 0;
+	uint64_t step = sa->home ? xf_wall_last(&sa->home->wall) % XF_WALL_STEPS : 0;
 
 	return XF_SA_WALL | step << XF_SA_WALL_STEP_SHIFT | (wall_s & XF_SA_WALL_S_MASK);
 }
@@ -309,7 +309,7 @@ static int64_t mono_ns(const struct xf_sa *sa, uint64_t time)
 
 	if (!(time & XF_SA_WALL))
 		return (int64_t)time;
-	offset_ns = sa->stack ? xf_wall_offset_ns(&sa->stack->wall, step) : 0;
+	offset_ns = sa->home ? xf_wall_offset_ns(&sa->home->wall, step) : 0;
 	since_boot = (int64_t)(time & XF_SA_WALL_S_MASK) - offset_ns / (int64_t)XF_NSEC_PER_SEC;
 	if (since_boot > FAR_S)
 		since_boot = FAR_S;
@@ -318,11 +318,11 @@ static int64_t mono_ns(const struct xf_sa *sa, uint64_t time)
 	return since_boot * (int64_t)XF_NSEC_PER_SEC - offset_ns % (int64_t)XF_NSEC_PER_SEC;
 }
 
-void xf_sa_join(struct xf_sa *sa, struct xf_sa_stack *stack)
+void xf_sa_join(struct xf_sa *sa, struct xf_sa_home *home)
 {
 	_Atomic uint64_t *times[] = { &sa->added, &sa->used };
 
-	sa->stack = stack;
+	sa->home = home;
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(times); i++) {
 		uint64_t time = get(times[i]);
 
@@ -333,7 +333,7 @@ void xf_sa_join(struct xf_sa *sa, struct xf_sa_stack *stack)
 
 int64_t xf_sa_added_s(const struct xf_sa *sa)
 {
-	const struct xf_wall *wall = &sa->stack->wall;
+	const struct xf_wall *wall = &sa->home->wall;
 	int64_t ns = xf_sa_added_ns(sa) + xf_wall_offset_ns(wall, xf_wall_last(wall));
 
 	return ns / (int64_t)XF_NSEC_PER_SEC;

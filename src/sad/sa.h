@@ -9,6 +9,7 @@
 
 #include <stdatomic.h>
 
+#include <xf/event.h>
 #include <xf/heap.h>
 #include <xf/rcu.h>
 #include <xf/sad.h>
@@ -43,10 +44,11 @@ struct xf_sa_links {
 	uint32_t in_tables : 6; /* bit per table; 0 = in no SAD */
 };
 
-/* SAs that want the control thread's attention: a stack that any thread pushes to. */
-struct xf_sa_stack {
-	_Atomic(struct xf_sa *) top;
-	struct xf_wall wall; /* of the SAD whose stack it is */
+/* What an SA asks of the SAD that it is in. */
+struct xf_sa_home {
+	struct xf_wall wall;
+	_Atomic uint32_t expired; /* SAs in its tables that have reached a hard limit */
+	struct xf_event_lost lost; /* of XF_EVENT_SA */
 };
 
 /* A tally: a reason for drops, and how many there were. Few SAs drop for more than one or two. */
@@ -115,20 +117,17 @@ struct xf_sa {
 	_Atomic uint64_t other_drops; /* for which there was no tally */
 
 	/* Constant. */
-	struct xf_sa_stack *stack; /* once in a SAD; NULL: in none */
+	struct xf_sa_home *home; /* once in a SAD; NULL: in none */
 
 	/* Published once by the control thread; NULL: it has none (side.h). */
 	_Atomic(struct xf_sa_side *) side;
 
 	/* Control thread. */
 	struct xf_sa_links links;
-
-	/* Whoever holds the SA in the stack. */
-	struct xf_sa *stack_next;
 };
 
 /* Without the padding at its end, where the slab notes whose it is. */
-#define XF_SA_BYTES (offsetof(struct xf_sa, stack_next) + sizeof(struct xf_sa *))
+#define XF_SA_BYTES (offsetof(struct xf_sa, links) + sizeof(struct xf_sa_links))
 
 /* In a time: what is beside it are seconds of the wall clock, as netlink set it, and the number of
  * the clock's last step then, so that a limit runs on whatever is done to the clock. Without it
@@ -168,11 +167,13 @@ static inline struct xf_sa_brief xf_sa_brief(const struct xf_sa *sa)
 /* @cfg as an SA would show it, with @terms for its own. */
 struct xf_sa_view xf_sa_view_of(const struct xf_sa_config *cfg, const struct xf_sa_terms *terms);
 
-/* For the SAD: limits of bytes and packets alone. False: a hard one is reached. */
-bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form);
+/* For the SAD: limits of bytes and packets alone. False: a hard one is reached. @events: as in
+ * xf_sa_check(). */
+bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form,
+			struct xf_event_ring *events);
 
 /* For the SAD that @sa comes into: from here on its times are known. */
-void xf_sa_join(struct xf_sa *sa, struct xf_sa_stack *stack);
+void xf_sa_join(struct xf_sa *sa, struct xf_sa_home *home);
 
 /* In which second it was added, so that SAs can be compared: had the clock never been stepped. */
 int64_t xf_sa_added_s(const struct xf_sa *sa);

@@ -31,7 +31,7 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 	if (!sad)
 		return NULL;
 	sad->cfg = *cfg;
-	xf_wall_init(&sad->stack.wall, cfg->real_offset_ns);
+	xf_wall_init(&sad->home.wall, cfg->real_offset_ns);
 	sad->shown_buckets = BUCKETS_MIN;
 	xf_sad_secrets_init(&sad->secrets, cfg->seed);
 	xf_gates_init(&sad->gates, cfg->seed);
@@ -49,21 +49,14 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 
 void xf_sad_step_clock(struct xf_sad *sad, uint64_t now_ns, int64_t real_offset_ns)
 {
-	xf_wall_step(&sad->stack.wall, now_ns, real_offset_ns);
+	xf_wall_step(&sad->home.wall, now_ns, real_offset_ns);
 }
 
 void xf_sad_free(struct xf_sad *sad)
 {
-	struct xf_sa *sa, *next;
-
 	if (!sad)
 		return;
 	xf_sad_flush(sad, 0);
-	/* Nobody will look at these any more; each holds a reference. */
-	for (sa = atomic_load(&sad->stack.top); sa; sa = next) {
-		next = sa->stack_next;
-		xf_sa_put(sa);
-	}
 	xf_rcu_drain();
 	for (unsigned i = 0; i < XF_SA_TABLES; i++)
 		xf_table_fini(&sad->tables[i]);
@@ -85,6 +78,7 @@ static void pack_slots(struct xf_sad *sad)
 		sad->slots[n++] = sad->slots[i];
 	}
 	sad->nslots = n;
+	sad->sweep_at = 0; /* those that it has not passed may stand before it now */
 }
 
 /* Half of the slots or more are gaps: packing costs no more than the removals did. */
@@ -168,12 +162,12 @@ int xf_sad_insert_as(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of
 
 	if (err)
 		return err;
-	/* Before the first table: a reader may push the SA on the stack at once, or use it. */
-	xf_sa_join(sa, &sad->stack);
+	/* Before the first table: a reader may use the SA at once, and tell of it. */
+	xf_sa_join(sa, &sad->home);
 	links->id = id;
 	atomic_fetch_or_explicit(&sad->transforms, 1u << sa->transform, memory_order_relaxed);
 	if (!xf_sad_seat(sad, sa)) {
-		sa->stack = NULL;
+		sa->home = NULL;
 		return -ENOMEM;
 	}
 	if (xf_sa_cfg(sa)->id.spi)
@@ -278,7 +272,7 @@ static int reconfigure(struct xf_sad *sad, struct xf_sa *old, const struct xf_sa
 	atomic_store(&old->dying, false);
 	xf_sad_reschedule(sad, old);
 	if (xf_sa_used_ns(old, &used_ns))
-		xf_sa_check_limits(old, xf_sa_form(old));
+		xf_sa_check_limits(old, xf_sa_form(old), NULL);
 	return 0;
 }
 
@@ -315,7 +309,7 @@ int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now)
 static void left_table(struct xf_rcu_head *head)
 {
 	struct xf_sa *sa = XF_CONTAINER_OF(head, struct xf_sa, links.rcu);
-	struct xf_sad *sad = XF_CONTAINER_OF(sa->stack, struct xf_sad, stack);
+	struct xf_sad *sad = XF_CONTAINER_OF(sa->home, struct xf_sad, home);
 
 	xf_sad_leave(sad, sa);
 	xf_sa_put_unseen(sa);
@@ -325,9 +319,10 @@ int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa)
 {
 	struct xf_sa_links *links = &sa->links;
 
-	if (!links->in_tables || sa->stack != &sad->stack)
+	if (!links->in_tables || sa->home != &sad->home)
 		return -ESRCH;
-	atomic_store_explicit(&sa->state, XF_SA_DEAD, memory_order_release);
+	if (atomic_exchange(&sa->state, XF_SA_DEAD) == XF_SA_EXPIRED)
+		atomic_fetch_sub_explicit(&sad->home.expired, 1, memory_order_relaxed);
 	xf_sad_unlink(sad, sa);
 	xf_heap_del(&sad->due, &links->due);
 	sad->slots[xf_sad_slots_before(sad, links->id)].sa = NULL;

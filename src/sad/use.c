@@ -33,19 +33,26 @@ unsigned xf_sa_take_shared(struct xf_sa *sa, const struct xf_sa_form *form, unsi
 	return (unsigned)take;
 }
 
-/* Tell the control thread; the stack holds a reference until it has looked. */
-static void want_attention(struct xf_sa *sa, enum xf_sa_attention why)
+/* The bit is what counts; who sets the first one tells. In no SAD, nobody is to be told. */
+static void want_attention(struct xf_sa *sa, enum xf_sa_attention why, struct xf_event_ring *events)
 {
-	struct xf_sa *top;
+	const struct xf_event event = { .kind = XF_EVENT_SA, .sa = sa->links.id };
 
-	if (atomic_fetch_or_explicit(&sa->attention, why, memory_order_acq_rel) || !sa->stack)
+	if (atomic_fetch_or_explicit(&sa->attention, why, memory_order_acq_rel) || !sa->home)
 		return;
-	xf_sa_get(sa);
-	top = atomic_load_explicit(&sa->stack->top, memory_order_relaxed);
-	do {
-		sa->stack_next = top;
-	} while (!atomic_compare_exchange_weak_explicit(
-		&sa->stack->top, &top, sa, memory_order_release, memory_order_relaxed));
+	xf_event_tell(events, &event, &sa->home->lost);
+}
+
+/* From now on lookups pass @sa over where there is another one. */
+static void expire(struct xf_sa *sa, struct xf_event_ring *events)
+{
+	uint8_t valid = XF_SA_VALID;
+
+	if (!atomic_compare_exchange_strong(&sa->state, &valid, XF_SA_EXPIRED))
+		return;
+	if (sa->home)
+		atomic_fetch_add_explicit(&sa->home->expired, 1, memory_order_relaxed);
+	want_attention(sa, XF_SA_HARD_HIT, events);
 }
 
 static uint64_t sum(const _Atomic uint64_t *in, const _Atomic uint64_t *out)
@@ -55,25 +62,24 @@ static uint64_t sum(const _Atomic uint64_t *in, const _Atomic uint64_t *out)
 }
 
 /* Whoever makes the step from valid to expired, or to dying, is the one that tells. */
-bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form)
+bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form,
+			struct xf_event_ring *events)
 {
 	const struct xf_lifetime *life = &xf_form_terms(form)->life;
 	uint64_t bytes, packets;
-	uint8_t valid = XF_SA_VALID;
 
 	if (!(form->what & XF_FORM_MORE))
 		return true;
 	bytes = sum(&sa->in.bytes, &sa->out.bytes);
 	packets = sum(&sa->in.packets, &sa->out.packets);
 	if (bytes >= life->hard_bytes || packets >= life->hard_packets) {
-		if (atomic_compare_exchange_strong(&sa->state, &valid, XF_SA_EXPIRED))
-			want_attention(sa, XF_SA_HARD_HIT);
+		expire(sa, events);
 		return false;
 	}
 	if ((bytes >= life->soft_bytes || packets >= life->soft_packets) &&
 	    !atomic_load_explicit(&sa->dying, memory_order_relaxed) &&
 	    !atomic_exchange(&sa->dying, true))
-		want_attention(sa, XF_SA_SOFT_HIT);
+		want_attention(sa, XF_SA_SOFT_HIT, events);
 	return true;
 }
 
@@ -94,7 +100,8 @@ static enum xf_drop not_valid(enum xf_sa_state state, bool out)
 	return state == XF_SA_ACQ ? XF_DROP_ACQUIRE_ERROR : XF_DROP_IN_STATE_INVALID;
 }
 
-enum xf_drop xf_sa_check_closer(struct xf_sa *sa, bool out, uint64_t now_ns)
+enum xf_drop xf_sa_check_closer(struct xf_sa *sa, bool out, uint64_t now_ns,
+				struct xf_event_ring *events)
 {
 	const struct xf_sa_form *form = xf_sa_form(sa);
 	enum xf_sa_state state = xf_sa_get_state(sa);
@@ -104,7 +111,7 @@ enum xf_drop xf_sa_check_closer(struct xf_sa *sa, bool out, uint64_t now_ns)
 	if (state != XF_SA_VALID)
 		return not_valid(state, out);
 	note_use(sa, now_ns);
-	if (!xf_sa_check_limits(sa, form))
+	if (!xf_sa_check_limits(sa, form, events))
 		return out ? XF_DROP_OUT_STATE_EXPIRED : XF_DROP_IN_STATE_EXPIRED;
 	return XF_PASS;
 }

@@ -98,14 +98,16 @@ static inline void xf_sa_window_unlock(struct xf_sa *sa)
 
 /*
  * Is the SA valid and of this direction, and are its limits not reached (the kernel's
- * xfrm_state_check_expire())? Notes the first use and sets attention bits where a limit is hit.
- * XF_PASS, or the _DIR, _INVALID or _EXPIRED reason of the way (ACQUIRE_ERROR for a larval SA
- * inbound).
+ * xfrm_state_check_expire())? Notes the first use; where a limit is hit, sets an attention bit and
+ * tells by @events, the worker's (NULL: the control thread asks). XF_PASS, or the _DIR, _INVALID or
+ * _EXPIRED reason of the way (ACQUIRE_ERROR for a larval SA inbound).
  */
-enum xf_drop xf_sa_check_closer(struct xf_sa *sa, bool out, uint64_t now_ns);
+enum xf_drop xf_sa_check_closer(struct xf_sa *sa, bool out, uint64_t now_ns,
+				struct xf_event_ring *events);
 
 /* @what: its form's. */
-static inline enum xf_drop xf_sa_check(struct xf_sa *sa, unsigned what, bool out, uint64_t now_ns)
+static inline enum xf_drop xf_sa_check(struct xf_sa *sa, unsigned what, bool out, uint64_t now_ns,
+				       struct xf_event_ring *events)
 {
 	const unsigned odd = (out ? XF_FORM_ONLY_IN : XF_FORM_ONLY_OUT) | XF_FORM_MORE;
 
@@ -114,7 +116,7 @@ static inline enum xf_drop xf_sa_check(struct xf_sa *sa, unsigned what, bool out
 		      atomic_load_explicit(&sa->state, memory_order_acquire) == XF_SA_VALID &&
 		      atomic_load_explicit(&sa->used, memory_order_relaxed) != 0))
 		return XF_PASS;
-	return xf_sa_check_closer(sa, out, now_ns);
+	return xf_sa_check_closer(sa, out, now_ns, events);
 }
 
 /* Of an SA that may have limits: can @n more packets of @bytes in all reach none that has not been

@@ -18,6 +18,7 @@
 
 #define S XF_NSEC_PER_SEC
 #define MOST 300
+#define RING 2
 #define BATCH 80 /* more than the SAD takes at once */
 #define NONE UINT64_MAX
 
@@ -28,13 +29,15 @@ struct entry {
 	bool larval;
 	bool dying;
 	bool expired;
-	bool told; /* an event is due, or was seen, in this round */
+	bool told; /* that it is dying */
 	uint64_t packets;
 	uint64_t add_ns, use_ns;
 };
 
 struct world {
 	struct xf_sad *sad;
+	struct xf_event_ring *ring; /* as a worker's */
+	unsigned told; /* by it */
 	struct entry list[MOST + 1];
 	unsigned n;
 	uint64_t now_ns;
@@ -314,6 +317,7 @@ static void do_del(struct world *w)
 static void limits_after_update(struct entry *e)
 {
 	e->dying = false;
+	e->told = false;
 	if (!e->use_ns)
 		return;
 	if (e->packets >= e->cfg.terms.life.hard_packets)
@@ -594,7 +598,7 @@ static void do_use(struct world *w)
 
 	if (!w->n || e->larval || e->cfg.dir == XF_SA_DIR_IN)
 		return;
-	drop = xf_sa_check(e->sa, xf_sa_form(e->sa)->what, true, w->now_ns);
+	drop = xf_sa_check(e->sa, xf_sa_form(e->sa)->what, true, w->now_ns, w->ring);
 	if (e->expired) {
 		assert_int_equal(drop, XF_DROP_OUT_STATE_INVALID);
 		return;
@@ -632,7 +636,9 @@ static void on_event(void *arg, struct xf_sa *sa, enum xf_sa_event event)
 		assert_true(over(w, e->add_ns, life->soft_add_s) ||
 			    over(w, e->use_ns, life->soft_use_s) ||
 			    e->packets >= life->soft_packets || e->dying);
+		assert_false(e->told);
 		e->dying = true;
+		e->told = true;
 		w->done[13]++;
 		return;
 	}
@@ -643,11 +649,18 @@ static void on_event(void *arg, struct xf_sa *sa, enum xf_sa_event event)
 	w->done[14]++;
 }
 
+static void attend(void *arg, const struct xf_event *event)
+{
+	xf_sad_attend(arg, event->sa);
+}
+
+/* The ring is small: most of what is told was lost. */
 static void do_expire(struct world *w)
 {
 	uint64_t next;
 
 	w->now_ns += below(3 * S) + below(2) * 4 * S;
+	w->told += xf_event_take(w->ring, attend, w->sad);
 	next = xf_sad_expire(w->sad, w->now_ns, on_event, w);
 	assert_true(next > w->now_ns);
 	for (unsigned i = 0; i < w->n; i++) {
@@ -659,6 +672,7 @@ static void do_expire(struct world *w)
 		assert_true(e->dying || !(over(w, e->add_ns, life->soft_add_s) ||
 					  over(w, e->use_ns, life->soft_use_s)));
 		assert_int_equal(atomic_load(&e->sa->dying), e->dying);
+		assert_int_equal(e->told, e->dying);
 		if (life->hard_add_s)
 			assert_true(next <= e->add_ns + life->hard_add_s * S);
 		if (life->hard_use_s && e->use_ns)
@@ -693,7 +707,7 @@ static unsigned all_steps = 10000000 / MODEL_DIVISOR;
 static void agrees_with_a_list(void **state)
 {
 	const unsigned rounds = 2000 / MODEL_DIVISOR, steps = all_steps / rounds;
-	unsigned done[16] = { 0 };
+	unsigned done[16] = { 0 }, told = 0;
 
 	(void)state;
 	rng = sas_seed(4301);
@@ -701,17 +715,22 @@ static void agrees_with_a_list(void **state)
 		struct world *w = calloc(1, sizeof(*w));
 
 		w->sad = sas_sad(0);
+		w->ring = xf_event_ring_new(RING, &(struct xf_event_wake){ 0 });
+		assert_non_null(w->ring);
 		w->now_ns = 100 * S;
 		w->dumped_id = NONE;
 		for (unsigned i = 0; i < steps; i++)
 			step(w);
 		for (unsigned i = 0; i < 16; i++)
 			done[i] += w->done[i];
+		told += w->told;
+		xf_event_ring_free(w->ring);
 		xf_sad_free(w->sad);
 		free(w);
 	}
-	print_message("# %u steps; %u SAs chosen, %u soft and %u hard limits told\n",
-		      rounds * steps, done[15], done[13], done[14]);
+	print_message("# %u steps; %u SAs chosen, %u soft and %u hard limits told; %u events\n",
+		      rounds * steps, done[15], done[13], done[14], told);
+	assert_true(told > rounds * steps / 1000);
 	assert_true(done[15] > rounds * steps / 100);
 	assert_true(done[13] > rounds * steps / 1000);
 	assert_true(done[14] > rounds * steps / 1000);

@@ -58,11 +58,11 @@ static bool is_exempt(void *arg, const union xf_addr *daddr, uint16_t family, ui
 	return host->exempt4 && host->exempt4 == iif;
 }
 
-static void attention(void *arg)
+static void wake(void *arg)
 {
 	struct sim_host *host = arg;
 
-	host->attention++;
+	host->wakes++;
 }
 
 static void host_init(struct sim *sim, struct sim_host *host, const char *addr4, const char *addr6)
@@ -78,7 +78,7 @@ static void host_init(struct sim *sim, struct sim_host *host, const char *addr4,
 			 .is_local = is_local,
 			 .may_forward = may_forward,
 			 .is_exempt = is_exempt,
-			 .attention = attention },
+			 .wake = wake },
 		.clamp_mss = true,
 	};
 

@@ -32,7 +32,7 @@ struct sim_host {
 	bool exempt6; /* likewise, of IPv6 for addr6 */
 	const struct sim_forwards *forwards; /* as many as nforwards; NULL: every device does */
 	unsigned nforwards;
-	unsigned attention; /* how often the engine asked for xf_sad_expire() */
+	unsigned wakes; /* how often the engine asked for xf_engine_take_events() */
 	struct xf_path_result out; /* of the last sim_out() */
 	struct xf_path_result in; /* of the last sim_in() */
 };

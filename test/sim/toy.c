@@ -55,7 +55,7 @@ static enum xf_drop describe(struct xf_transform_op *op, bool encrypt)
 
 static enum xf_drop seal(struct xf_transform_op *op, uint64_t now_ns)
 {
-	enum xf_drop drop = xf_sa_check(op->sa, xf_sa_form(op->sa)->what, true, now_ns);
+	enum xf_drop drop = xf_sa_check(op->sa, xf_sa_form(op->sa)->what, true, now_ns, op->events);
 	struct xf_sa_numbers numbers;
 	uint8_t *hdr, *ip;
 
@@ -112,7 +112,7 @@ static void in_prepare(struct xf_transform_op *const *ops, unsigned n, uint64_t 
 		struct xf_transform_op *op = ops[i];
 
 		op->dst_pkt = NULL;
-		op->drop = xf_sa_check(op->sa, xf_sa_form(op->sa)->what, false, now_ns);
+		op->drop = xf_sa_check(op->sa, xf_sa_form(op->sa)->what, false, now_ns, op->events);
 		if (op->drop == XF_PASS)
 			op->drop = describe(op, false);
 	}

@@ -17,11 +17,6 @@ static bool nobody(void *arg, const union xf_addr *addr, uint16_t family)
 	return false;
 }
 
-static void ignore(void *arg)
-{
-	(void)arg;
-}
-
 static void random_bytes(void *arg, void *buf, size_t len)
 {
 	(void)arg;
@@ -32,7 +27,7 @@ struct xf_engine *rig_engine(void)
 {
 	const struct xf_engine_config cfg = {
 		.sad = { .larval_lifetime_s = 30, .random = random_bytes },
-		.env = { .is_local = nobody, .attention = ignore },
+		.env = { .is_local = nobody },
 	};
 	struct xf_engine *engine = xf_engine_new(&cfg);
 

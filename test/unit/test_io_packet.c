@@ -17,6 +17,8 @@
 
 #include "host/firewall.h"
 #include "host/hop.h"
+#include "port/io.h"
+#include "port/packet.h"
 
 /* What differs between hops, and a part of why it is refused; NULL: it is not. */
 static const struct {
@@ -144,12 +146,57 @@ static void translations(void **state)
 			fail_msg("case %zu", i);
 }
 
+static void copy(void *arg, const struct xf_event *event)
+{
+	*(struct xf_event *)arg = *event;
+}
+
+/* A question that found the ring full is asked again by the next packet, and once only. */
+static void a_lost_question(void **state)
+{
+	const struct xf_hop_key key = { .family = XF_AF_INET, .daddr.bytes = { 192, 0, 2, 1 } };
+	struct xf_event_ring *ring = xf_event_ring_new(1, &(struct xf_event_wake){ 0 });
+	struct xf_event_lost other = { 0 };
+	struct xf_event event = { .kind = XF_EVENT_SA };
+	struct xf_io_error error;
+	struct xf_packet *packet;
+
+	(void)state;
+	if (xf_packet_new(&xf_io_names_default, XF_NATIVE_PACKET, &packet, &error)) {
+		print_message("# %s\n", error.text);
+		xf_event_ring_free(ring);
+		skip();
+	}
+	xf_event_tell(ring, &event, &other);
+	assert_null(xf_packet_find(packet, &key, 1, ring));
+	assert_int_equal(xf_event_take(ring, copy, &event), 1);
+	assert_int_equal(event.kind, XF_EVENT_SA);
+	assert_null(xf_packet_find(packet, &key, 1, ring));
+	assert_int_equal(xf_event_take(ring, copy, &event), 0);
+	assert_true(xf_packet_has_lost(packet));
+	assert_false(xf_packet_has_lost(packet));
+	for (unsigned i = 0; i < 3; i++)
+		assert_null(xf_packet_find(packet, &key, 1, ring));
+	assert_false(xf_packet_has_lost(packet));
+	assert_int_equal(xf_event_take(ring, copy, &event), 1);
+	assert_int_equal(event.kind, XF_EVENT_NEXT_HOP);
+	assert_memory_equal(event.data, &key, sizeof(key));
+	/* Answered: there is no hop that way, and nobody asks any more. */
+	xf_packet_take(packet, &event, 1);
+	xf_packet_dispatch(packet, 1);
+	xf_packet_find(packet, &key, 1, ring);
+	assert_int_equal(xf_event_take(ring, copy, &event), 0);
+	xf_packet_free(packet);
+	xf_event_ring_free(ring);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(hops),
 		cmocka_unit_test(chains),
 		cmocka_unit_test(translations),
+		cmocka_unit_test(a_lost_question),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

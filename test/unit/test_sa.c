@@ -184,7 +184,7 @@ static void state_and_direction(void **state)
 
 		cfg.dir = cases[i].dir;
 		assert_int_equal(xf_sa_new(&cfg, NULL, cases[i].state, NULL, 1, &sa), 0);
-		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, cases[i].out, 5),
+		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, cases[i].out, 5, NULL),
 				 cases[i].drop);
 		drop_sa(sa);
 	}
@@ -201,15 +201,17 @@ static void limits_of_packets(void **state)
 	cfg.terms.life.hard_packets = 4;
 	sa = sa_of(&cfg);
 	for (unsigned i = 0; i < 4; i++) {
-		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 5), XF_PASS);
+		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 5, NULL), XF_PASS);
 		assert_int_equal(atomic_load(&sa->attention), i < 2 ? 0 : XF_SA_SOFT_HIT);
 		assert_int_equal(atomic_load(&sa->dying), i >= 2);
 		xf_sa_count(&sa->out, 1, 1000, 5);
 	}
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 5), XF_DROP_OUT_STATE_EXPIRED);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 5, NULL),
+			 XF_DROP_OUT_STATE_EXPIRED);
 	assert_int_equal(atomic_load(&sa->attention), XF_SA_SOFT_HIT | XF_SA_HARD_HIT);
 	assert_int_equal(xf_sa_get_state(sa), XF_SA_EXPIRED);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 5), XF_DROP_OUT_STATE_INVALID);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 5, NULL),
+			 XF_DROP_OUT_STATE_INVALID);
 	drop_sa(sa);
 }
 
@@ -223,16 +225,17 @@ static void limits_of_bytes(void **state)
 	cfg.terms.life.hard_bytes = 2000;
 	sa = sa_of(&cfg);
 	xf_sa_count(&sa->out, 1, 1000, 5);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5, NULL), XF_PASS);
 	assert_int_equal(atomic_load(&sa->attention), 0);
 	xf_sa_count(&sa->out, 1, 1, 5);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5, NULL), XF_PASS);
 	assert_int_equal(atomic_exchange(&sa->attention, 0), XF_SA_SOFT_HIT);
 	xf_sa_count(&sa->out, 1, 998, 5);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5, NULL), XF_PASS);
 	assert_int_equal(atomic_load(&sa->attention), 0);
 	xf_sa_count(&sa->out, 1, 1, 5);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5), XF_DROP_IN_STATE_EXPIRED);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5, NULL),
+			 XF_DROP_IN_STATE_EXPIRED);
 	drop_sa(sa);
 }
 
@@ -249,8 +252,8 @@ static void times_of_use(void **state)
 	assert_int_equal(now.add_s, SAS_REAL_OFFSET_S + 10);
 	assert_int_equal(now.use_s, 0);
 	assert_int_equal(xf_sa_last_used_s(sa), 0);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 12 * S), XF_PASS);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 15 * S), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 12 * S, NULL), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 15 * S, NULL), XF_PASS);
 	xf_sa_count(&sa->out, 1, 77, 15 * S);
 	xf_sa_lifetime_now(sa, &now);
 	assert_int_equal(now.use_s, SAS_REAL_OFFSET_S + 12);
@@ -275,7 +278,8 @@ static void times_after_steps_of_the_clock(void **state)
 	(void)state;
 	assert_int_equal(xf_sad_add(sad, sa, NULL), 0);
 	xf_sad_step_clock(sad, 11 * S, (SAS_REAL_OFFSET_S + 3600) * S + S / 2);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 12 * S + S / 2), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 12 * S + S / 2, NULL),
+			 XF_PASS);
 	xf_sa_count(&sa->out, 1, 77, 12 * S + S / 2);
 	xf_sa_lifetime_now(sa, &now);
 	assert_int_equal(now.add_s, SAS_REAL_OFFSET_S + 10);
@@ -319,7 +323,8 @@ static void times_set_by_netlink(void **state)
 		xf_sa_lifetime_now(sa, &now);
 		assert_memory_equal(&now, &want, sizeof(now));
 		/* A packet is the first one where none was said to be. */
-		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 15 * S), XF_PASS);
+		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 15 * S, NULL),
+				 XF_PASS);
 		xf_sa_lifetime_now(sa, &now);
 		if (!want.use_s)
 			want.use_s = SAS_REAL_OFFSET_S + 15;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include <sad/db.h>
 #include <sad/use.h>
 
 #include "sas.h"
@@ -30,6 +31,21 @@ static void note(void *arg, struct xf_sa *sa, enum xf_sa_event event)
 	events->what[events->n++] = event;
 	if (event != XF_SA_EVENT_SOFT_EXPIRE)
 		assert_null(xf_sad_find_in(events->sad, &xf_sa_cfg(sa)->id, 0));
+}
+
+static void attend(void *arg, const struct xf_event *event)
+{
+	assert_int_equal(event->kind, XF_EVENT_SA);
+	xf_sad_attend(arg, event->sa);
+}
+
+/* As a worker's; nobody waits. */
+static struct xf_event_ring *ring_of(unsigned size)
+{
+	struct xf_event_ring *ring = xf_event_ring_new(size, &(struct xf_event_wake){ 0 });
+
+	assert_non_null(ring);
+	return ring;
 }
 
 /* The events at @now_ns, as a number: digits 1 + event of each in turn. */
@@ -86,7 +102,7 @@ static void expire_after_use(void **state)
 	assert_int_equal(next, 14 * S);
 	assert_int_equal(at(&events, 14 * S, &next), 0);
 	assert_int_equal(next, 18 * S);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 15 * S), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 15 * S, NULL), XF_PASS);
 	assert_int_equal(at(&events, 18 * S, &next), 0);
 	assert_int_equal(next, 19 * S);
 	assert_int_equal(at(&events, 19 * S, &next), SOFT);
@@ -114,6 +130,7 @@ static void expire_larval(void **state)
 static void expire_by_traffic(void **state)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 100);
+	struct xf_event_ring *ring = ring_of(4);
 	struct events events = { .sad = sas_sad(0) };
 	struct xf_sa *sa, *now;
 	uint64_t next;
@@ -123,8 +140,9 @@ static void expire_by_traffic(void **state)
 	cfg.terms.life.hard_packets = 3;
 	sa = sas_add(events.sad, &cfg);
 	for (unsigned i = 0; i < 3; i++) {
-		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S), XF_PASS);
-		assert_int_equal(xf_sad_pending(events.sad), i == 1);
+		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S, ring),
+				 XF_PASS);
+		assert_int_equal(xf_event_take(ring, attend, events.sad), i == 1);
 		xf_sa_count(&sa->out, 1, 1, 11 * S);
 		if (i)
 			assert_int_equal(at(&events, 11 * S, &next), i == 1 ? SOFT : 0);
@@ -134,15 +152,116 @@ static void expire_by_traffic(void **state)
 	cfg.terms.life.hard_packets = 4;
 	assert_int_equal(sas_update(events.sad, &cfg, &now), 0);
 	assert_int_equal(at(&events, 11 * S, &next), SOFT);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S, ring), XF_PASS);
 	xf_sa_count(&sa->out, 1, 1, 11 * S);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S),
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S, ring),
 			 XF_DROP_OUT_STATE_EXPIRED);
-	assert_true(xf_sad_pending(events.sad));
+	assert_true(xf_sad_has_expired(events.sad));
+	/* Before it is taken, nothing happens. */
+	assert_int_equal(at(&events, 11 * S, &next), 0);
+	assert_int_equal(xf_event_take(ring, attend, events.sad), 1);
 	assert_int_equal(at(&events, 11 * S, &next), HARD);
+	assert_int_equal(next, UINT64_MAX);
 	assert_int_equal(sas_count(events.sad), 0);
-	assert_false(xf_sad_pending(events.sad));
+	assert_false(xf_sad_has_expired(events.sad));
+	xf_event_ring_free(ring);
 	xf_sad_free(events.sad);
+}
+
+/* One event in a ring of one, the others are lost: all that has happened is told, once. */
+static void expire_what_a_full_ring_has_lost(void **state)
+{
+	struct xf_event_ring *ring = ring_of(1);
+	struct events events = { .sad = sas_sad(0) };
+	struct xf_sa *sas[4];
+	uint64_t next;
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct xf_sa_config cfg = sas_config(1, 2, 100 + i);
+
+		cfg.terms.life.hard_packets = i == 1 ? XF_INF : 0;
+		sas[i] = sas_add(events.sad, &cfg);
+		xf_sa_check(sas[i], xf_sa_form(sas[i])->what, false, 1, ring);
+	}
+	assert_int_equal(xf_event_take(ring, attend, events.sad), 1);
+	assert_int_equal(at(&events, 11 * S, &next), HARD * 100 + HARD * 10 + HARD);
+	assert_int_equal(events.spi[0] + events.spi[1] + events.spi[2], 3 * 100 + 2 + 3);
+	assert_int_equal(next, UINT64_MAX);
+	assert_int_equal(at(&events, 11 * S, &next), 0);
+	assert_int_equal(sas_count(events.sad), 1);
+	xf_event_ring_free(ring);
+	xf_sad_free(events.sad);
+}
+
+#define MANY 40000 /* more than two calls look at */
+
+static void count(void *arg, struct xf_sa *sa, enum xf_sa_event event)
+{
+	unsigned *n = arg;
+
+	(void)sa;
+	*n += event == XF_SA_EVENT_HARD_EXPIRE;
+}
+
+/* All that have no packets left. */
+static struct xf_sad *sad_of_many(struct xf_sa **sas)
+{
+	struct xf_sad *sad = sas_sad(0);
+
+	for (unsigned i = 0; i < MANY; i++) {
+		struct xf_sa_config cfg = sas_config(1, 2, 100 + i);
+
+		cfg.terms.life.hard_packets = 0;
+		sas[i] = sas_add(sad, &cfg);
+	}
+	return sad;
+}
+
+/* It reaches its limit, which is not told. */
+static void lose(struct xf_sa *sa)
+{
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1, NULL),
+			 XF_DROP_IN_STATE_EXPIRED);
+}
+
+/* A sweep takes its time, and meanwhile others go, and what is left moves together. */
+static void expire_while_slots_move(void **state)
+{
+	static struct xf_sa *sas[MANY];
+	struct xf_sad *sad = sad_of_many(sas);
+	unsigned n = 0;
+
+	(void)state;
+	lose(sas[MANY - 1]);
+	assert_int_equal(xf_sad_expire(sad, 1, count, &n), 1);
+	for (unsigned i = 0; i < MANY * 4 / 5; i++)
+		assert_int_equal(xf_sad_del(sad, sas[i]), 0);
+	for (unsigned i = 0; i < 4; i++)
+		xf_sad_expire(sad, 1, count, &n);
+	assert_int_equal(n, 1);
+	assert_int_equal(xf_sad_expire(sad, 1, count, &n), UINT64_MAX);
+	xf_sad_free(sad);
+}
+
+/* One is lost behind it each time: they are found later, and those in front no later for that. */
+static void expire_what_is_lost_behind_a_sweep(void **state)
+{
+	static struct xf_sa *sas[MANY];
+	struct xf_sad *sad = sad_of_many(sas);
+	unsigned n = 0;
+
+	(void)state;
+	lose(sas[MANY - 1]);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(xf_sad_expire(sad, 1, count, &n), 1);
+		assert_int_equal(n, i < 2 ? 0 : 1 + (i > 2) * 3);
+		lose(sas[i]);
+	}
+	while (xf_sad_expire(sad, 1, count, &n) == 1)
+		;
+	assert_int_equal(n, 5);
+	xf_sad_free(sad);
 }
 
 /* An SA that is taken out before the control thread looks is not told, and not lost. */
@@ -156,20 +275,22 @@ static void expire_of_one_that_is_gone(void **state)
 	(void)state;
 	cfg.terms.life.hard_packets = 0;
 	sa = sas_add(events.sad, &cfg);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1), XF_DROP_IN_STATE_EXPIRED);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1, NULL),
+			 XF_DROP_IN_STATE_EXPIRED);
 	assert_int_equal(xf_sad_del(events.sad, sa), 0);
 	xf_rcu_drain();
 	assert_int_equal(at(&events, 11 * S, &next), 0);
 	cfg.terms.life.hard_packets = XF_INF;
 	cfg.terms.life.soft_packets = 0;
 	sa = sas_add(events.sad, &cfg);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1), XF_PASS);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1, NULL), XF_PASS);
 	assert_int_equal(xf_sad_del(events.sad, sa), 0);
 	assert_int_equal(at(&events, 11 * S, &next), 0);
 	/* And when nobody looks before the end. */
 	cfg.terms.life.hard_packets = 0;
 	sa = sas_add(events.sad, &cfg);
-	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1), XF_DROP_IN_STATE_EXPIRED);
+	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 1, NULL),
+			 XF_DROP_IN_STATE_EXPIRED);
 	xf_sad_free(events.sad);
 }
 
@@ -265,6 +386,9 @@ int main(void)
 		cmocka_unit_test(expire_after_use),
 		cmocka_unit_test(expire_larval),
 		cmocka_unit_test(expire_by_traffic),
+		cmocka_unit_test(expire_what_a_full_ring_has_lost),
+		cmocka_unit_test(expire_while_slots_move),
+		cmocka_unit_test(expire_what_is_lost_behind_a_sweep),
 		cmocka_unit_test(expire_of_one_that_is_gone),
 		cmocka_unit_test(expire_after_an_update),
 		cmocka_unit_test(expire_with_times_of_netlink),

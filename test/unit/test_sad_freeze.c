@@ -22,7 +22,7 @@
 
 static enum xf_drop check(struct xf_sa *sa, bool out)
 {
-	return xf_sa_check(sa, xf_sa_form(sa)->what, out, 11 * S);
+	return xf_sa_check(sa, xf_sa_form(sa)->what, out, 11 * S, NULL);
 }
 
 static void frozen_is_found_and_not_used(void **state)
@@ -95,6 +95,8 @@ static void frozen_does_not_expire(void **state)
 	sa = sas_add(sad, &cfg);
 	xf_sad_expire(sad, 10 * S, note, events);
 	assert_int_equal(xf_sad_freeze(sad, &sa, 1), 1);
+	/* A late event of a worker's. */
+	xf_sad_attend(sad, sa->links.id);
 	assert_int_equal(xf_sad_expire(sad, 30 * S, note, events), UINT64_MAX);
 	assert_int_equal(events[XF_SA_EVENT_SOFT_EXPIRE] + events[XF_SA_EVENT_HARD_EXPIRE], 0);
 	xf_sad_thaw(sad, sa);
@@ -118,8 +120,9 @@ static void a_soft_limit_is_told_once(void **state)
 	sa = sas_add(sad, &cfg);
 	xf_sa_count(&sa->out, 1, 100, 11 * S);
 	assert_int_equal(check(sa, true), XF_PASS);
-	assert_true(xf_sad_pending(sad));
+	assert_int_equal(atomic_load(&sa->attention), XF_SA_SOFT_HIT);
 	assert_int_equal(xf_sad_freeze(sad, &sa, 1), 1);
+	assert_false(atomic_load(&sa->dying));
 	xf_sad_expire(sad, 11 * S, note, events);
 	assert_int_equal(events[XF_SA_EVENT_SOFT_EXPIRE], 0);
 	xf_sad_thaw(sad, sa);

@@ -59,7 +59,7 @@ static void use(struct reader *r, struct xf_sa *sa)
 {
 	uint64_t now = atomic_load_explicit(&now_ns, memory_order_relaxed), seq;
 
-	if (xf_sa_check(sa, xf_sa_form(sa)->what, true, now) == XF_PASS &&
+	if (xf_sa_check(sa, xf_sa_form(sa)->what, true, now, NULL) == XF_PASS &&
 	    sas_take_seq(sa, &seq) == XF_PASS) {
 		xf_sa_count(&sa->out, 1, 100, now);
 		r->sent++;
