@@ -123,6 +123,49 @@ uint32_t xf_replay_store32(const struct xf_replay *replay)
 	return bitmap;
 }
 
+size_t xf_replay_save(const struct xf_replay *replay, uint8_t *out)
+{
+	uint32_t known = known_numbers(replay, replay->reach), back = 0;
+	uint8_t *p = out;
+
+	memcpy(p, &replay->top, sizeof(replay->top));
+	p += sizeof(replay->top);
+	while (back < known) {
+		uint64_t word = 0;
+
+		for (unsigned i = 0; i < WORD_BITS; i++, back++)
+			if (back >= known || xf_replay_is_set(replay, replay->top - back))
+				word |= 1ull << i;
+		memcpy(p, &word, sizeof(word));
+		p += sizeof(word);
+	}
+	return (size_t)(p - out);
+}
+
+bool xf_replay_restore(struct xf_replay *replay, const uint8_t *saved, size_t len)
+{
+	uint64_t top, word = 0;
+
+	if (len < sizeof(top) || len % sizeof(word))
+		return false;
+	memcpy(&top, saved, sizeof(top));
+	if (!replay->esn && top > LOW_HALF)
+		return false;
+	clear_words(replay, 0, replay->words);
+	__atomic_store_n(&replay->top, top, __ATOMIC_RELEASE);
+	for (uint32_t back = 0; back < known_numbers(replay, replay->reach); back++) {
+		size_t off = sizeof(top) + back / WORD_BITS * sizeof(word);
+
+		if (off >= len)
+			word = UINT64_MAX;
+		else if (back % WORD_BITS == 0)
+			memcpy(&word, saved + off, sizeof(word));
+		if (word >> (back % WORD_BITS) & 1)
+			xf_replay_set(replay, top - back);
+	}
+	return true;
+}
+
 uint64_t xf_replay_infer_esn(const struct xf_replay *replay, uint32_t seq_low)
 {
 	uint64_t top = xf_replay_top(replay);

@@ -318,6 +318,23 @@ static int64_t mono_ns(const struct xf_sa *sa, uint64_t time)
 	return since_boot * (int64_t)XF_NSEC_PER_SEC - offset_ns % (int64_t)XF_NSEC_PER_SEC;
 }
 
+/* Its step is written anew by whoever it joins. */
+uint64_t xf_sa_time_elsewhere(const struct xf_sa *sa, uint64_t time)
+{
+	uint64_t wall_s = time & XF_SA_WALL_S_MASK;
+	const struct xf_wall *wall;
+	int64_t ns;
+
+	if (!(time & XF_SA_WALL))
+		return time;
+	ns = mono_ns(sa, time);
+	if (mono_ns(sa, time_of(sa, wall_s)) == ns)
+		return XF_SA_WALL | wall_s;
+	/* There were steps, so it is in a SAD. */
+	wall = &sa->home->wall;
+	return XF_SA_WALL | xf_wall_s(ns, xf_wall_offset_ns(wall, xf_wall_last(wall)));
+}
+
 void xf_sa_join(struct xf_sa *sa, struct xf_sa_home *home)
 {
 	_Atomic uint64_t *times[] = { &sa->added, &sa->used };
@@ -401,7 +418,7 @@ void xf_sa_get_stats(const struct xf_sa *sa, struct xf_sa_stats *out)
 #define PATH_MTU_MIN6 1280u
 
 /* No IP packet is longer than 16 bits can say. */
-static uint16_t mtu_of(const struct xf_sa *sa, uint32_t mtu)
+uint16_t xf_sa_clamp_mtu(const struct xf_sa *sa, uint32_t mtu)
 {
 	bool v6 = xf_sa_cfg(sa)->id.family == XF_AF_INET6;
 	uint32_t floor = v6 ? PATH_MTU_MIN6 : PATH_MTU_MIN4;
@@ -414,7 +431,7 @@ static uint16_t mtu_of(const struct xf_sa *sa, uint32_t mtu)
 /* A way that has changed makes what was learned of the old one void. */
 void xf_sa_set_route_mtu(struct xf_sa *sa, uint32_t mtu)
 {
-	uint16_t new = mtu_of(sa, mtu);
+	uint16_t new = xf_sa_clamp_mtu(sa, mtu);
 
 	if (atomic_exchange_explicit(&sa->route_mtu, new, memory_order_relaxed) != new)
 		atomic_store_explicit(&sa->learned_mtu, 0, memory_order_relaxed);
@@ -425,7 +442,8 @@ void xf_sa_learn_mtu(struct xf_sa *sa, uint32_t mtu, uint64_t expires_ns)
 	uint64_t until_s = (expires_ns + XF_NSEC_PER_SEC - 1) / XF_NSEC_PER_SEC;
 
 	atomic_store_explicit(&sa->learned_until_s, (uint32_t)until_s, memory_order_relaxed);
-	atomic_store_explicit(&sa->learned_mtu, mtu_of(sa, mtu ? mtu : 1), memory_order_release);
+	atomic_store_explicit(&sa->learned_mtu, xf_sa_clamp_mtu(sa, mtu ? mtu : 1),
+			      memory_order_release);
 }
 
 uint32_t xf_sa_path_mtu(const struct xf_sa *sa, uint64_t now_ns)

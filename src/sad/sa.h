@@ -182,6 +182,13 @@ int64_t xf_sa_added_s(const struct xf_sa *sa);
 int64_t xf_sa_added_ns(const struct xf_sa *sa);
 bool xf_sa_used_ns(const struct xf_sa *sa, int64_t *ns); /* false: not yet */
 
+/* @time for another SAD, whose wall clock has not had the same steps: what was set before one shows
+ * another time then, and the limit runs on as it did, to the second. */
+uint64_t xf_sa_time_elsewhere(const struct xf_sa *sa, uint64_t time);
+
+/* No path MTU is less, and none more. 0: not known. */
+uint16_t xf_sa_clamp_mtu(const struct xf_sa *sa, uint32_t mtu);
+
 /* For the SAD, in the control thread: put the reference of a table that readers have left. */
 void xf_sa_put_unseen(struct xf_sa *sa);
 

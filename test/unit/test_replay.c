@@ -234,6 +234,108 @@ static void store_and_load(void **state)
 	}
 }
 
+/* Numbers near each other, now and then far, the low half's end among them. */
+static void receive_some(struct xf_replay *replay, unsigned n)
+{
+	uint64_t newest = replay->esn ? (1ull << 32) - 300 : 1;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t back = (unsigned)rand() % (rand() % 8 ? 40 : 5000);
+
+		newest += (unsigned)rand() % 3 ? 1 : 7;
+		xf_replay_commit(replay, newest > back ? newest - back : newest);
+	}
+}
+
+static struct xf_replay *new_with_slack(uint32_t window, bool esn, uint32_t slack)
+{
+	struct xf_replay *replay;
+
+	xf_replay_set_slack(slack);
+	replay = new_window(window, esn);
+	return replay;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* All that both can know of is as it was, slack included; what only the new one could is seen. */
+static void compare_windows(const struct xf_replay *was, const struct xf_replay *is)
+{
+	uint64_t known = least(was->reach, is->reach);
+
+	assert_true(is->top == was->top);
+	for (uint64_t back = 0; back < is->reach + 100ull && back < was->top; back++)
+		assert_int_equal(xf_replay_check(is, was->top - back),
+				 back < known ? xf_replay_check(was, was->top - back)
+					      : XF_DROP_IN_STATE_SEQ);
+	assert_int_equal(xf_replay_check(is, was->top + 1), XF_PASS);
+}
+
+/* From any size and slack to any other; what is full of bits is filled anew. */
+static void saved_and_restored(void **state)
+{
+	static const uint32_t slacks[] = { 0, 1, 64, 1000 };
+	static uint8_t saved[XF_REPLAY_SAVED_MAX];
+
+	(void)state;
+	srand(3);
+	for (unsigned i = 0; i < 3000; i++) {
+		bool esn = rand() % 2;
+		uint32_t w = windows[(unsigned)rand() % XF_ARRAY_SIZE(windows)];
+		uint32_t other =
+			rand() % 3 ? w : windows[(unsigned)rand() % XF_ARRAY_SIZE(windows)];
+		struct xf_replay *was = new_with_slack(w, esn, slacks[rand() % 4]);
+		struct xf_replay *is = new_with_slack(other, esn, slacks[rand() % 4]);
+		size_t len;
+
+		receive_some(was, (unsigned)rand() % 200 + 1);
+		receive_some(is, (unsigned)rand() % 200);
+		len = xf_replay_save(was, saved);
+		assert_in_range(len, 16, sizeof(saved));
+		assert_true(xf_replay_restore(is, saved, len));
+		compare_windows(was, is);
+		free(was);
+		free(is);
+	}
+	xf_replay_set_slack(0);
+}
+
+static void the_largest_window_is_saved(void **state)
+{
+	static uint8_t saved[XF_REPLAY_SAVED_MAX];
+	struct xf_replay *was = new_with_slack(XF_REPLAY_WINDOW_MAX, true, XF_REPLAY_SLACK_MAX);
+
+	(void)state;
+	xf_replay_commit(was, 1ull << 40);
+	assert_int_equal(xf_replay_save(was, saved), sizeof(saved));
+	free(was);
+	xf_replay_set_slack(0);
+}
+
+static void what_is_no_window_is_refused(void **state)
+{
+	struct xf_replay *replay = new_window(64, false);
+	uint8_t saved[24] = { 9 };
+
+	(void)state;
+	xf_replay_commit(replay, 5);
+	assert_false(xf_replay_restore(replay, saved, 0));
+	assert_false(xf_replay_restore(replay, saved, 7));
+	assert_false(xf_replay_restore(replay, saved, 23));
+	saved[4] = 1;
+	assert_false(xf_replay_restore(replay, saved, 24));
+	assert_true(replay->top == 5);
+	assert_int_equal(xf_replay_check(replay, 5), XF_DROP_IN_STATE_SEQ);
+	saved[4] = 0;
+	assert_true(xf_replay_restore(replay, saved, 24));
+	assert_true(replay->top == 9);
+	assert_int_equal(xf_replay_check(replay, 5), XF_PASS);
+	free(replay);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +347,9 @@ int main(void)
 		cmocka_unit_test(bitmap_of_one_word),
 		cmocka_unit_test(ring_of_the_kernel),
 		cmocka_unit_test(store_and_load),
+		cmocka_unit_test(saved_and_restored),
+		cmocka_unit_test(the_largest_window_is_saved),
+		cmocka_unit_test(what_is_no_window_is_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
