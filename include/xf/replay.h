@@ -62,12 +62,12 @@ uint32_t xf_replay_store32(const struct xf_replay *replay);
 #define XF_REPLAY_WORD_BITS 64
 
 /*
- * All that a window has seen, slack included, for one of another size: the newest number, then
- * words whose bit i says that the number i before it is not to be accepted. Save returns how many
- * bytes that is. What the words say nothing about counts as seen. False: it is no such thing, or
- * its number has more bits than the window takes; nothing was changed.
+ * All that a window has seen, slack included, for one of another size: the newest number, how far
+ * back it knows, then words whose bit i says that the number i before the newest is not to be
+ * accepted. Save returns how many bytes that is. What only the new one could know counts as seen.
+ * False: it is no such thing, or its number has more bits than the window takes; nothing changed.
  */
-#define XF_REPLAY_SAVED_MAX (8u + (XF_REPLAY_WINDOW_MAX + XF_REPLAY_SLACK_MAX + 63u) / 64 * 8)
+#define XF_REPLAY_SAVED_MAX (16u + (XF_REPLAY_WINDOW_MAX + XF_REPLAY_SLACK_MAX + 63u) / 64 * 8)
 size_t xf_replay_save(const struct xf_replay *replay, uint8_t *out);
 bool xf_replay_restore(struct xf_replay *replay, const uint8_t *saved, size_t len);
 

@@ -28,6 +28,11 @@ int xf_nl_verify_sa(struct xf_nl_request *req, const struct xfrm_usersa_info *in
 int xf_nl_parse_sa(struct xf_nl_request *req, const struct xfrm_usersa_info *info,
 		   struct xf_nl_sa *sa);
 
+/* The key and the SA in @state that @sa describes, in no table, its reference the caller's
+ * (sa_new.c). Replay state and lifetime are not set. */
+int xf_nl_make_sa(struct xf_nl_request *req, const struct xf_nl_sa *sa, enum xf_sa_state state,
+		  const uint8_t *seed, struct xf_sa **out);
+
 /* Algorithms and keys of the above (sa_alg.c). */
 int xf_nl_parse_algs(struct xf_nl_request *req, struct xf_nl_sa *sa);
 int xf_nl_build_suite(struct xf_nl_request *req, struct xf_nl_sa *sa);

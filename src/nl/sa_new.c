@@ -3,28 +3,36 @@
  */
 #include "nl/sa.h"
 
-/* An SA of its own, in no table yet, with the replay state and lifetime that were asked for. */
-static int make_sa(struct xf_nl_request *req, const struct xf_nl_sa *parsed, struct xf_sa **out)
+int xf_nl_make_sa(struct xf_nl_request *req, const struct xf_nl_sa *parsed, enum xf_sa_state state,
+		  const uint8_t *seed, struct xf_sa **out)
 {
-	const struct xf_nl_server_config *server = &req->server->cfg;
-	uint8_t seed[XF_IVGEN_SEED];
 	struct xf_key *key;
-	int err;
+	int err = xf_key_new(&parsed->cfg.terms.suite, NULL, parsed->cipher_key, parsed->auth_key,
+			     &key);
 
-	err = xf_key_new(&parsed->cfg.terms.suite, NULL, parsed->cipher_key, parsed->auth_key,
-			 &key);
 	if (err == -EOPNOTSUPP)
 		err = xf_nl_fail(req, -ENOSYS,
 				 "Kernel was unable to initialize cryptographic operations");
 	if (err)
 		return err;
-	server->random(server->arg, seed, sizeof(seed));
-	err = xf_sa_new(&parsed->cfg, key, XF_SA_VALID, seed, req->now_ns, out);
-	xf_wipe(seed, sizeof(seed));
-	if (err) {
+	err = xf_sa_new(&parsed->cfg, key, state, seed, req->now_ns, out);
+	if (err)
 		xf_key_free(key);
+	return err;
+}
+
+/* An SA of its own, in no table yet, with the replay state and lifetime that were asked for. */
+static int make_new(struct xf_nl_request *req, const struct xf_nl_sa *parsed, struct xf_sa **out)
+{
+	const struct xf_nl_server_config *server = &req->server->cfg;
+	uint8_t seed[XF_IVGEN_SEED];
+	int err;
+
+	server->random(server->arg, seed, sizeof(seed));
+	err = xf_nl_make_sa(req, parsed, XF_SA_VALID, seed, out);
+	xf_wipe(seed, sizeof(seed));
+	if (err)
 		return err;
-	}
 	if (parsed->has_replay)
 		xf_sa_set_replay_state(*out, &parsed->replay);
 	if (parsed->has_lifetime)
@@ -66,7 +74,7 @@ int xf_nl_new_sa(struct xf_nl_request *req)
 	if (!err)
 		err = xf_nl_parse_sa(req, &info, &parsed);
 	if (!err)
-		err = make_sa(req, &parsed, &sa);
+		err = make_new(req, &parsed, &sa);
 	if (err)
 		return err;
 	err = insert(req, sa, &now);

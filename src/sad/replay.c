@@ -123,19 +123,30 @@ uint32_t xf_replay_store32(const struct xf_replay *replay)
 	return bitmap;
 }
 
+/* What is in front of the words. */
+struct saved {
+	uint64_t top;
+	uint64_t reach;
+};
+
+/* Netlink shows what is older than a short window, too. */
+static uint32_t kept_numbers(const struct xf_replay *replay)
+{
+	return known_numbers(replay, replay->reach > BITMAP_BITS ? replay->reach : BITMAP_BITS);
+}
+
 size_t xf_replay_save(const struct xf_replay *replay, uint8_t *out)
 {
-	uint32_t known = known_numbers(replay, replay->reach), back = 0;
-	uint8_t *p = out;
+	const struct saved head = { replay->top, replay->reach };
+	uint32_t kept = kept_numbers(replay), back = 0;
+	uint8_t *p = out + sizeof(head);
 
-	memcpy(p, &replay->top, sizeof(replay->top));
-	p += sizeof(replay->top);
-	while (back < known) {
+	memcpy(out, &head, sizeof(head));
+	while (back < kept) {
 		uint64_t word = 0;
 
-		for (unsigned i = 0; i < WORD_BITS; i++, back++)
-			if (back >= known || xf_replay_is_set(replay, replay->top - back))
-				word |= 1ull << i;
+		for (unsigned i = 0; i < WORD_BITS && back < kept; i++, back++)
+			word |= (uint64_t)xf_replay_is_set(replay, replay->top - back) << i;
 		memcpy(p, &word, sizeof(word));
 		p += sizeof(word);
 	}
@@ -144,24 +155,26 @@ size_t xf_replay_save(const struct xf_replay *replay, uint8_t *out)
 
 bool xf_replay_restore(struct xf_replay *replay, const uint8_t *saved, size_t len)
 {
-	uint64_t top, word = 0;
+	uint64_t word = 0;
+	struct saved head;
 
-	if (len < sizeof(top) || len % sizeof(word))
+	if (len < sizeof(head) || len % sizeof(word))
 		return false;
-	memcpy(&top, saved, sizeof(top));
-	if (!replay->esn && top > LOW_HALF)
+	memcpy(&head, saved, sizeof(head));
+	if (!replay->esn && head.top > LOW_HALF)
 		return false;
 	clear_words(replay, 0, replay->words);
-	__atomic_store_n(&replay->top, top, __ATOMIC_RELEASE);
-	for (uint32_t back = 0; back < known_numbers(replay, replay->reach); back++) {
-		size_t off = sizeof(top) + back / WORD_BITS * sizeof(word);
+	__atomic_store_n(&replay->top, head.top, __ATOMIC_RELEASE);
+	for (uint32_t back = 0; back < kept_numbers(replay); back++) {
+		size_t off = sizeof(head) + back / WORD_BITS * sizeof(word);
+		bool known = back < head.reach || back >= replay->reach;
 
 		if (off >= len)
 			word = UINT64_MAX;
 		else if (back % WORD_BITS == 0)
 			memcpy(&word, saved + off, sizeof(word));
-		if (word >> (back % WORD_BITS) & 1)
-			xf_replay_set(replay, top - back);
+		if (!known || (word >> (back % WORD_BITS) & 1))
+			xf_replay_set(replay, head.top - back);
 	}
 	return true;
 }

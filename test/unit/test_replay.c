@@ -261,6 +261,11 @@ static uint64_t least(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+static uint32_t low_bits(uint64_t n)
+{
+	return n < 32 ? (1u << n) - 1 : UINT32_MAX;
+}
+
 /* All that both can know of is as it was, slack included; what only the new one could is seen. */
 static void compare_windows(const struct xf_replay *was, const struct xf_replay *is)
 {
@@ -272,6 +277,11 @@ static void compare_windows(const struct xf_replay *was, const struct xf_replay 
 				 back < known ? xf_replay_check(was, was->top - back)
 					      : XF_DROP_IN_STATE_SEQ);
 	assert_int_equal(xf_replay_check(is, was->top + 1), XF_PASS);
+	if (was->window == is->window)
+		assert_int_equal(xf_replay_store32(is) & low_bits(was->reach),
+				 xf_replay_store32(was) & low_bits(was->reach));
+	if (was->reach == is->reach)
+		assert_int_equal(xf_replay_store32(is), xf_replay_store32(was));
 }
 
 /* From any size and slack to any other; what is full of bits is filled anew. */
@@ -294,7 +304,7 @@ static void saved_and_restored(void **state)
 		receive_some(was, (unsigned)rand() % 200 + 1);
 		receive_some(is, (unsigned)rand() % 200);
 		len = xf_replay_save(was, saved);
-		assert_in_range(len, 16, sizeof(saved));
+		assert_in_range(len, 24, sizeof(saved));
 		assert_true(xf_replay_restore(is, saved, len));
 		compare_windows(was, is);
 		free(was);
@@ -318,21 +328,35 @@ static void the_largest_window_is_saved(void **state)
 static void what_is_no_window_is_refused(void **state)
 {
 	struct xf_replay *replay = new_window(64, false);
-	uint8_t saved[24] = { 9 };
+	uint8_t saved[32] = { [0] = 9, [8] = 64 };
 
 	(void)state;
 	xf_replay_commit(replay, 5);
 	assert_false(xf_replay_restore(replay, saved, 0));
-	assert_false(xf_replay_restore(replay, saved, 7));
-	assert_false(xf_replay_restore(replay, saved, 23));
+	assert_false(xf_replay_restore(replay, saved, 8));
+	assert_false(xf_replay_restore(replay, saved, 31));
 	saved[4] = 1;
-	assert_false(xf_replay_restore(replay, saved, 24));
+	assert_false(xf_replay_restore(replay, saved, 32));
 	assert_true(replay->top == 5);
 	assert_int_equal(xf_replay_check(replay, 5), XF_DROP_IN_STATE_SEQ);
 	saved[4] = 0;
-	assert_true(xf_replay_restore(replay, saved, 24));
+	assert_true(xf_replay_restore(replay, saved, 32));
 	assert_true(replay->top == 9);
 	assert_int_equal(xf_replay_check(replay, 5), XF_PASS);
+	free(replay);
+}
+
+/* It says that it knows more than it has. */
+static void what_is_not_there_counts_as_seen(void **state)
+{
+	struct xf_replay *replay = new_window(200, true);
+	uint8_t saved[24] = { [0] = 232, [1] = 3, [9] = 16 };
+
+	(void)state;
+	assert_true(xf_replay_restore(replay, saved, sizeof(saved)));
+	assert_true(replay->top == 1000);
+	for (uint64_t back = 0; back < 200; back++)
+		assert_int_equal(xf_replay_check(replay, 1000 - back) == XF_PASS, back < 64);
 	free(replay);
 }
 
@@ -350,6 +374,7 @@ int main(void)
 		cmocka_unit_test(saved_and_restored),
 		cmocka_unit_test(the_largest_window_is_saved),
 		cmocka_unit_test(what_is_no_window_is_refused),
+		cmocka_unit_test(what_is_not_there_counts_as_seen),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
