@@ -268,8 +268,9 @@ static __always_inline bool goes_before(const struct search *search, const struc
 static __always_inline enum answer ask_part(const struct xf_bpf_config *cfg, struct search *search,
 					    __u32 part)
 {
-	const struct xf_bpf_entry *best = NULL;
 	__u32 n = cfg->kinds[part];
+	struct xf_bpf_entry best = { .strict = 0 };
+	bool any = false;
 
 	if (!n)
 		return NO;
@@ -281,12 +282,14 @@ static __always_inline enum answer ask_part(const struct xf_bpf_config *cfg, str
 	for (int i = 0; i < XF_BPF_CLASSES; i++) {
 		const struct xf_bpf_entry *entry = &search->best[i];
 
-		if (search->found[i] && (!best || goes_before(search, entry, best)))
-			best = entry;
+		if (!search->found[i] || (any && !goes_before(search, entry, &best)))
+			continue;
+		best = *entry;
+		any = true;
 	}
-	if (!best || !best->strict)
+	if (!any || !best.strict)
 		return NO;
-	return search->unsure || !best->protects ? MAYBE : YES;
+	return search->unsure || !best.protects ? MAYBE : YES;
 }
 
 /*

@@ -230,26 +230,49 @@ static __always_inline const struct hlist_node *first_at_port(const struct net *
 	return BPF_CORE_READ((const struct udp_hslot *)slot, head.first);
 }
 
+/* For a socket at @flow's port that has the bypass mark. */
+struct at_port {
+	const struct net *net;
+	const struct flow *flow;
+	__u32 bypass;
+	bool found;
+	const struct hlist_node *node; /* the next one */
+};
+
+static long try_socket(__u32 i, void *arg)
+{
+	struct at_port *at = arg;
+	const struct hlist_node *node = at->node;
+	const struct sock *sk;
+
+	(void)i;
+	if (!node)
+		return 1;
+	sk = (const void *)node - bpf_core_field_offset(struct sock, __sk_common.skc_node);
+	if (sk_is_at(sk, at->net, at->flow) && sk_has_mark(sk, at->bypass)) {
+		at->found = true;
+		return 1;
+	}
+	at->node = BPF_CORE_READ(node, next);
+	return 0;
+}
+
 static __always_inline bool is_for_bypass(const struct bpf_nf_ctx *ctx, const struct flow *flow,
 					  __u32 bypass)
 {
-	const struct net *net = ctx->state->net;
-	const struct sock *sk = ctx->skb->sk;
-	const struct hlist_node *node;
+	/* Read like this, the verifier has no pointers to look types up for. */
+	const struct sock *sk = BPF_CORE_READ(ctx->skb, sk);
+	struct at_port at = { .flow = flow, .bypass = bypass };
 
 	if (sk && sk_has_mark(sk, bypass))
 		return true;
 	if (flow->proto != IPPROTO_UDP || !flow->ports ||
-	    !bpf_core_field_exists(net->ipv4.udp_table))
+	    !bpf_core_field_exists(at.net->ipv4.udp_table))
 		return false;
-	node = first_at_port(net, flow->dport);
-	for (int i = 0; node && i < SOCKETS_MAX; i++) {
-		sk = (const void *)node - bpf_core_field_offset(struct sock, __sk_common.skc_node);
-		if (sk_is_at(sk, net, flow) && sk_has_mark(sk, bypass))
-			return true;
-		node = BPF_CORE_READ(node, next);
-	}
-	return false;
+	at.net = BPF_CORE_READ(ctx->state, net);
+	at.node = first_at_port(at.net, flow->dport);
+	bpf_loop(SOCKETS_MAX, try_socket, &at, 0);
+	return at.found;
 }
 
 /* --- the hook --- */
@@ -319,17 +342,10 @@ int xf_twin(struct bpf_nf_ctx *ctx)
 	return DROP;
 }
 
-static __always_inline bool is_for_tun(const struct nf_hook_state *state,
-				       const struct xf_bpf_config *cfg)
-{
-	return (__u32)state->out->ifindex == cfg->tun_ifindex;
-}
-
 /* Stays it here, or is it a reply on its way into the TUN? As nat_guard, which asks the same. */
-static __always_inline bool is_kept(const struct nf_hook_state *state,
-				    const struct xf_bpf_config *cfg, const struct nat *nat)
+static __always_inline bool is_kept(__u32 oif, bool for_tun, const struct nat *nat)
 {
-	return state->out->ifindex == LOOPBACK_IFINDEX || (nat->reply && is_for_tun(state, cfg));
+	return oif == LOOPBACK_IFINDEX || (nat->reply && for_tun);
 }
 
 /* As the backstop's sender_of(): the mark of a packet may be anybody's doing. */
@@ -433,6 +449,7 @@ int xf_twin_out(struct bpf_nf_ctx *ctx)
 	struct flow now = { .ports = false };
 	__u32 zero = 0;
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
+	const struct net_device *out;
 	struct flow before;
 	struct nat nat;
 	bool asked, for_tun, stays;
@@ -445,13 +462,14 @@ int xf_twin_out(struct bpf_nf_ctx *ctx)
 	now.mark = mark_of(cfg, ctx->skb->mark);
 	before = now;
 	undo_source(&cfg->nat, &nat, &before);
-	for_tun = is_for_tun(ctx->state, cfg);
+	out = ctx->state->out;
+	for_tun = (__u32)out->ifindex == cfg->tun_ifindex;
 	/* In the TUN, or before the backstop, which sends it there. */
-	stays = stays_selected(cfg, &before, &now) && (for_tun || has_backstop(ctx->state->out));
+	stays = stays_selected(cfg, &before, &now) && (for_tun || has_backstop(out));
 	if (asked)
 		return stays && !for_tun ? ACCEPT : DROP;
-	if (stays || is_kept(ctx->state, cfg, &nat) || is_from_bypass(ctx->skb, cfg->mark_bypass) ||
-	    !is_refused(cfg, &before, DIR_OUT, false))
+	if (stays || is_kept(out->ifindex, for_tun, &nat) ||
+	    is_from_bypass(ctx->skb, cfg->mark_bypass) || !is_refused(cfg, &before, DIR_OUT, false))
 		return ACCEPT;
 	count(XF_BPF_EGRESS_DROPPED);
 	return DROP;
