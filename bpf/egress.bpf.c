@@ -82,33 +82,27 @@ static __always_inline bool may_match(const struct flow *flow)
 	return bpf_map_lookup_elem(&prefixes, &key) != NULL;
 }
 
-/* The mark of the socket that sends @skb, which rules of others cannot write; 0: there is none. */
-static __always_inline bool has_socket(struct __sk_buff *skb, __u32 *mark)
-{
-	struct bpf_sock *sk = skb->sk;
-
-	sk = sk ? bpf_sk_fullsock(sk) : NULL;
-	*mark = sk ? sk->mark : 0;
-	return sk;
-}
-
-enum sender { SOMEBODY, BYPASS, QUESTION };
+enum sender { SOMEBODY, BYPASS, SENT_ON, QUESTION };
 
 /*
- * Rules of others may write the mark of a packet, that of its socket not. What has no socket (an
- * answer to SYN has not, nor what a tunnel of the host has made) is believed unless this host has
- * received it. The socket by which the daemon asks what NAT makes of it (src/port/ask.c) has both
+ * Rules of others may write mark and priority of a packet, those of its socket not. What has no
+ * socket (an answer to SYN has not, nor what a tunnel of the host has made) is believed unless this
+ * host has received it. Two sockets of the daemon's are told apart: by which it sends on what no
+ * policy wanted, and by which it asks what NAT makes of a packet (src/port/ask.c), which has both
  * bits.
  */
 static __always_inline enum sender sender_of(struct __sk_buff *skb, const struct xf_bpf_config *cfg)
 {
-	__u32 mark;
+	struct bpf_sock *sk = skb->sk;
 
-	if (!has_socket(skb, &mark))
+	sk = sk ? bpf_sk_fullsock(sk) : NULL;
+	if (!sk)
 		return (skb->mark & cfg->mark_bypass) && !skb->ingress_ifindex ? BYPASS : SOMEBODY;
-	if (!(mark & cfg->mark_bypass))
+	if (!(sk->mark & cfg->mark_bypass))
 		return SOMEBODY;
-	return mark & cfg->mark_capture ? QUESTION : BYPASS;
+	if (sk->mark & cfg->mark_capture)
+		return QUESTION;
+	return sk->priority == XF_META_PRIORITY_SENT_ON ? SENT_ON : BYPASS;
 }
 
 static __always_inline bool is_multicast(const struct flow *flow)
@@ -180,14 +174,35 @@ static __always_inline bool is_taken_out(const struct xf_bpf_config *cfg, const 
 	return was_refused(cfg, nat, &flow) && !is_selected(cfg, &flow);
 }
 
-static __always_inline bool has_other_source(struct __sk_buff *skb, const struct xf_bpf_config *cfg,
-					     struct nat *nat)
+static __always_inline bool find_nat(struct __sk_buff *skb, const struct xf_bpf_config *cfg,
+				     struct nat *nat)
 {
 	unsigned long nfct;
 
-	return reads_kernel && cfg->nat.nfct &&
-	       read_kernel(&nfct, sizeof(nfct), (const void *)skb + cfg->nat.nfct) &&
-	       read_nat(nfct, &cfg->nat, nat) && nat->src;
+	return read_kernel(&nfct, sizeof(nfct), (const void *)skb + cfg->nat.nfct) &&
+	       read_nat(nfct, &cfg->nat, nat);
+}
+
+static __always_inline bool knows_nat(const struct xf_bpf_config *cfg)
+{
+	return reads_kernel && cfg->nat.nfct;
+}
+
+static __always_inline bool has_other_source(struct __sk_buff *skb, const struct xf_bpf_config *cfg,
+					     struct nat *nat)
+{
+	return knows_nat(cfg) && find_nat(skb, cfg, nat) && nat->src;
+}
+
+/*
+ * Is it what the daemon has seen and no policy wanted? Not if NAT has changed it since, nor where
+ * that cannot be told: Linux asks the policies again then.
+ */
+static __always_inline bool is_as_sent_on(struct __sk_buff *skb, const struct xf_bpf_config *cfg)
+{
+	struct nat nat;
+
+	return knows_nat(cfg) && !find_nat(skb, cfg, &nat);
 }
 
 /* Netfilter has let it pass because of its new source; here that is said for certain. */
@@ -237,7 +252,8 @@ int xf_egress(struct __sk_buff *skb)
 	sender = sender_of(skb, cfg);
 	if (sender == QUESTION)
 		return is_here(skb, &cfg->netns) ? answer(skb, cfg) : TC_ACT_UNSPEC;
-	if (sender == BYPASS || !read_flow(skb, &flow))
+	if (sender == BYPASS || (sender == SENT_ON && is_as_sent_on(skb, cfg)) ||
+	    !read_flow(skb, &flow))
 		return TC_ACT_UNSPEC;
 	flow.mark = mark_of(cfg, skb->mark);
 	if (flow.family == 4 && flow.daddr_be[0] == 0xffffffff)
@@ -247,8 +263,8 @@ int xf_egress(struct __sk_buff *skb)
 	/* All pieces of a datagram must go the same way. */
 	flow.ports = flow.ports && !flow.piece;
 	wanted = cfg->by_destination ? MAYBE : ask_policies(cfg, &flow, DIR_OUT, false);
-	taken_out =
-		wanted != YES && has_other_source(skb, cfg, &nat) && is_taken_out(cfg, &nat, &flow);
+	taken_out = sender != SENT_ON && wanted != YES && has_other_source(skb, cfg, &nat) &&
+		    is_taken_out(cfg, &nat, &flow);
 	if ((wanted == NO && !taken_out) || !is_here(skb, &cfg->netns))
 		return TC_ACT_UNSPEC;
 	if (!taken_out)
@@ -270,7 +286,9 @@ int xf_tun(struct __sk_buff *skb)
 	const struct xf_bpf_config *cfg = bpf_map_lookup_elem(&config, &zero);
 	struct nat nat;
 
-	if (!cfg || !has_other_source(skb, cfg, &nat) || nat.reply || !read_flow(skb, &flow))
+	/* What the daemon had sent on comes from the backstop, because of what it is now. */
+	if (!cfg || !has_other_source(skb, cfg, &nat) || nat.reply ||
+	    sender_of(skb, cfg) == SENT_ON || !read_flow(skb, &flow))
 		return TC_ACT_UNSPEC;
 	flow.mark = mark_of(cfg, skb->mark);
 	/* What NAT has brought into a policy is here for that. */

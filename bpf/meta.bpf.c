@@ -18,9 +18,10 @@ const volatile __u32 bypass_mark;
 const volatile __u32 capture_mark;
 
 /*
- * Have we sent it? The mark of a packet may be anybody's doing, that of its socket is not. What NAT
- * was asked for (src/port/ask.c), whose socket has both bits, comes back once, with the source that
- * it got.
+ * Have we sent it? The mark of a packet may be anybody's doing, that of its socket is not. Two come
+ * back once: what NAT was asked for (src/port/ask.c), whose socket has both bits, with the source
+ * that it got; and what no policy wanted until NAT had changed it, by the backstop
+ * (bpf/egress.bpf.c).
  */
 static __always_inline bool is_ours(struct __sk_buff *skb)
 {
@@ -31,7 +32,10 @@ static __always_inline bool is_ours(struct __sk_buff *skb)
 	sk = sk ? bpf_sk_fullsock(sk) : NULL;
 	if (!sk || !(sk->mark & bypass_mark))
 		return false;
-	return !(sk->mark & capture_mark) || skb->priority == XF_META_PRIORITY_ASK;
+	if (sk->mark & capture_mark)
+		return skb->priority == XF_META_PRIORITY_ASK;
+	return sk->priority != XF_META_PRIORITY_SENT_ON ||
+	       skb->priority != XF_META_PRIORITY_TRANSLATED;
 }
 
 SEC("tc")

@@ -14,6 +14,8 @@
  * the packet's priority says so. */
 #define XF_META_TRANSLATED 1u
 #define XF_META_PRIORITY_TRANSLATED 0x78660020u
+/* That of a socket by which the daemon sends on what no policy wanted (src/host/names.h). */
+#define XF_META_PRIORITY_SENT_ON 0x78660000u
 /* It has come back, or is on a way that leads to us again: we have sent it. */
 #define XF_META_OURS 2u
 /* The host's NAT may want to change its source (src/port/ask.c). */

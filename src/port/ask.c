@@ -50,11 +50,12 @@ static int send_in_pieces(struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt
 	struct xf_pkt *copy;
 	int err = -EMSGSIZE;
 
-	if (!mtu || xf_ip_parse(pkt, false, &ip) < 0 || !xf_tx_may_cut(pkt, &ip))
+	if (!mtu || xf_ip_parse(pkt, false, &ip) < 0 || !xf_tx_may_cut(pkt, &ip, mtu))
 		return err;
 	copy = xf_pkt_slice(pkt, 0, pkt->len);
 	if (!copy)
 		return -ENOBUFS;
+	mtu = xf_tx_piece_mtu(pkt, mtu);
 	if (xf_frag_cut(copy, &ip, mtu, io->ident++, &pieces) != XF_PASS)
 		xf_pkt_free(copy);
 	while ((copy = xf_pktq_pop(&pieces))) {

@@ -255,8 +255,13 @@ struct msghdr *xf_tx_stage(struct xf_tx *tx, struct xf_pkt *pkt);
 struct msghdr *xf_tx_stage_raw(struct xf_tx *tx, struct xf_pkt *pkt);
 /* Empty a raw socket's error queue; the MTU that its last entry tells, or 0. */
 uint32_t xf_tx_read_mtu(int fd);
-/* May a packet that goes on its way unchanged be cut, as the kernel would have done it? */
-bool xf_tx_may_cut(const struct xf_pkt *pkt, const struct xf_ip_info *ip);
+/*
+ * May a packet that goes on its way unchanged be cut for a device that takes @mtu, as the kernel
+ * would have done it? What came in fragments with DF may, if these fit.
+ */
+bool xf_tx_may_cut(const struct xf_pkt *pkt, const struct xf_ip_info *ip, uint32_t mtu);
+/* How large its pieces may be where a device takes @mtu: no larger than those it came in. */
+uint32_t xf_tx_piece_mtu(const struct xf_pkt *pkt, uint32_t mtu);
 /* A packet's own mark, beside the socket's. */
 void xf_tx_mark(const struct xf_io *io, struct msghdr *msg, const struct xf_pkt *pkt);
 /* Add a control message to @msg, whose buffer has room for it. */

@@ -230,28 +230,35 @@ static void refuse_too_big(struct xf_io *io, struct xf_pkt *pkt, const struct xf
 	xf_tx_reply(io, &replies);
 }
 
-bool xf_tx_may_cut(const struct xf_pkt *pkt, const struct xf_ip_info *ip)
+bool xf_tx_may_cut(const struct xf_pkt *pkt, const struct xf_ip_info *ip, uint32_t mtu)
 {
-	return ip->family == XF_AF_INET ? !ip->df : pkt->local || pkt->mtu;
+	if (ip->family == XF_AF_INET)
+		return !ip->df || (pkt->mtu && pkt->mtu <= mtu);
+	return pkt->local || pkt->mtu;
+}
+
+uint32_t xf_tx_piece_mtu(const struct xf_pkt *pkt, uint32_t mtu)
+{
+	return pkt->mtu ? xf_min_u32(pkt->mtu, mtu) : mtu;
 }
 
 /*
- * A packet that goes on its way unchanged is larger than its next device takes. The kernel would
- * have cut it (a raw socket does not), or told its sender.
+ * A packet that goes on its way unchanged is larger than its next device takes, or than the largest
+ * of the fragments it came in. The kernel would have cut it (a raw socket does not), or told its
+ * sender.
  */
-static void send_in_pieces(struct xf_io *io, struct xf_tx *tx, struct xf_pkt *pkt,
+static void send_in_pieces(struct xf_io *io, struct xf_pkt *pkt, uint32_t mtu,
 			   struct xf_pktq *pieces)
 {
-	uint32_t mtu = xf_tx_read_mtu(tx->fd);
 	struct xf_ip_info ip;
 
 	if (!mtu || xf_ip_parse(pkt, false, &ip) < 0) {
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_SEND);
 		return;
 	}
-	if (!xf_tx_may_cut(pkt, &ip))
+	if (!xf_tx_may_cut(pkt, &ip, mtu))
 		refuse_too_big(io, pkt, &ip, mtu);
-	else if (xf_frag_cut(pkt, &ip, mtu, io->ident++, pieces) != XF_PASS)
+	else if (xf_frag_cut(pkt, &ip, xf_tx_piece_mtu(pkt, mtu), io->ident++, pieces) != XF_PASS)
 		xf_worker_drop(io->worker, pkt, XF_DROP_OUT_TOO_BIG);
 }
 
@@ -270,7 +277,7 @@ static void flush(struct xf_io *io, struct xf_tx *tx, struct xf_pktq *pieces)
 			continue;
 		xf_count(&io->count.send_errors, err != EMSGSIZE || !pieces);
 		if (err == EMSGSIZE && pieces)
-			send_in_pieces(io, tx, tx->pkts[i], pieces);
+			send_in_pieces(io, tx->pkts[i], xf_tx_read_mtu(tx->fd), pieces);
 		else
 			xf_worker_drop(io->worker, tx->pkts[i], XF_DROP_OUT_SEND);
 		i++;
@@ -292,7 +299,9 @@ static void send_all(struct xf_io *io, struct xf_pktq *q, struct xf_pktq *pieces
 
 		if (xf_tx_is_full(tx, pkt))
 			flush(io, tx, pieces);
-		if (pkt->nsegs <= XF_TX_IOVS && stage(io, tx, pkt))
+		if (pieces && pkt->mtu && pkt->len > pkt->mtu)
+			send_in_pieces(io, pkt, pkt->mtu, pieces);
+		else if (pkt->nsegs <= XF_TX_IOVS && stage(io, tx, pkt))
 			xf_count(counter, 1);
 		else
 			xf_worker_drop(io->worker, pkt, XF_DROP_OUT_SEND);

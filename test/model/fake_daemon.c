@@ -53,7 +53,7 @@ static bool send_by(struct fake_host *host, struct fake_journey *j, uint32_t soc
 	j->p.iif = "none";
 	j->p.socket_mark = socket_mark;
 	j->p.mark = (j->p.mark & ~XF_MARK_CAPTURE) | XF_MARK_BYPASS;
-	j->p.priority = priority;
+	j->p.priority = j->p.socket_priority = priority;
 	j->handed_on = false;
 	return fake_path_send_out(host, j);
 }
@@ -101,8 +101,12 @@ static bool ask(struct fake_host *host, struct fake_journey *j)
 /* As bpf/meta.bpf.c. */
 static bool is_ours(const struct fake_packet *p)
 {
-	return (p->socket_mark & XF_MARK_BYPASS) &&
-	       (!(p->socket_mark & XF_MARK_CAPTURE) || p->priority == XF_META_PRIORITY_ASK);
+	if (!(p->socket_mark & XF_MARK_BYPASS))
+		return false;
+	if (p->socket_mark & XF_MARK_CAPTURE)
+		return p->priority == XF_META_PRIORITY_ASK;
+	return p->socket_priority != XF_META_PRIORITY_SENT_ON ||
+	       p->priority != XF_META_PRIORITY_TRANSLATED;
 }
 
 static bool hear(struct fake_host *host, struct fake_journey *j)

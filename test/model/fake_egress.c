@@ -76,6 +76,7 @@ static struct __sk_buff *fill(struct reach *r, const struct fake_seen *seen)
 	skb->ingress_ifindex = seen->iif;
 	skb->pkt_type = PACKET_HOST;
 	sk->mark = seen->socket_mark;
+	sk->priority = seen->socket_priority;
 	if (seen->has_socket)
 		skb->sk = sk;
 	return skb;

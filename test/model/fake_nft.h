@@ -28,6 +28,7 @@ struct fake_packet {
 	uint32_t mark;
 	uint32_t priority;
 	uint32_t socket_mark;
+	uint32_t socket_priority;
 	const char *iif; /* "lo", "lan", "wan" */
 	const char *oif;
 	const char *fib_oif; /* in prerouting: by which device it will leave */

@@ -118,6 +118,7 @@ static struct fake_seen show(const struct fake_host *host, const struct fake_jou
 				  .priority = p->priority,
 				  .has_socket = j->local,
 				  .socket_mark = p->socket_mark,
+				  .socket_priority = p->socket_priority,
 				  .iif = j->iif };
 
 	seen.oif = strcmp(oif, device_names[FAKE_LAN]) == 0   ? 2

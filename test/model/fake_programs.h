@@ -19,6 +19,7 @@ struct fake_seen {
 	uint32_t priority;
 	bool has_socket;
 	uint32_t socket_mark;
+	uint32_t socket_priority;
 	uint32_t iif; /* 0: of this host */
 	uint32_t oif;
 	const char *linked[2]; /* programs by links at the egress of that, in order; or NULL */

@@ -326,8 +326,7 @@ static void check_out(const struct world *w, const struct fake_packet *start,
 	    !(w->host.touched.filters && is_on_the_backstop(w, j, &final)))
 		fail_packet(w, start, j, "what the SPD protects left in clear");
 	/* Without programs nothing stands behind source NAT. */
-	if (w->cfg->mode != XF_CAPTURE_NFT && !w->host.touched.filters && !j->heard_n &&
-	    wants(w, &final, j))
+	if (w->cfg->mode != XF_CAPTURE_NFT && !w->host.touched.filters && wants(w, &final, j))
 		fail_packet(w, start, j, "what NAT brings into a policy left in clear");
 }
 
@@ -388,8 +387,7 @@ static void check_nobodys(struct world *w, const struct fake_packet *start,
 		return;
 	}
 	w->seen.redirected++;
-	if (w->cfg->mode != XF_CAPTURE_NFT && !j->heard_n && j->fate != FAKE_PROTECTED &&
-	    j->fate != FAKE_BLOCKED)
+	if (w->cfg->mode != XF_CAPTURE_NFT && j->fate != FAKE_PROTECTED && j->fate != FAKE_BLOCKED)
 		fail_packet(w, start, j, "what NAT brings into a policy was not captured");
 }
 

@@ -326,6 +326,64 @@ def caught_too_much(netns):
     equal(world.clear(), 0)
 
 
+def let_pass_by_device(world, host, family):
+    """What @host sends to the server in the clear the daemon sends on: a policy that lets pass by a
+    device alone is none that rules can have."""
+    ends = f"src {host} dst {family[6]}"
+    world.batch(world.g1, [f"xfrm policy add {ends} dir out priority 10 tmpl src 192.0.2.1 dst "
+                           "192.0.2.2 proto esp reqid 1 mode tunnel",
+                           f"xfrm policy add {ends} dev wan dir out priority 5"])
+
+
+def sent_on_into_a_policy(netns):
+    """What the daemon sends on is looked at again when NAT has changed it, as Linux does."""
+    world = World(netns)
+    world.sas()
+    for family in FOUR, SIX:
+        let_pass_by_device(world, family[0], family)
+        for net, near in (world.g1, True), (world.g2, False):
+            world.batch(net, world.policies(near, here=INSIDE[family], there=family[6])[:3])
+    world.nft(world.g2, "add counter inet see into\n"
+              "add rule inet see pre iifname wan ip saddr 10.0.1.0/24 counter name into\n"
+              "add rule inet see pre iifname wan ip6 saddr fd01::/64 counter name into\n")
+    world.nat(FORMS["snat inside the selector"])
+    for family in FOUR, SIX:
+        # As it came, in pieces that grow by what NAT brings them into, and in many.
+        for size in 16, 1450, 4000:
+            with udp_flow(world.h1, family[6]) as s:
+                equal((size, ask_udp(s, size)), (size, INSIDE[family]))
+        equal(ask_tcp(world.h1, family[6], 20), INSIDE[family])
+    text = world.g2.run("nft", "list", "counter", "inet", "see", "into").stdout
+    equal(int(text.split("packets ")[1].split()[0]), 0)
+
+
+def sent_on_as_it_is(netns, config=""):
+    """Where programs do not know whether a policy wants what NAT has made of it, the daemon does,
+    which has it sent on once more. What NAT leaves alone it does not see again. Fragments are no
+    larger than they came, for a path that is narrow further on."""
+    world = World(netns, config)
+    world.sas()
+    for net, dev in (world.h1, "eth0"), (world.g2, "wan"):
+        net.run("ip", "link", "set", dev, "mtu", "1400", check=True)
+    for family in FOUR, SIX:
+        let_pass_by_device(world, family[0], family)
+        let_pass_by_device(world, INSIDE[family], family)
+        world.g2.run("ip", "route", "replace", family[1], "via", family[2], check=True)
+    for rules in FORMS["snat inside the selector"], OTHERS:
+        world.nat(rules)
+        before = world.stat("backstop_captured")
+        for family in FOUR, SIX:
+            want = family[0] if rules == OTHERS else INSIDE[family]
+            equal(ask_both(world.h1, family[6]), (want, want))
+            with udp_flow(world.h1, family[6]) as s:
+                equal(ask_udp(s, 1450), want)
+        equal(world.stat("backstop_captured") > before, rules != OTHERS)
+
+
+def sent_on_as_it_is_without_links(netns):
+    sent_on_as_it_is(netns, "[capture]\ntwin = tc\n")
+
+
 def forwarded_and_masqueraded(netns):
     """Plaintext is judged by the addresses with which it arrived, as the kernel does."""
     world = World(netns)
@@ -586,7 +644,8 @@ def no_nat_no_chains(netns):
 
 if __name__ == "__main__":
     xfrmd.main([forms_of_nat, some_of_the_same_destinations, many_of_the_same_destinations,
-                caught_too_much, forwarded_and_masqueraded, replies_of_forwards,
+                caught_too_much, sent_on_into_a_policy, sent_on_as_it_is,
+                sent_on_as_it_is_without_links, forwarded_and_masqueraded, replies_of_forwards,
                 replies_of_forwards_without_links, entries_that_stand,
                 entries_made_without_our_chains, another_source_is_no_way_out,
                 another_source_is_no_way_out_of_a_dead_daemon,

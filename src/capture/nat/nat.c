@@ -41,6 +41,8 @@
 
 #define ZONE 0x7866u /* "xf" */
 
+_Static_assert(XF_META_PRIORITY_SENT_ON == XF_PRIORITY_SENT_ON, "programs know it by that");
+
 #define PAIR4 "ip saddr . ip daddr . meta l4proto "
 #define PAIR6 "ip6 saddr . ip6 daddr . meta l4proto "
 #define FLOW4 PAIR4 ". th sport . th dport "
