@@ -164,7 +164,7 @@ int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_sta
 struct xf_sa *xf_sa_get(struct xf_sa *sa);
 void xf_sa_put(struct xf_sa *sa);
 
-/* Read side: the configuration in force. Control thread: a copy of it; its care-of address or NULL. */
+/* Read side: the configuration in force. Control thread: a copy; its care-of address or NULL. */
 const struct xf_sa_view *xf_sa_cfg(const struct xf_sa *sa);
 void xf_sa_copy_cfg(const struct xf_sa *sa, struct xf_sa_config *out);
 const union xf_addr *xf_sa_coaddr(const struct xf_sa *sa);

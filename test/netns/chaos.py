@@ -46,7 +46,7 @@ class Chaos:
         self.spi = 0x10000
         self.extra = set()  # networks of policies beside
         self.g1.stop()
-        # An orphan's flags are not read back by nft before 1.1: what is saved could not be restored.
+        # nft before 1.1 does not read an orphan's flags: what is saved could not be restored.
         self.g1.run("nft", "flush", "ruleset", check=True)
         self.g1.start_with(self.config)
         self.protect()
