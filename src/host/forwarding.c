@@ -267,8 +267,7 @@ static int set_forwarding(const char *name, uint16_t family, bool on)
 	return xf_sysctl_write(path, on ? "1" : "0");
 }
 
-/* True: whether it can be done is another answer than before. */
-static bool settle_one(struct xf_forwarding *forwarding, unsigned i)
+static void settle_one(struct xf_forwarding *forwarding, unsigned i)
 {
 	static const uint16_t families[] = { XF_AF_INET, XF_AF_INET6 };
 	bool want = atomic_load(&forwarding->set)->parts[i].tun;
@@ -282,27 +281,23 @@ static bool settle_one(struct xf_forwarding *forwarding, unsigned i)
 		flag->on = want != (err != 0);
 	}
 	/* One that forwards too much has nothing to forward: the engine drops it. */
-	refused = refused && want;
-	if (refused == flag->refused)
-		return false;
-	flag->refused = refused;
-	return true;
-}
-
-bool xf_forwarding_settle(struct xf_forwarding *forwarding)
-{
-	bool changed = false;
-
-	for (unsigned i = 0; forwarding->unsettled && i < XF_FORWARDING_FAMILIES; i++)
-		changed |= settle_one(forwarding, i);
-	forwarding->unsettled = false;
-	return changed;
+	flag->refused = refused && want;
 }
 
 bool xf_forwarding_lacks(const struct xf_forwarding *forwarding)
 {
 	return forwarding->tun_flags[XF_FORWARDING_4].refused ||
 	       forwarding->tun_flags[XF_FORWARDING_6].refused;
+}
+
+bool xf_forwarding_settle(struct xf_forwarding *forwarding)
+{
+	bool lacked = xf_forwarding_lacks(forwarding);
+
+	for (unsigned i = 0; forwarding->unsettled && i < XF_FORWARDING_FAMILIES; i++)
+		settle_one(forwarding, i);
+	forwarding->unsettled = false;
+	return xf_forwarding_lacks(forwarding) != lacked;
 }
 
 int xf_forwarding_new(const struct xf_io_names *names, uint64_t now_ns, struct xf_forwarding **out,

@@ -168,10 +168,14 @@ int xf_rtnl_talk(struct xf_rtnl *rtnl, struct nlmsghdr *msg, mnl_cb_t visit, voi
 	int err;
 
 	(void)rtnl;
-	if (fake_forwarders.fails) {
+	/* What is behind a message is nobody's business. */
+	memset(answer.buf, 0xff, sizeof(answer.buf));
+	if (fake_forwarders.fails && !fake_forwarders.spared) {
 		fake_forwarders.fails--;
+		fake_forwarders.failed = true;
 		return -ENOBUFS;
 	}
+	fake_forwarders.spared -= fake_forwarders.spared > 0;
 	err = answer_to(msg, &answer);
 	if (!err && fake_forwarders.interrupted && (msg->nlmsg_flags & NLM_F_DUMP)) {
 		fake_forwarders.interrupted--;
@@ -208,5 +212,6 @@ int xf_sysctl_write(const char *path, const char *value)
 		device->on[family] = *value == '1';
 		return 0;
 	}
+	fake_forwarders.in_vain++;
 	return -ENOENT;
 }

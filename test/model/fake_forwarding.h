@@ -30,9 +30,10 @@ struct fake_forwarders {
 	bool forces; /* it has force_forwarding */
 	bool read_only; /* /proc/sys */
 	unsigned interrupted; /* so many lists from now on come with other things in between */
-	unsigned fails; /* so many requests from now on have no answer */
+	unsigned spared, fails; /* after so many requests, so many have no answer */
+	bool failed; /* one had none, since that was last reset */
 	bool told; /* an event, since that was last reset */
-	unsigned writes; /* to /proc/sys */
+	unsigned writes, in_vain; /* to /proc/sys; those to what is not there */
 };
 
 extern struct fake_forwarders fake_forwarders;

@@ -44,6 +44,7 @@ struct world {
 	bool did[FAKE_FAMILIES][NUMBERS];
 	bool tun_did[FAKE_FAMILIES]; /* others have set it since then */
 	bool fresh; /* what was read last is what holds */
+	bool default_did; /* a TUN that is made anew forwards, as was read last */
 	unsigned seed, round;
 	unsigned long steady, passed, refused, windows, lacking;
 };
@@ -125,14 +126,26 @@ static void check_meanwhile(struct world *w)
 	for (unsigned family = 0; family < FAKE_FAMILIES; family++) {
 		for (uint32_t iif = 0; iif < NUMBERS; iif++) {
 			w->windows++;
-			/* No ESP arrives at the TUN, which is like others by another name. */
-			if (iif && iif == w->kernel->of[TUN].ifindex)
-				continue;
 			if (is_forwarded(w, family, iif) && !w->did[family][iif] &&
 			    !w->tun_did[family])
 				fail_at(w, family, iif, "is forwarded and never was to be");
 		}
 	}
+}
+
+/* The TUN forwards when any device does. Where none does the kernel refuses, which knows best what
+ * is local. */
+static void check_tun(const struct world *w, unsigned family)
+{
+	bool any = false;
+
+	if (w->kernel->read_only || (family == FAKE_SIX && (w->kernel->all6 || !w->kernel->forces)))
+		return;
+	for (unsigned i = LO; i < FAKE_FORWARDERS; i++)
+		any = any || (w->kernel->of[i].ifindex && forwards(w, &w->kernel->of[i], family));
+	assert_int_equal(w->kernel->of[TUN].on[family], any);
+	if (!any && (family == FAKE_SIX || !w->kernel->new_ones_do))
+		assert_true(xf_forwarding_allows(w->forwarding, families[family], 0));
 }
 
 static void check_steady(struct world *w)
@@ -152,6 +165,8 @@ static void check_steady(struct world *w)
 			w->passed += want && could;
 			w->refused += !want;
 		}
+		if (tun)
+			check_tun(w, family);
 	}
 	assert_int_equal(xf_forwarding_lacks(w->forwarding), lacks);
 	w->lacking += lacks;
@@ -196,7 +211,8 @@ static void change_device(struct world *w, unsigned i)
 	strcpy(device->name, name);
 	device->on[FAKE_FOUR] = w->kernel->new_ones_do;
 	if (i == TUN)
-		w->tun_did[FAKE_FOUR] = w->tun_did[FAKE_FOUR] || device->on[FAKE_FOUR];
+		w->tun_did[FAKE_FOUR] =
+			w->tun_did[FAKE_FOUR] || (device->on[FAKE_FOUR] && !w->default_did);
 }
 
 static void set_device(struct world *w, unsigned i, unsigned family)
@@ -267,9 +283,12 @@ static void load(struct world *w)
 		w->kernel->interrupted = below(6);
 	if (below(8) == 0)
 		w->kernel->fails = 1 + below(2);
-	fails = w->kernel->fails || w->kernel->interrupted > 3;
+	w->kernel->spared = below(3);
+	fails = w->kernel->interrupted > 3;
+	w->kernel->failed = false;
 	w->kernel->told = false;
 	xf_forwarding_load(w->forwarding, w->now_ns);
+	fails = fails || w->kernel->failed;
 	w->kernel->fails = w->kernel->interrupted = 0;
 	w->fresh = !fails;
 	if (fails) {
@@ -277,16 +296,32 @@ static void load(struct world *w)
 		return;
 	}
 	w->silent = false;
+	w->default_did = w->kernel->new_ones_do;
 	memset(w->did, 0, sizeof(w->did));
 	note(w);
+	/* By another name the TUN is a device like others. */
+	if (w->kernel->of[TUN].ifindex && !is_named(w))
+		w->did[FAKE_FOUR][w->kernel->of[TUN].ifindex] =
+			w->did[FAKE_SIX][w->kernel->of[TUN].ifindex] = true;
 	if (below(2))
 		check_meanwhile(w);
 }
 
 static void settle(struct world *w)
 {
+	bool lacked = xf_forwarding_lacks(w->forwarding);
+	unsigned in_vain = w->kernel->in_vain;
+	unsigned writes;
+	bool changed;
+
 	xf_rcu_drain();
-	xf_forwarding_settle(w->forwarding);
+	changed = xf_forwarding_settle(w->forwarding);
+	assert_int_equal(changed, xf_forwarding_lacks(w->forwarding) != lacked);
+	/* Nothing is written that is not there, but for what was read long ago; once will do. */
+	assert_true(!w->fresh || w->kernel->in_vain == in_vain);
+	writes = w->kernel->writes;
+	assert_false(xf_forwarding_settle(w->forwarding));
+	assert_int_equal(w->kernel->writes, writes);
 	if (w->fresh)
 		memset(w->tun_did, 0, sizeof(w->tun_did));
 }
