@@ -78,6 +78,13 @@ static struct fake_entry *find(const struct fake_conntrack *ct, const struct fak
 	return NULL;
 }
 
+/* Is it the first of another connection between the same ports? */
+static bool begins_anew(const struct fake_packet *p, const struct fake_track *track)
+{
+	return p->proto == XF_IPPROTO_TCP && p->tcp_flags == FAKE_SYN && !track->reply &&
+	       track->entry->closed;
+}
+
 void fake_conntrack_in(struct fake_conntrack *ct, struct fake_packet *p)
 {
 	struct fake_track *track = p->track;
@@ -86,8 +93,13 @@ void fake_conntrack_in(struct fake_conntrack *ct, struct fake_packet *p)
 	if (track->untracked || (p->proto != XF_IPPROTO_TCP && p->proto != XF_IPPROTO_UDP))
 		return;
 	track->entry = find(ct, &t, track->zone, &track->reply);
+	if (track->entry && begins_anew(p, track)) {
+		unlink_entry(ct, track->entry);
+		track->entry = NULL;
+	}
 	if (track->entry) {
 		track->entry->replied = track->entry->replied || track->reply;
+		track->entry->closed = track->entry->closed || (p->tcp_flags & FAKE_FIN);
 		return;
 	}
 	track->entry = calloc(1, sizeof(*track->entry));

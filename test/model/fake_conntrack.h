@@ -29,6 +29,7 @@ struct fake_entry {
 	bool clashed; /* it got another port, since answers would look like those of others */
 	bool confirmed;
 	bool replied; /* a packet of the reply direction was seen */
+	bool closed; /* one that ends a connection was */
 	const char *masqueraded; /* by which device, or NULL */
 	struct fake_entry *next;
 };

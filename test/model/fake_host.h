@@ -26,6 +26,7 @@ struct fake_nat {
 	long priority; /* of its chain in postrouting */
 	bool but_lan; /* "oifname != lan", as Docker's; else "oifname wan" */
 	bool fixed; /* snat to an address; else masquerade */
+	bool routed; /* ... which is none of this host's */
 	uint8_t proto; /* 0: any */
 	bool forwards_port; /* TCP to port 80 of this host's address at wan, into lan */
 };

@@ -319,6 +319,7 @@ static const char *change_nat(struct fake_host *host)
 		.priority = below(2) ? 100 : -150,
 		.but_lan = below(2),
 		.fixed = below(2),
+		.routed = below(2),
 		.proto = below(3) ? 0 : XF_IPPROTO_UDP,
 		.forwards_port = below(2),
 	};

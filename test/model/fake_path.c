@@ -249,7 +249,10 @@ static bool decide_source(struct fake_host *host, struct fake_journey *j, const 
 {
 	const struct fake_nat *nat = &host->nat;
 	struct fake_entry *entry = j->track.entry;
+	static const char *const selves[] = { "10.1.0.1", "fd00:100:0:1::1" };
+	static const char *const routed[] = { "10.1.2.0", "fd00:100::" };
 	long foreign = nat->there ? nat->priority : FIRST;
+	bool six = j->p.family == XF_AF_INET6;
 	union xf_addr self;
 
 	j->track.keep_source = false;
@@ -257,7 +260,7 @@ static bool decide_source(struct fake_host *host, struct fake_journey *j, const 
 		return false;
 	if (!j->track.keep_source && translates(nat, &j->p, oif)) {
 		memset(&self, 0, sizeof(self));
-		xf_addr_parse(j->p.family == XF_AF_INET ? "10.1.0.1" : "fd00:100:0:1::1", &self);
+		xf_addr_parse(nat->fixed && nat->routed ? routed[six] : selves[six], &self);
 		fake_conntrack_bind(&host->ct, entry, FAKE_SRC, &self, 0);
 		entry->masqueraded = nat->fixed ? NULL : oif;
 		return true;
@@ -378,8 +381,9 @@ static bool pass_postrouting(struct fake_host *host, struct fake_journey *j, con
 	if (!run_hook(host, j, "postrouting", TWIN_OUT + 1, LAST)) {
 		/* Our rules held that NAT keeps it within a policy, and conntrack forgot: they
 		 * forget, too. */
-		j->once = j->once || (j->track.zone == XF_NAT_ZONE_WITHIN && j->track.entry &&
-				      !j->track.entry->confirmed);
+		j->once = j->once ||
+			  (j->p.tcp_flags != FAKE_SYN && j->track.zone == XF_NAT_ZONE_WITHIN &&
+			   j->track.entry && !j->track.entry->confirmed);
 		return false;
 	}
 	fake_conntrack_confirm(&host->ct, &j->track);

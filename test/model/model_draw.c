@@ -166,6 +166,7 @@ static uint32_t draw_mark(const struct fake_packet *p)
 
 void draw_journey(const struct world *w, struct fake_journey *j)
 {
+	static const uint8_t flags[] = { FAKE_SYN, FAKE_ACK, FAKE_ACK, FAKE_ACK | FAKE_FIN };
 	struct fake_packet *p = &j->p;
 
 	*j = (struct fake_journey){ .p = { .fragment = below(6) == 0 } };
@@ -175,7 +176,8 @@ void draw_journey(const struct world *w, struct fake_journey *j)
 	} while (xf_addr_equal(&p->addr[0], &p->addr[1], p->family) || (j->local && is_to_self(p)));
 	p->behind = p->fragment && below(2);
 	put_transport(p);
-	p->tcp_flags = (uint8_t[]){ FAKE_SYN, FAKE_ACK, FAKE_ACK, FAKE_ACK | FAKE_FIN }[below(4)];
+	if (p->proto == XF_IPPROTO_TCP)
+		p->tcp_flags = flags[below(4)];
 	p->mark = draw_mark(p);
 	/* Errors are small: never in pieces. */
 	if (is_icmp(p->proto) && !p->fragment && below(2))

@@ -112,10 +112,19 @@ void draw_wishes(struct xf_policy_config *cfg);
 void draw_journey(const struct world *w, struct fake_journey *j);
 bool is_icmp(uint8_t proto);
 
+/* --- model_fail.c --- */
+
+void describe_packet(const char *what, const struct fake_packet *p);
+/* @j began as @start. Does not return. */
+void fail_packet(const struct world *w, const struct fake_packet *start,
+		 const struct fake_journey *j, const char *why);
+
 /* --- model_check.c --- */
 
 /* Somebody's NAT is there, and of our chains for it none. */
 bool lacks_nat_chains(const struct world *w);
+/* Or that has changed, and nothing of ours may keep it away. */
+bool misses_nat(const struct world *w);
 
 /* Send a packet, and assert what holds then; the first of them at any time, in between too. */
 void send_packets(struct world *w, unsigned n);
