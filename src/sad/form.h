@@ -70,6 +70,7 @@ struct xf_sa_config_box {
 	struct xf_rcu_head rcu; /* until its readers have left it */
 };
 
+/* Two bytes are free, one in the id and one behind dir, for what policies ask of few. */
 _Static_assert(sizeof(struct xf_sa_own_config) == 2 * XF_CACHE_LINE,
 	       "what policies ask of an SA is one cache line");
 

@@ -73,9 +73,9 @@ static bool narrow(const struct xf_selector *sel)
 }
 
 /* But for the mask's number, and whether it is larval. */
-static uint8_t flags_of(const struct xf_sa_view *cfg)
+static unsigned flags_of(const struct xf_sa_view *cfg)
 {
-	unsigned flags = 0;
+	unsigned flags = cfg->mode & XF_SEAT_MODE;
 
 	if (cfg->terms->sel.family)
 		flags |= cfg->terms->sel.family == XF_AF_INET ? XF_SEAT_V4 : XF_SEAT_V6;
@@ -85,7 +85,7 @@ static uint8_t flags_of(const struct xf_sa_view *cfg)
 		flags |= XF_SEAT_WILDRECV;
 	if (cfg->terms->pcpu != UINT32_MAX)
 		flags |= XF_SEAT_PCPU;
-	return (uint8_t)flags;
+	return flags;
 }
 
 static void set_addr(union xf_addr *to, const union xf_addr *from, uint16_t family)
@@ -119,9 +119,8 @@ static void fill(struct xf_sad *sad, uint32_t number, struct xf_sa *sa)
 	seat->mark = cfg->terms->mark;
 	seat->family = (uint8_t)cfg->id.family;
 	seat->proto = cfg->id.proto;
-	seat->mode = cfg->mode;
 	seat->flags =
-		(uint8_t)(flags_of(cfg) | mask_get(sad, cfg->terms->mark.m) << XF_SEAT_MASK_SHIFT);
+		(uint16_t)(flags_of(cfg) | mask_get(sad, cfg->terms->mark.m) << XF_SEAT_MASK_SHIFT);
 	if (xf_sa_get_state(sa) == XF_SA_ACQ)
 		seat->flags |= XF_SEAT_LARVAL;
 	if (xf_addr_is_any(&seat->saddr, seat->family))

@@ -113,7 +113,7 @@ static inline bool pass_bucket(const struct xf_sad *sad, struct way *way)
 
 	way->seat = xf_table_peek(way->bucket, way->hash);
 	if (way->seat) {
-		uint32_t number = way->seat & ~XF_TABLE_CHAINED;
+		uint32_t number = way->seat & XF_TABLE_SEAT;
 
 		if (way->in)
 			__builtin_prefetch(xf_seat_in_at(&sad->seats, number));
@@ -145,7 +145,7 @@ static inline void pass_buckets(const struct xf_sad *sad, struct way *ways, unsi
 /* The only seat that @way has led to, or 0: then it takes a walk to find out. */
 static inline uint32_t only_seat(const struct way *way)
 {
-	return way->seat & XF_TABLE_CHAINED ? 0 : way->seat;
+	return way->seat & XF_TABLE_CHAINED ? 0 : way->seat & XF_TABLE_SEAT;
 }
 
 /* A batch on its way; only the first of packets that ask the same goes. */
@@ -351,7 +351,7 @@ static bool wanted(const struct xf_seat *seat, const struct xf_sad_query *query,
 	       xf_addr_equal(&seat->daddr, query->daddr, family) &&
 	       xf_addr_equal(&seat->saddr, saddr, family) &&
 	       xf_mark_match(&seat->mark, query->mark) && seat->if_id == query->if_id &&
-	       !(seat->flags & XF_SEAT_WILDRECV) && seat->mode == tmpl->mode &&
+	       !(seat->flags & XF_SEAT_WILDRECV) && (seat->flags & XF_SEAT_MODE) == tmpl->mode &&
 	       seat->proto == tmpl->id.proto &&
 	       (tmpl->id.spi == 0 ||
 		atomic_load_explicit(&seat->spi, memory_order_relaxed) == tmpl->id.spi);
@@ -452,10 +452,9 @@ static void begin_out(const struct xf_sad *sad, struct xf_sad_query *const *quer
 /* The usual SA: alone between its ends, and nothing but them decides. */
 static inline bool is_plain(const struct xf_seat *seat, const struct xf_flow *flow)
 {
-	uint8_t v = flow->family == XF_AF_INET ? XF_SEAT_V4 : XF_SEAT_V6;
-	uint8_t more = seat->flags & (uint8_t)~v;
+	unsigned v = flow->family == XF_AF_INET ? XF_SEAT_V4 : XF_SEAT_V6;
 
-	return more == 0;
+	return !(seat->flags & ~(v | XF_SEAT_MODE));
 }
 
 static inline struct xf_sa *take_plain(const struct xf_sad *sad, const struct xf_sad_query *query,

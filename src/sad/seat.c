@@ -8,6 +8,11 @@
 
 #include "seat.h"
 
+/*
+ * Outbound: no byte is free, and five bits of flags are, for SAs that suit some packets only: those
+ * of a worker or a device (offload to a device that the route must lead to).
+ * Inbound: the last byte is free, and seven bits beside marked, for what must match but a mark.
+ */
 _Static_assert(sizeof(struct xf_seat) == XF_CACHE_LINE, "an outbound lookup reads one line");
 _Static_assert(sizeof(struct xf_seat_in) == XF_CACHE_LINE / 2, "an inbound one half of one");
 

@@ -19,15 +19,17 @@
 
 #include "sa.h"
 
+/* The SA's mode, as a template must have it. */
+#define XF_SEAT_MODE 7u
 /* Of the SA's own selector: its family, and whether it takes less than all of that. */
-#define XF_SEAT_V4 1u
-#define XF_SEAT_V6 2u
-#define XF_SEAT_NARROW 4u
-#define XF_SEAT_WILDRECV 8u
-#define XF_SEAT_PCPU 16u
-#define XF_SEAT_LARVAL 32u
+#define XF_SEAT_V4 (1u << 3)
+#define XF_SEAT_V6 (1u << 4)
+#define XF_SEAT_NARROW (1u << 5)
+#define XF_SEAT_WILDRECV (1u << 6)
+#define XF_SEAT_PCPU (1u << 7)
+#define XF_SEAT_LARVAL (1u << 8)
 /* Which of the SAD's masks its mark was hashed under; 0 = none. */
-#define XF_SEAT_MASK_SHIFT 6
+#define XF_SEAT_MASK_SHIFT 14
 
 struct xf_seat {
 	_Alignas(XF_CACHE_LINE) struct xf_sa *sa;
@@ -39,8 +41,7 @@ struct xf_seat {
 	struct xf_mark mark;
 	uint8_t family;
 	uint8_t proto;
-	uint8_t mode;
-	uint8_t flags;
+	uint16_t flags; /* XF_SEAT_... */
 };
 
 /* What inbound lookups compare. */
@@ -60,7 +61,9 @@ struct xf_seat_chain {
 };
 
 #define XF_SEAT_FIRST_BITS 6
-#define XF_SEAT_CHUNKS (31 - XF_SEAT_FIRST_BITS)
+/* 268 million SAs: the bits above a number in 32 are for tables. */
+#define XF_SEAT_BITS 28
+#define XF_SEAT_CHUNKS (XF_SEAT_BITS - XF_SEAT_FIRST_BITS)
 
 /* How a chunk's seats are given out. */
 struct xf_seat_stock {

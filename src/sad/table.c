@@ -33,7 +33,7 @@ static uint32_t get(const _Atomic uint32_t *word)
 
 static uint32_t seat_in(const _Atomic uint32_t *word)
 {
-	return get(word) & ~XF_TABLE_CHAINED;
+	return get(word) & XF_TABLE_SEAT;
 }
 
 /* The release makes a seat whole for a reader before it can be met. */
@@ -317,7 +317,7 @@ static inline void next_entry(struct xf_table_walk *walk)
 				atomic_load_explicit(&walk->bucket->seats[i], memory_order_acquire);
 
 			walk->matches &= walk->matches - 1;
-			walk->number = seat & ~XF_TABLE_CHAINED;
+			walk->number = seat & XF_TABLE_SEAT;
 			walk->chained = seat & XF_TABLE_CHAINED;
 			if (walk->number)
 				return;

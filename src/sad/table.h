@@ -25,8 +25,13 @@
 
 #define XF_TABLE_ENTRIES 7
 
-/* A seat with XF_TABLE_CHAINED has others of its key behind it; 0 = the entry is free. */
+/*
+ * An entry's seat: with XF_TABLE_CHAINED it has others of its key behind it; 0 = the entry is free.
+ * Three bits are free, for what is to be known before a seat is fetched.
+ */
+#define XF_TABLE_SEAT ((1u << XF_SEAT_BITS) - 1)
 #define XF_TABLE_CHAINED (1u << 31)
+_Static_assert(!(XF_TABLE_SEAT & XF_TABLE_CHAINED), "a number says nothing else");
 
 struct xf_table_bucket {
 	_Alignas(XF_CACHE_LINE) _Atomic uint32_t tags[XF_TABLE_ENTRIES];

@@ -235,7 +235,7 @@ static struct xf_sa_config random_config(void)
 	cfg.terms.mark = random_mark();
 	cfg.reqid = below(2);
 	cfg.if_id = below(4) == 0;
-	cfg.mode = below(4) ? XF_MODE_TUNNEL : XF_MODE_TRANSPORT;
+	cfg.mode = below(4) ? XF_MODE_TUNNEL : (uint8_t)below(5);
 	cfg.dir = (uint8_t)(below(6) ? 0 : 1 + below(2));
 	cfg.seq = below(3);
 	cfg.flags = below(8) ? 0 : XF_SA_WILDRECV;
@@ -245,6 +245,8 @@ static struct xf_sa_config random_config(void)
 		cfg.terms.sel = (struct xf_selector){ .family = XF_AF_INET,
 						      .daddr = sas_addr(101),
 						      .prefixlen_d = 32 };
+	else if (below(6) == 0)
+		cfg.terms.sel.family = below(2) ? XF_AF_INET : XF_AF_INET6;
 	random_lifetime(&cfg.terms.life);
 	return cfg;
 }

@@ -339,16 +339,21 @@ static struct asked ask(uint8_t src, uint8_t dst)
 	};
 }
 
+/* By itself and as a batch: the same. */
 static struct xf_sa *answer(const struct xf_sad *sad, const struct asked *asked, bool *larval)
 {
-	const struct xf_sad_query query = { .tmpl = &asked->tmpl,
-					    .flow = &asked->flow,
-					    .saddr = &asked->saddr,
-					    .daddr = &asked->daddr,
-					    .mark = asked->mark,
-					    .if_id = asked->if_id };
+	struct xf_sad_query query = { .tmpl = &asked->tmpl,
+				      .flow = &asked->flow,
+				      .saddr = &asked->saddr,
+				      .daddr = &asked->daddr,
+				      .mark = asked->mark,
+				      .if_id = asked->if_id };
+	struct xf_sad_query *queries = &query;
+	struct xf_sa *sa = xf_sad_find_out(sad, &query, larval), *again;
 
-	return xf_sad_find_out(sad, &query, larval);
+	xf_sad_find_out_batch(sad, &queries, 1, &again, NULL);
+	assert_ptr_equal(again, sa);
+	return sa;
 }
 
 /* Each change to the one SA, or to the question, that makes it unfit; -1: fit all the same. */
@@ -418,6 +423,9 @@ static bool unfit(struct xf_sa_config *cfg, struct asked *asked, unsigned which)
 	case 18:
 		asked->saddr = sas_addr(0);
 		return true;
+	case 19: /* its lowest bit is the same */
+		cfg->mode = XF_MODE_IN_TRIGGER;
+		return true;
 	default:
 		asked->tmpl.id.family = XF_AF_INET6;
 		return true;
@@ -427,7 +435,7 @@ static bool unfit(struct xf_sa_config *cfg, struct asked *asked, unsigned which)
 static void fit_or_not(void **state)
 {
 	(void)state;
-	for (unsigned which = 0; which < 20; which++) {
+	for (unsigned which = 0; which < 21; which++) {
 		struct xf_sa_config cfg = sas_config(1, 2, 100);
 		struct asked asked = ask(1, 2);
 		bool expect = !unfit(&cfg, &asked, which), larval = true;
