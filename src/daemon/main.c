@@ -108,6 +108,35 @@ static int fail(const char *what, int err)
 	return EXIT_FAILURE;
 }
 
+static int release(void *arg, struct xf_io_error *error)
+{
+	return xf_service_release(arg, error);
+}
+
+static int start_control(struct xf_service *service, struct xf_control **out)
+{
+	const struct xf_control_config cfg = {
+		.loop = service->loop,
+		.path = service->run.ctl_path,
+		.answers = {
+			.shown = {
+				.engine = service->engine,
+				.ports = { &service->names, service->threads, service->capture },
+				.native = { (enum xf_native)service->cfg->native, service->packet,
+					    &service->no_packet },
+				.clients = service->clients,
+				.missing = &service->missing,
+				.netns = service->run.netns.ino,
+				.start_ns = service->start_ns,
+			},
+			.release = release,
+			.arg = service,
+		},
+	};
+
+	return xf_control_new(&cfg, out);
+}
+
 /* Serve until told to stop. */
 static int serve(struct xf_service *service)
 {
@@ -123,7 +152,7 @@ static int serve(struct xf_service *service)
 		return EXIT_FAILURE;
 	}
 	xf_missing_find(&service->missing);
-	err = xf_control_new(service, &control);
+	err = start_control(service, &control);
 	if (!err)
 		err = xf_privs_enter(XF_ROLE_CONTROL);
 	if (!err) {
@@ -144,9 +173,9 @@ static int run(const struct xf_config *cfg)
 {
 	struct xf_service service = { .cfg = cfg };
 	struct xf_loop_config loop = {
-		.timer = xf_service_timer,
-		.idle = xf_service_idle,
-		.arg = &service,
+		.timer = xf_chores_timer,
+		.idle = xf_chores_idle,
+		.arg = &service.chores,
 	};
 	int err;
 	int status;

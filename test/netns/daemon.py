@@ -89,6 +89,17 @@ def release_stops_the_daemon(netns):
         raise AssertionError("the rule is still there")
 
 
+def nothing_is_shown_after_a_release(netns):
+    """What would be shown has gone by then."""
+    net = netns()
+    net.start()
+    answers = talk(net, b'{"verb":"release"}\n{"verb":"status"}\n{"verb":"stats"}\n')
+    equal(answers[0]["ok"], True)
+    equal([answer.get("error") for answer in answers[1:]], ["xfrmd is stopping"] * 2)
+    equal(net.daemon.wait(timeout=60), 0)
+    net.daemon = None
+
+
 def what_xfrmctl_shows(netns):
     net = netns()
     net.start()
@@ -398,6 +409,7 @@ main([
     protection_outlives_the_daemon,
     policies_outlive_a_crash,
     release_stops_the_daemon,
+    nothing_is_shown_after_a_release,
     what_xfrmctl_shows,
     keys_are_shown_only_when_asked_for,
     long_lists_come_page_by_page,

@@ -4,7 +4,6 @@
 
 #include "control.h"
 #include "daemon/log.h"
-#include "show.h"
 
 /* SAs or policies in one answer: neither memory nor the time of other clients without bound. */
 #define PAGE_DEFAULT 256
@@ -57,7 +56,7 @@ static bool add_policy(void *arg, struct xf_policy *policy)
 	return --page->left > 0;
 }
 
-static const char *answer_sa(struct xf_service *service, const json_t *request, json_t **result)
+static const char *answer_sa(struct xf_answers *answers, const json_t *request, json_t **result)
 {
 	struct page page;
 	uint64_t cursor;
@@ -66,12 +65,12 @@ static const char *answer_sa(struct xf_service *service, const json_t *request, 
 
 	if (error)
 		return error;
-	more = xf_sad_walk(xf_engine_sad(service->engine), &cursor, add_sa, &page);
+	more = xf_sad_walk(xf_engine_sad(answers->shown.engine), &cursor, add_sa, &page);
 	*result = finish_page("sas", &page, more, cursor);
 	return NULL;
 }
 
-static const char *answer_policy(struct xf_service *service, const json_t *request, json_t **result)
+static const char *answer_policy(struct xf_answers *answers, const json_t *request, json_t **result)
 {
 	struct page page;
 	uint64_t cursor;
@@ -80,33 +79,34 @@ static const char *answer_policy(struct xf_service *service, const json_t *reque
 
 	if (error)
 		return error;
-	more = xf_spd_walk(xf_engine_spd(service->engine), &cursor, add_policy, &page);
+	more = xf_spd_walk(xf_engine_spd(answers->shown.engine), &cursor, add_policy, &page);
 	*result = finish_page("policies", &page, more, cursor);
 	return NULL;
 }
 
-static const char *answer_status(struct xf_service *service, const json_t *request, json_t **result)
+static const char *answer_status(struct xf_answers *answers, const json_t *request, json_t **result)
 {
 	(void)request;
-	*result = xf_show_status(service);
+	*result = xf_show_status(&answers->shown);
 	return NULL;
 }
 
-static const char *answer_stats(struct xf_service *service, const json_t *request, json_t **result)
+static const char *answer_stats(struct xf_answers *answers, const json_t *request, json_t **result)
 {
 	(void)request;
-	*result = xf_show_stats(service);
+	*result = xf_show_stats(answers->shown.engine, &answers->shown.ports);
 	return NULL;
 }
 
-static const char *answer_release(struct xf_service *service, const json_t *request,
+static const char *answer_release(struct xf_answers *answers, const json_t *request,
 				  json_t **result)
 {
 	static struct xf_io_error error;
 
 	(void)request;
 	xf_log(XF_LOG_NOTICE, "asked to release: stopping, traffic flows in clear from now on");
-	if (xf_service_release(service, &error)) {
+	answers->released = true;
+	if (answers->release(answers->arg, &error)) {
 		xf_log(XF_LOG_ERROR, "protection could not be taken away: %s", error.text);
 		return error.text;
 	}
@@ -117,13 +117,13 @@ static const char *answer_release(struct xf_service *service, const json_t *requ
 /* Each returns NULL and *@result, or one sentence. */
 static const struct {
 	const char *name;
-	const char *(*answer)(struct xf_service *service, const json_t *request, json_t **result);
+	const char *(*answer)(struct xf_answers *answers, const json_t *request, json_t **result);
 } verbs[] = {
 	{ "status", answer_status }, { "sa", answer_sa },	    { "policy", answer_policy },
 	{ "stats", answer_stats },   { "release", answer_release },
 };
 
-static const char *dispatch(struct xf_service *service, const json_t *request, json_t **result)
+static const char *dispatch(struct xf_answers *answers, const json_t *request, json_t **result)
 {
 	const char *name = json_string_value(json_object_get(request, "verb"));
 
@@ -131,11 +131,11 @@ static const char *dispatch(struct xf_service *service, const json_t *request, j
 		return "the request is not a JSON object";
 	if (!name)
 		return "the request has no \"verb\"";
-	if (!service->threads)
+	if (answers->released)
 		return "xfrmd is stopping";
 	for (size_t i = 0; i < XF_ARRAY_SIZE(verbs); i++) {
 		if (!strcmp(verbs[i].name, name))
-			return verbs[i].answer(service, request, result);
+			return verbs[i].answer(answers, request, result);
 	}
 	return "there is no such verb";
 }
@@ -172,7 +172,7 @@ static char *to_line(const json_t *answer)
 	return line;
 }
 
-char *xf_control_answer(struct xf_service *service, const char *text, size_t len)
+char *xf_control_answer(struct xf_answers *answers, const char *text, size_t len)
 {
 	json_error_t where;
 	json_t *result = NULL;
@@ -182,7 +182,7 @@ char *xf_control_answer(struct xf_service *service, const char *text, size_t len
 	char *line;
 
 	request = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
-	error = request ? dispatch(service, request, &result) : "the request is not valid JSON";
+	error = request ? dispatch(answers, request, &result) : "the request is not valid JSON";
 	if (error)
 		answer = json_pack("{s:b, s:s}", "ok", false, "error", error);
 	else

@@ -4,6 +4,7 @@
 #include <sys/epoll.h>
 
 #include "control.h"
+#include "daemon/journal/rundir.h"
 #include "daemon/log.h"
 
 /* Requests are short; answers are as long as the tables. */
@@ -22,7 +23,8 @@ struct conn {
 };
 
 struct xf_control {
-	struct xf_service *service;
+	struct xf_loop *loop;
+	struct xf_answers answers;
 	struct xf_watch listener;
 	struct conn *list;
 	unsigned count;
@@ -36,7 +38,7 @@ static void drop(struct conn *conn)
 		at = &(*at)->next;
 	*at = conn->next;
 	conn->owner->count--;
-	xf_loop_remove(conn->owner->service->loop, &conn->watch);
+	xf_loop_remove(conn->owner->loop, &conn->watch);
 	close(conn->watch.fd);
 	/* It may hold keys. */
 	if (conn->answer)
@@ -48,7 +50,7 @@ static void drop(struct conn *conn)
 /* Send on. False: the connection is gone. */
 static bool flush(struct conn *conn)
 {
-	struct xf_loop *loop = conn->owner->service->loop;
+	struct xf_loop *loop = conn->owner->loop;
 	ssize_t n = send(conn->watch.fd, conn->answer + conn->sent, conn->answer_len - conn->sent,
 			 MSG_DONTWAIT | MSG_NOSIGNAL);
 
@@ -73,7 +75,7 @@ static bool answer_line(struct conn *conn, const char *end)
 {
 	size_t used = (size_t)(end - conn->buf) + 1;
 
-	conn->answer = xf_control_answer(conn->owner->service, conn->buf, used - 1);
+	conn->answer = xf_control_answer(&conn->owner->answers, conn->buf, used - 1);
 	conn->len -= used;
 	memmove(conn->buf, conn->buf + used, conn->len);
 	if (!conn->answer) {
@@ -132,7 +134,7 @@ static int add(struct xf_control *control, int fd)
 		return -ENOMEM;
 	conn->owner = control;
 	conn->watch = (struct xf_watch){ .fd = fd, .ready = conn_ready, .arg = conn };
-	err = xf_loop_add(control->service->loop, &conn->watch, EPOLLIN);
+	err = xf_loop_add(control->loop, &conn->watch, EPOLLIN);
 	if (err) {
 		free(conn);
 		return err;
@@ -153,19 +155,20 @@ static void listener_ready(void *arg, uint32_t events)
 		close(fd);
 }
 
-int xf_control_new(struct xf_service *service, struct xf_control **out)
+int xf_control_new(const struct xf_control_config *cfg, struct xf_control **out)
 {
 	struct xf_control *control = calloc(1, sizeof(*control));
 	int err;
 
 	if (!control)
 		return -ENOMEM;
-	control->service = service;
+	control->loop = cfg->loop;
+	control->answers = cfg->answers;
 	control->listener.ready = listener_ready;
 	control->listener.arg = control;
-	control->listener.fd = xf_rundir_listen(service->run.ctl_path, SOCK_STREAM, 0600, 0);
+	control->listener.fd = xf_rundir_listen(cfg->path, SOCK_STREAM, 0600, 0);
 	err = control->listener.fd < 0 ? control->listener.fd
-				       : xf_loop_add(service->loop, &control->listener, EPOLLIN);
+				       : xf_loop_add(cfg->loop, &control->listener, EPOLLIN);
 	if (err) {
 		if (control->listener.fd >= 0)
 			close(control->listener.fd);
@@ -182,7 +185,7 @@ void xf_control_free(struct xf_control *control)
 		return;
 	while (control->list)
 		drop(control->list);
-	xf_loop_remove(control->service->loop, &control->listener);
+	xf_loop_remove(control->loop, &control->listener);
 	close(control->listener.fd);
 	free(control);
 }

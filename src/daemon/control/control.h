@@ -6,12 +6,29 @@
 #ifndef XF_DAEMON_CONTROL_H
 #define XF_DAEMON_CONTROL_H
 
-#include "daemon/service.h"
+#include "daemon/loop.h"
+#include "show.h"
 
 struct xf_control;
 
-/* Listen at the service's ctl_path, for root only. */
-int xf_control_new(struct xf_service *service, struct xf_control **out);
+/* What requests are answered from. */
+struct xf_answers {
+	struct xf_shown shown;
+	/* Take the protection away, as xf_service_release(): the daemon stops, and what is shown
+	 * may be gone. */
+	int (*release)(void *arg, struct xf_io_error *error);
+	void *arg;
+	bool released;
+};
+
+struct xf_control_config {
+	struct xf_loop *loop;
+	const char *path;
+	struct xf_answers answers;
+};
+
+/* Listen at cfg->path, for root only. What @cfg points to outlives it. */
+int xf_control_new(const struct xf_control_config *cfg, struct xf_control **out);
 
 /* NULL is allowed. */
 void xf_control_free(struct xf_control *control);
@@ -20,6 +37,6 @@ void xf_control_free(struct xf_control *control);
  * Answer one request, a JSON text of @len bytes: the answer, one line, which the caller frees, or
  * NULL when there is no memory.
  */
-char *xf_control_answer(struct xf_service *service, const char *text, size_t len);
+char *xf_control_answer(struct xf_answers *answers, const char *text, size_t len);
 
 #endif

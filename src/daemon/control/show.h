@@ -8,12 +8,43 @@
 
 #include <jansson.h>
 
-#include "daemon/service.h"
+#include <xf/path.h>
+
+#include "capture/capture.h"
+#include "daemon/clients/clients.h"
+#include "daemon/missing.h"
+#include "daemon/thread/threads.h"
+#include "port/packet.h"
+
+/* By what packets come in and leave, ... */
+struct xf_shown_ports {
+	const struct xf_io_names *names;
+	const struct xf_threads *threads;
+	struct xf_capture *capture;
+};
+
+/* ... and native ones in particular. */
+struct xf_shown_native {
+	enum xf_native mode;
+	struct xf_packet *packet; /* NULL: none, because of ... */
+	const struct xf_io_error *no_packet;
+};
+
+/* The parts of a daemon that are shown; whoever shows it has them, and sees that they are there. */
+struct xf_shown {
+	struct xf_engine *engine;
+	struct xf_shown_ports ports;
+	struct xf_shown_native native;
+	const struct xf_clients *clients;
+	const struct xf_missing *missing;
+	uint64_t netns; /* its inode */
+	uint64_t start_ns;
+};
 
 json_t *xf_show_sa(struct xf_sa *sa, bool keys, uint64_t now_ns);
 json_t *xf_show_policy(const struct xf_policy *policy);
-json_t *xf_show_status(struct xf_service *service);
-json_t *xf_show_stats(struct xf_service *service);
+json_t *xf_show_status(const struct xf_shown *shown);
+json_t *xf_show_stats(struct xf_engine *engine, const struct xf_shown_ports *ports);
 
 /* Parts of the above. */
 json_t *xf_show_counters(const struct xf_counter_group *group, const void *sums);

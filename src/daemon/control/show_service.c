@@ -1,7 +1,7 @@
 /* The state of the daemon itself, and its counters. */
 #include <unistd.h>
 
-#include "daemon/missing.h"
+#include "daemon/loop.h"
 #include "daemon/thread/secret.h"
 #include "show.h"
 
@@ -44,18 +44,18 @@ static const char *text(const char *or_null)
 }
 
 /* What the kernel does for us is said of the device only when it does so on each of its queues. */
-static json_t *show_capture_state(const struct xf_service *service)
+static json_t *show_capture_state(const struct xf_shown_ports *ports)
 {
-	unsigned queues = xf_threads_count(service->threads);
+	unsigned queues = xf_threads_count(ports->threads);
 	struct xf_capture_stats stats = { .programs.twin = XF_TWIN_NONE };
 	struct xf_io_queues able;
 
-	xf_capture_get_stats(service->capture, &stats);
-	xf_threads_get_queues(service->threads, &able);
+	xf_capture_get_stats(ports->capture, &stats);
+	xf_threads_get_queues(ports->threads, &able);
 	return json_pack(
 		"{s:s, s:b, s:b, s:b, s:b, s:b, s:b, s:b, s:i, s:b, s:s, s:s, s:s, s:s, s:b, s:s,"
 		" s:o, s:o, s:o}",
-		"tun", service->names.tun, "tun_marks", able.marks == queues, "tun_tso",
+		"tun", ports->names->tun, "tun_marks", able.marks == queues, "tun_tso",
 		able.supers == queues, "tun_uso", able.udp_supers == queues, "tun_steering",
 		able.steered == queues, "nftables", stats.nft, "nat", stats.nat, "backstop",
 		stats.backstop, "backstop_devices", (int)stats.programs.devices, "backstop_links",
@@ -63,12 +63,12 @@ static json_t *show_capture_state(const struct xf_service *service)
 		text(stats.programs.no_links), "backstop_lacks", text(stats.programs.bare), "twin",
 		xf_twin_name(stats.programs.twin), "why_twin", text(stats.programs.why), "owner",
 		stats.nft && !stats.shared, "why_no_owner", text(stats.shared), "mark_capture",
-		xf_show_hex(service->names.mark_capture), "mark_bypass",
-		xf_show_hex(service->names.mark_bypass), "parts", show_parts(&stats));
+		xf_show_hex(ports->names->mark_capture), "mark_bypass",
+		xf_show_hex(ports->names->mark_bypass), "parts", show_parts(&stats));
 }
 
 /* By what native packets leave, to how many destinations, and why not by packet sockets. */
-static json_t *show_native(const struct xf_service *service)
+static json_t *show_native(const struct xf_shown_native *native)
 {
 	static const char *const modes[] = {
 		[XF_NATIVE_AUTO] = "auto",
@@ -76,16 +76,16 @@ static json_t *show_native(const struct xf_service *service)
 		[XF_NATIVE_RAW] = "raw",
 	};
 	struct xf_packet_status status = { 0 };
-	const char *why = service->no_packet.text;
+	const char *why = native->no_packet->text;
 
-	if (service->packet) {
-		xf_packet_get_status(service->packet, &status);
+	if (native->packet) {
+		xf_packet_get_status(native->packet, &status);
 		why = status.why;
 	}
-	return json_pack("{s:s, s:i, s:i, s:s, s:i, s:s}", "mode", modes[service->cfg->native],
+	return json_pack("{s:s, s:i, s:i, s:s, s:i, s:s}", "mode", modes[native->mode],
 			 "destinations", (int)status.dests, "by_packet_socket",
 			 (int)status.by_packet, "why_raw", why, "from_ring", (int)status.by_ring,
-			 "why_not_ring", service->packet ? status.why_no_ring : why);
+			 "why_not_ring", native->packet ? status.why_no_ring : why);
 }
 
 static json_t *show_missing(const struct xf_missing *missing)
@@ -99,50 +99,51 @@ static json_t *show_missing(const struct xf_missing *missing)
 	return list;
 }
 
-json_t *xf_show_status(struct xf_service *service)
+json_t *xf_show_status(const struct xf_shown *shown)
 {
 	struct xf_sad_info sad;
 	struct xf_spd_info spd;
 	struct xf_clients_stats clients;
-	uint64_t up_s = (xf_clock_ns() - service->start_ns) / XF_NSEC_PER_SEC;
+	uint64_t up_s = (xf_clock_ns() - shown->start_ns) / XF_NSEC_PER_SEC;
 
-	xf_sad_get_info(xf_engine_sad(service->engine), &sad);
-	xf_spd_get_info(xf_engine_spd(service->engine), &spd);
-	xf_clients_get_stats(service->clients, &clients);
+	xf_sad_get_info(xf_engine_sad(shown->engine), &sad);
+	xf_spd_get_info(xf_engine_spd(shown->engine), &spd);
+	xf_clients_get_stats(shown->clients, &clients);
 	return json_pack(
 		"{s:s, s:i, s:I, s:I, s:i, s:I, s:{s:I, s:I, s:I}, s:o, s:I, s:o, s:o, s:o}",
-		"version", XFRMD_VERSION, "pid", (int)getpid(), "netns",
-		(json_int_t)service->run.netns.ino, "uptime_s", (json_int_t)up_s, "workers",
-		(int)xf_threads_count(service->threads), "sas", (json_int_t)sad.count, "policies",
-		"in", (json_int_t)spd.count[XF_DIR_IN], "out", (json_int_t)spd.count[XF_DIR_OUT],
-		"fwd", (json_int_t)spd.count[XF_DIR_FWD], xf_clients_counters.name,
-		xf_show_counters(&xf_clients_counters, &clients), "locked_bytes",
-		(json_int_t)xf_secret_memory_locked(), "capture", show_capture_state(service),
-		"native", show_native(service), "missing", show_missing(&service->missing));
+		"version", XFRMD_VERSION, "pid", (int)getpid(), "netns", (json_int_t)shown->netns,
+		"uptime_s", (json_int_t)up_s, "workers",
+		(int)xf_threads_count(shown->ports.threads), "sas", (json_int_t)sad.count,
+		"policies", "in", (json_int_t)spd.count[XF_DIR_IN], "out",
+		(json_int_t)spd.count[XF_DIR_OUT], "fwd", (json_int_t)spd.count[XF_DIR_FWD],
+		xf_clients_counters.name, xf_show_counters(&xf_clients_counters, &clients),
+		"locked_bytes", (json_int_t)xf_secret_memory_locked(), "capture",
+		show_capture_state(&shown->ports), "native", show_native(&shown->native), "missing",
+		show_missing(shown->missing));
 }
 
-json_t *xf_show_stats(struct xf_service *service)
+json_t *xf_show_stats(struct xf_engine *engine, const struct xf_shown_ports *ports)
 {
-	struct xf_engine_stats engine;
+	struct xf_engine_stats sums;
 	struct xf_io_stats io;
 	struct xf_capture_stats capture = { 0 };
 	const struct {
 		const struct xf_counter_group *group;
 		const void *sums;
 	} shown[] = {
-		{ &xf_drop_counters, &engine },
-		{ &xf_engine_counters, &engine },
+		{ &xf_drop_counters, &sums },
+		{ &xf_engine_counters, &sums },
 		{ &xf_io_counters, &io },
 		{ &xf_capture_counters, &capture.count },
 	};
 	json_t *o = json_object();
 
-	xf_engine_get_stats(service->engine, &engine);
-	xf_threads_get_stats(service->threads, &io);
-	xf_capture_get_stats(service->capture, &capture);
+	xf_engine_get_stats(engine, &sums);
+	xf_threads_get_stats(ports->threads, &io);
+	xf_capture_get_stats(ports->capture, &capture);
 	/* What rules drop for policies is told under the kernel's names, too. */
-	engine.drops[XF_DROP_IN_TMPL_MISMATCH] += capture.count.plaintext_dropped;
-	engine.drops[XF_DROP_IN_POL_BLOCK] += capture.count.blocked_dropped;
+	sums.drops[XF_DROP_IN_TMPL_MISMATCH] += capture.count.plaintext_dropped;
+	sums.drops[XF_DROP_IN_POL_BLOCK] += capture.count.blocked_dropped;
 	for (size_t i = 0; i < XF_ARRAY_SIZE(shown); i++)
 		json_object_set_new(o, shown[i].group->name,
 				    xf_show_counters(shown[i].group, shown[i].sums));
