@@ -248,7 +248,7 @@ def start(net, daemon, core, counted=None, config=None):
         net.daemon = subprocess.Popen(net.argv("taskset", "-c", str(core), daemon, *args),
                                       stderr=net.log, stdout=net.log,
                                       env=counted.env() if counted else None)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while "ready: network namespace" not in net.text():
             if net.daemon.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{daemon} did not start: {net.text()}")
