@@ -16,7 +16,8 @@
 
 #include "policy_maps.h"
 
-#define EXT_HEADERS_MAX 4
+/* As many as stand before a transport header where each stands where RFC 8200 s4.1 has it. */
+#define EXT_HEADERS_MAX 5
 #define AF_INET 2
 #define AF_INET6 10
 
@@ -139,13 +140,14 @@ static __always_inline bool skip_header(XF_SOURCE *from, struct flow *flow, __u3
 {
 	__u8 hdr[4];
 
-	if (!is_extension(flow->proto))
+	/* What stands behind the header of a later fragment is payload. */
+	if (*behind || !is_extension(flow->proto))
 		return false;
 	if (!load_bytes(from, *off, hdr, sizeof(hdr)))
 		return false;
 	if (flow->proto == IPPROTO_FRAGMENT) {
 		flow->piece = true;
-		*behind = *behind || hdr[2] || (hdr[3] & 0xf8);
+		*behind = hdr[2] || (hdr[3] & 0xf8);
 		*off += 8;
 	} else {
 		*off += (hdr[1] + 1) * 8;
@@ -188,6 +190,8 @@ enum answer { NO, MAYBE, YES };
 struct search {
 	const struct flow *flow;
 	__u32 first; /* kind */
+	bool unread; /* its protocol stands behind headers that were not followed */
+	bool hidden; /* ... and a strict policy asks for one */
 	bool hides_ports; /* it has some, and policies with ports may match it */
 	bool unsure; /* a policy may match it, or not */
 	bool tied; /* ... and see struct xf_bpf_kind */
@@ -208,10 +212,9 @@ static __always_inline void make_key(struct xf_bpf_key *key, const struct xf_bpf
 	key->proto = kind->proto ? flow->proto : 0;
 }
 
-static __always_inline bool is_asked(const struct xf_bpf_kind *kind, struct search *search)
+/* Does a packet tell the ports that keys of @kind have, or is it of those that tell none? */
+static __always_inline bool tells_ports(const struct xf_bpf_kind *kind, struct search *search)
 {
-	if (kind->family != search->flow->family)
-		return false;
 	if (kind->no_ports)
 		return search->hides_ports;
 	if (search->flow->ports || !(kind->sport_mask | kind->dport_mask))
@@ -220,6 +223,16 @@ static __always_inline bool is_asked(const struct xf_bpf_kind *kind, struct sear
 		search->unsure = true;
 		search->tied |= kind->tied;
 	}
+	return false;
+}
+
+static __always_inline bool is_asked(const struct xf_bpf_kind *kind, struct search *search)
+{
+	if (kind->family != search->flow->family || !tells_ports(kind, search))
+		return false;
+	if (!search->unread || !kind->proto)
+		return true;
+	search->hidden |= kind->match != XF_BPF_MAY_LET_PASS;
 	return false;
 }
 
@@ -276,6 +289,7 @@ static __always_inline enum answer ask_part(const struct xf_bpf_config *cfg, str
 		return NO;
 	search->first = part * XF_BPF_KINDS_MAX;
 	search->tied = false;
+	search->hidden = false;
 	for (int i = 0; i < XF_BPF_CLASSES; i++)
 		search->found[i] = false;
 	bpf_loop(n, try_kind, search, 0);
@@ -288,7 +302,7 @@ static __always_inline enum answer ask_part(const struct xf_bpf_config *cfg, str
 		any = true;
 	}
 	if (!any || !best.strict)
-		return NO;
+		return search->hidden ? MAYBE : NO;
 	return search->unsure || !best.protects ? MAYBE : YES;
 }
 
@@ -304,14 +318,14 @@ __noinline enum answer ask_policies(const struct xf_bpf_config *cfg, const struc
 {
 	struct search search = { .flow = flow };
 	enum answer answer;
-	bool unread;
 
 	if (!cfg || !flow || dir > DIR_FWD)
 		return MAYBE;
-	unread = is_extension(flow->proto);
-	search.unsure = unread;
-	search.hides_ports = !flow->ports && !known_ports_only &&
-			     (has_ports(flow->proto) || is_icmp(flow->proto) || unread);
+	search.unread = is_extension(flow->proto);
+	search.unsure = search.unread;
+	search.hides_ports = !flow->ports &&
+			     (search.unread || (!known_ports_only &&
+						(has_ports(flow->proto) || is_icmp(flow->proto))));
 	answer = ask_part(cfg, &search, 2 * dir + 1);
 	return answer == NO ? ask_part(cfg, &search, 2 * dir) : answer;
 }

@@ -12,7 +12,7 @@
  *   - frames of AF_PACKET sockets are seen as well (the kernel's IPsec does not see them); the
  *     limited broadcast passes, so that DHCP clients work;
  *   - extension headers of IPv6 are followed for a few steps only; a header that is not reached
- *     matches any port;
+ *     matches any protocol and port;
  *   - where there is no room for all policies, destinations alone decide.
  *
  * Its part on the TUN: what NAT takes out of a policy on the way there goes nowhere either.

@@ -56,6 +56,13 @@ struct xf_ip_info {
 int xf_ip_parse(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info);
 
 /*
+ * Is @pkt, as parsed into @info, a fragment of an IPv6 datagram in whose fragmentable part extension
+ * headers stand? Then only the first fragment shows the protocol: of a later one @info->proto is
+ * that of an extension header (RFC 8200 s4.5).
+ */
+bool xf_ip_frag_hides_proto(const struct xf_pkt *pkt, const struct xf_ip_info *info);
+
+/*
  * The flow that policies see: addresses and, for TCP, UDP, UDP-Lite, SCTP, DCCP, ICMP, ICMPv6, MH
  * and GRE, ports as xf_flow has them; fragments and short packets leave ports 0. @reverse swaps
  * source and destination. mark, if_id, oif and uid come from the packet's metadata.

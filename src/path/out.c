@@ -30,6 +30,14 @@ static bool is_local(const struct out *o, const struct xf_slot *s)
 	return s->pkt->local || env->is_local(env->arg, &s->ip.saddr, s->ip.family);
 }
 
+/* Conntrack answers for a whole datagram, too. */
+static bool is_wanted_whole(const struct out *o, const struct xf_slot *s,
+			    const struct xf_flow *flow)
+{
+	return s->pkt->ask || xf_ip_frag_hides_proto(s->pkt, &s->ip) ||
+	       xf_spd_wants_whole(o->worker->engine->spd, XF_DIR_OUT, flow);
+}
+
 static void parse(struct out *o, struct xf_slot *s, struct xf_flow *flow)
 {
 	if (xf_ip_parse(s->pkt, false, &s->ip) < 0) {
@@ -39,9 +47,7 @@ static void parse(struct out *o, struct xf_slot *s, struct xf_flow *flow)
 	xf_pkt_trim_back(s->pkt, s->pkt->len - s->ip.total_len);
 	s->pkt->family = s->ip.family;
 	xf_ip_flow(s->pkt, &s->ip, false, flow);
-	/* Conntrack answers for a whole datagram, too. */
-	if (!s->ip.is_frag ||
-	    (!s->pkt->ask && !xf_spd_wants_whole(o->worker->engine->spd, XF_DIR_OUT, flow)))
+	if (!s->ip.is_frag || !is_wanted_whole(o, s, flow))
 		return;
 	xf_path_reassemble(o->worker, o->worker->frags_out, s, o->now_ns);
 	if (s->pkt)

@@ -163,6 +163,12 @@ static void place_esp(struct walk *w, struct xf_ip_info *info)
 	info->nexthdr_field = w->field;
 }
 
+static bool is_ext_hdr(uint8_t proto)
+{
+	return proto == XF_IPPROTO_HOPOPTS || proto == XF_IPPROTO_ROUTING ||
+	       proto == XF_IPPROTO_DSTOPTS || proto == XF_IPPROTO_FRAGMENT;
+}
+
 /* Step over the extension header at w->off: its length, 0 = it is none, -EINVAL. */
 static int ext_hdr_len(const struct xf_pkt *pkt, struct walk *w, struct xf_ip_info *info)
 {
@@ -175,8 +181,7 @@ static int ext_hdr_len(const struct xf_pkt *pkt, struct walk *w, struct xf_ip_in
 			return -EINVAL;
 		return XF_IPV6_FRAG_HDR_LEN;
 	}
-	if (w->next != XF_IPPROTO_HOPOPTS && w->next != XF_IPPROTO_ROUTING &&
-	    w->next != XF_IPPROTO_DSTOPTS)
+	if (!is_ext_hdr(w->next))
 		return 0;
 	hdr = xf_pkt_peek(pkt, w->off, sizeof(scratch), scratch);
 	if (!hdr)
@@ -205,6 +210,14 @@ static int walk_ext_hdrs(const struct xf_pkt *pkt, struct walk *w, struct xf_ip_
 		w->next = *xf_pkt_peek(pkt, w->off, 1, &scratch);
 		w->off += (uint32_t)len;
 	}
+}
+
+bool xf_ip_frag_hides_proto(const struct xf_pkt *pkt, const struct xf_ip_info *info)
+{
+	uint8_t scratch;
+
+	return info->is_frag && info->frag_hdr_off &&
+	       is_ext_hdr(*xf_pkt_peek(pkt, info->frag_hdr_off, 1, &scratch));
 }
 
 static int parse_ipv6(const struct xf_pkt *pkt, struct xf_ip_info *info)

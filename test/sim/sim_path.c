@@ -528,6 +528,52 @@ static void fragments_meet_port_policies(void **state)
 	sim_fini(&sim);
 }
 
+/* IPv6 from fd01::1 to fd02::1: destination options behind the fragment header, then UDP. */
+static struct xf_pkt *fragment_with_options(struct sim *sim, uint16_t offset, bool more)
+{
+	struct xf_pkt *pkt = xf_pkt_new(xf_worker_pool(sim->a.worker), 0);
+	uint8_t *ip = xf_pkt_append(pkt, XF_IPV6_HDR_LEN + XF_IPV6_FRAG_HDR_LEN + 64);
+	uint8_t *frag = ip + XF_IPV6_HDR_LEN;
+
+	memset(ip, 0, XF_IPV6_HDR_LEN + XF_IPV6_FRAG_HDR_LEN + 64);
+	ip[0] = 0x60;
+	ip[5] = XF_IPV6_FRAG_HDR_LEN + 64;
+	ip[6] = XF_IPPROTO_FRAGMENT;
+	ip[7] = 64;
+	ip[8] = ip[24] = 0xfd;
+	ip[9] = 1;
+	ip[25] = 2;
+	ip[23] = ip[39] = 1;
+	frag[0] = XF_IPPROTO_DSTOPTS;
+	xf_put_be16(frag + 2, (uint16_t)(offset | more));
+	if (!offset)
+		frag[8] = XF_IPPROTO_UDP;
+	return pkt;
+}
+
+/* A later fragment does not tell its protocol where options stand before it. */
+static void fragments_hide_their_protocol(void **state)
+{
+	struct sim sim;
+
+	(void)state;
+	sim_init(&sim, 11);
+	sim_add_sa_both(&sim, &(struct sim_sa){ .spi = 0x1000, .flags = XF_SA_AF_UNSPEC });
+	sim_add_policy(&sim, &sim.a,
+		       &(struct sim_policy){ .src = "fd01::/64",
+					     .dst = "fd02::/64",
+					     .proto = XF_IPPROTO_UDP,
+					     .dir = XF_DIR_OUT });
+	for (unsigned later = 0; later < 2; later++) {
+		sim_out(&sim, &sim.a, fragment_with_options(&sim, later ? 64 : 0, !later));
+		assert_int_equal(sim.a.out.clear.count, 0);
+		assert_int_equal(sim.a.out.wire.count, later);
+	}
+	sim_drain(&sim.a.out.wire);
+	assert_int_equal(sim_all_drops(&sim.a), 0);
+	sim_fini(&sim);
+}
+
 /* Cut a datagram and send its pieces through the tunnel one by one; @between after the first. How
  * many packets come out; no router has to cut one of them. */
 static unsigned send_in_pieces(struct sim *sim, const struct sim_udp *udp,
@@ -689,6 +735,7 @@ int main(void)
 		cmocka_unit_test(icmp_is_believed_for_live_spis_only),
 		cmocka_unit_test(nested_bundle),
 		cmocka_unit_test(fragments_meet_port_policies),
+		cmocka_unit_test(fragments_hide_their_protocol),
 		cmocka_unit_test(inner_fragments_keep_to_their_sa),
 		cmocka_unit_test(inner_fragments_leave_as_they_came),
 		cmocka_unit_test(limits_are_told_and_kept),
