@@ -2,6 +2,8 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 SECONDS ?= 60
+SEED ?= 1
+COUNT ?= 300
 BUILD ?= build
 
 # Under sudo, what is built belongs to whom the tree belongs to.
@@ -10,7 +12,7 @@ ifeq ($(shell id -u):$(filter-out root UNKNOWN,$(OWNER)),0:$(OWNER))
 AS_OWNER := runuser -u $(OWNER) --
 endif
 
-.PHONY: all help deps bench-deps demo test check interop fuzz bench install clean
+.PHONY: all help deps bench-deps demo test check interop fuzz coverage mutants bench install clean
 
 all:
 	@tools/need-tools
@@ -26,6 +28,8 @@ help:
 	@echo "make check      unit tests and style checks only"
 	@echo "make interop    every algorithm, mode and family against a real Linux kernel (root)"
 	@echo "make fuzz       each fuzz target for SECONDS=60"
+	@echo "make coverage   which lines of src/ the tests run (root for those in namespaces)"
+	@echo "make mutants    COUNT=300 changes to the source, SEED=1: does a test fail? After coverage"
 	@echo "make bench      ns per packet, Gb/s (root); BENCH=\"engine cores e2e peers\" for some"
 	@echo "make bench-deps install what its group \"peers\" compares with (root)"
 	@echo "make install    DESTDIR= PREFIX=/usr/local"
@@ -59,6 +63,14 @@ fuzz:
 	@tools/need-tools
 	@AS_OWNER="$(AS_OWNER)" tools/fuzz $(SECONDS)
 
+coverage:
+	@tools/need-tools
+	@AS_OWNER="$(AS_OWNER)" tools/coverage
+
+mutants:
+	@tools/need-tools
+	@tools/mutants --seed $(SEED) --count $(COUNT)
+
 bench: all
 	@bench/run $(BUILD) $(BENCH)
 
@@ -69,4 +81,4 @@ install: all
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
 
 clean:
-	rm -rf build build-asan build-tsan build-fuzz
+	rm -rf build build-asan build-tsan build-fuzz build-cov build-mutants
