@@ -44,11 +44,15 @@ static unsigned call_each(unsigned transforms, enum xf_step step,
 	return dropped;
 }
 
-/* Of SAs that mostly are not in the caches yet, so they are not looked at where all are alike. */
-static unsigned transforms_of(const struct xf_flight *f, struct xf_transform_op *const *ops,
-			      unsigned n)
+/*
+ * Which of them @ops have. SAs mostly are not in the caches yet, so they are not looked at where
+ * all are alike: all that the SAD has, or, where @kept, has had, for those SAs may have left it.
+ */
+static unsigned transforms_of(const struct xf_flight *f, bool kept,
+			      struct xf_transform_op *const *ops, unsigned n)
 {
-	unsigned any = xf_sad_transforms(f->worker->engine->sad);
+	const struct xf_sad *sad = f->worker->engine->sad;
+	unsigned any = kept ? xf_sad_transforms_ever(sad) : xf_sad_transforms(sad);
 	unsigned seen = 0;
 
 	if (XF_LIKELY(!(any & (any - 1))))
@@ -79,7 +83,10 @@ static unsigned set_aside(struct xf_flight *f, struct xf_transform_op **ops, uns
 unsigned xf_path_begin_round(struct xf_flight *f, bool out, struct xf_transform_op **ops,
 			     unsigned n)
 {
-	f->transforms = transforms_of(f, ops, n);
+	/* Inbound each round's SAs were just found, outbound those of the first one. */
+	bool kept = out && (f->round > 0 || f->shaped);
+
+	f->transforms = transforms_of(f, kept, ops, n);
 	if (out && XF_UNLIKELY(f->transforms & f->worker->shape_out) &&
 	    !(f->shaped && f->round == 0))
 		return set_aside(f, ops, n);

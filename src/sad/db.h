@@ -9,6 +9,7 @@
 #define XF_SAD_DB_H
 
 #include <xf/sad.h>
+#include <xf/transform.h>
 
 #include "gate.h"
 #include "key.h"
@@ -32,11 +33,13 @@ struct xf_sad {
 	_Atomic uint32_t masks[XF_SAD_MASKS]; /* of marks of SAs; 0 = unused */
 	_Atomic uint32_t nmasks; /* there are none from here on */
 	_Atomic uint32_t from_anywhere; /* SAs whose source is the wildcard */
-	_Atomic uint32_t transforms; /* a bit for each that an SA here has had */
+	_Atomic uint32_t transforms; /* a bit for each that SAs have which readers may find */
+	_Atomic uint32_t transforms_ever; /* and for each that SAs here have had */
 	struct xf_sa_home home; /* atomic */
 
 	/* Control thread. */
 	uint32_t mask_refs[XF_SAD_MASKS];
+	uint32_t of_transform[XF_TRANSFORMS_MAX]; /* SAs, until readers have left them */
 	struct xf_heap due;
 	struct xf_sad_slot *slots;
 	size_t nslots;

@@ -138,9 +138,9 @@ struct xf_sa {
 _Static_assert(XF_WALL_STEPS == 1u << (63 - XF_SA_WALL_STEP_SHIFT), "the steps that are known");
 
 /*
- * No byte is free: what few SAs have goes into their side, what packets ask into flags of the form.
- * Bits that are: 6 of attention, for what else the control thread must hear of; 7 of dying; in the
- * links 3, for an SA that stands in more tables (links by marks).
+ * Free are 8 bytes at the end, for what all SAs have: what few have goes into their side, what
+ * packets ask into flags of the form. Bits that are free: 6 of attention, for what else the control
+ * thread must hear of; 7 of dying; in the links 3, for an SA in more tables (links by marks).
  */
 _Static_assert(XF_SA_BYTES + sizeof(void *) <= 7 * XF_CACHE_LINE, "there may be a million of them");
 _Static_assert(

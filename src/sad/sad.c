@@ -132,6 +132,28 @@ unsigned xf_sad_transforms(const struct xf_sad *sad)
 	return atomic_load_explicit(&sad->transforms, memory_order_relaxed);
 }
 
+unsigned xf_sad_transforms_ever(const struct xf_sad *sad)
+{
+	return atomic_load_explicit(&sad->transforms_ever, memory_order_relaxed);
+}
+
+/* Before readers can find the first SA of @transform. */
+static void transform_get(struct xf_sad *sad, unsigned transform)
+{
+	if (sad->of_transform[transform]++)
+		return;
+	atomic_fetch_or_explicit(&sad->transforms_ever, 1u << transform, memory_order_relaxed);
+	atomic_fetch_or_explicit(&sad->transforms, 1u << transform, memory_order_relaxed);
+}
+
+/* When no reader can have found the last one. */
+static void transform_put(struct xf_sad *sad, unsigned transform)
+{
+	if (--sad->of_transform[transform] == 0)
+		atomic_fetch_and_explicit(&sad->transforms, ~(1u << transform),
+					  memory_order_relaxed);
+}
+
 int xf_sad_check_room(const struct xf_sad *sad, uint32_t leaving, const char **why)
 {
 	if (sad->cfg.max_sas == 0 || sad->count - leaving < sad->cfg.max_sas)
@@ -165,8 +187,9 @@ int xf_sad_insert_as(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of
 	/* Before the first table: a reader may use the SA at once, and tell of it. */
 	xf_sa_join(sa, &sad->home);
 	links->id = id;
-	atomic_fetch_or_explicit(&sad->transforms, 1u << sa->transform, memory_order_relaxed);
+	transform_get(sad, sa->transform);
 	if (!xf_sad_seat(sad, sa)) {
+		transform_put(sad, sa->transform);
 		sa->home = NULL;
 		return -ENOMEM;
 	}
@@ -312,6 +335,7 @@ static void left_table(struct xf_rcu_head *head)
 	struct xf_sad *sad = XF_CONTAINER_OF(sa->home, struct xf_sad, home);
 
 	xf_sad_leave(sad, sa);
+	transform_put(sad, sa->transform);
 	xf_sa_put_unseen(sa);
 }
 

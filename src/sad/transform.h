@@ -26,9 +26,13 @@ static inline const struct xf_transform *xf_transform_of(const struct xf_sa *sa)
 	return xf_transform_table[sa->transform];
 }
 
-/* Those that SAs of @sad have or have had, a bit for each number; any thread. What a lookup finds
- * has one of them. */
+/*
+ * Those that SAs of @sad have, a bit for each number; any thread. What a lookup has found in the
+ * same read section has one of them. An SA that was kept by a reference has one of those that SAs
+ * of @sad have had at any time.
+ */
 unsigned xf_sad_transforms(const struct xf_sad *sad);
+unsigned xf_sad_transforms_ever(const struct xf_sad *sad);
 
 /* The SPI in a header at @hdr, of which at least hdr_len bytes are there. */
 static inline uint32_t xf_spi_read(const uint8_t *hdr, struct xf_spi_place place)

@@ -488,6 +488,38 @@ static void each_is_called_once_for_a_batch(void **state)
 	}
 }
 
+/*
+ * The outer SA was the last of its transform, and goes while the inner one's cipher has not
+ * answered: it is still its own transform that refuses the packets, not the one that is left.
+ */
+static void an_sa_that_has_gone_keeps_its_transform(void **state)
+{
+	struct sim_sa inner = toy_sa(TOY_PLAIN),
+		      outer = { .spi = 0x88, .reqid = 8, .transport = true };
+	struct xf_pktq q = { .count = 0 };
+
+	(void)state;
+	begin(&late_provider);
+	sim_add_sa_both(&sim, &outer);
+	toy_add_way(&sim, &inner, outer.reqid, XF_IPPROTO_ESP);
+	late_set_chance(0);
+	for (uint32_t i = 0; i < XF_BATCH; i++) {
+		struct sim_udp udp = datagram(i, 120);
+
+		xf_pktq_push(&q, sim_udp(&sim.a, &udp));
+	}
+	xf_path_out(sim.a.worker, &q, sim.now_ns, &sim.a.out);
+	assert_int_equal(toy_calls(), 1);
+	xf_sad_flush(xf_engine_sad(sim.a.engine), XF_IPPROTO_ESP);
+	xf_rcu_drain();
+	late_set_chance(50);
+	poll_all(&sim.a, &sim.a.out);
+	assert_int_equal(toy_calls(), 0);
+	assert_int_equal(sim.a.out.wire.count, 0);
+	assert_int_equal(sim_drops(&sim.a, XF_DROP_OUT_STATE_INVALID), XF_BATCH);
+	sim_fini(&sim);
+}
+
 /* Two SAs in a row, or one twice: shaping as the inner one, as the outer one, as both. */
 static void shaping_is_where_its_sa_stands(void **state)
 {
@@ -604,6 +636,7 @@ int main(void)
 		cmocka_unit_test(what_is_left_is_delivered_by_the_tick),
 		cmocka_unit_test(the_mtu_is_the_transforms),
 		cmocka_unit_test(each_is_called_once_for_a_batch),
+		cmocka_unit_test(an_sa_that_has_gone_keeps_its_transform),
 		cmocka_unit_test(shaping_is_where_its_sa_stands),
 		cmocka_unit_test(with_no_hold_left_nothing_waits),
 	};

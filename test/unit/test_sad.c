@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include <sad/sa.h>
+#include <sad/transform.h>
 
 #include "sas.h"
 
@@ -319,6 +319,40 @@ static void flush_by_protocol(void **state)
 	}
 }
 
+/* A second transform's bit goes with its last SA, but not before readers have left that. */
+static void transforms_are_those_of_sas(void **state)
+{
+	struct xf_sa_config esp = sas_config(1, 2, 100), ah = sas_config(1, 2, 101);
+	struct xf_sad *sad = sas_sad(0);
+	const unsigned bit = 1u << xf_transform_for(&esp), none = 1;
+	struct xf_sa *first, *second;
+
+	(void)state;
+	ah.id.proto = XF_IPPROTO_AH;
+	assert_int_equal(xf_sad_transforms(sad), 0);
+	sas_add(sad, &esp);
+	assert_int_equal(xf_sad_transforms(sad), bit);
+	first = sas_add(sad, &ah);
+	ah.id.spi = 102;
+	second = sas_add(sad, &ah);
+	assert_int_equal(xf_sad_transforms(sad), bit | none);
+	xf_sad_del(sad, first);
+	xf_rcu_drain();
+	assert_int_equal(xf_sad_transforms(sad), bit | none);
+	xf_sa_get(second);
+	xf_sad_del(sad, second);
+	assert_int_equal(xf_sad_transforms(sad), bit | none);
+	xf_rcu_drain();
+	assert_int_equal(xf_sad_transforms(sad), bit);
+	assert_int_equal(xf_sad_transforms_ever(sad), bit | none);
+	xf_sa_put(second);
+	assert_int_equal(sas_try_add(sad, &esp), -EEXIST);
+	xf_sad_flush(sad, 0);
+	xf_rcu_drain();
+	assert_int_equal(xf_sad_transforms(sad), 0);
+	xf_sad_free(sad);
+}
+
 /* --- the outbound lookup --- */
 
 struct asked {
@@ -591,6 +625,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(update_changes_what_the_kernel_changes),
 	cmocka_unit_test(update_refused),
 	cmocka_unit_test(flush_by_protocol),
+	cmocka_unit_test(transforms_are_those_of_sas),
 	cmocka_unit_test(fit_or_not),
 	cmocka_unit_test(the_best_of_many),
 	cmocka_unit_test(the_younger_after_a_step_of_the_clock),
