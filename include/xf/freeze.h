@@ -22,9 +22,9 @@ extern "C" {
 /*
  * Take those of the @n SAs out of use that are valid, all in one grace period: on return no worker
  * numbers or accepts a packet by them, nor has one such under way. Packets with numbers that a
- * cipher still has may leave later. Lookups find them as before; their packets are dropped as
- * STATE_INVALID, and nothing about them is told. Returns how many are frozen now; larval, expired
- * and dead ones stay as they are.
+ * cipher still has may leave later. Lookups find them as before, but where another SA suits;
+ * packets that get one are dropped as STATE_INVALID, and nothing about it is told. Returns how
+ * many are frozen now; larval, expired and dead ones stay as they are.
  */
 unsigned xf_sad_freeze(struct xf_sad *sad, struct xf_sa *const *sas, unsigned n);
 

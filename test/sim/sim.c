@@ -150,6 +150,9 @@ static struct xf_key *make_key(const struct sim *sim, const struct sim_sa *sa,
 	} else
 		req.aead = xf_alg_find(XF_ALG_AEAD, sa->aead ? sa->aead : "rfc4106(gcm(aes))",
 				       req.icv_bits);
+	if (req.aead)
+		cfg->terms.aead =
+			(struct xf_alg_name){ req.aead->name, req.cipher_key_bits, req.icv_bits };
 	if (sa->auth) {
 		req.auth = xf_alg_find(XF_ALG_AUTH, sa->auth, 0);
 		req.auth_key_bits = 256;
