@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include "capture/nat/nat.h"
-
 #include "fake_bpf.h"
 #include "fake_host.h"
 #include "fake_programs.h"
@@ -256,8 +254,12 @@ static bool decide_source(struct fake_host *host, struct fake_journey *j, const 
 	union xf_addr self;
 
 	j->track.keep_source = false;
-	if (!run_nat_chains(host, j, FIRST, foreign))
+	if (!run_nat_chains(host, j, FIRST, foreign)) {
+		/* Our rules held that NAT keeps it within a policy, and conntrack forgot: they
+		 * forget, too. Nothing holds that of a new connection. */
+		j->once = j->p.tcp_flags != FAKE_SYN;
 		return false;
+	}
 	if (!j->track.keep_source && translates(nat, &j->p, oif)) {
 		memset(&self, 0, sizeof(self));
 		xf_addr_parse(nat->fixed && nat->routed ? routed[six] : selves[six], &self);
@@ -378,14 +380,8 @@ static bool pass_postrouting(struct fake_host *host, struct fake_journey *j, con
 	seen = show(host, j, oif);
 	if (fake_bpf_has_links() && !host->bare && fake_twin_out(&seen) == FAKE_DROP)
 		return fake_path_lose(j, "the twin at postrouting");
-	if (!run_hook(host, j, "postrouting", TWIN_OUT + 1, LAST)) {
-		/* Our rules held that NAT keeps it within a policy, and conntrack forgot: they
-		 * forget, too. */
-		j->once = j->once ||
-			  (j->p.tcp_flags != FAKE_SYN && j->track.zone == XF_NAT_ZONE_WITHIN &&
-			   j->track.entry && !j->track.entry->confirmed);
+	if (!run_hook(host, j, "postrouting", TWIN_OUT + 1, LAST))
 		return false;
-	}
 	fake_conntrack_confirm(&host->ct, &j->track);
 	return leave(host, j, oif);
 }

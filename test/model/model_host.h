@@ -104,6 +104,12 @@ void nat_chains_go_with_the_nat(void **unused);
 void counters_outlive_the_daemon(void **unused);
 void a_bridge_is_signed_in_the_end(void **unused);
 
+/* --- model_cases_nat.c --- */
+
+void flows_within_begin_and_end(void **unused);
+void flows_within_outlive_conntrack(void **unused);
+void flows_within_follow_policies(void **unused);
+
 /* --- model_draw.c --- */
 
 void draw_policy(const struct world *w, struct xf_policy_config *cfg);

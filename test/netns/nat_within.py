@@ -275,6 +275,27 @@ def entries_within_that_go(netns):
             equal(ask_udp(s), INSIDE[family])
 
 
+def policies_within_that_go(netns):
+    """The policy of what NAT gives goes: flows have their own source then, at once."""
+    world = World(netns)
+    world.sas()
+    inside = {verb: [line.replace(f" {family[0]} ", f" {INSIDE[family]} ")
+                     for family in (FOUR, SIX)
+                     for line in world.policies(True, here="{0}", verb=verb) if family[4] in line]
+              for verb in ("add", "delete")}
+    world.batch(world.g1, world.policies(True, here="{0}") + inside["add"])
+    world.batch(world.g2, world.policies(False))
+    world.nat(FORMS["snat inside the selector"])
+    with udp_flow(world.h1, FOUR[3]) as four, udp_flow(world.h1, SIX[3]) as six:
+        for s, family in (four, FOUR), (six, SIX):
+            equal(ask_udp(s), INSIDE[family])
+        world.batch(world.g1, inside["delete"])
+        for s, family in (four, FOUR), (six, SIX):
+            # Conntrack knows both ways by which the flow began.
+            equal(ask_udp(s, tries=[1] * 10), family[0])
+    equal(world.clear(), 0)
+
+
 def where_nobody_tells(netns):
     """Without the program behind NAT what a policy wants keeps its source, and nothing is lost."""
     world = World(netns)
@@ -289,6 +310,6 @@ def where_nobody_tells(netns):
 
 
 xfrmd.main([flows_within_a_policy, what_nat_leaves_is_asked_for_once, entries_within_that_go,
-            where_nobody_tells, policies_for_any_source, without_the_backstop,
-            without_the_filter, policies_of_a_device, large_datagrams, syns_announce_what_fits,
-            long_connections])
+            policies_within_that_go, where_nobody_tells, policies_for_any_source,
+            without_the_backstop, without_the_filter, policies_of_a_device, large_datagrams,
+            syns_announce_what_fits, long_connections])

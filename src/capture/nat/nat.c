@@ -1,7 +1,8 @@
 /*
  * The host's NAT and captured packets: chains that capture.c adds while another nat hook is there.
  *
- *   nat_bind     before every other nat chain: a new flow that heads for the TUN keeps its source
+ *   nat_bind     before every other nat chain: a new flow that heads for the TUN keeps its source;
+ *                before that, what rules know of a flow that conntrack does not know is forgotten
  *   nat_guard    behind all of them: what has another source nevertheless does not go to the TUN
  *   nat_sent_on, nat_ours, nat_last  what is sent on gets the NAT that it would have had uncaptured
  *   nat_arrived, nat_restored  around the in and fwd policies: they see the addresses with which
@@ -97,6 +98,18 @@ static const char chains[] =
 	"flush chain inet %1$s nat_bind\n"
 	"flush chain inet %1$s nat_later\n";
 
+/*
+ * A flow within that is new on its way to the TUN: conntrack has lost its entry before our rules
+ * did. Bound to its own source, it would get another port, since the flow's first entry may be there
+ * yet, and the program behind all NAT would drop all its packets.
+ * %1$s table, %2$s TUN, %3$u zone.
+ */
+static const char forgetting[] =
+	"add rule inet %1$s nat_bind oifname \"%2$s\" ct original zone %3$u "
+	"delete @nat_within4 { " FLOW4 "} drop\n"
+	"add rule inet %1$s nat_bind oifname \"%2$s\" ct original zone %3$u "
+	"delete @nat_within6 { " FLOW6 "} drop\n";
+
 /* %1$s table, %2$s TUN. */
 static const char binding[] =
 	"add rule inet %1$s nat_bind oifname \"%2$s\" snat ip to ip saddr\n"
@@ -146,8 +159,6 @@ static const char sent_on[] =
 static const char within[] =
 	"add rule inet %1$s nat_guard ct state established,related,untracked return\n"
 	"add rule inet %1$s nat_guard ct original zone %2$u ct status snat return\n"
-	"add rule inet %1$s nat_guard ct original zone %2$u delete @nat_within4 { " FLOW4 "} drop\n"
-	"add rule inet %1$s nat_guard ct original zone %2$u delete @nat_within6 { " FLOW6 "} drop\n"
 	"add rule inet %1$s nat_guard ct status dnat return\n"
 	"add rule inet %1$s nat_guard " FLOW4 "@nat_refused4 return\n"
 	"add rule inet %1$s nat_guard " FLOW6 "@nat_refused6 return\n"
@@ -219,6 +230,8 @@ void xf_nat_put(FILE *f, const struct xf_io_names *names, enum xf_nat_chains whi
 	if (which == XF_NAT_GUARD)
 		return;
 	fprintf(f, chains, XF_NFT_TABLE);
+	if (asks)
+		fprintf(f, forgetting, XF_NFT_TABLE, names->tun, XF_NAT_ZONE_WITHIN);
 	fprintf(f, binding, XF_NFT_TABLE, names->tun);
 	fprintf(f, translated, XF_NFT_TABLE, XF_META_PRIORITY_TRANSLATED);
 	fprintf(f, before, XF_NFT_TABLE, names->mark_bypass);
