@@ -56,9 +56,9 @@ struct xf_ip_info {
 int xf_ip_parse(const struct xf_pkt *pkt, bool check_csum, struct xf_ip_info *info);
 
 /*
- * Is @pkt, as parsed into @info, a fragment of an IPv6 datagram in whose fragmentable part extension
- * headers stand? Then only the first fragment shows the protocol: of a later one @info->proto is
- * that of an extension header (RFC 8200 s4.5).
+ * Is @pkt, as parsed into @info, a fragment of an IPv6 datagram in whose fragmentable part
+ * extension headers stand? Then only the first fragment shows the protocol: of a later one
+ * @info->proto is that of an extension header (RFC 8200 s4.5).
  */
 bool xf_ip_frag_hides_proto(const struct xf_pkt *pkt, const struct xf_ip_info *info);
 
