@@ -189,7 +189,8 @@ static struct xf_sa *make(struct bench *bench, uint32_t index)
 	struct xf_sa *sa;
 
 	bench_must(xf_key_new(&bench->suite, NULL, cipher_key, NULL, &key) == 0, "xf_key_new");
-	bench_must(xf_sa_new(&cfg, key, XF_SA_VALID, seed, bench_now_ns(), &sa) == 0, "xf_sa_new");
+	sa = xf_sa_new(bench->sad, &cfg, key, XF_SA_VALID, seed, bench_now_ns());
+	bench_must(sa != NULL, "xf_sa_new");
 	return sa;
 }
 

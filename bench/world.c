@@ -113,7 +113,9 @@ static bool add_sa(struct world *world, const struct xf_suite *suite,
 	uint8_t cipher_key[XF_CIPHER_KEY_MAX + XF_SALT_MAX] = { 1, 2, 3 };
 	uint8_t auth_key[XF_AUTH_KEY_MAX] = { 4, 5, 6 };
 	uint8_t seed[XF_IVGEN_SEED] = { 1 };
+	struct xf_sad *sad = xf_engine_sad(world->engine);
 	struct xf_key *key;
+	struct xf_sa *sa;
 
 	memcpy(cipher_key + 4, &index, sizeof(index));
 	xf_addr_parse(world->mode == XF_MODE_TUNNEL ? "192.0.2.1" : "10.0.0.1", &cfg.saddr);
@@ -123,11 +125,11 @@ static bool add_sa(struct world *world, const struct xf_suite *suite,
 		set_ipv4(&cfg.id.daddr, inner_addr(index));
 	if (xf_key_new(suite, provider, cipher_key, auth_key, &key))
 		return false;
-	bench_must(xf_sa_new(&cfg, key, XF_SA_VALID, seed, bench_now_ns(), &world->sas[index]) == 0,
-		   "xf_sa_new");
-	bench_must(xf_sad_add(xf_engine_sad(world->engine), world->sas[index], NULL) == 0,
-		   "xf_sad_add");
-	xf_sa_set_route_mtu(world->sas[index], 65535);
+	sa = xf_sa_new(sad, &cfg, key, XF_SA_VALID, seed, bench_now_ns());
+	bench_must(sa != NULL, "xf_sa_new");
+	bench_must(xf_sad_add(sad, sa, NULL) == 0, "xf_sad_add");
+	xf_sa_set_route_mtu(sa, 65535);
+	world->sas[index] = sa;
 	return true;
 }
 

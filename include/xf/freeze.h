@@ -36,7 +36,8 @@ void xf_sad_thaw(struct xf_sad *sad, struct xf_sa *sa);
  * Insert @sa, which was made in state FROZEN, as the one that arrived as number @id, in any order;
  * in that of the numbers it costs least. As xf_sad_add() otherwise, but that no larval SA goes
  * for it, and only one of the same key and mark is in its way.
- *   -EEXIST  the number or the key is taken    -EINVAL  there is no such number
+ *   -EEXIST  the number or the key is taken
+ *   -EINVAL  there is no such number, or @sa was made for another SAD
  *   -ENOSPC  the table holds its maximum       -ENOMEM
  */
 int xf_sad_restore(struct xf_sad *sad, struct xf_sa *sa, uint64_t id, const char **why);
@@ -92,7 +93,7 @@ int xf_sa_live_load(struct xf_sa *sa, const struct xf_sa_live *live, const char 
 /* Which one it is, where it stands, what its IVs are made from (secret). */
 struct xf_sa_origin {
 	uint64_t id; /* of its arrival in the SAD, from 1 */
-	uint64_t slot; /* place in memory: no two SAs of a process have the same */
+	uint64_t slot; /* place in memory: no two SAs of a SAD have the same */
 	uint8_t seed[XF_IVGEN_SEED]; /* salt and key; zero for a larval SA */
 };
 void xf_sa_get_origin(struct xf_sa *sa, struct xf_sa_origin *out);

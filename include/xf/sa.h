@@ -151,14 +151,15 @@ struct xf_sa_stats {
 };
 
 struct xf_sa;
+struct xf_sad; /* xf/sad.h */
 
 /*
- * Make an SA in state VALID from @cfg and @key, which it owns from then on (on an error the
- * caller still does). @seed has XF_IVGEN_SEED fresh random bytes. @key NULL and @state ACQ: a
- * larval SA. The caller holds the one reference. -ENOMEM.
+ * An SA for @sad, which no reference to it may outlive; the caller has the first. It owns @key
+ * (NULL with @state ACQ: a larval SA). @seed: XF_IVGEN_SEED fresh random bytes. NULL: no memory,
+ * and @key is still the caller's.
  */
-int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_state state,
-	      const uint8_t *seed, uint64_t now_ns, struct xf_sa **out);
+struct xf_sa *xf_sa_new(struct xf_sad *sad, const struct xf_sa_config *cfg, struct xf_key *key,
+			enum xf_sa_state state, const uint8_t *seed, uint64_t now_ns);
 
 /* References; any thread. The last put wipes and frees, after an RCU grace period. */
 struct xf_sa *xf_sa_get(struct xf_sa *sa);
@@ -174,7 +175,7 @@ const struct xf_key *xf_sa_key(const struct xf_sa *sa); /* NULL for a larval SA 
 /* Publish a changed configuration (the kernel's xfrm_state_update()): identity and suite stay. */
 int xf_sa_reconfigure(struct xf_sa *sa, const struct xf_sa_config *cfg);
 
-/* Counters as netlink shows and sets them. Wall clock times are right once the SA is in a SAD. */
+/* Counters as netlink shows and sets them. */
 void xf_sa_lifetime_now(const struct xf_sa *sa, struct xf_lifetime_now *out);
 void xf_sa_set_lifetime_now(struct xf_sa *sa, const struct xf_lifetime_now *now);
 uint64_t xf_sa_last_used_s(const struct xf_sa *sa); /* wall clock (XFRMA_LASTUSED); 0 = never */

@@ -18,8 +18,6 @@
 extern "C" {
 #endif
 
-struct xf_sad;
-
 /* A policy's template: the SA that it wants (RFC 4301 s4.4.1.2; struct xfrm_user_tmpl). */
 struct xf_tmpl {
 	struct xf_sa_id id; /* family is that of the tunnel's addresses */
@@ -49,7 +47,7 @@ struct xf_sad_config {
 
 struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg);
 
-/* Without readers: whoever still has a reference to an SA may do no more than put it. */
+/* Without readers, and after every reference to an SA of it was put. */
 void xf_sad_free(struct xf_sad *sad);
 
 /*
@@ -60,6 +58,7 @@ void xf_sad_step_clock(struct xf_sad *sad, uint64_t now_ns, int64_t real_offset_
 
 /*
  * Insert @sa, as NEWSA does; the table takes the caller's reference, on an error it does not.
+ *   -EINVAL  it was made for another SAD
  *   -EEXIST  the same (daddr, SPI, proto, family, mark) is present, larval ones included
  *   -ENOSPC  the table holds its maximum
  */
@@ -71,7 +70,8 @@ int xf_sad_add(struct xf_sad *sad, struct xf_sa *sa, const char **why);
  * xfrm_state_update() does, and @sa is put. On success *@now is the SA in the table, borrowed; on
  * an error @sa is still the caller's.
  *   -ESRCH   there is none, or one of another direction
- *   -EINVAL  it is not valid any more, or has no (or another) encapsulation
+ *   -EINVAL  it is not valid any more, or has no (or another) encapsulation, or @sa was made for
+ *            another SAD
  */
 int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now);
 

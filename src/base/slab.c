@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdlib.h>
 
 #include <xf/huge.h>
@@ -108,6 +109,7 @@ void *xf_slab_get(struct xf_slabs *slabs)
 	xf_spin_lock(&slabs->lock);
 	object = take(slabs);
 	count = slabs->count;
+	slabs->used += object != NULL;
 	xf_spin_unlock(&slabs->lock);
 	if (!object) {
 		slab = new_slab(slabs, count);
@@ -118,6 +120,7 @@ void *xf_slab_get(struct xf_slabs *slabs)
 		slabs->count++;
 		slab->number = slabs->made++;
 		object = take(slabs);
+		slabs->used++;
 		xf_spin_unlock(&slabs->lock);
 	}
 	return memset(object, 0, slabs->object_bytes);
@@ -133,6 +136,7 @@ void xf_slab_put(struct xf_slabs *slabs, void *object)
 		push(slabs, slab);
 	*(void **)object = slab->free;
 	slab->free = object;
+	slabs->used--;
 	if (--slab->used == 0 && slabs->count > 1) {
 		pull(slabs, slab);
 		slabs->count--;
@@ -149,4 +153,13 @@ uint64_t xf_slab_place(const struct xf_slabs *slabs, void *object)
 	size_t slot = (size_t)((uint8_t *)object - slab->memory) / slot_bytes(slabs);
 
 	return (uint64_t)slab->number * MOST_BYTES + slot;
+}
+
+/* The one that is kept for objects to come. */
+void xf_slabs_fini(struct xf_slabs *slabs)
+{
+	assert(slabs->used == 0);
+	free_slab(slabs->open);
+	slabs->open = NULL;
+	slabs->count = 0;
 }

@@ -6,6 +6,8 @@
  * nothing of them is used any more, but for the last. Under sanitizers each object is on the heap
  * by itself (slab_heap.c), so that they see who uses one that is gone.
  *
+ * Whoever owns objects of a kind has its struct xf_slabs, and with it the memory goes.
+ *
  * Threads: any; a lock is held for a few instructions, but for taking and giving back slabs.
  */
 #ifndef XF_BASE_SLAB_H
@@ -20,6 +22,7 @@ struct xf_slabs {
 	struct xf_slab *open; /* those with free slots, the one last given something first */
 	uint32_t count;
 	uint32_t made; /* so many were there, those that have gone included */
+	size_t used; /* objects */
 };
 
 /* Zero and aligned to a cache line, or NULL. */
@@ -28,5 +31,8 @@ void xf_slab_put(struct xf_slabs *slabs, void *object);
 
 /* The place of @object, which no other has as long as it is used. */
 uint64_t xf_slab_place(const struct xf_slabs *slabs, void *object);
+
+/* The end, when every object was put. */
+void xf_slabs_fini(struct xf_slabs *slabs);
 
 #endif

@@ -15,10 +15,11 @@ int xf_nl_make_sa(struct xf_nl_request *req, const struct xf_nl_sa *parsed, enum
 				 "Kernel was unable to initialize cryptographic operations");
 	if (err)
 		return err;
-	err = xf_sa_new(&parsed->cfg, key, state, seed, req->now_ns, out);
-	if (err)
-		xf_key_free(key);
-	return err;
+	*out = xf_sa_new(req->server->cfg.sad, &parsed->cfg, key, state, seed, req->now_ns);
+	if (*out)
+		return 0;
+	xf_key_free(key);
+	return -ENOMEM;
 }
 
 /* An SA of its own, in no table yet, with the replay state and lifetime that were asked for. */

@@ -11,6 +11,8 @@
 #include <xf/sad.h>
 #include <xf/transform.h>
 
+#include "base/slab.h"
+#include "base/wall.h"
 #include "gate.h"
 #include "key.h"
 #include "table.h"
@@ -35,7 +37,10 @@ struct xf_sad {
 	_Atomic uint32_t from_anywhere; /* SAs whose source is the wildcard */
 	_Atomic uint32_t transforms; /* a bit for each that SAs have which readers may find */
 	_Atomic uint32_t transforms_ever; /* and for each that SAs here have had */
-	struct xf_sa_home home; /* atomic */
+	struct xf_slabs slabs; /* has a lock: of SAs */
+	struct xf_wall wall; /* atomic; the control thread's */
+	_Atomic uint32_t expired; /* SAs that have reached a hard limit, but not left the tables */
+	struct xf_event_lost lost; /* atomic: of XF_EVENT_SA */
 
 	/* Control thread. */
 	uint32_t mask_refs[XF_SAD_MASKS];
@@ -115,7 +120,7 @@ void xf_sad_trim(struct xf_sad *sad);
 /* Is there an SA in the tables that has expired? Any thread, costs one load. */
 static inline bool xf_sad_has_expired(const struct xf_sad *sad)
 {
-	return atomic_load_explicit(&sad->home.expired, memory_order_relaxed) != 0;
+	return atomic_load_explicit(&sad->expired, memory_order_relaxed) != 0;
 }
 
 /* Who stands at @gate (NULL is allowed), if that has the key @id; as xf_gate_look(). */

@@ -120,7 +120,7 @@ static void sweep_one(struct xf_sad *sad, struct xf_sa *sa)
  * may be about one that it has passed. True: there is more to do. */
 static bool sweep_some(struct xf_sad *sad)
 {
-	sad->sweep_again |= xf_event_lost_take(&sad->home.lost);
+	sad->sweep_again |= xf_event_lost_take(&sad->lost);
 	if (sad->sweep_again && !sad->sweeping) {
 		sad->sweep_again = false;
 		sad->sweeping = true;

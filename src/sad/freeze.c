@@ -110,6 +110,8 @@ int xf_sad_restore(struct xf_sad *sad, struct xf_sa *sa, uint64_t id, const char
 {
 	int err;
 
+	if (sa->sad != sad)
+		return refuse(-EINVAL, "The SA was made for another SAD", why);
 	if (id == 0 || id > ID_MAX)
 		return refuse(-EINVAL, "The number of the SA is not one", why);
 	if (id_is_taken(sad, id))

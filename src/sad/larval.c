@@ -119,9 +119,9 @@ static int larval_new(struct xf_sad *sad, const struct xf_spi_request *req, stru
 	if (err)
 		return err;
 	larval_config(sad, req->cfg, &cfg);
-	err = xf_sa_new(&cfg, NULL, XF_SA_ACQ, NULL, req->now_ns, &sa);
-	if (err)
-		return err;
+	sa = xf_sa_new(sad, &cfg, NULL, XF_SA_ACQ, NULL, req->now_ns);
+	if (!sa)
+		return -ENOMEM;
 	err = xf_sad_insert(sad, sa, NULL);
 	if (err) {
 		xf_sa_put(sa);

@@ -212,6 +212,8 @@ int xf_sa_live_load(struct xf_sa *sa, const struct xf_sa_live *live, const char 
 	*why = NULL;
 	if (v.reasons != XF_DROP_MAX)
 		forget_reasons(&v);
+	v.used = xf_sa_time_here(sa, v.used);
+	v.added = xf_sa_time_here(sa, v.added);
 	v.route_mtu = xf_sa_clamp_mtu(sa, v.route_mtu);
 	v.learned_mtu = xf_sa_clamp_mtu(sa, v.learned_mtu);
 	set_values(sa, &v);

@@ -3,14 +3,14 @@
  * has at least that one and xf_sa_get() cannot meet a count of zero.
  *
  * Times: what happens here is noted on the monotonic clock. What netlink sets is on the wall clock
- * and is kept as it was said, because the offset between the two comes with the SAD only.
+ * and is kept as it was said, to be shown so again whatever is done to that clock.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include <xf/freeze.h>
 
-#include "base/slab.h"
+#include "sad/db.h"
 #include "sad/side.h"
 #include "sad/terms.h"
 #include "sad/transform.h"
@@ -18,10 +18,10 @@
 /* The window of struct xfrm_replay_state has one word, whatever size was asked for. */
 #define LEGACY_WINDOW_MAX 32
 
+_Static_assert(XF_WALL_STEPS == 1u << (63 - XF_SA_WALL_STEP_SHIFT), "the steps that are known");
+
 /* Times further off than this (126 years) are taken as never, or as long ago. */
 #define FAR_S 4000000000ll
-
-static struct xf_slabs slabs = { .object_bytes = XF_SA_BYTES };
 
 struct xf_sa_view xf_sa_view_of(const struct xf_sa_config *cfg, const struct xf_sa_terms *terms)
 {
@@ -113,6 +113,7 @@ static bool replay_set(struct xf_sa *sa, const struct xf_sa_config *cfg)
 static void release(struct xf_sa *sa)
 {
 	struct xf_sa_config_box *box = config_box(sa);
+	struct xf_slabs *slabs = &sa->sad->slabs;
 
 	xf_ivgen_fini(&sa->ivgen);
 	if (box)
@@ -122,19 +123,21 @@ static void release(struct xf_sa *sa)
 		free(sa->replay);
 	xf_sa_side_free(sa);
 	xf_wipe(sa, XF_SA_BYTES);
-	xf_slab_put(&slabs, sa);
+	xf_slab_put(slabs, sa);
 }
 
 /* Everything that can fail comes here, before the SA owns a key. @seed NULL: there is none. */
-static struct xf_sa *sa_alloc(const struct xf_sa_config *cfg, const uint8_t *seed)
+static struct xf_sa *sa_alloc(struct xf_sad *sad, const struct xf_sa_config *cfg,
+			      const uint8_t *seed)
 {
-	struct xf_sa *sa = xf_slab_get(&slabs);
+	struct xf_sa *sa = xf_slab_get(&sad->slabs);
 
 	if (!sa)
 		return NULL;
+	sa->sad = sad;
 	sa->transform = xf_transform_for(cfg) & 0xf;
 	if (!config_set(sa, &sa->first_cfg, cfg)) {
-		xf_slab_put(&slabs, sa);
+		xf_slab_put(&sad->slabs, sa);
 		return NULL;
 	}
 	sa->first_brief = xf_form_brief(&sa->first_cfg.form);
@@ -155,21 +158,20 @@ static void key_set(struct xf_sa *sa, struct xf_key *key)
 	memcpy(&sa->salt, xf_key_salt(key), sizeof(sa->salt));
 }
 
-int xf_sa_new(const struct xf_sa_config *cfg, struct xf_key *key, enum xf_sa_state state,
-	      const uint8_t *seed, uint64_t now_ns, struct xf_sa **out)
+struct xf_sa *xf_sa_new(struct xf_sad *sad, const struct xf_sa_config *cfg, struct xf_key *key,
+			enum xf_sa_state state, const uint8_t *seed, uint64_t now_ns)
 {
-	struct xf_sa *sa = sa_alloc(cfg, key ? seed : NULL);
+	struct xf_sa *sa = sa_alloc(sad, cfg, key ? seed : NULL);
 
 	if (!sa)
-		return -ENOMEM;
+		return NULL;
 	sa->provider = XF_CRYPTO_NONE;
 	if (key)
 		key_set(sa, key);
 	atomic_init(&sa->added, now_ns);
 	atomic_init(&sa->state, (uint8_t)state);
 	atomic_init(&sa->refs, 1);
-	*out = sa;
-	return 0;
+	return sa;
 }
 
 static void sa_free(struct xf_sa *sa)
@@ -253,7 +255,7 @@ const struct xf_key *xf_sa_key(const struct xf_sa *sa)
 void xf_sa_get_origin(struct xf_sa *sa, struct xf_sa_origin *out)
 {
 	out->id = sa->links.id;
-	out->slot = xf_slab_place(&slabs, sa);
+	out->slot = xf_slab_place(&sa->sad->slabs, sa);
 	xf_ivgen_seed(&sa->ivgen, out->seed);
 }
 
@@ -289,14 +291,13 @@ static uint64_t wall_s(const struct xf_sa *sa, uint64_t time)
 {
 	if (time & XF_SA_WALL)
 		return time & XF_SA_WALL_S_MASK;
-	/* In no SAD it is not known. */
-	return xf_wall_s((int64_t)time, sa->home ? xf_wall_offset_at(&sa->home->wall, time) : 0);
+	return xf_wall_s((int64_t)time, xf_wall_offset_at(&sa->sad->wall, time));
 }
 
 /* @wall_s as netlink says it now. */
 static uint64_t time_of(const struct xf_sa *sa, uint64_t wall_s)
 {
-	uint64_t step = sa->home ? xf_wall_last(&sa->home->wall) % XF_WALL_STEPS : 0;
+	uint64_t step = xf_wall_last(&sa->sad->wall) % XF_WALL_STEPS;
 
 	return XF_SA_WALL | step << XF_SA_WALL_STEP_SHIFT | (wall_s & XF_SA_WALL_S_MASK);
 }
@@ -309,7 +310,7 @@ static int64_t mono_ns(const struct xf_sa *sa, uint64_t time)
 
 	if (!(time & XF_SA_WALL))
 		return (int64_t)time;
-	offset_ns = sa->home ? xf_wall_offset_ns(&sa->home->wall, step) : 0;
+	offset_ns = xf_wall_offset_ns(&sa->sad->wall, step);
 	since_boot = (int64_t)(time & XF_SA_WALL_S_MASK) - offset_ns / (int64_t)XF_NSEC_PER_SEC;
 	if (since_boot > FAR_S)
 		since_boot = FAR_S;
@@ -318,11 +319,15 @@ static int64_t mono_ns(const struct xf_sa *sa, uint64_t time)
 	return since_boot * (int64_t)XF_NSEC_PER_SEC - offset_ns % (int64_t)XF_NSEC_PER_SEC;
 }
 
-/* Its step is written anew by whoever it joins. */
+uint64_t xf_sa_time_here(const struct xf_sa *sa, uint64_t time)
+{
+	return time & XF_SA_WALL ? time_of(sa, time) : time;
+}
+
 uint64_t xf_sa_time_elsewhere(const struct xf_sa *sa, uint64_t time)
 {
 	uint64_t wall_s = time & XF_SA_WALL_S_MASK;
-	const struct xf_wall *wall;
+	const struct xf_wall *wall = &sa->sad->wall;
 	int64_t ns;
 
 	if (!(time & XF_SA_WALL))
@@ -330,27 +335,12 @@ uint64_t xf_sa_time_elsewhere(const struct xf_sa *sa, uint64_t time)
 	ns = mono_ns(sa, time);
 	if (mono_ns(sa, time_of(sa, wall_s)) == ns)
 		return XF_SA_WALL | wall_s;
-	/* There were steps, so it is in a SAD. */
-	wall = &sa->home->wall;
 	return XF_SA_WALL | xf_wall_s(ns, xf_wall_offset_ns(wall, xf_wall_last(wall)));
-}
-
-void xf_sa_join(struct xf_sa *sa, struct xf_sa_home *home)
-{
-	_Atomic uint64_t *times[] = { &sa->added, &sa->used };
-
-	sa->home = home;
-	for (unsigned i = 0; i < XF_ARRAY_SIZE(times); i++) {
-		uint64_t time = get(times[i]);
-
-		if (time & XF_SA_WALL)
-			put(times[i], time_of(sa, time));
-	}
 }
 
 int64_t xf_sa_added_s(const struct xf_sa *sa)
 {
-	const struct xf_wall *wall = &sa->home->wall;
+	const struct xf_wall *wall = &sa->sad->wall;
 	int64_t ns = xf_sa_added_ns(sa) + xf_wall_offset_ns(wall, xf_wall_last(wall));
 
 	return ns / (int64_t)XF_NSEC_PER_SEC;

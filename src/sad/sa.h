@@ -15,7 +15,6 @@
 #include <xf/sad.h>
 #include <xf/turn.h>
 
-#include "base/wall.h"
 #include "sad/form.h"
 
 /* Reasons why the control thread should look at an SA (attention bits). */
@@ -42,13 +41,6 @@ struct xf_sa_links {
 	uint32_t seat;
 	uint32_t gate : 23; /* number + 1; 0 = the SPI is in the hash tables */
 	uint32_t in_tables : 6; /* bit per table; 0 = in no SAD */
-};
-
-/* What an SA asks of the SAD that it is in. */
-struct xf_sa_home {
-	struct xf_wall wall;
-	_Atomic uint32_t expired; /* SAs in its tables that have reached a hard limit */
-	struct xf_event_lost lost; /* of XF_EVENT_SA */
 };
 
 /* A tally: a reason for drops, and how many there were. Few SAs drop for more than one or two. */
@@ -117,7 +109,7 @@ struct xf_sa {
 	_Atomic uint64_t other_drops; /* for which there was no tally */
 
 	/* Constant. */
-	struct xf_sa_home *home; /* once in a SAD; NULL: in none */
+	struct xf_sad *sad; /* that it was made for */
 
 	/* Published once by the control thread; NULL: it has none (side.h). */
 	_Atomic(struct xf_sa_side *) side;
@@ -135,7 +127,6 @@ struct xf_sa {
 #define XF_SA_WALL (1ull << 63)
 #define XF_SA_WALL_STEP_SHIFT 60
 #define XF_SA_WALL_S_MASK ((1ull << XF_SA_WALL_STEP_SHIFT) - 1)
-_Static_assert(XF_WALL_STEPS == 1u << (63 - XF_SA_WALL_STEP_SHIFT), "the steps that are known");
 
 /*
  * Free are 8 bytes at the end, for what all SAs have: what few have goes into their side, what
@@ -172,9 +163,6 @@ struct xf_sa_view xf_sa_view_of(const struct xf_sa_config *cfg, const struct xf_
 bool xf_sa_check_limits(struct xf_sa *sa, const struct xf_sa_form *form,
 			struct xf_event_ring *events);
 
-/* For the SAD that @sa comes into: from here on its times are known. */
-void xf_sa_join(struct xf_sa *sa, struct xf_sa_home *home);
-
 /* In which second it was added, so that SAs can be compared: had the clock never been stepped. */
 int64_t xf_sa_added_s(const struct xf_sa *sa);
 
@@ -183,8 +171,9 @@ int64_t xf_sa_added_ns(const struct xf_sa *sa);
 bool xf_sa_used_ns(const struct xf_sa *sa, int64_t *ns); /* false: not yet */
 
 /* @time for another SAD, whose wall clock has not had the same steps: what was set before one shows
- * another time then, and the limit runs on as it did, to the second. */
+ * another time then, and the limit runs on as it did, to the second. There, it is made @sa's. */
 uint64_t xf_sa_time_elsewhere(const struct xf_sa *sa, uint64_t time);
+uint64_t xf_sa_time_here(const struct xf_sa *sa, uint64_t time);
 
 /* No path MTU is less, and none more. 0: not known. */
 uint16_t xf_sa_clamp_mtu(const struct xf_sa *sa, uint32_t mtu);

@@ -31,7 +31,8 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 	if (!sad)
 		return NULL;
 	sad->cfg = *cfg;
-	xf_wall_init(&sad->home.wall, cfg->real_offset_ns);
+	sad->slabs.object_bytes = XF_SA_BYTES;
+	xf_wall_init(&sad->wall, cfg->real_offset_ns);
 	sad->shown_buckets = BUCKETS_MIN;
 	xf_sad_secrets_init(&sad->secrets, cfg->seed);
 	xf_gates_init(&sad->gates, cfg->seed);
@@ -49,7 +50,7 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 
 void xf_sad_step_clock(struct xf_sad *sad, uint64_t now_ns, int64_t real_offset_ns)
 {
-	xf_wall_step(&sad->home.wall, now_ns, real_offset_ns);
+	xf_wall_step(&sad->wall, now_ns, real_offset_ns);
 }
 
 void xf_sad_free(struct xf_sad *sad)
@@ -58,6 +59,7 @@ void xf_sad_free(struct xf_sad *sad)
 		return;
 	xf_sad_flush(sad, 0);
 	xf_rcu_drain();
+	xf_slabs_fini(&sad->slabs);
 	for (unsigned i = 0; i < XF_SA_TABLES; i++)
 		xf_table_fini(&sad->tables[i]);
 	xf_gates_fini(&sad->gates);
@@ -184,13 +186,10 @@ int xf_sad_insert_as(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa *heir_of
 
 	if (err)
 		return err;
-	/* Before the first table: a reader may use the SA at once, and tell of it. */
-	xf_sa_join(sa, &sad->home);
 	links->id = id;
 	transform_get(sad, sa->transform);
 	if (!xf_sad_seat(sad, sa)) {
 		transform_put(sad, sa->transform);
-		sa->home = NULL;
 		return -ENOMEM;
 	}
 	if (xf_sa_cfg(sa)->id.spi)
@@ -251,6 +250,8 @@ int xf_sad_add(struct xf_sad *sad, struct xf_sa *sa, const char **why)
 	struct xf_sa *larval;
 	int err;
 
+	if (sa->sad != sad)
+		return -EINVAL;
 	if (locate(sad, cfg))
 		return -EEXIST;
 	larval = answered_by(sad, cfg);
@@ -316,6 +317,8 @@ int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now)
 	bool larval = old && xf_sa_get_state(old) == XF_SA_ACQ;
 	int err;
 
+	if (sa->sad != sad)
+		return -EINVAL;
 	/* A larval SA takes any direction when none is given; one with keys keeps its own. */
 	if (!old || ((!larval || cfg->dir) && xf_sa_cfg(old)->dir != cfg->dir))
 		return -ESRCH;
@@ -332,10 +335,9 @@ int xf_sad_update(struct xf_sad *sad, struct xf_sa *sa, struct xf_sa **now)
 static void left_table(struct xf_rcu_head *head)
 {
 	struct xf_sa *sa = XF_CONTAINER_OF(head, struct xf_sa, links.rcu);
-	struct xf_sad *sad = XF_CONTAINER_OF(sa->home, struct xf_sad, home);
 
-	xf_sad_leave(sad, sa);
-	transform_put(sad, sa->transform);
+	xf_sad_leave(sa->sad, sa);
+	transform_put(sa->sad, sa->transform);
 	xf_sa_put_unseen(sa);
 }
 
@@ -343,10 +345,10 @@ int xf_sad_del(struct xf_sad *sad, struct xf_sa *sa)
 {
 	struct xf_sa_links *links = &sa->links;
 
-	if (!links->in_tables || sa->home != &sad->home)
+	if (!links->in_tables || sa->sad != sad)
 		return -ESRCH;
 	if (atomic_exchange(&sa->state, XF_SA_DEAD) == XF_SA_EXPIRED)
-		atomic_fetch_sub_explicit(&sad->home.expired, 1, memory_order_relaxed);
+		atomic_fetch_sub_explicit(&sad->expired, 1, memory_order_relaxed);
 	xf_sad_unlink(sad, sa);
 	xf_heap_del(&sad->due, &links->due);
 	sad->slots[xf_sad_slots_before(sad, links->id)].sa = NULL;

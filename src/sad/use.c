@@ -4,6 +4,7 @@
  * Several workers use one SA at once. Counters are relaxed atomics: a limit may be passed by the
  * packets that are under way when it is reached, never missed. Only the window has a lock.
  */
+#include "sad/db.h"
 #include "sad/use.h"
 
 /*
@@ -33,14 +34,14 @@ unsigned xf_sa_take_shared(struct xf_sa *sa, const struct xf_sa_form *form, unsi
 	return (unsigned)take;
 }
 
-/* The bit is what counts; who sets the first one tells. In no SAD, nobody is to be told. */
+/* The bit is what counts; who sets the first one tells. */
 static void want_attention(struct xf_sa *sa, enum xf_sa_attention why, struct xf_event_ring *events)
 {
 	const struct xf_event event = { .kind = XF_EVENT_SA, .sa = sa->links.id };
 
-	if (atomic_fetch_or_explicit(&sa->attention, why, memory_order_acq_rel) || !sa->home)
+	if (atomic_fetch_or_explicit(&sa->attention, why, memory_order_acq_rel))
 		return;
-	xf_event_tell(events, &event, &sa->home->lost);
+	xf_event_tell(events, &event, &sa->sad->lost);
 }
 
 /* From now on lookups pass @sa over where there is another one. */
@@ -50,8 +51,7 @@ static void expire(struct xf_sa *sa, struct xf_event_ring *events)
 
 	if (!atomic_compare_exchange_strong(&sa->state, &valid, XF_SA_EXPIRED))
 		return;
-	if (sa->home)
-		atomic_fetch_add_explicit(&sa->home->expired, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&sa->sad->expired, 1, memory_order_relaxed);
 	want_attention(sa, XF_SA_HARD_HIT, events);
 }
 

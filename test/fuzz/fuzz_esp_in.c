@@ -23,7 +23,7 @@ static struct xf_crypto_ctx *ctx;
 static struct xf_transform_op op;
 
 /* Tunnel or transport, with and without UDP and ESN; outbound family does not matter here. */
-static struct xf_sa *make_sa(unsigned i)
+static struct xf_sa *make_sa(struct xf_sad *sad, unsigned i)
 {
 	const struct xf_suite suite = { .cipher = XF_CIPHER_NULL,
 					.auth = XF_AUTH_HMAC_SHA1,
@@ -47,19 +47,23 @@ static struct xf_sa *make_sa(unsigned i)
 	cfg.terms.life.soft_bytes = cfg.terms.life.hard_bytes = XF_INF;
 	cfg.terms.life.soft_packets = cfg.terms.life.hard_packets = XF_INF;
 	FUZZ_CHECK(xf_key_new(&suite, &xf_provider_openssl, NULL, key_bytes, &key) == 0);
-	FUZZ_CHECK(xf_sa_new(&cfg, key, XF_SA_VALID, seed, 1, &sa) == 0);
+	sa = xf_sa_new(sad, &cfg, key, XF_SA_VALID, seed, 1);
+	FUZZ_CHECK(sa);
 	return sa;
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	const struct xf_sad_config cfg = { .max_sas = 0 };
+	struct xf_sad *sad = xf_sad_new(&cfg);
+
 	(void)argc;
 	(void)argv;
 	xf_read_register();
 	ctx = xf_provider_openssl.ctx_new(&xf_provider_openssl, NULL);
-	FUZZ_CHECK(ctx);
+	FUZZ_CHECK(sad && ctx);
 	for (unsigned i = 0; i < NSAS; i++)
-		sas[i] = make_sa(i);
+		sas[i] = make_sa(sad, i);
 	return 0;
 }
 

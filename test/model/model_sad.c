@@ -284,7 +284,7 @@ static void do_add(struct world *w)
 
 	if (larval && below(2))
 		cfg.id.spi = 0;
-	sa = larval ? sas_new_larval(&cfg, w->now_ns) : sas_new(&cfg, w->now_ns);
+	sa = larval ? sas_new_larval(w->sad, &cfg, w->now_ns) : sas_new(w->sad, &cfg, w->now_ns);
 	err = xf_sad_add(w->sad, sa, NULL);
 	if (m_locate(w, &cfg) >= 0) {
 		assert_int_equal(err, -EEXIST);
@@ -331,7 +331,7 @@ static void limits_after_update(struct entry *e)
 static void do_update(struct world *w)
 {
 	struct xf_sa_config cfg = random_or_known(w);
-	struct xf_sa *sa = sas_new(&cfg, w->now_ns), *now = NULL;
+	struct xf_sa *sa = sas_new(w->sad, &cfg, w->now_ns), *now = NULL;
 	int err = xf_sad_update(w->sad, sa, &now), i = m_locate(w, &cfg);
 	struct entry *e = &w->list[i < 0 ? 0 : i];
 

@@ -185,6 +185,7 @@ struct xf_sa *sim_add_sa(struct sim *sim, struct sim_host *host, const struct si
 	};
 	uint8_t seed[XF_IVGEN_SEED];
 	struct xf_key *key = make_key(sim, sa, &cfg);
+	struct xf_sad *sad = xf_engine_sad(host->engine);
 	struct xf_sa *out;
 
 	if (!sa->life.hard_packets && !sa->life.hard_bytes)
@@ -197,8 +198,9 @@ struct xf_sa *sim_add_sa(struct sim *sim, struct sim_host *host, const struct si
 						     .sport = sa->encap_port,
 						     .dport = sa->encap_port };
 	sim_random_bytes(sim, seed, sizeof(seed));
-	assert_int_equal(xf_sa_new(&cfg, key, XF_SA_VALID, seed, sim->now_ns, &out), 0);
-	assert_int_equal(xf_sad_add(xf_engine_sad(host->engine), out, NULL), 0);
+	out = xf_sa_new(sad, &cfg, key, XF_SA_VALID, seed, sim->now_ns);
+	assert_non_null(out);
+	assert_int_equal(xf_sad_add(sad, out, NULL), 0);
 	return out;
 }
 

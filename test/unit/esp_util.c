@@ -57,16 +57,28 @@ struct xf_sa_config esp_config(uint16_t family, uint8_t mode, const struct xf_su
 	return cfg;
 }
 
+/* That the SAs are made for; NULL: none was made yet. */
+static struct xf_sad *sad;
+
+struct xf_sa *esp_sa_of(const struct xf_sa_config *cfg, struct xf_key *key, const uint8_t *seed)
+{
+	static const struct xf_sad_config unlimited;
+	struct xf_sa *sa;
+
+	if (!sad)
+		sad = xf_sad_new(&unlimited);
+	assert_non_null(sad);
+	sa = xf_sa_new(sad, cfg, key, XF_SA_VALID, seed, ESP_NOW);
+	assert_non_null(sa);
+	return sa;
+}
+
 struct xf_sa *esp_sa(const struct xf_sa_config *cfg)
 {
 	uint8_t seed[XF_IVGEN_SEED];
-	struct xf_sa *sa;
 
 	fill(seed, sizeof(seed));
-	assert_int_equal(xf_sa_new(cfg, make_key(&cfg->terms.suite, NULL, 5), XF_SA_VALID, seed,
-				   ESP_NOW, &sa),
-			 0);
-	return sa;
+	return esp_sa_of(cfg, make_key(&cfg->terms.suite, NULL, 5), seed);
 }
 
 /* One context for each provider that some suite's key is of. */
@@ -91,6 +103,8 @@ void esp_crypto(struct xf_transform_op *op)
 
 void esp_crypto_done(void)
 {
+	xf_sad_free(sad);
+	sad = NULL;
 	for (size_t i = 0; i < XF_ARRAY_SIZE(engines); i++) {
 		engine_close(&engines[i]);
 		engines[i] = (struct engine){ .provider = NULL };

@@ -23,14 +23,18 @@ int esp_teardown(void **state);
 /* An SA of @family in @mode with lifetimes unlimited, window 64; the rest is zero. */
 struct xf_sa_config esp_config(uint16_t family, uint8_t mode, const struct xf_suite *suite);
 
-/* SAs from one configuration share the key. The caller puts them. */
+/* SAs from one configuration share the key. They are in no table: the caller puts them, before
+ * esp_crypto_done(). */
 struct xf_sa *esp_sa(const struct xf_sa_config *cfg);
+struct xf_sa *esp_sa_of(const struct xf_sa_config *cfg, struct xf_key *key, const uint8_t *seed);
 
 /* Suites that stand for their kind. */
 extern const struct xf_suite suite_gcm, suite_cbc, suite_ctr, suite_null, suite_gmac, suite_ccm;
 
 /* Do the cipher's work. */
 void esp_crypto(struct xf_transform_op *op);
+
+/* Free what SAs and ciphers have needed. */
 void esp_crypto_done(void);
 
 /* @pkt through one SA, with all three steps. A packet that is refused is still the caller's. */

@@ -38,22 +38,23 @@ struct xf_sa_config sas_config(uint8_t src, uint8_t dst, uint32_t spi)
 	};
 }
 
-static struct xf_sa *make(const struct xf_sa_config *cfg, enum xf_sa_state state, uint64_t now_ns)
+struct xf_sa *sas_new_as(struct xf_sad *sad, const struct xf_sa_config *cfg, enum xf_sa_state state,
+			 uint64_t now_ns)
 {
-	struct xf_sa *sa;
+	struct xf_sa *sa = xf_sa_new(sad, cfg, NULL, state, NULL, now_ns);
 
-	assert_int_equal(xf_sa_new(cfg, NULL, state, NULL, now_ns, &sa), 0);
+	assert_non_null(sa);
 	return sa;
 }
 
-struct xf_sa *sas_new(const struct xf_sa_config *cfg, uint64_t now_ns)
+struct xf_sa *sas_new(struct xf_sad *sad, const struct xf_sa_config *cfg, uint64_t now_ns)
 {
-	return make(cfg, XF_SA_VALID, now_ns);
+	return sas_new_as(sad, cfg, XF_SA_VALID, now_ns);
 }
 
-struct xf_sa *sas_new_larval(const struct xf_sa_config *cfg, uint64_t now_ns)
+struct xf_sa *sas_new_larval(struct xf_sad *sad, const struct xf_sa_config *cfg, uint64_t now_ns)
 {
-	return make(cfg, XF_SA_ACQ, now_ns);
+	return sas_new_as(sad, cfg, XF_SA_ACQ, now_ns);
 }
 
 uint64_t sas_random(uint64_t *state)
@@ -101,7 +102,7 @@ struct xf_sad *sas_sad(uint32_t max_sas)
 
 struct xf_sa *sas_add(struct xf_sad *sad, const struct xf_sa_config *cfg)
 {
-	struct xf_sa *sa = sas_new(cfg, 10 * XF_NSEC_PER_SEC);
+	struct xf_sa *sa = sas_new(sad, cfg, 10 * XF_NSEC_PER_SEC);
 
 	assert_int_equal(xf_sad_add(sad, sa, NULL), 0);
 	return sa;
@@ -128,7 +129,7 @@ int sas_alloc(struct xf_sad *sad, const struct xf_sa_config *cfg, uint32_t min, 
 
 int sas_update(struct xf_sad *sad, const struct xf_sa_config *cfg, struct xf_sa **now)
 {
-	struct xf_sa *sa = sas_new(cfg, 20 * XF_NSEC_PER_SEC);
+	struct xf_sa *sa = sas_new(sad, cfg, 20 * XF_NSEC_PER_SEC);
 	int err = xf_sad_update(sad, sa, now);
 
 	if (err)
@@ -138,7 +139,7 @@ int sas_update(struct xf_sad *sad, const struct xf_sa_config *cfg, struct xf_sa 
 
 int sas_try_add(struct xf_sad *sad, const struct xf_sa_config *cfg)
 {
-	struct xf_sa *sa = sas_new(cfg, 10 * XF_NSEC_PER_SEC);
+	struct xf_sa *sa = sas_new(sad, cfg, 10 * XF_NSEC_PER_SEC);
 	int err = xf_sad_add(sad, sa, NULL);
 
 	if (err)

@@ -14,8 +14,11 @@ union xf_addr sas_addr(uint8_t n);
 /* An ESP tunnel from 10.0.0.@src to 10.0.0.@dst without limits. */
 struct xf_sa_config sas_config(uint8_t src, uint8_t dst, uint32_t spi);
 
-struct xf_sa *sas_new(const struct xf_sa_config *cfg, uint64_t now_ns);
-struct xf_sa *sas_new_larval(const struct xf_sa_config *cfg, uint64_t now_ns);
+/* SAs for @sad, in no table yet. */
+struct xf_sa *sas_new(struct xf_sad *sad, const struct xf_sa_config *cfg, uint64_t now_ns);
+struct xf_sa *sas_new_larval(struct xf_sad *sad, const struct xf_sa_config *cfg, uint64_t now_ns);
+struct xf_sa *sas_new_as(struct xf_sad *sad, const struct xf_sa_config *cfg, enum xf_sa_state state,
+			 uint64_t now_ns);
 
 /* A SAD with a seeded source of randomness. */
 struct xf_sad *sas_sad(uint32_t max_sas);

@@ -130,13 +130,15 @@ static void add_sa(uint32_t id)
 		.if_id = id + 1,
 		.terms = { .life = no_end(), .pcpu = UINT32_MAX },
 	};
+	struct xf_sad *sad = xf_engine_sad(bed.engine);
 	struct xf_key *key;
 	struct xf_sa *sa;
 
 	assert_int_equal(xf_suite_build(&req, &cfg.terms.suite), 0);
 	assert_int_equal(xf_key_new(&cfg.terms.suite, NULL, key_bytes, key_bytes, &key), 0);
-	assert_int_equal(xf_sa_new(&cfg, key, XF_SA_VALID, seed, 1, &sa), 0);
-	assert_int_equal(xf_sad_add(xf_engine_sad(bed.engine), sa, NULL), 0);
+	sa = xf_sa_new(sad, &cfg, key, XF_SA_VALID, seed, 1);
+	assert_non_null(sa);
+	assert_int_equal(xf_sad_add(sad, sa, NULL), 0);
 }
 
 static void add_policy(uint32_t id, uint32_t ifindex)

@@ -16,9 +16,26 @@
 
 #define S XF_NSEC_PER_SEC
 
+/* What SAs that are in no table are made for. */
+static struct xf_sad *tableless;
+
+static int make_sad(void **state)
+{
+	(void)state;
+	tableless = sas_sad(0);
+	return 0;
+}
+
+static int free_sad(void **state)
+{
+	(void)state;
+	xf_sad_free(tableless);
+	return 0;
+}
+
 static struct xf_sa *sa_of(const struct xf_sa_config *cfg)
 {
-	return sas_new(cfg, 10 * S);
+	return sas_new(tableless, cfg, 10 * S);
 }
 
 static void drop_sa(struct xf_sa *sa)
@@ -183,7 +200,7 @@ static void state_and_direction(void **state)
 		struct xf_sa *sa;
 
 		cfg.dir = cases[i].dir;
-		assert_int_equal(xf_sa_new(&cfg, NULL, cases[i].state, NULL, 1, &sa), 0);
+		sa = sas_new_as(tableless, &cfg, cases[i].state, 1);
 		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, cases[i].out, 5, NULL),
 				 cases[i].drop);
 		drop_sa(sa);
@@ -243,7 +260,7 @@ static void times_of_use(void **state)
 {
 	const struct xf_sa_config cfg = sas_config(1, 2, 100);
 	struct xf_sad *sad = sas_sad(0);
-	struct xf_sa *sa = sa_of(&cfg);
+	struct xf_sa *sa = sas_new(sad, &cfg, 10 * S);
 	struct xf_lifetime_now now;
 
 	(void)state;
@@ -272,7 +289,7 @@ static void times_after_steps_of_the_clock(void **state)
 {
 	const struct xf_sa_config cfg = sas_config(1, 2, 100);
 	struct xf_sad *sad = sas_sad(0);
-	struct xf_sa *sa = sa_of(&cfg);
+	struct xf_sa *sa = sas_new(sad, &cfg, 10 * S);
 	struct xf_lifetime_now now;
 
 	(void)state;
@@ -315,7 +332,7 @@ static void times_set_by_netlink(void **state)
 	for (size_t i = 0; i < XF_ARRAY_SIZE(cases); i++) {
 		const struct xf_sa_config cfg = sas_config(1, 2, 100);
 		struct xf_sad *sad = sas_sad(0);
-		struct xf_sa *sa = sa_of(&cfg);
+		struct xf_sa *sa = sas_new(sad, &cfg, 10 * S);
 		struct xf_lifetime_now now, want = cases[i];
 
 		xf_sa_set_lifetime_now(sa, &want);
@@ -493,13 +510,13 @@ static void reconfigured(void **state)
 static void equal_terms_are_kept_once(void **state)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 100), other = sas_config(3, 4, 200);
-	struct xf_sa *a = sas_new(&cfg, 1), *b = sas_new(&other, 1), *c;
+	struct xf_sa *a = sas_new(tableless, &cfg, 1), *b = sas_new(tableless, &other, 1), *c;
 	const size_t before = xf_terms_count();
 
 	(void)state;
 	assert_ptr_equal(xf_sa_cfg(a)->terms, xf_sa_cfg(b)->terms);
 	other.terms.pcpu = 3;
-	c = sas_new(&other, 1);
+	c = sas_new(tableless, &other, 1);
 	assert_ptr_not_equal(xf_sa_cfg(a)->terms, xf_sa_cfg(c)->terms);
 	assert_int_equal(xf_terms_count(), before + 1);
 	/* An update is one SA's alone. */
@@ -534,7 +551,7 @@ static void many_terms(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 2 * MANY; i++) {
 		cfg.terms.life.soft_add_s = i % MANY;
-		sas[i] = sas_new(&cfg, 1);
+		sas[i] = sas_new(tableless, &cfg, 1);
 		assert_int_equal(xf_terms_count(), before + (i < MANY ? i + 1 : MANY));
 	}
 	for (unsigned i = 0; i < 2 * MANY; i++) {
@@ -582,7 +599,8 @@ static void keys_go_with_the_last_reference(void **state)
 	xf_secret_set_ops(&ops);
 	assert_int_equal(xf_key_new(&suite, NULL, bytes, NULL, &key), 0);
 	assert_true(secrets > 0);
-	assert_int_equal(xf_sa_new(&cfg, key, XF_SA_VALID, bytes, 1, &sa), 0);
+	sa = xf_sa_new(sad, &cfg, key, XF_SA_VALID, bytes, 1);
+	assert_non_null(sa);
 	assert_ptr_equal(xf_sa_key(sa), key);
 	assert_int_equal(xf_sad_add(sad, sa, NULL), 0);
 	xf_sa_get(sa);
@@ -609,7 +627,7 @@ static void nothing_is_left_of_one_that_is_gone(void **state)
 	static const uint8_t none[XF_SA_BYTES];
 	const size_t len = sizeof(none) - sizeof(void *);
 	struct xf_sa_config cfg = sas_config(1, 2, 100);
-	struct xf_sa *stays = sas_new(&cfg, 1), *goes = sas_new(&cfg, 1);
+	struct xf_sa *stays = sas_new(tableless, &cfg, 1), *goes = sas_new(tableless, &cfg, 1);
 	const uint8_t *memory = (const uint8_t *)goes + sizeof(void *);
 
 	(void)state;
@@ -644,5 +662,5 @@ int main(void)
 		cmocka_unit_test(nothing_is_left_of_one_that_is_gone),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, make_sad, free_sad);
 }

@@ -59,6 +59,23 @@ void __wrap_free(void *mem)
 	__real_free(mem);
 }
 
+/* That all SAs here are made for. */
+static struct xf_sad *sad;
+
+static int make_sad(void **state)
+{
+	(void)state;
+	sad = sas_sad(0);
+	return 0;
+}
+
+static int free_sad(void **state)
+{
+	(void)state;
+	xf_sad_free(sad);
+	return 0;
+}
+
 static struct xf_sa_config mobile_config(void)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 100);
@@ -73,7 +90,7 @@ static struct xf_sa *first_sa(void)
 {
 	const struct xf_sa_config cfg = sas_config(3, 4, 300);
 
-	return sas_new(&cfg, 0);
+	return sas_new(sad, &cfg, 0);
 }
 
 static void put(struct xf_sa *sa)
@@ -106,7 +123,7 @@ static void it_goes_with_the_last_reference(void **state)
 	long before = taken, with;
 
 	(void)state;
-	sa = sas_new(&cfg, 0);
+	sa = sas_new(sad, &cfg, 0);
 	with = taken;
 	assert_non_null(xf_sa_side(sa));
 	assert_ptr_equal(xf_sa_side_get(sa), xf_sa_side(sa));
@@ -133,7 +150,7 @@ static void it_may_come_later(void **state)
 
 	(void)state;
 	cfg.has_coaddr = false;
-	sa = sas_new(&cfg, 0);
+	sa = sas_new(sad, &cfg, 0);
 	assert_null(xf_sa_side(sa));
 	side = xf_sa_side_get(sa);
 	assert_non_null(side);
@@ -157,11 +174,11 @@ static void it_may_come_later(void **state)
 static void terms_do_not_have_it(void **state)
 {
 	struct xf_sa_config cfg = mobile_config();
-	struct xf_sa *a = sas_new(&cfg, 0), *b;
+	struct xf_sa *a = sas_new(sad, &cfg, 0), *b;
 
 	(void)state;
 	cfg.coaddr = sas_addr(7);
-	b = sas_new(&cfg, 0);
+	b = sas_new(sad, &cfg, 0);
 	assert_ptr_equal(xf_sa_cfg(a)->terms, xf_sa_cfg(b)->terms);
 	put(a);
 	put(b);
@@ -182,7 +199,8 @@ static void what_cannot_be_made_leaves_nothing(void **state)
 	cfg.terms.replay_esn_attr = true;
 	do {
 		left = ++failed;
-		if (xf_sa_new(&cfg, NULL, XF_SA_VALID, NULL, 0, &sa) == 0)
+		sa = xf_sa_new(sad, &cfg, NULL, XF_SA_VALID, NULL, 0);
+		if (sa)
 			break;
 		assert_int_equal(left, 0);
 		assert_int_equal(taken, before);
@@ -204,7 +222,7 @@ static void what_cannot_be_changed_stays(void **state)
 
 	(void)state;
 	cfg.has_coaddr = false;
-	sa = sas_new(&cfg, 0);
+	sa = sas_new(sad, &cfg, 0);
 	cfg.has_coaddr = true;
 	cfg.terms.tfc_pad = 78;
 	do {
@@ -234,5 +252,5 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_changed_stays),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, make_sad, free_sad);
 }

@@ -100,7 +100,7 @@ static void marks_tell_sas_apart(void **state)
 		sas[1] = sas_add(sad, &cfg);
 		cfg.terms.mark = cases[i].second;
 		cfg.if_id = 7; /* no part of the key */
-		sas[2] = sas_new(&cfg, 10 * S);
+		sas[2] = sas_new(sad, &cfg, 10 * S);
 		assert_int_equal(xf_sad_add(sad, sas[2], NULL), cases[i].err);
 		found = xf_sad_find_in(sad, &cfg.id, cases[i].packet);
 		if (found != sas[cases[i].found])
@@ -132,13 +132,35 @@ static void without_an_spi_the_ends_count(void **state)
 	xf_sad_free(sad);
 }
 
+/* Its memory goes with the SAD that it was made for. */
+static void made_for_another_sad(void **state)
+{
+	const struct xf_sa_config cfg = sas_config(1, 2, 100);
+	struct xf_sad *one = sas_sad(0), *other = sas_sad(0);
+	struct xf_sa *sa = sas_new(one, &cfg, 10 * S), *now;
+
+	(void)state;
+	assert_int_equal(xf_sad_add(other, sa, NULL), -EINVAL);
+	assert_int_equal(sas_count(other), 0);
+	assert_int_equal(xf_sad_add(one, sa, NULL), 0);
+	assert_int_equal(xf_sad_del(other, sa), -ESRCH);
+	sas_add(other, &cfg);
+	sa = sas_new(one, &cfg, 20 * S);
+	assert_int_equal(xf_sad_update(other, sa, &now), -EINVAL);
+	assert_int_equal(xf_sad_update(one, sa, &now), 0);
+	xf_sad_free(one);
+	assert_int_equal(sas_count(other), 1);
+	assert_non_null(xf_sad_find_in(other, &cfg.id, 0));
+	xf_sad_free(other);
+}
+
 static void full(void **state)
 {
 	const struct xf_sa_config cfgs[] = { sas_config(1, 2, 1), sas_config(1, 2, 2),
 					     sas_config(1, 2, 3) };
 	struct xf_spi_request req = { .cfg = &cfgs[2], .min = 9, .max = 9 };
 	struct xf_sad *sad = sas_sad(2);
-	struct xf_sa *sa = sas_new(&cfgs[2], 0), *got;
+	struct xf_sa *sa = sas_new(sad, &cfgs[2], 0), *got;
 	struct xf_sa_config cfg;
 	const char *why = NULL;
 
@@ -156,7 +178,7 @@ static void full(void **state)
 	/* What takes the place of a larval SA needs no room of its own. */
 	xf_sa_put(sa);
 	xf_sa_copy_cfg(got, &cfg);
-	sa = sas_new(&cfg, 0);
+	sa = sas_new(sad, &cfg, 0);
 	assert_int_equal(xf_sad_update(sad, sa, &got), 0);
 	assert_int_equal(sas_count(sad), 2);
 	xf_sad_free(sad);
@@ -495,7 +517,7 @@ static void the_best_of_many(void **state)
 	(void)state;
 	for (unsigned i = 0; i < 4; i++) {
 		cfg.id.spi = 100 + i;
-		sas[i] = sas_new(&cfg, 10 * S);
+		sas[i] = sas_new(sad, &cfg, 10 * S);
 		if (i == 3)
 			xf_sa_set_lifetime_now(sas[i], &old);
 		assert_int_equal(xf_sad_add(sad, sas[i], NULL), 0);
@@ -529,7 +551,7 @@ static void the_younger_after_a_step_of_the_clock(void **state)
 	sas_add(sad, &cfg);
 	xf_sad_step_clock(sad, 11 * S, (int64_t)((SAS_REAL_OFFSET_S - 3600) * S));
 	cfg.id.spi = 101;
-	young = sas_new(&cfg, 12 * S);
+	young = sas_new(sad, &cfg, 12 * S);
 	assert_int_equal(xf_sad_add(sad, young, NULL), 0);
 	assert_ptr_equal(answer(sad, &asked, NULL), young);
 	xf_sad_free(sad);
@@ -619,6 +641,7 @@ static const struct CMUnitTest tests[] = {
 	cmocka_unit_test(families_have_their_lengths),
 	cmocka_unit_test(marks_tell_sas_apart),
 	cmocka_unit_test(without_an_spi_the_ends_count),
+	cmocka_unit_test(made_for_another_sad),
 	cmocka_unit_test(full),
 	cmocka_unit_test(grows),
 	cmocka_unit_test(update_of_a_larval_sa_replaces_it),

@@ -333,11 +333,11 @@ static void expire_with_times_of_netlink(void **state)
 
 	(void)state;
 	cfg.terms.life.hard_add_s = 100;
-	sa = sas_new(&cfg, 10 * S);
+	sa = sas_new(events.sad, &cfg, 10 * S);
 	xf_sa_set_lifetime_now(sa, &long_ago);
 	assert_int_equal(xf_sad_add(events.sad, sa, NULL), 0);
 	assert_int_equal(at(&events, 10 * S, &next), HARD);
-	sa = sas_new(&cfg, 10 * S);
+	sa = sas_new(events.sad, &cfg, 10 * S);
 	xf_sa_set_lifetime_now(sa, &just_now);
 	assert_int_equal(xf_sad_add(events.sad, sa, NULL), 0);
 	assert_int_equal(at(&events, 10 * S, &next), 0);
@@ -366,7 +366,7 @@ static void steps_of_the_clock_move_no_limit(void **state)
 		assert_int_equal(next, 110 * S);
 		if (i == 1) {
 			cfg.id.spi = 101;
-			sa = sas_new(&cfg, 12 * S);
+			sa = sas_new(events.sad, &cfg, 12 * S);
 			xf_sa_set_lifetime_now(sa, &told);
 			assert_int_equal(xf_sad_add(events.sad, sa, NULL), 0);
 		}

@@ -180,12 +180,10 @@ static void freezing_waits_for_who_has_asked(void **state)
 
 static int restore(struct xf_sad *sad, const struct xf_sa_config *cfg, uint64_t id)
 {
+	struct xf_sa *sa = sas_new_as(sad, cfg, XF_SA_FROZEN, 10 * S);
 	const char *why = NULL;
-	struct xf_sa *sa;
-	int err;
+	int err = xf_sad_restore(sad, sa, id, &why);
 
-	assert_int_equal(xf_sa_new(cfg, NULL, XF_SA_FROZEN, NULL, 10 * S, &sa), 0);
-	err = xf_sad_restore(sad, sa, id, &why);
 	assert_int_equal(err == 0, why == NULL);
 	if (err)
 		xf_sa_put(sa);
@@ -250,9 +248,15 @@ static void in_any_order_they_are_as_old_as_they_were(void **state)
 static void what_is_taken_is_refused(void **state)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 100);
-	struct xf_sad *sad = sas_sad(4);
+	struct xf_sad *sad = sas_sad(4), *other = sas_sad(0);
+	struct xf_sa *foreign = sas_new_as(other, &cfg, XF_SA_FROZEN, 10 * S);
+	const char *why = NULL;
 
 	(void)state;
+	assert_int_equal(xf_sad_restore(sad, foreign, 5, &why), -EINVAL);
+	assert_non_null(why);
+	xf_sa_put(foreign);
+	xf_sad_free(other);
 	assert_int_equal(restore(sad, &cfg, 0), -EINVAL);
 	assert_int_equal(restore(sad, &cfg, UINT64_MAX), -EINVAL);
 	assert_int_equal(restore(sad, &cfg, 5), 0);

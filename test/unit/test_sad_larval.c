@@ -204,7 +204,7 @@ static void one_without_spi_is_found_again(void **state)
 
 static struct xf_sa *add_larval(struct xf_sad *sad, const struct xf_sa_config *cfg)
 {
-	struct xf_sa *sa = sas_new_larval(cfg, 5 * S);
+	struct xf_sa *sa = sas_new_larval(sad, cfg, 5 * S);
 
 	assert_int_equal(xf_sad_add(sad, sa, NULL), 0);
 	return sa;

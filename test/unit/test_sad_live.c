@@ -48,12 +48,9 @@ static int load(struct xf_sa *sa, const struct saved *saved)
 	return err;
 }
 
-static struct xf_sa *fresh(const struct xf_sa_config *cfg)
+static struct xf_sa *fresh(struct xf_sad *sad, const struct xf_sa_config *cfg)
 {
-	struct xf_sa *sa;
-
-	assert_int_equal(xf_sa_new(cfg, NULL, XF_SA_FROZEN, NULL, 77 * S, &sa), 0);
-	return sa;
+	return sas_new_as(sad, cfg, XF_SA_FROZEN, 77 * S);
 }
 
 static struct xf_sa_config config(void)
@@ -121,7 +118,7 @@ static void compare(struct xf_sa *was, struct xf_sa *is)
 static struct xf_sa *into(struct xf_sad *sad, const struct saved *saved)
 {
 	const struct xf_sa_config cfg = config();
-	struct xf_sa *sa = fresh(&cfg);
+	struct xf_sa *sa = fresh(sad, &cfg);
 	const char *why;
 
 	assert_int_equal(load(sa, saved), 0);
@@ -254,7 +251,7 @@ static void what_cannot_be_is_refused(void **state)
 
 	(void)state;
 	for (unsigned way = 0; way < 15; way++) {
-		struct xf_sa *sa = fresh(&cfg);
+		struct xf_sa *sa = fresh(from, &cfg);
 
 		save(was, &saved);
 		if (way < 8)
@@ -311,7 +308,7 @@ static void a_soft_limit_not_told_is_still_to_be_met(void **state)
 {
 	struct xf_sa_config cfg = config();
 	struct xf_sad *sad = sas_sad(0);
-	struct xf_sa *sa, *is = fresh(&cfg);
+	struct xf_sa *sa, *is = fresh(sad, &cfg);
 	static struct saved saved;
 
 	(void)state;

@@ -182,7 +182,7 @@ static void write_add(struct xf_sad *sad, uint64_t *rng)
 	cfg.terms.life.soft_packets = sas_random(rng) % 50;
 	cfg.terms.life.hard_packets = sas_random(rng) % 200;
 	cfg.terms.life.hard_add_s = sas_random(rng) % 3;
-	sa = sas_new(&cfg, atomic_load(&now_ns));
+	sa = sas_new(sad, &cfg, atomic_load(&now_ns));
 	err = sas_random(rng) % 2 ? xf_sad_add(sad, sa, NULL) : xf_sad_update(sad, sa, &now);
 	if (err)
 		xf_sa_put(sa);

@@ -82,7 +82,8 @@ static void objects_come_and_go(void **state)
 		/* At most a whole slab is kept for those to come. */
 		assert_true(taken <= (2u << 20));
 		assert_true(first <= 64u << 10);
-		taken = 0;
+		xf_slabs_fini(&slabs);
+		assert_int_equal(taken, 0);
 	}
 }
 
@@ -118,6 +119,28 @@ static void places_are_of_one_each(void **state)
 		assert_true(places[i - 1] < places[i]);
 	for (unsigned i = 0; i < MORE; i++)
 		xf_slab_put(&slabs, objects[i]);
+	xf_slabs_fini(&slabs);
+}
+
+/* What one owner has goes with it; another one's stays. */
+static void slabs_go_with_their_owner(void **state)
+{
+	struct xf_slabs one = { .object_bytes = 448 }, other = one;
+	void *stays, *goes;
+	size_t before;
+
+	(void)state;
+	xf_huge_set_ops(&counting);
+	taken = 0;
+	stays = get(&other, 7);
+	before = taken;
+	goes = get(&one, 1);
+	put(&one, goes, 1);
+	xf_slabs_fini(&one);
+	assert_int_equal(taken, before);
+	put(&other, stays, 7);
+	xf_slabs_fini(&other);
+	assert_int_equal(taken, 0);
 }
 
 int main(void)
@@ -125,6 +148,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(objects_come_and_go),
 		cmocka_unit_test(places_are_of_one_each),
+		cmocka_unit_test(slabs_go_with_their_owner),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -276,14 +276,6 @@ static const struct form_case form_cases[] = {
 	{ to_cbc, 0, OWN & ~XF_ESP_PLAIN, 20, 44, 15 },
 };
 
-static struct xf_sa *sa_without_key(const struct xf_sa_config *cfg)
-{
-	struct xf_sa *sa;
-
-	assert_int_equal(xf_sa_new(cfg, NULL, XF_SA_VALID, NULL, ESP_NOW, &sa), 0);
-	return sa;
-}
-
 /* The first configuration's form, then that of one that takes its place. */
 static void check_form(const struct xf_sa *sa, const struct form_case *want)
 {
@@ -304,10 +296,10 @@ static void a_form_says_what_its_configuration_says(void **state)
 	(void)state;
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(form_cases); i++) {
 		struct xf_sa_config cfg = esp_config(XF_AF_INET, XF_MODE_TUNNEL, &suite_gcm);
-		struct xf_sa *plain = sa_without_key(&cfg), *sa;
+		struct xf_sa *plain = esp_sa_of(&cfg, NULL, NULL), *sa;
 
 		form_cases[i].change(&cfg);
-		sa = sa_without_key(&cfg);
+		sa = esp_sa_of(&cfg, NULL, NULL);
 		check_form(sa, &form_cases[i]);
 		assert_int_equal(xf_sa_reconfigure(plain, &cfg), 0);
 		check_form(plain, &form_cases[i]);
@@ -326,7 +318,7 @@ static void a_form_is_its_transforms(void **state)
 	(void)state;
 	cfg.id.proto = XF_IPPROTO_COMP;
 	cfg.terms.sel.family = XF_AF_INET6;
-	sa = sa_without_key(&cfg);
+	sa = esp_sa_of(&cfg, NULL, NULL);
 	assert_string_equal(xf_transform_of(sa)->name, "none");
 	assert_memory_equal(xf_sa_form(sa), &other, sizeof(other));
 	xf_sa_put(sa);

@@ -154,11 +154,9 @@ static struct xf_sa *new_sa(const struct laid_out *l, const struct xf_crypto_pro
 {
 	static const uint8_t seed[XF_IVGEN_SEED];
 	struct xf_key *key;
-	struct xf_sa *sa;
 
 	assert_int_equal(xf_key_new(&l->cfg.terms.suite, provider, l->key, NULL, &key), 0);
-	assert_int_equal(xf_sa_new(&l->cfg, key, XF_SA_VALID, seed, ESP_NOW, &sa), 0);
-	return sa;
+	return esp_sa_of(&l->cfg, key, seed);
 }
 
 static void check_in(struct xf_sa *sa, const struct laid_out *l, enum shape shape)

@@ -127,7 +127,7 @@ static struct xf_sa *new_sa(const struct kernel_case *c, const struct xf_crypto_
 	struct xf_sa *sa;
 
 	assert_int_equal(xf_key_new(&suite, provider, c->key, c->auth_key, &key), 0);
-	assert_int_equal(xf_sa_new(&cfg, key, XF_SA_VALID, seed, ESP_NOW, &sa), 0);
+	sa = esp_sa_of(&cfg, key, seed);
 	esp_set_seq(sa, before, before);
 	return sa;
 }
