@@ -473,13 +473,13 @@ static void open_side(struct side *side, bool two)
 		.sas = 1,
 		.policies = 16,
 		.pool = { .packets = POOL, .small_bufs = POOL, .large_bufs = 4 },
+		/* As the daemon does it. */
 		.ordered = two,
+		.replay_slack = two ? THREADS * XF_PATH_SLACK : 0,
 	};
 	const struct xf_worker_config other = { .pool = cfg.pool, .ordered = true };
 
 	memset(side, 0, sizeof(*side));
-	/* As the daemon does it. */
-	xf_replay_set_slack(two ? THREADS * XF_PATH_SLACK : 0);
 	bench_must(world_init(&side->world, &cfg), "the suite");
 	side->workers[0] = side->world.worker;
 	if (!two)

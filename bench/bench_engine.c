@@ -508,6 +508,7 @@ static bool setup(struct bench *bench)
 	uint32_t size = large ? XF_POOL_LARGE : XF_POOL_SMALL;
 	uint32_t ring = bench->cold ? COLD_BYTES / size : 2 * BATCH;
 	const struct world_config cfg = {
+		.one_worker = true,
 		.suite = bench->suite,
 		/* What is held to AVX2 is this library's manager; others would not notice. */
 		.provider = bench->avx2 ? &xf_provider_ipsec_mb : NULL,
@@ -636,7 +637,6 @@ int main(int argc, char **argv)
 	if (xf_secret_memory_init() < 0)
 		fputs("bench_engine: keys cannot be locked here, and stand on small pages\n",
 		      stderr);
-	xf_set_alone(true);
 	xf_read_register();
 	if (bench.subnets)
 		draw_flows(&bench);

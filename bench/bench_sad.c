@@ -402,7 +402,7 @@ static void fill(struct bench *bench)
 		bench_must(xf_sa_check(bench->sas[i], xf_sa_form(bench->sas[i])->what, bench->out,
 				       bench_now_ns(), NULL) == XF_PASS,
 			   "xf_sa_check");
-		xf_sa_count(&bench->sas[i]->out, 1, 100, bench_now_ns());
+		xf_sa_count(&bench->sas[i]->out, 0, 1, 100, bench_now_ns());
 	}
 	print_bytes(bench, "used", resident() - before);
 }

@@ -207,7 +207,10 @@ static const struct suite *find_suite(const char *name)
 bool world_init(struct world *world, const struct world_config *cfg)
 {
 	const struct xf_engine_config engine = {
-		.sad = { .random = not_random, .larval_lifetime_s = 30 },
+		.sad = { .random = not_random,
+			 .larval_lifetime_s = 30,
+			 .replay_slack = cfg->replay_slack,
+			 .one_worker = cfg->one_worker },
 		.env = { .is_local = is_local },
 	};
 	const struct xf_worker_config worker = { .pool = cfg->pool, .ordered = cfg->ordered };

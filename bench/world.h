@@ -21,6 +21,8 @@ struct world_config {
 	bool esn;
 	struct xf_pool_config pool;
 	bool ordered; /* its worker is one of several */
+	bool one_worker; /* it has no other: xf_sad_config.one_worker */
+	uint32_t replay_slack;
 };
 
 struct world {

@@ -81,13 +81,6 @@ static inline uint32_t xf_align_up(uint32_t v, uint32_t align)
 	return (v + align - 1) & ~(align - 1);
 }
 
-/*
- * Is there one worker only that takes numbers of SAs and counts in SAs and policies? Then it needs
- * no locked instructions. Set before the first one starts; false by default, which is always right.
- * Counters that the control thread sets while that worker counts may then keep the worker's value.
- */
-void xf_set_alone(bool one_worker);
-
 /* Overwrite @len bytes at @p with zeros; the compiler does not leave this out. */
 void xf_wipe(void *p, size_t len);
 

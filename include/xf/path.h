@@ -3,7 +3,8 @@
  *
  * An engine has a SAD and an SPD, one writer thread, and workers: one for each thread that moves
  * packets, with pool, crypto state, fragments and counters of its own. No system call, no clock,
- * no thread inside: packets and now_ns come in as arguments, results go out as queues.
+ * no thread inside: packets and now_ns come in as arguments, results go out as queues. A process
+ * may have several engines, which share nothing but RCU, so one thread is the writer of all.
  *
  * A worker's functions are called by its thread alone, registered with xf_read_register(). They
  * consume every packet of the queue that they are given: it comes out in exactly one result
@@ -81,6 +82,7 @@ struct xf_worker_config {
 };
 #define XF_WORKER_EVENTS 1024
 
+/* NULL: no memory, or a second one of an engine that was to have one (xf_sad_config.one_worker). */
 struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker_config *cfg);
 void xf_worker_free(struct xf_worker *worker);
 struct xf_pool *xf_worker_pool(struct xf_worker *worker);
@@ -150,7 +152,7 @@ bool xf_path_busy(struct xf_worker *worker);
 /*
  * Of each worker, so many received batches, of so many packets, may wait to be delivered; when one
  * worker has not decrypted a batch yet, others may be further by that. The windows' slack must
- * cover it for each worker (xf_replay_set_slack()).
+ * cover it for each worker (xf_sad_config.replay_slack).
  */
 #define XF_PATH_BATCHES 4
 #define XF_PATH_BATCH_MAX 1024

@@ -4,6 +4,8 @@
  * Every thread that reads SAD or SPD registers first. A reader's section ends at the next
  * xf_read_quiescent() or xf_read_offline(); go offline before blocking. The TSan build replaces
  * liburcu, which gives false races there, by C11 atomics (DESIGN s3).
+ *
+ * There is one RCU in a process, so its control thread is that of all engines.
  */
 #ifndef XF_RCU_H
 #define XF_RCU_H

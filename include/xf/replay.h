@@ -32,18 +32,21 @@ struct xf_replay {
 };
 
 /*
- * Accept numbers that are @packets older than the window says, once as ever. For several workers:
- * one that is through with its packets early must not make those old that came before them.
- * Set before the first window is made; 0 by default, at most XF_REPLAY_SLACK_MAX.
+ * How far a window reaches: @packets, and numbers that are @slack older are accepted, too, once as
+ * ever. Slack is for several workers: one that is through with its packets early must not make
+ * those old that came before them. Of it, no more than XF_REPLAY_SLACK_MAX counts.
  */
 #define XF_REPLAY_SLACK_MAX 65536
-void xf_replay_set_slack(uint32_t packets);
+struct xf_replay_width {
+	uint32_t packets; /* at most XF_REPLAY_WINDOW_MAX; 0: no check, whatever the slack */
+	uint32_t slack;
+};
 
-/* Bytes that a window of @window packets needs, the struct included. */
-size_t xf_replay_size(uint32_t window);
+/* Bytes that such a window needs, the struct included. */
+size_t xf_replay_size(struct xf_replay_width width);
 
-/* Start empty. @replay has xf_replay_size(@window) bytes; @window <= XF_REPLAY_WINDOW_MAX. */
-void xf_replay_init(struct xf_replay *replay, uint32_t window, bool esn);
+/* Start empty. @replay has xf_replay_size(@width) bytes. */
+void xf_replay_init(struct xf_replay *replay, struct xf_replay_width width, bool esn);
 
 /*
  * Set the newest number and the bitmap as netlink has them, and read them back. In struct

@@ -41,6 +41,10 @@ struct xf_sad_config {
 	uint32_t larval_lifetime_s; /* the kernel's xfrm_acq_expires: 30; 0 = for ever */
 	uint32_t (*larval_lifetime)(void *arg); /* the same, asked for each larval SA; NULL: none */
 	int64_t real_offset_ns; /* wall clock minus engine's clock */
+	uint32_t replay_slack; /* of the windows (xf/replay.h); 0 where one worker uses the SAs */
+	/* One worker alone uses the SAs, and needs no locked instructions. Counters that the
+	 * control thread sets while it counts may then keep its value. False is always right. */
+	bool one_worker;
 	void (*random)(void *arg, void *buf, size_t len); /* control thread: SPIs, IV seeds */
 	void *arg;
 };

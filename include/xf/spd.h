@@ -83,8 +83,10 @@ void xf_policy_put(struct xf_policy *policy);
  */
 void xf_policy_lifetime_now(const struct xf_policy *policy, struct xf_lifetime_now *out);
 
-/* Data path: the policy was used for packets of @bytes in all (counters, use lifetimes). */
-void xf_policy_count(struct xf_policy *policy, unsigned packets, uint64_t bytes, uint64_t now_ns);
+/* Data path: the policy was used for packets of @bytes in all (counters, use lifetimes). @alone: no
+ * other worker counts. */
+void xf_policy_count(struct xf_policy *policy, bool alone, unsigned packets, uint64_t bytes,
+		     uint64_t now_ns);
 
 /*
  * Insert, as NEWPOLICY (@exclusive) or UPDPOLICY does. A policy with the same type, direction,

@@ -2,8 +2,7 @@
  * alone.h - counters in objects that workers share.
  *
  * A locked add waits for everything that was stored before it, and while it waits for its own cache
- * line nothing behind it begins. One worker needs none. Threads: xf_set_alone() is called before
- * the first worker starts; the rest is for workers.
+ * line nothing behind it begins. One worker needs none. For workers.
  */
 #ifndef XF_BASE_ALONE_H
 #define XF_BASE_ALONE_H
@@ -12,13 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Constant while there are workers. */
-extern bool xf_alone;
-
-/* What the control thread sets while the only worker counts may then keep the worker's value. */
-static inline void xf_shared_add(_Atomic uint64_t *counter, uint64_t n)
+/* @alone: no other worker adds to @counter. What the control thread sets at the same time may then
+ * keep this worker's value. */
+static inline void xf_shared_add(_Atomic uint64_t *counter, uint64_t n, bool alone)
 {
-	if (xf_alone)
+	if (alone)
 		atomic_store_explicit(counter,
 				      atomic_load_explicit(counter, memory_order_relaxed) + n,
 				      memory_order_relaxed);

@@ -60,6 +60,8 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 			 .larval_lifetime = cfg->acquire_lifetime_s ? NULL : larval_lifetime,
 			 .arg = &service->acquire_fd,
 			 .real_offset_ns = offset_ns,
+			 .replay_slack = cfg->workers > 1 ? cfg->workers * XF_PATH_SLACK : 0,
+			 .one_worker = cfg->workers == 1,
 			 .random = random_bytes },
 		.spd = { .max_policies = cfg->max_policies,
 			 .real_offset_ns = offset_ns,
@@ -69,9 +71,6 @@ static int start_engine(struct xf_service *service, struct xf_io_error *error)
 		.clamp_mss = cfg->clamp_mss,
 	};
 
-	if (cfg->workers > 1)
-		xf_replay_set_slack(cfg->workers * XF_PATH_SLACK);
-	xf_set_alone(cfg->workers == 1);
 	random_bytes(NULL, engine.sad.seed, sizeof(engine.sad.seed));
 	random_bytes(NULL, engine.spd.seed, sizeof(engine.spd.seed));
 	service->engine = xf_engine_new(&engine);

@@ -17,6 +17,7 @@ struct xf_engine *xf_engine_new(const struct xf_engine_config *cfg)
 		return NULL;
 	engine->env = cfg->env;
 	engine->clamp_mss = cfg->clamp_mss;
+	engine->one_worker = cfg->sad.one_worker;
 	engine->sad = xf_sad_new(&cfg->sad);
 	engine->spd = xf_spd_new(&cfg->spd);
 	if (!engine->sad || !engine->spd) {
@@ -99,24 +100,36 @@ static bool open_flights(struct xf_worker *worker)
 	return true;
 }
 
+static struct xf_worker *alloc_worker(struct xf_engine *engine)
+{
+	const size_t size = xf_align_up(sizeof(struct xf_worker), XF_CACHE_LINE);
+	struct xf_worker *worker;
+
+	if (engine->one_worker && engine->workers)
+		return NULL;
+	worker = aligned_alloc(XF_CACHE_LINE, size);
+	if (!worker)
+		return NULL;
+	memset(worker, 0, size);
+	worker->engine = engine;
+	worker->alone = engine->one_worker;
+	worker->next = engine->workers;
+	engine->workers = worker;
+	return worker;
+}
+
 struct xf_worker *xf_worker_new(struct xf_engine *engine, const struct xf_worker_config *cfg)
 {
-	struct xf_worker *worker =
-		aligned_alloc(XF_CACHE_LINE, xf_align_up(sizeof(struct xf_worker), XF_CACHE_LINE));
-
+	struct xf_worker *worker = alloc_worker(engine);
 	struct xf_pool_config pool = cfg->pool;
 
 	if (!worker)
 		return NULL;
-	memset(worker, 0, sizeof(*worker));
-	worker->engine = engine;
 	worker->ident = (uint32_t)cfg->seed[0];
 	worker->ordered = cfg->ordered;
 	worker->wake = cfg->wake;
 	pool.shared = cfg->ordered;
 	worker->pool = xf_pool_new(&pool);
-	worker->next = engine->workers;
-	engine->workers = worker;
 	if (cfg->gro)
 		worker->gro = xf_gro_new(cfg->gro);
 	if (!worker->pool || (cfg->gro && !worker->gro) ||

@@ -368,7 +368,7 @@ static void judge(struct in *in, enum xf_policy_dir dir)
 	if (asked->n == 0)
 		return;
 	xf_spd_lookup_to_use(in->worker->engine->spd, dir, asked->flows, asked->n, asked->policies);
-	xf_path_count_policies(asked->policies, asked->lens, asked->n, in->now_ns);
+	xf_path_count_policies(in->worker, asked->policies, asked->lens, asked->n, in->now_ns);
 	for (unsigned i = 0; i < asked->n; i++) {
 		struct xf_slot *s = asked->slots[i];
 

@@ -327,7 +327,7 @@ static enum xf_drop look_again(struct out *o, struct xf_flight *f, struct xf_slo
 
 	if (!cfg || !(cfg->flags & XF_POLICY_ICMP))
 		return before;
-	xf_policy_count(policy, 1, s->pkt->len, o->now_ns);
+	xf_policy_count(policy, o->worker->alone, 1, s->pkt->len, o->now_ns);
 	/* Packets that it leads have another flow. */
 	s->by_flow = true;
 	if (!wants_bundle(policy))
@@ -688,7 +688,7 @@ static void out_batch(struct out *o, struct xf_flight *f)
 	xf_spd_lookup_to_use(w->engine->spd, XF_DIR_OUT, w->flows, f->n, policies);
 	for (unsigned i = 0; i < f->n; i++)
 		lens[i] = f->slots[i].pkt->asked ? 0 : f->slots[i].pkt->len;
-	xf_path_count_policies(policies, lens, f->n, o->now_ns);
+	xf_path_count_policies(w, policies, lens, f->n, o->now_ns);
 	find_bundles(o, f, policies);
 	for (unsigned i = 0; i < f->n; i++)
 		apply_policy(o, f, &f->slots[i], policies[i]);

@@ -105,8 +105,8 @@ bool xf_path_equal_wants(const struct xf_policy *a, const struct xf_policy *b)
 	       memcmp(x->tmpl, y->tmpl, x->ntmpl * sizeof(x->tmpl[0])) == 0;
 }
 
-void xf_path_count_policies(struct xf_policy *const *policies, const uint32_t *lens, unsigned n,
-			    uint64_t now_ns)
+void xf_path_count_policies(const struct xf_worker *worker, struct xf_policy *const *policies,
+			    const uint32_t *lens, unsigned n, uint64_t now_ns)
 {
 	for (unsigned i = 0; i < n;) {
 		struct xf_policy *policy = policies[i];
@@ -118,6 +118,6 @@ void xf_path_count_policies(struct xf_policy *const *policies, const uint32_t *l
 			packets += lens[i] > 0;
 		}
 		if (policy)
-			xf_policy_count(policy, packets, bytes, now_ns);
+			xf_policy_count(policy, worker->alone, packets, bytes, now_ns);
 	}
 }

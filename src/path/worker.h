@@ -151,6 +151,7 @@ struct xf_worker {
 	struct xf_way out;
 	struct xf_way in;
 	bool ordered; /* other workers use the same SAs and sources */
+	bool alone; /* the engine will never have another worker */
 	struct xf_group *groups; /* all of them */
 	struct xf_group *free_groups;
 	unsigned ngroups; /* free ones */
@@ -177,6 +178,7 @@ struct xf_engine {
 	struct xf_spd *spd;
 	struct xf_env env;
 	bool clamp_mss;
+	bool one_worker;
 	struct xf_worker *workers;
 	struct xf_engine_stats gone; /* of workers that were freed */
 };
@@ -365,8 +367,8 @@ enum xf_drop xf_path_check_icmp(struct xf_worker *worker, enum xf_policy_dir dir
 
 /* Count packets of @lens bytes for their policies, once for each run that has the same. 0: one
  * that was counted before. */
-void xf_path_count_policies(struct xf_policy *const *policies, const uint32_t *lens, unsigned n,
-			    uint64_t now_ns);
+void xf_path_count_policies(const struct xf_worker *worker, struct xf_policy *const *policies,
+			    const uint32_t *lens, unsigned n, uint64_t now_ns);
 
 /* Go on with what has come back from the cipher (out.c, in.c). In a read section. */
 void xf_path_out_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);

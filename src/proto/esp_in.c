@@ -422,7 +422,7 @@ void xf_esp_in_finish_run(struct xf_transform_op *const *ops, unsigned n, uint64
 		accepted += bytes != before;
 	}
 	if (accepted)
-		xf_sa_count(&sa->in, accepted, bytes, now_ns);
+		xf_sa_count(&sa->in, form.what, accepted, bytes, now_ns);
 }
 
 void xf_esp_in_finish_batch(struct xf_transform_op *const *ops, unsigned n, uint64_t now_ns)

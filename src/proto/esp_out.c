@@ -244,7 +244,7 @@ static void number_and_write(const struct run *run, unsigned ready)
 		bytes += op->payload_len;
 	}
 	if (taken)
-		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
+		xf_sa_count(&run->sa->out, run->form->what, taken, bytes, run->now_ns);
 }
 
 /* --- The usual: AES-GCM or ChaCha20; packets in one piece with room around them --- */
@@ -332,7 +332,7 @@ XF_INLINE void number_and_write_usual(const struct run *run, bool transport, uin
 		bytes -= run->ops[i]->pkt->len - front_len(run->ops[i], transport);
 	}
 	if (taken)
-		xf_sa_count(&run->sa->out, taken, bytes, run->now_ns);
+		xf_sa_count(&run->sa->out, run->form->what, taken, bytes, run->now_ns);
 	for (unsigned i = 0; i < taken; i++) {
 		struct xf_transform_op *op = run->ops[i];
 

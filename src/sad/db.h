@@ -16,6 +16,7 @@
 #include "gate.h"
 #include "key.h"
 #include "table.h"
+#include "terms.h"
 
 /* An SA in order of arrival; the place of one that went away stays until the next packing. */
 struct xf_sad_slot {
@@ -43,6 +44,7 @@ struct xf_sad {
 	struct xf_event_lost lost; /* atomic: of XF_EVENT_SA */
 
 	/* Control thread. */
+	struct xf_terms_table terms;
 	uint32_t mask_refs[XF_SAD_MASKS];
 	uint32_t of_transform[XF_TRANSFORMS_MAX]; /* SAs, until readers have left them */
 	struct xf_heap due;

@@ -17,7 +17,7 @@
 
 /*
  * What any module may ask. What the SA's transform alone asks stands in xf_sa_form.own.
- * Free: 7 bits, for what the path must know of an SA before its transform is called: that a device
+ * Free: 6 bits, for what the path must know of an SA before its transform is called: that a device
  * has its cipher (offload), that its packets come out of a link or belong to one (interfaces).
  */
 enum xf_form_what {
@@ -30,6 +30,7 @@ enum xf_form_what {
 	XF_FORM_MAY_WRAP = 1 << 6, /* the sequence number counts in 64 bits */
 	XF_FORM_SELECTS = 1 << 7, /* the SA has a selector of its own */
 	XF_FORM_MORE = 1 << 8, /* the terms say something: limits, mark, TFC padding */
+	XF_FORM_ALONE = 1 << 9, /* one worker alone uses the SAs of this SAD */
 };
 _Static_assert(XF_FORM_UDP == XF_UDP_HDR_LEN, "a flag that is a length");
 

@@ -9,39 +9,32 @@
 #define LOW_HALF 0xffffffffull
 #define BITMAP_BITS 32
 
-static uint32_t slack;
-
-void xf_replay_set_slack(uint32_t packets)
+static uint32_t reach_of(struct xf_replay_width width)
 {
-	slack = xf_min_u32(packets, XF_REPLAY_SLACK_MAX);
+	return width.packets ? width.packets + xf_min_u32(width.slack, XF_REPLAY_SLACK_MAX) : 0;
 }
 
-static uint32_t reach_of(uint32_t window)
-{
-	return window ? window + slack : 0;
-}
-
-static uint32_t ring_words(uint32_t window)
+static uint32_t ring_words(struct xf_replay_width width)
 {
 	/* Two words hold the whole bitmap of struct xfrm_replay_state, whatever the window. */
 	uint32_t words = 2;
 
-	while (words * WORD_BITS < reach_of(window) + WORD_BITS - 1)
+	while (words * WORD_BITS < reach_of(width) + WORD_BITS - 1)
 		words *= 2;
 	return words;
 }
 
-size_t xf_replay_size(uint32_t window)
+size_t xf_replay_size(struct xf_replay_width width)
 {
-	return sizeof(struct xf_replay) + ring_words(window) * sizeof(uint64_t);
+	return sizeof(struct xf_replay) + ring_words(width) * sizeof(uint64_t);
 }
 
-void xf_replay_init(struct xf_replay *replay, uint32_t window, bool esn)
+void xf_replay_init(struct xf_replay *replay, struct xf_replay_width width, bool esn)
 {
-	memset(replay, 0, xf_replay_size(window));
-	replay->window = window & 0x7fff;
-	replay->reach = reach_of(window);
-	replay->words = (uint16_t)ring_words(window);
+	memset(replay, 0, xf_replay_size(width));
+	replay->window = width.packets & 0x7fff;
+	replay->reach = reach_of(width);
+	replay->words = (uint16_t)ring_words(width);
 	replay->esn = esn;
 }
 

@@ -12,7 +12,6 @@
 
 #include "sad/db.h"
 #include "sad/side.h"
-#include "sad/terms.h"
 #include "sad/transform.h"
 
 /* The window of struct xfrm_replay_state has one word, whatever size was asked for. */
@@ -49,11 +48,13 @@ static bool config_set(const struct xf_sa *sa, struct xf_sa_own_config *own,
 	const struct xf_sa_terms *terms;
 
 	clean.mark.v &= clean.mark.m;
-	terms = xf_terms_get(&clean);
+	terms = xf_terms_get(&sa->sad->terms, &clean);
 	if (!terms)
 		return false;
 	own->cfg = xf_sa_view_of(cfg, terms);
 	xf_form_make(&own->cfg, xf_transform_of(sa), &own->form);
+	if (sa->sad->cfg.one_worker)
+		own->form.what |= XF_FORM_ALONE;
 	return true;
 }
 
@@ -99,13 +100,13 @@ static bool side_reserve(struct xf_sa *sa, const struct xf_sa_config *cfg)
 
 static bool replay_set(struct xf_sa *sa, const struct xf_sa_config *cfg)
 {
-	uint32_t window = window_of(cfg);
+	const struct xf_replay_width width = { window_of(cfg), sa->sad->cfg.replay_slack };
+	size_t bytes = xf_replay_size(width);
 
-	sa->replay = xf_replay_size(window) <= sizeof(sa->own_window)
-			     ? (struct xf_replay *)(void *)sa->own_window
-			     : malloc(xf_replay_size(window));
+	sa->replay = bytes <= sizeof(sa->own_window) ? (struct xf_replay *)(void *)sa->own_window
+						     : malloc(bytes);
 	if (sa->replay)
-		xf_replay_init(sa->replay, window, cfg->flags & XF_SA_ESN);
+		xf_replay_init(sa->replay, width, cfg->flags & XF_SA_ESN);
 	return sa->replay;
 }
 

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "db.h"
-#include "terms.h"
 #include "transform.h"
 
 /* As the kernel's: what GETSADINFO shows. Our own tables are of another kind. */
@@ -36,7 +35,7 @@ struct xf_sad *xf_sad_new(const struct xf_sad_config *cfg)
 	sad->shown_buckets = BUCKETS_MIN;
 	xf_sad_secrets_init(&sad->secrets, cfg->seed);
 	xf_gates_init(&sad->gates, cfg->seed);
-	xf_terms_seed(cfg->seed);
+	memcpy(sad->terms.seed, cfg->seed, sizeof(sad->terms.seed));
 	for (unsigned i = 0; i < XF_SA_TABLES; i++) {
 		if (xf_table_init(&sad->tables[i]) == 0)
 			continue;

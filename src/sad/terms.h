@@ -1,5 +1,5 @@
 /*
- * terms.h - what SAs have in common, kept once for all that have it.
+ * terms.h - what the SAs of a SAD have in common, kept once for all that have it.
  *
  * A gateway's SAs differ in addresses, SPIs and keys; lifetimes, algorithms and options are those
  * of a few proposals. Control thread; readers have terms through the configuration of an SA.
@@ -9,16 +9,21 @@
 
 #include <xf/sa.h>
 
-/* Hash under @seed, which is secret; with terms kept under another one already, that stays. */
-void xf_terms_seed(const uint64_t seed[2]);
+struct xf_terms_kept;
 
-/* Terms equal to @terms, to be put once; or NULL: no memory. */
-const struct xf_sa_terms *xf_terms_get(const struct xf_sa_terms *terms);
+/* All zero but for the seed: none are kept, and nothing is to be freed. */
+struct xf_terms_table {
+	struct xf_terms_kept **buckets; /* NULL: nothing is kept */
+	size_t nbuckets; /* a power of two */
+	size_t count;
+	uint64_t seed[2]; /* of the hash; secret, constant */
+};
 
-/* When no reader can see them any more. */
+/* Terms equal to @terms in @table, to be put once; or NULL: no memory. */
+const struct xf_sa_terms *xf_terms_get(struct xf_terms_table *table,
+				       const struct xf_sa_terms *terms);
+
+/* When no reader can see them any more; the table that they are in is still there. */
 void xf_terms_put(const struct xf_sa_terms *terms);
-
-/* For tests: how many are kept. */
-size_t xf_terms_count(void);
 
 #endif

@@ -2,7 +2,7 @@
  * use.h - what a worker does to an SA for each packet: sequence number, limits, window, counters.
  *
  * Threads: workers, inside a read section; several use one SA at once, unless there is only one
- * (xf_set_alone()). What nearly every packet needs is in line here, the rest is in use.c.
+ * (XF_FORM_ALONE). What nearly every packet needs is in line here, the rest is in use.c.
  */
 #ifndef XF_SAD_USE_H
 #define XF_SAD_USE_H
@@ -40,7 +40,7 @@ static inline unsigned xf_sa_take_numbers(struct xf_sa *sa, const struct xf_sa_f
 	uint64_t last = begun + atomic_load_explicit(&sa->seq_offset, memory_order_relaxed);
 
 	/* Nobody else takes any, and the last one is far. */
-	if (XF_UNLIKELY(!xf_alone || last >= UINT32_MAX - n))
+	if (XF_UNLIKELY(!(form->what & XF_FORM_ALONE) || last >= UINT32_MAX - n))
 		return xf_sa_take_shared(sa, form, n, out);
 	atomic_store_explicit(&sa->begun, begun + n, memory_order_relaxed);
 	out->first = begun;
@@ -127,12 +127,12 @@ bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsig
 /* Count a packet that was dropped. */
 void xf_sa_count_drop(struct xf_sa *sa, enum xf_drop reason);
 
-/* Count packets that were protected or accepted. */
-static inline void xf_sa_count(struct xf_sa_use *use, unsigned packets, uint64_t bytes,
-			       uint64_t now_ns)
+/* Count packets that were protected or accepted. @what: its form's. */
+static inline void xf_sa_count(struct xf_sa_use *use, unsigned what, unsigned packets,
+			       uint64_t bytes, uint64_t now_ns)
 {
-	xf_shared_add(&use->bytes, bytes);
-	xf_shared_add(&use->packets, packets);
+	xf_shared_add(&use->bytes, bytes, what & XF_FORM_ALONE);
+	xf_shared_add(&use->packets, packets, what & XF_FORM_ALONE);
 	atomic_store_explicit(&use->last_ns, now_ns ? now_ns : 1, memory_order_relaxed);
 }
 

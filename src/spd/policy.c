@@ -96,12 +96,13 @@ void xf_policy_lifetime_now(const struct xf_policy *policy, struct xf_lifetime_n
 	out->use_s = shown_use_s(policy);
 }
 
-void xf_policy_count(struct xf_policy *policy, unsigned packets, uint64_t bytes, uint64_t now_ns)
+void xf_policy_count(struct xf_policy *policy, bool alone, unsigned packets, uint64_t bytes,
+		     uint64_t now_ns)
 {
 	uint32_t used = (uint32_t)(now_ns / QUARTER_NS) + 1;
 
-	xf_shared_add(&policy->bytes, bytes);
-	xf_shared_add(&policy->packets, packets);
+	xf_shared_add(&policy->bytes, bytes, alone);
+	xf_shared_add(&policy->packets, packets, alone);
 	/* Mostly the same: then the line is not written once more. */
 	if (atomic_load_explicit(&policy->used, memory_order_relaxed) != used)
 		atomic_store_explicit(&policy->used, used, memory_order_relaxed);

@@ -131,12 +131,12 @@ static void through_netlink(struct xf_replay *replay, const struct model *model)
 
 		for (uint32_t back = 0; back < model->window && back < model->top; back++)
 			assert_int_equal(word >> back & 1, was_seen(model, model->top - back));
-		xf_replay_init(replay, model->window, replay->esn);
+		xf_replay_init(replay, (struct xf_replay_width){ model->window, 0 }, replay->esn);
 		xf_replay_load32(replay, (uint32_t)model->top, word);
 		return;
 	}
 	xf_replay_store(replay, bmp, nwords);
-	xf_replay_init(replay, model->window, replay->esn);
+	xf_replay_init(replay, (struct xf_replay_width){ model->window, 0 }, replay->esn);
 	xf_replay_load(replay, model->top, bmp, nwords);
 }
 
@@ -182,7 +182,8 @@ static void one_run(struct xf_replay *replay, struct model *model, uint64_t firs
 static void one_window(uint32_t window, bool esn, unsigned packets)
 {
 	const uint64_t highest = esn ? UINT64_MAX : UINT32_MAX;
-	struct xf_replay *replay = malloc(xf_replay_size(window));
+	const struct xf_replay_width width = { window, 0 };
+	struct xf_replay *replay = malloc(xf_replay_size(width));
 	struct model *model = malloc(sizeof(*model));
 	struct counts counts = { 0 };
 
@@ -191,7 +192,7 @@ static void one_window(uint32_t window, bool esn, unsigned packets)
 			const uint32_t none[XF_REPLAY_WINDOW_MAX / 32] = { 0 };
 
 			*model = (struct model){ .window = window, .top = start(window, esn) };
-			xf_replay_init(replay, window, esn);
+			xf_replay_init(replay, width, esn);
 			xf_replay_load(replay, model->top, none, XF_ARRAY_SIZE(none));
 		}
 		one_packet(replay, model, next_number(model, highest), &counts);

@@ -615,7 +615,7 @@ static void do_use(struct world *w)
 	if (e->packets >= e->cfg.terms.life.soft_packets)
 		e->dying = true;
 	assert_int_equal(drop, XF_PASS);
-	xf_sa_count(&e->sa->out, 1, 100, w->now_ns);
+	xf_sa_count(&e->sa->out, 0, 1, 100, w->now_ns);
 	e->packets++;
 }
 

@@ -73,7 +73,11 @@ static void host_init(struct sim *sim, struct sim_host *host, const char *addr4,
 		.wake = sim->wake,
 	};
 	struct xf_engine_config cfg = {
-		.sad = { .random = sim_random_bytes, .arg = sim, .larval_lifetime_s = 30 },
+		.sad = { .random = sim_random_bytes,
+			 .arg = sim,
+			 .larval_lifetime_s = 30,
+			 .replay_slack = sim->replay_slack,
+			 .one_worker = sim->one_worker },
 		.env = { .arg = host,
 			 .is_local = is_local,
 			 .may_forward = may_forward,
@@ -99,10 +103,9 @@ void sim_host_again(struct sim *sim, struct sim_host *host)
 
 void sim_init(struct sim *sim, uint64_t seed)
 {
-	const struct xf_crypto_wake wake = sim->wake;
-
-	memset(sim, 0, sizeof(*sim));
-	sim->wake = wake;
+	*sim = (struct sim){ .wake = sim->wake,
+			     .replay_slack = sim->replay_slack,
+			     .one_worker = sim->one_worker };
 	sim->rng = seed * 0x9e3779b97f4a7c15ull + 1;
 	sim->now_ns = XF_NSEC_PER_SEC;
 	xf_read_register();
@@ -131,6 +134,8 @@ void sim_fini(struct sim *sim)
 {
 	host_fini(sim, &sim->a);
 	host_fini(sim, &sim->b);
+	sim->replay_slack = 0;
+	sim->one_worker = false;
 	xf_rcu_drain();
 	xf_read_unregister();
 }

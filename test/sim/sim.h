@@ -40,7 +40,10 @@ struct sim_host {
 struct sim {
 	struct sim_host a, b;
 	const struct xf_crypto_provider *provider; /* of keys; NULL: the best */
-	struct xf_crypto_wake wake; /* set before sim_init(), of the workers */
+	/* Set before sim_init(). */
+	struct xf_crypto_wake wake; /* of the workers */
+	uint32_t replay_slack;
+	bool one_worker; /* of each engine */
 	uint64_t now_ns;
 	uint64_t rng;
 };

@@ -180,7 +180,7 @@ static void make_frames(unsigned tunnel)
 
 static void begin(void)
 {
-	xf_replay_set_slack(64);
+	sim.replay_slack = 64;
 	sim_init(&sim, 1);
 	sim_host_again(&sim, &second);
 	rec_init(&a1, &sim.a);
@@ -238,7 +238,6 @@ static void end(void)
 	xf_worker_free(second.worker);
 	xf_engine_free(second.engine);
 	sim_fini(&sim);
-	xf_replay_set_slack(0);
 }
 
 /* --- The control thread --- */

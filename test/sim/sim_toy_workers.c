@@ -158,7 +158,7 @@ static void four_ordered_workers_and_a_late_cipher(void **state)
 
 	(void)state;
 	memset(res, 0, sizeof(res));
-	xf_replay_set_slack(4096);
+	sim.replay_slack = 4096;
 	sim_init(&sim, 11);
 	sim.provider = &late_provider;
 	toy_add_way(&sim, &sa, 0, 0);
@@ -183,7 +183,6 @@ static void four_ordered_workers_and_a_late_cipher(void **state)
 	free_workers();
 	memcpy(workers, senders, sizeof(workers));
 	free_workers();
-	xf_replay_set_slack(0);
 	sim_fini(&sim);
 }
 

@@ -379,7 +379,7 @@ static void batches_are_delivered_in_the_order_of_their_tickets(void **state)
 
 	(void)state;
 	wire.turn = (struct xf_turn){ .now = 0 };
-	xf_replay_set_slack(256);
+	sim.replay_slack = 256;
 	sim_init(&sim, 5);
 	sim_add_tunnel(&sim, &like);
 	w1 = make_worker(&sim.b);
@@ -406,7 +406,6 @@ static void batches_are_delivered_in_the_order_of_their_tickets(void **state)
 	assert_false(xf_path_sent(w1, &one));
 	assert_int_equal(sim_drops(&sim.b, XF_DROP_IN_STATE_SEQ), 40);
 	free_two(w1, w2);
-	xf_replay_set_slack(0);
 	sim_fini(&sim);
 }
 
@@ -450,12 +449,11 @@ static void one_sa_and_one_source_keep_their_order(void **state)
 	struct sim_sa like = { .replay_window = 32, .flags = XF_SA_ESN };
 
 	(void)state;
-	xf_replay_set_slack(WORKERS * 16 * BATCH);
+	sim.replay_slack = WORKERS * 16 * BATCH;
 	sim_init(&sim, 5);
 	sim_add_tunnel(&sim, &like);
 	assert_int_equal(there_and_in_order(&esp_kind, 1), PACKETS / WORKERS * WORKERS);
 	sim_fini(&sim);
-	xf_replay_set_slack(0);
 }
 
 /* Two become one and two again, and some are held until a tick. */
@@ -465,7 +463,7 @@ static void what_becomes_fewer_keeps_its_order(void **state)
 	unsigned n;
 
 	(void)state;
-	xf_replay_set_slack(WORKERS * 16 * BATCH);
+	sim.replay_slack = WORKERS * 16 * BATCH;
 	toy_register();
 	sim_init(&sim, 5);
 	toy_add_way(&sim, &sa, 0, 0);
@@ -473,7 +471,6 @@ static void what_becomes_fewer_keeps_its_order(void **state)
 	print_message("# %u packets in %u\n", PACKETS / WORKERS * WORKERS, n);
 	assert_true(n > PACKETS / 2 && n < PACKETS * 2 / 3);
 	sim_fini(&sim);
-	xf_replay_set_slack(0);
 }
 
 int main(void)

@@ -81,7 +81,7 @@ static enum xf_drop seal(struct xf_transform_op *op, uint64_t now_ns)
 	ip = xf_pkt_writable(op->pkt, 0, op->ip->hdr_len);
 	ip[8] = NOTHING_TO_SAY; /* here from now on */
 	xf_ip_patch(ip, op->ip, op->ip->nexthdr_field, XF_IPPROTO_AH, op->pkt->len);
-	xf_sa_count(&op->sa->out, 1, op->ip->total_len, now_ns);
+	xf_sa_count(&op->sa->out, xf_sa_form(op->sa)->what, 1, op->ip->total_len, now_ns);
 	return XF_PASS;
 }
 
@@ -132,7 +132,7 @@ static enum xf_drop unseal(struct xf_transform_op *op, uint64_t now_ns)
 	ip = xf_pkt_writable(op->pkt, 0, op->ip->hdr_len);
 	ip[8] = hdr[1];
 	xf_ip_patch(ip, op->ip, op->ip->nexthdr_field, hdr[0], op->pkt->len - TOY_HDR_LEN);
-	xf_sa_count(&op->sa->in, 1, op->crypto.len, now_ns);
+	xf_sa_count(&op->sa->in, xf_sa_form(op->sa)->what, 1, op->crypto.len, now_ns);
 	if (xf_pkt_remove(op->pkt, op->ip->hdr_len, TOY_HDR_LEN) < 0)
 		return XF_DROP_IN_BUFFER;
 	return xf_ip_parse(op->pkt, true, op->ip) < 0 ? XF_DROP_IN_HDR : XF_PASS;

@@ -192,13 +192,13 @@ static void use_all(struct nl_fixture *f)
 
 		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, out, NL_NOW, NULL), XF_PASS);
 		assert_int_equal(xf_sa_take_numbers(sa, xf_sa_form(sa), 40 + i, &numbers), 40 + i);
-		xf_sa_count(&sa->out, 40 + i, 4000, NL_NOW);
+		xf_sa_count(&sa->out, 0, 40 + i, 4000, NL_NOW);
 		xf_sa_window_lock(sa);
 		xf_sa_replay_commit(sa, 20 + i);
 		xf_sa_replay_commit(sa, 18);
 		xf_sa_replay_commit(sa, 18);
 		xf_sa_window_unlock(sa);
-		xf_sa_count(&sa->in, 2, 222, NL_NOW + 5 * XF_NSEC_PER_SEC);
+		xf_sa_count(&sa->in, 0, 2, 222, NL_NOW + 5 * XF_NSEC_PER_SEC);
 		xf_sa_count_drop(sa, XF_DROP_IN_STATE_SEQ);
 	}
 }

@@ -11,13 +11,19 @@
 
 #include <xf/replay.h>
 
-static struct xf_replay *new_window(uint32_t window, bool esn)
+static struct xf_replay *new_with_slack(uint32_t window, bool esn, uint32_t slack)
 {
-	struct xf_replay *replay = malloc(xf_replay_size(window));
+	const struct xf_replay_width width = { window, slack };
+	struct xf_replay *replay = malloc(xf_replay_size(width));
 
 	assert_non_null(replay);
-	xf_replay_init(replay, window, esn);
+	xf_replay_init(replay, width, esn);
 	return replay;
+}
+
+static struct xf_replay *new_window(uint32_t window, bool esn)
+{
+	return new_with_slack(window, esn, 0);
 }
 
 static bool accepted(struct xf_replay *replay, uint64_t seq)
@@ -247,15 +253,6 @@ static void receive_some(struct xf_replay *replay, unsigned n)
 	}
 }
 
-static struct xf_replay *new_with_slack(uint32_t window, bool esn, uint32_t slack)
-{
-	struct xf_replay *replay;
-
-	xf_replay_set_slack(slack);
-	replay = new_window(window, esn);
-	return replay;
-}
-
 static uint64_t least(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -310,7 +307,6 @@ static void saved_and_restored(void **state)
 		free(was);
 		free(is);
 	}
-	xf_replay_set_slack(0);
 }
 
 static void the_largest_window_is_saved(void **state)
@@ -322,7 +318,6 @@ static void the_largest_window_is_saved(void **state)
 	xf_replay_commit(was, 1ull << 40);
 	assert_int_equal(xf_replay_save(was, saved), sizeof(saved));
 	free(was);
-	xf_replay_set_slack(0);
 }
 
 static void what_is_no_window_is_refused(void **state)

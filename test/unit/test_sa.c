@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
-#include <sad/terms.h>
+#include <sad/db.h>
 #include <sad/use.h>
 
 #include "sas.h"
@@ -221,7 +221,7 @@ static void limits_of_packets(void **state)
 		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 5, NULL), XF_PASS);
 		assert_int_equal(atomic_load(&sa->attention), i < 2 ? 0 : XF_SA_SOFT_HIT);
 		assert_int_equal(atomic_load(&sa->dying), i >= 2);
-		xf_sa_count(&sa->out, 1, 1000, 5);
+		xf_sa_count(&sa->out, 0, 1, 1000, 5);
 	}
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 5, NULL),
 			 XF_DROP_OUT_STATE_EXPIRED);
@@ -241,16 +241,16 @@ static void limits_of_bytes(void **state)
 	cfg.terms.life.soft_bytes = 1001;
 	cfg.terms.life.hard_bytes = 2000;
 	sa = sa_of(&cfg);
-	xf_sa_count(&sa->out, 1, 1000, 5);
+	xf_sa_count(&sa->out, 0, 1, 1000, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5, NULL), XF_PASS);
 	assert_int_equal(atomic_load(&sa->attention), 0);
-	xf_sa_count(&sa->out, 1, 1, 5);
+	xf_sa_count(&sa->out, 0, 1, 1, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5, NULL), XF_PASS);
 	assert_int_equal(atomic_exchange(&sa->attention, 0), XF_SA_SOFT_HIT);
-	xf_sa_count(&sa->out, 1, 998, 5);
+	xf_sa_count(&sa->out, 0, 1, 998, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5, NULL), XF_PASS);
 	assert_int_equal(atomic_load(&sa->attention), 0);
-	xf_sa_count(&sa->out, 1, 1, 5);
+	xf_sa_count(&sa->out, 0, 1, 1, 5);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, false, 5, NULL),
 			 XF_DROP_IN_STATE_EXPIRED);
 	drop_sa(sa);
@@ -271,7 +271,7 @@ static void times_of_use(void **state)
 	assert_int_equal(xf_sa_last_used_s(sa), 0);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 12 * S, NULL), XF_PASS);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 15 * S, NULL), XF_PASS);
-	xf_sa_count(&sa->out, 1, 77, 15 * S);
+	xf_sa_count(&sa->out, 0, 1, 77, 15 * S);
 	xf_sa_lifetime_now(sa, &now);
 	assert_int_equal(now.use_s, SAS_REAL_OFFSET_S + 12);
 	assert_int_equal(now.bytes, 77);
@@ -297,7 +297,7 @@ static void times_after_steps_of_the_clock(void **state)
 	xf_sad_step_clock(sad, 11 * S, (SAS_REAL_OFFSET_S + 3600) * S + S / 2);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 12 * S + S / 2, NULL),
 			 XF_PASS);
-	xf_sa_count(&sa->out, 1, 77, 12 * S + S / 2);
+	xf_sa_count(&sa->out, 0, 1, 77, 12 * S + S / 2);
 	xf_sa_lifetime_now(sa, &now);
 	assert_int_equal(now.add_s, SAS_REAL_OFFSET_S + 10);
 	assert_int_equal(now.use_s, SAS_REAL_OFFSET_S + 3600 + 13);
@@ -307,7 +307,7 @@ static void times_after_steps_of_the_clock(void **state)
 	assert_int_equal(now.add_s, SAS_REAL_OFFSET_S + 10);
 	assert_int_equal(now.use_s, SAS_REAL_OFFSET_S + 3600 + 13);
 	assert_int_equal(xf_sa_last_used_s(sa), SAS_REAL_OFFSET_S + 3600 + 13);
-	xf_sa_count(&sa->out, 1, 77, 15 * S);
+	xf_sa_count(&sa->out, 0, 1, 77, 15 * S);
 	assert_int_equal(xf_sa_last_used_s(sa), SAS_REAL_OFFSET_S - 3600 + 15);
 	now.add_s = 1000;
 	now.use_s = 2000;
@@ -511,32 +511,77 @@ static void equal_terms_are_kept_once(void **state)
 {
 	struct xf_sa_config cfg = sas_config(1, 2, 100), other = sas_config(3, 4, 200);
 	struct xf_sa *a = sas_new(tableless, &cfg, 1), *b = sas_new(tableless, &other, 1), *c;
-	const size_t before = xf_terms_count();
+	const size_t before = tableless->terms.count;
 
 	(void)state;
 	assert_ptr_equal(xf_sa_cfg(a)->terms, xf_sa_cfg(b)->terms);
 	other.terms.pcpu = 3;
 	c = sas_new(tableless, &other, 1);
 	assert_ptr_not_equal(xf_sa_cfg(a)->terms, xf_sa_cfg(c)->terms);
-	assert_int_equal(xf_terms_count(), before + 1);
+	assert_int_equal(tableless->terms.count, before + 1);
 	/* An update is one SA's alone. */
 	cfg.terms.tfc_pad = 900;
 	assert_int_equal(xf_sa_reconfigure(a, &cfg), 0);
 	assert_int_equal(xf_sa_cfg(a)->terms->tfc_pad, 900);
 	assert_int_equal(xf_sa_cfg(b)->terms->tfc_pad, 0);
-	assert_int_equal(xf_terms_count(), before + 2);
+	assert_int_equal(tableless->terms.count, before + 2);
 	xf_sa_copy_cfg(c, &cfg);
 	assert_int_equal(xf_sa_reconfigure(a, &cfg), 0);
 	assert_ptr_equal(xf_sa_cfg(a)->terms, xf_sa_cfg(c)->terms);
 	xf_rcu_drain();
-	assert_int_equal(xf_terms_count(), before + 1);
+	assert_int_equal(tableless->terms.count, before + 1);
 	drop_sa(c);
 	assert_int_equal(xf_sa_cfg(a)->terms->pcpu, 3);
-	assert_int_equal(xf_terms_count(), before + 1);
+	assert_int_equal(tableless->terms.count, before + 1);
 	drop_sa(a);
-	assert_int_equal(xf_terms_count(), before);
+	assert_int_equal(tableless->terms.count, before);
 	drop_sa(b);
-	assert_int_equal(xf_terms_count(), before - 1);
+	assert_int_equal(tableless->terms.count, before - 1);
+}
+
+/* Equal terms of two SADs are two, and go with their own. */
+static void terms_are_a_sads_own(void **state)
+{
+	const struct xf_sa_config cfg = sas_config(1, 2, 100);
+	const size_t before = tableless->terms.count;
+	struct xf_sad *other = sas_sad(0);
+	struct xf_sa *here = sa_of(&cfg), *there = sas_new(other, &cfg, 1);
+
+	(void)state;
+	assert_ptr_not_equal(xf_sa_cfg(here)->terms, xf_sa_cfg(there)->terms);
+	assert_int_equal(tableless->terms.count, before + 1);
+	assert_int_equal(other->terms.count, 1);
+	drop_sa(there);
+	assert_int_equal(other->terms.count, 0);
+	xf_sad_free(other);
+	assert_int_equal(tableless->terms.count, before + 1);
+	assert_int_equal(xf_sa_cfg(here)->terms->pcpu, cfg.terms.pcpu);
+	drop_sa(here);
+}
+
+/* Whoever uses an SA knows of its form whether it is the only one, whatever is changed. */
+static void the_only_worker_is_told(void **state)
+{
+	const struct xf_sad_config alone = { .one_worker = true };
+	struct xf_sa_config cfg = sas_config(1, 2, 100);
+	struct xf_sad *sad = xf_sad_new(&alone);
+	struct xf_sa *sa, *shared = sa_of(&cfg);
+
+	(void)state;
+	assert_non_null(sad);
+	sa = sas_new(sad, &cfg, 1);
+	assert_true(xf_sa_form(sa)->what & XF_FORM_ALONE);
+	assert_true(xf_sa_brief(sa).what & XF_FORM_ALONE);
+	assert_false(xf_sa_form(shared)->what & XF_FORM_ALONE);
+	cfg.terms.tfc_pad = 900;
+	assert_int_equal(xf_sa_reconfigure(sa, &cfg), 0);
+	assert_int_equal(xf_sa_reconfigure(shared, &cfg), 0);
+	assert_true(xf_sa_form(sa)->what & XF_FORM_ALONE);
+	assert_true(xf_sa_brief(sa).what & XF_FORM_ALONE);
+	assert_false(xf_sa_form(shared)->what & XF_FORM_ALONE);
+	drop_sa(shared);
+	drop_sa(sa);
+	xf_sad_free(sad);
 }
 
 #define MANY 3000
@@ -546,13 +591,13 @@ static void many_terms(void **state)
 {
 	static struct xf_sa *sas[2 * MANY];
 	struct xf_sa_config cfg = sas_config(1, 2, 100);
-	const size_t before = xf_terms_count();
+	const size_t before = tableless->terms.count;
 
 	(void)state;
 	for (unsigned i = 0; i < 2 * MANY; i++) {
 		cfg.terms.life.soft_add_s = i % MANY;
 		sas[i] = sas_new(tableless, &cfg, 1);
-		assert_int_equal(xf_terms_count(), before + (i < MANY ? i + 1 : MANY));
+		assert_int_equal(tableless->terms.count, before + (i < MANY ? i + 1 : MANY));
 	}
 	for (unsigned i = 0; i < 2 * MANY; i++) {
 		struct xf_sa *sa = sas[i * 7 % (2 * MANY)];
@@ -560,7 +605,7 @@ static void many_terms(void **state)
 		assert_int_equal(xf_sa_cfg(sa)->terms->life.soft_add_s, i * 7 % MANY);
 		drop_sa(sa);
 	}
-	assert_int_equal(xf_terms_count(), before);
+	assert_int_equal(tableless->terms.count, before);
 }
 
 static unsigned secrets;
@@ -657,6 +702,8 @@ int main(void)
 		cmocka_unit_test(path_mtu_has_a_floor_and_an_end),
 		cmocka_unit_test(reconfigured),
 		cmocka_unit_test(equal_terms_are_kept_once),
+		cmocka_unit_test(terms_are_a_sads_own),
+		cmocka_unit_test(the_only_worker_is_told),
 		cmocka_unit_test(many_terms),
 		cmocka_unit_test(keys_go_with_the_last_reference),
 		cmocka_unit_test(nothing_is_left_of_one_that_is_gone),

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include <sad/side.h>
-#include <sad/terms.h>
+#include <sad/db.h>
 
 #include "sas.h"
 
@@ -189,7 +189,7 @@ static void what_cannot_be_made_leaves_nothing(void **state)
 {
 	struct xf_sa_config cfg = mobile_config();
 	struct xf_sa *first = first_sa(), *sa;
-	size_t terms = xf_terms_count();
+	size_t terms = sad->terms.count;
 	long before = taken;
 	unsigned failed = 0;
 
@@ -204,7 +204,7 @@ static void what_cannot_be_made_leaves_nothing(void **state)
 			break;
 		assert_int_equal(left, 0);
 		assert_int_equal(taken, before);
-		assert_int_equal(xf_terms_count(), terms);
+		assert_int_equal(sad->terms.count, terms);
 	} while (failed < 100);
 	assert_in_range(failed, 4, 9);
 	left = 0;

@@ -143,7 +143,7 @@ static void expire_by_traffic(void **state)
 		assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S, ring),
 				 XF_PASS);
 		assert_int_equal(xf_event_take(ring, attend, events.sad), i == 1);
-		xf_sa_count(&sa->out, 1, 1, 11 * S);
+		xf_sa_count(&sa->out, 0, 1, 1, 11 * S);
 		if (i)
 			assert_int_equal(at(&events, 11 * S, &next), i == 1 ? SOFT : 0);
 	}
@@ -153,7 +153,7 @@ static void expire_by_traffic(void **state)
 	assert_int_equal(sas_update(events.sad, &cfg, &now), 0);
 	assert_int_equal(at(&events, 11 * S, &next), SOFT);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S, ring), XF_PASS);
-	xf_sa_count(&sa->out, 1, 1, 11 * S);
+	xf_sa_count(&sa->out, 0, 1, 1, 11 * S);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S, ring),
 			 XF_DROP_OUT_STATE_EXPIRED);
 	assert_true(xf_sad_has_expired(events.sad));

@@ -118,7 +118,7 @@ static void a_soft_limit_is_told_once(void **state)
 	(void)state;
 	cfg.terms.life.soft_packets = 1;
 	sa = sas_add(sad, &cfg);
-	xf_sa_count(&sa->out, 1, 100, 11 * S);
+	xf_sa_count(&sa->out, 0, 1, 100, 11 * S);
 	assert_int_equal(check(sa, true), XF_PASS);
 	assert_int_equal(atomic_load(&sa->attention), XF_SA_SOFT_HIT);
 	assert_int_equal(xf_sad_freeze(sad, &sa, 1), 1);

@@ -80,8 +80,8 @@ static struct xf_sa *used_up(struct xf_sad *sad)
 	assert_int_equal(xf_sa_replay_check(sa, 3), XF_DROP_IN_STATE_SEQ);
 	assert_int_equal(xf_sa_replay_check(sa, 4), XF_DROP_IN_STATE_SEQ);
 	atomic_fetch_add(&sa->stat_integrity, 3);
-	xf_sa_count(&sa->out, 11, 1300, 12 * S);
-	xf_sa_count(&sa->in, 17, 1900, 13 * S);
+	xf_sa_count(&sa->out, 0, 11, 1300, 12 * S);
+	xf_sa_count(&sa->in, 0, 17, 1900, 13 * S);
 	for (unsigned i = 0; i < 9; i++)
 		xf_sa_count_drop(sa, XF_DROP_IN_STATE_SEQ + i % 6);
 	xf_sa_set_route_mtu(sa, 1500);
@@ -314,7 +314,7 @@ static void a_soft_limit_not_told_is_still_to_be_met(void **state)
 	(void)state;
 	cfg.terms.life.soft_packets = 1;
 	sa = sas_add(sad, &cfg);
-	xf_sa_count(&sa->out, 1, 100, 11 * S);
+	xf_sa_count(&sa->out, 0, 1, 100, 11 * S);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S, NULL), XF_PASS);
 	assert_true(atomic_load(&sa->dying));
 	save(sa, &saved);

@@ -61,7 +61,7 @@ static void use(struct reader *r, struct xf_sa *sa)
 
 	if (xf_sa_check(sa, xf_sa_form(sa)->what, true, now, NULL) == XF_PASS &&
 	    sas_take_seq(sa, &seq) == XF_PASS) {
-		xf_sa_count(&sa->out, 1, 100, now);
+		xf_sa_count(&sa->out, 0, 1, 100, now);
 		r->sent++;
 	}
 	seq = xf_sa_infer_seq(sa, (uint32_t)sas_random(&r->rng) % 5000 + 1);

@@ -265,8 +265,8 @@ static void lifetimes(void **state)
 	policy = insert(spd, &cfg);
 	xf_policy_lifetime_now(policy, &now);
 	assert_true(now.add_s == WALL && now.use_s == 0 && now.bytes == 0 && now.packets == 0);
-	xf_policy_count(policy, 1, 100, 3 * SEC);
-	xf_policy_count(policy, 1, 50, 4 * SEC);
+	xf_policy_count(policy, false, 1, 100, 3 * SEC);
+	xf_policy_count(policy, false, 1, 50, 4 * SEC);
 	xf_policy_lifetime_now(policy, &now);
 	assert_true(now.use_s == WALL + 4 && now.bytes == 150 && now.packets == 2);
 	assert_true(xf_spd_expire(spd, 10 * SEC - 1, on_expire, &ev) == 10 * SEC);
@@ -294,11 +294,11 @@ static void steps_of_the_clock(void **state)
 	(void)state;
 	cfg.life.hard_add_s = 20;
 	old = insert(spd, &cfg); /* at 0 s */
-	xf_policy_count(old, 1, 100, 3 * SEC);
+	xf_policy_count(old, false, 1, 100, 3 * SEC);
 	xf_spd_step_clock(spd, 4 * SEC, (WALL + 3600) * SEC + SEC / 2);
 	xf_policy_lifetime_now(old, &now);
 	assert_true(now.add_s == WALL && now.use_s == WALL + 3);
-	xf_policy_count(old, 1, 100, 5 * SEC);
+	xf_policy_count(old, false, 1, 100, 5 * SEC);
 	xf_policy_lifetime_now(old, &now);
 	assert_true(now.add_s == WALL && now.use_s == WALL + 3600 + 5);
 	cfg.life.hard_add_s = 0;
@@ -309,7 +309,7 @@ static void steps_of_the_clock(void **state)
 	assert_int_equal(xf_spd_insert(spd, &cfg, true, 5 * SEC + SEC / 2, &new), 0);
 	xf_policy_lifetime_now(new, &now);
 	assert_true(now.add_s == WALL + 3600 + 6 && now.use_s == 0);
-	xf_policy_count(new, 1, 100, 8 * SEC);
+	xf_policy_count(new, false, 1, 100, 8 * SEC);
 	xf_spd_step_clock(spd, 9 * SEC, (WALL - 3600) * SEC);
 	xf_policy_lifetime_now(new, &now);
 	assert_true(now.add_s == WALL + 3600 + 6 && now.use_s == WALL + 3600 + 8);
@@ -340,11 +340,11 @@ static void use_lifetimes(void **state)
 	cfg = config(3);
 	cfg.life.hard_add_s = UINT64_MAX - 5; /* beyond all time: never */
 	insert(spd, &cfg);
-	xf_policy_count(policy, 1, 1, 7 * SEC);
+	xf_policy_count(policy, false, 1, 1, 7 * SEC);
 	assert_true(xf_spd_expire(spd, 10 * SEC, on_expire, &ev) == 17 * SEC);
 	assert_int_equal(ev.nhard, 1);
 	assert_int_equal(ev.hard[0], 8 + 1);
-	xf_policy_count(policy, 1, 1, 12 * SEC);
+	xf_policy_count(policy, false, 1, 1, 12 * SEC);
 	assert_true(xf_spd_expire(spd, 17 * SEC, on_expire, &ev) == 22 * SEC);
 	assert_int_equal(ev.nhard, 1);
 	assert_true(xf_spd_expire(spd, 22 * SEC, on_expire, &ev) == UINT64_MAX);

@@ -68,7 +68,7 @@ static void read_batch(struct reader *r, struct xf_policy **held)
 			continue;
 		r->found++;
 		r->wrong += !xf_selector_match(&xf_policy_cfg(out[i])->sel, &flows[i]);
-		xf_policy_count(out[i], 1, 100, r->found);
+		xf_policy_count(out[i], false, 1, 100, r->found);
 	}
 	for (int i = 0; i < 16; i++)
 		r->wrong += !xf_spd_wants_whole(spd, XF_DIR_OUT, &flows[0]);
