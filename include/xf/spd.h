@@ -52,6 +52,8 @@ struct xf_spd_config {
 };
 
 struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg);
+
+/* Without readers, and after every reference to a policy of it was put. */
 void xf_spd_free(struct xf_spd *spd);
 
 /* As xf_sad_step_clock(). */

@@ -2,21 +2,25 @@
 #include <stdlib.h>
 
 #include "base/alone.h"
-#include "base/slab.h"
 #include "spd/spd_priv.h"
 #include "spd/spd_test.h"
 
 /* Of last uses: fine enough for a step of the clock, and 32 bits are 34 years. */
 #define QUARTER_NS (XF_NSEC_PER_SEC / 4)
 
-#define SIZE(n) (offsetof(struct xf_policy, members) + (n) * sizeof(struct member))
+#define SIZE(n) ((uint32_t)(offsetof(struct xf_policy, members) + (n) * sizeof(struct member)))
 
-/* By how many members they have; policies outlive their SPD as long as somebody has one. */
-static struct xf_slabs slabs[KINDS + 1] = {
-	{ .object_bytes = SIZE(0) }, { .object_bytes = SIZE(1) }, { .object_bytes = SIZE(2) },
-	{ .object_bytes = SIZE(3) }, { .object_bytes = SIZE(4) },
-};
-_Static_assert(KINDS == 4, "a slab for each number of members");
+void xf_spd_slabs_init(struct xf_spd *spd)
+{
+	for (unsigned n = 0; n < XF_ARRAY_SIZE(spd->slabs); n++)
+		spd->slabs[n].object_bytes = SIZE(n);
+}
+
+void xf_spd_slabs_fini(struct xf_spd *spd)
+{
+	for (unsigned n = 0; n < XF_ARRAY_SIZE(spd->slabs); n++)
+		xf_slabs_fini(&spd->slabs[n]);
+}
 
 size_t xf_policy_bytes(const struct xf_policy *policy)
 {
@@ -49,7 +53,7 @@ struct xf_policy *xf_policy_get(struct xf_policy *policy)
 void xf_policy_put(struct xf_policy *policy)
 {
 	if (atomic_fetch_sub_explicit(&policy->refs, 1, memory_order_acq_rel) == 1)
-		xf_slab_put(&slabs[policy->nmembers], policy);
+		xf_slab_put(&policy->spd->slabs[policy->nmembers], policy);
 }
 
 /* The kernel counts policy lifetimes in whole seconds of the wall clock. */
@@ -82,9 +86,6 @@ static uint64_t shown_use_s(const struct xf_policy *policy)
 
 	if (!used_ns(policy, &ns))
 		return 0;
-	/* Who holds one that has left its SPD may have outlived that. */
-	if (!policy->linked)
-		return wall_s(policy, ns);
 	return xf_wall_s((int64_t)ns, xf_wall_offset_at(&policy->spd->wall, ns));
 }
 
@@ -157,7 +158,7 @@ struct xf_policy *xf_spd_policy_new(struct xf_spd *spd, const struct xf_policy_c
 				    uint64_t now_ns)
 {
 	uint32_t kinds = kinds_of(cfg);
-	struct xf_policy *policy = xf_slab_get(&slabs[__builtin_popcount(kinds)]);
+	struct xf_policy *policy = xf_slab_get(&spd->slabs[__builtin_popcount(kinds)]);
 
 	if (!policy)
 		return NULL;

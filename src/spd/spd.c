@@ -18,6 +18,7 @@ struct xf_spd *xf_spd_new(const struct xf_spd_config *cfg)
 		return NULL;
 	spd->cfg = *cfg;
 	xf_wall_init(&spd->wall, cfg->real_offset_ns);
+	xf_spd_slabs_init(spd);
 	spd->scan = xf_spd_scan_best();
 	xf_spd_arena_init(&spd->space.arena);
 	for (uint64_t i = 0; i < XF_ARRAY_SIZE(spd->space.keys); i++)
@@ -40,6 +41,7 @@ void xf_spd_free(struct xf_spd *spd)
 	for (uint8_t type = 0; type < XF_POLICY_TYPE_MAX; type++)
 		xf_spd_flush(spd, type);
 	xf_rcu_drain();
+	xf_spd_slabs_fini(spd);
 	xf_spd_table_fini(&spd->by_identity);
 	xf_spd_table_fini(&spd->by_index);
 	xf_spd_table_fini(&spd->by_match);

@@ -15,6 +15,7 @@
 
 #include <xf/heap.h>
 
+#include "base/slab.h"
 #include "base/wall.h"
 #include "spd/index.h"
 #include "spd/twins.h"
@@ -97,6 +98,8 @@ struct xf_spd {
 	struct xf_spd_config cfg; /* constant */
 	scan_fn *scan; /* constant: the fastest for this machine */
 	struct xf_wall wall; /* control thread */
+	struct xf_slabs
+		slabs[KINDS + 1]; /* have locks: of policies, by how many members they have */
 
 	/* Published by RCU. */
 	struct part_table parts[XF_DIR_MAX][XF_POLICY_TYPE_MAX][2];
@@ -142,6 +145,10 @@ void xf_spd_part_put(struct xf_spd *spd, const struct xf_policy_config *cfg, str
 
 /* What decides between equal priorities: see 0006. */
 enum rule_class xf_spd_policy_class(const struct xf_selector *sel);
+
+/* The memory of policies. */
+void xf_spd_slabs_init(struct xf_spd *spd);
+void xf_spd_slabs_fini(struct xf_spd *spd);
 
 /* A policy in no table, with one reference: NULL without memory. */
 struct xf_policy *xf_spd_policy_new(struct xf_spd *spd, const struct xf_policy_config *cfg,
