@@ -8,7 +8,7 @@
 
 #define FIRST_SLOTS 8
 
-static struct part gone;
+static const struct part gone;
 
 static uint32_t home_of(const struct part_slots *slots, uint32_t if_id)
 {
@@ -118,7 +118,8 @@ void xf_spd_part_put(struct xf_spd *spd, const struct xf_policy_config *cfg, str
 		return;
 	while (own_part(slots, at) != part)
 		at++;
-	atomic_store_explicit(&slots->slot[at & slots->mask], &gone, memory_order_release);
+	atomic_store_explicit(&slots->slot[at & slots->mask], (struct part *)(uintptr_t)&gone,
+			      memory_order_release);
 	table->count--;
 	atomic_fetch_sub_explicit(&spd->nparts[cfg->dir][cfg->type], 1, memory_order_release);
 	xf_rcu_defer(&part->rcu, part_free);
