@@ -38,6 +38,17 @@ static __always_inline bool is_ours(struct __sk_buff *skb)
 	       skb->priority != XF_META_PRIORITY_TRANSLATED;
 }
 
+/* By a plain write: it costs less than the checks of bpf_skb_store_bytes(), for each packet. */
+static __always_inline bool put_in_front(struct __sk_buff *skb, const struct xf_meta *meta)
+{
+	struct xf_meta *to = (void *)(long)skb->data;
+
+	if ((void *)(to + 1) > (void *)(long)skb->data_end)
+		return false;
+	*to = *meta;
+	return true;
+}
+
 SEC("tc")
 int xf_meta(struct __sk_buff *skb)
 {
@@ -59,9 +70,7 @@ int xf_meta(struct __sk_buff *skb)
 	if (bpf_skb_change_head(skb, sizeof(meta), 0))
 		return TC_ACT_OK;
 	/* The head is open: without its content the packet would be garbage. */
-	if (bpf_skb_store_bytes(skb, 0, &meta, sizeof(meta), 0))
-		return TC_ACT_SHOT;
-	return TC_ACT_OK;
+	return put_in_front(skb, &meta) ? TC_ACT_OK : TC_ACT_SHOT;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """Marks are everybody's: rules of others overwrite, save and restore them. h1 - g1 = g2 - h2."""
+import fcntl
+import os
 import socket
+import struct
 import subprocess
 
 from tcx import names
-from xfrmd import ESP_IN_UDP, EXEC, KEY, equal, in_netns, main, wait_for
+from xfrmd import (ESP_IN_UDP, EXEC, KEY, checksum, equal, holds, in_netns, main,
+                   run_in_netns, wait_for)
 
 CAPTURE, BYPASS = 0x40000000, 0x20000000
 OUTER = {"4": ("192.0.2.1", "192.0.2.2"), "6": ("2001:db8::1", "2001:db8::2")}
@@ -282,4 +286,67 @@ def bridged(netns):
     equal("xfrmd" in near.run("nft", "list", "tables", check=True).stdout, False)
 
 
-main([native, in_udp, sent_on, back_again, fast_path, way_back, forged, bridged])
+class OtherTun:
+    """Somebody's TUN of the name tun9 in g1, by which 10.7.0.0/24 is reached."""
+
+    def __init__(self, world):
+        def attach():
+            fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+            fcntl.ioctl(fd, 0x400454ca, struct.pack("16sH14x", b"tun9", 0x1001))
+            return fd
+
+        self.fd = run_in_netns(world.nets["g1"], attach)
+        world.batch("g1", "ip", ["addr add 10.7.0.1/24 dev tun9", "link set tun9 up"])
+        world.nets["g1"].run("sysctl", "-qw", "net.ipv4.conf.tun9.rp_filter=0",
+                             "net.ipv4.conf.all.rp_filter=0", check=True)
+
+    def read(self):
+        """Destinations of IPv4 packets that left by it."""
+        seen = set()
+        while True:
+            try:
+                packet = os.read(self.fd, 65535)
+            except BlockingIOError:
+                return seen
+            if packet[0] >> 4 == 4:
+                seen.add(socket.inet_ntoa(packet[16:20]))
+
+    def write(self, src, dst):
+        """A datagram as if it came in there."""
+        head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 1, 0, 64, 17, 0, socket.inet_aton(src),
+                           socket.inet_aton(dst))
+        os.write(self.fd, head[:10] + struct.pack("!H", checksum(head)) + head[12:]
+                 + struct.pack("!HHHH", 9, 9, 8, 0))
+
+
+def other_tun(netns):
+    """A device of the TUN's type is not the TUN: its name tells, on all ways."""
+    world = World(netns)
+    near = world.nets["g1"]
+    tun = OtherTun(world)
+
+    def count(name):
+        return near.ask("stats")["capture"][name]
+
+    # What nobody wants protected leaves by it, and what comes by it is plaintext as any other.
+    with in_netns(near, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"plain", ("10.7.0.2", 9))
+        sock.sendto(b"plain", ("224.7.7.7", 9))
+    holds(tun.read(), "10.7.0.2")
+    equal(count("misrouted_dropped"), 0)
+    for number, dst in enumerate(("10.0.1.1", "10.0.1.2"), 1):
+        tun.write("10.0.2.2", dst)
+        equal(count("plaintext_dropped"), number)
+    # A socket that is bound to it sends what is captured there: it does not leave.
+    with in_netns(near, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"tun9")
+        sock.bind(("10.0.1.1", 0))
+        try:
+            sock.sendto(b"captured", ("10.0.2.2", 9))
+        except PermissionError:
+            pass  # as it shall be
+    equal(count("misrouted_dropped"), 1)
+    equal(tun.read() & {"10.0.2.2"}, set())
+
+
+main([native, in_udp, sent_on, back_again, fast_path, way_back, forged, bridged, other_tun])

@@ -171,20 +171,25 @@ def gateways(near, far, addrs, encap=()):
     _gateway(far, *addrs[::-1], ("192.0.2.2", "192.0.2.1"), encap)
 
 
-def in_netns(net, family, kind, proto=0):
-    """A socket of another network namespace: sockets stay where they were made."""
+def run_in_netns(net, make):
+    """What make() returns, called in another network namespace."""
     made = []
 
-    def make():
+    def enter():
         with open(f"/run/netns/{net.name}") as ns:
             if LIBC.setns(ns.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
-        made.append(socket.socket(family, kind, proto))
+        made.append(make())
 
-    thread = threading.Thread(target=make)
+    thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
     return made[0]
+
+
+def in_netns(net, family, kind, proto=0):
+    """A socket of another network namespace: sockets stay where they were made."""
+    return run_in_netns(net, lambda: socket.socket(family, kind, proto))
 
 
 def checksum(data):

@@ -20,6 +20,10 @@
  * Multicast and broadcast are routed by interface, whatever a mark says, so they cannot reach the
  * TUN: where a policy wants them, they are dropped. (The kernel would protect them.) The same holds
  * for sockets bound to a device.
+ *
+ * Every packet of the host pays for these chains, so what most of them are is asked first, by what
+ * costs least: a mark or a type of device is one word, a device's name a copy of 16 bytes. TUN is
+ * the type of TUN devices, WireGuard's and others beside ours; the name decides (0051).
  */
 #include "capture/counters.h"
 #include "capture/nft/frame.h"
@@ -36,10 +40,16 @@
 /* Before raw; and before the filters of firewalld, which stand behind the marks of most people. */
 #define ARRIVAL_PRIORITY "-301"
 #define ARRIVAL_FILTER_PRIORITY "9"
+/* ARPHRD_NONE, and the loopback device of any namespace. */
+#define IN_BY_TUN "iiftype 65534 iifname"
+#define OUT_BY_TUN "oiftype 65534 oifname"
+#define LOOPBACK "1"
 
 /* %1$s table. */
 static const char chains[] =
 	"add chain inet %1$s selected\n"
+	"add chain inet %1$s own\n"
+	"add chain inet %1$s encapsulated\n"
 	"add chain inet %1$s outbound\n"
 	"add chain inet %1$s inbound\n"
 	"add chain inet %1$s forwarded\n"
@@ -66,8 +76,9 @@ static const char chains[] =
  */
 static const char prerouting[] =
 	"add rule inet %1$s arrival meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n"
-	"add rule inet %1$s arrival iifname \"%2$s\" meta mark set meta mark | 0x%3$x\n"
-	"add rule inet %1$s arrival_filter iifname \"%2$s\" meta mark set meta mark | 0x%3$x\n"
+	"add rule inet %1$s arrival " IN_BY_TUN " \"%2$s\" meta mark set meta mark | 0x%3$x\n"
+	"add rule inet %1$s arrival_filter " IN_BY_TUN
+	" \"%2$s\" meta mark set meta mark | 0x%3$x\n"
 	"add rule inet %1$s prerouting meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n"
 	"add rule inet %1$s prerouting fib daddr type { local, broadcast, anycast, multicast } "
 	"return\n";
@@ -83,22 +94,26 @@ _Static_assert((XF_PRIORITY_LEFT & 0xffffffe0) == (XF_META_PRIORITY_ENCAPSULATED
 	       "one rule asks for both");
 
 static const char output[] =
-	"add rule inet %1$s unmark meta priority & 0xffffffe0 == 0x%6$x "
-	"meta mark set meta mark & 0x%4$x meta priority set meta priority & 0xf | 0x%7$x return\n"
-	"add rule inet %1$s unmark socket mark & 0x%2$x != 0 "
-	"meta mark set meta mark & 0x%4$x | 0x%2$x return\n"
+	"add rule inet %1$s unmark socket mark & 0x%2$x != 0 goto own\n"
+	"add rule inet %1$s unmark meta mark & 0x%5$x == 0 return\n"
+	"add rule inet %1$s unmark meta priority & 0xffffffe0 == 0x%6$x goto encapsulated\n"
 	"add rule inet %1$s unmark meta mark & 0x%2$x != 0 tcp flags & (syn | ack) == syn | ack "
 	"meta mark set meta mark & 0x%3$x return\n"
-	"add rule inet %1$s unmark meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n"
+	"add rule inet %1$s unmark meta mark set meta mark & 0x%4$x\n"
+	"add rule inet %1$s own meta priority & 0xffffffe0 == 0x%6$x goto encapsulated\n"
+	"add rule inet %1$s own meta mark set meta mark & 0x%3$x | 0x%2$x\n"
+	"add rule inet %1$s encapsulated meta mark set meta mark & 0x%4$x "
+	"meta priority set meta priority & 0xf | 0x%7$x\n"
 	"add rule inet %1$s output meta mark & 0x%2$x != 0 "
 	"meta priority set meta priority & 0xf | 0x%6$x return\n"
-	"add rule inet %1$s output oifname \"lo\" return\n";
+	"add rule inet %1$s output oif " LOOPBACK " return\n";
 
 /*
  * ESP is not plaintext; IKE's sockets carry the bypass mark.
  * %1$s table, %2$s TUN, %3$x bypass, %4$x and %5$x the sign for the twin.
  */
-static const char input[] = "add rule inet %1$s input iifname { \"lo\", \"%2$s\" } return\n"
+static const char input[] = "add rule inet %1$s input iif " LOOPBACK " return\n"
+			    "add rule inet %1$s input " IN_BY_TUN " \"%2$s\" return\n"
 			    "add rule inet %1$s input meta l4proto { 50, 51, 108 } return\n"
 			    "add rule inet %1$s input socket mark & 0x%3$x != 0 meta priority set "
 			    "%4$x:%5$x return\n";
@@ -111,8 +126,9 @@ static const char forward[] =
 	"add rule inet %1$s forward meta mark & 0x%5$x == 0x%5$x return\n"
 	"add rule inet %1$s forward meta mark & 0x%3$x != 0 oifname != \"%2$s\" counter name "
 	"misrouted drop\n"
-	"add rule inet %1$s forward iifname \"%2$s\" return\n"
-	"add rule inet %1$s forward_end oifname \"%2$s\" meta mark set meta mark | 0x%3$x return\n"
+	"add rule inet %1$s forward " IN_BY_TUN " \"%2$s\" return\n"
+	"add rule inet %1$s forward_end " OUT_BY_TUN
+	" \"%2$s\" meta mark set meta mark | 0x%3$x return\n"
 	"add rule inet %1$s forward_end meta mark & 0x%5$x != 0 meta mark set meta mark & 0x%4$x\n";
 
 /*
@@ -138,12 +154,12 @@ static const char policies[] = "add rule inet %1$s prerouting jump " XF_NAT_LATE
  * %1$s table, %2$s TUN, %3$x capture, %4$x both.
  */
 static const char postrouting[] =
-	"add rule inet %1$s postrouting meta mark & 0x%3$x != 0 oifname != \"%2$s\" counter name "
-	"misrouted drop\n"
-	"add rule inet %1$s postrouting oifname \"%2$s\" meta mark & 0x%3$x == 0 "
-	"fib daddr type multicast drop\n"
-	"add rule inet %1$s postrouting oifname \"%2$s\" meta mark & 0x%4$x == 0 counter name "
-	"misrouted drop\n";
+	"add rule inet %1$s postrouting meta mark & 0x%3$x == 0 oiftype != 65534 return\n"
+	"add rule inet %1$s postrouting meta mark & 0x%3$x != 0 oifname \"%2$s\" return\n"
+	"add rule inet %1$s postrouting meta mark & 0x%3$x != 0 counter name misrouted drop\n"
+	"add rule inet %1$s postrouting oifname != \"%2$s\" return\n"
+	"add rule inet %1$s postrouting fib daddr type multicast drop\n"
+	"add rule inet %1$s postrouting meta mark & 0x%4$x == 0 counter name misrouted drop\n";
 
 /*
  * Directly before br_netfilter (-1 and 0) hands frames to the chains of inet, and behind them.
@@ -272,8 +288,9 @@ void xf_frame_put(FILE *f, const struct xf_io_names *names, const struct xf_exem
 void xf_frame_put_again(FILE *f, const struct xf_io_names *names, const struct xf_exempt *exempt)
 {
 	static const char *const filled[] = {
-		"arrival", "arrival_filter", "prerouting",  "unmark",	   "output",
-		"input",   "forward",	     "forward_end", "postrouting",
+		"arrival", "arrival_filter", "prerouting",  "unmark",
+		"own",	   "encapsulated",   "output",	    "input",
+		"forward", "forward_end",    "postrouting",
 	};
 
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(filled); i++)
