@@ -28,6 +28,21 @@ def the_tun_as_it_is(netns):
     seen.close()
 
 
+def root_qdisc(net):
+    shown = json.loads(net.run("tc", "-j", "qdisc", "show", "dev", TUN, check=True).stdout)
+    return [qdisc["kind"] for qdisc in shown if qdisc.get("root")]
+
+
+def the_tun_has_no_queueing_discipline(netns):
+    """But for one that somebody has chosen, which stays when the device is set up again."""
+    near, far = tunnel(netns)
+    equal(root_qdisc(near), ["noqueue"])
+    stream(near, far, (NEAR, FAR), 4 << 20)
+    near.run("tc", "qdisc", "replace", "dev", TUN, "root", "pfifo", check=True)
+    heals(near, "tun", ip("link", "set", TUN, "down"), "TUN xfrmd0 was brought down")
+    equal(root_qdisc(near), ["pfifo"])
+
+
 def a_tun_that_keeps_another_name(netns):
     """Renamed too often it is named so for a while, as devices of others; then all flows again."""
     near, far = tunnel(netns)
@@ -192,5 +207,6 @@ def what_has_no_mark(netns):
                counter(near, "xfrm_stat", "XfrmdOutNoMark"), listener)
 
 
-main([the_tun_as_it_is, a_tun_that_keeps_another_name, a_tun_that_is_gone, under_load, filters,
-      the_filter_of_the_tun, a_tun_of_an_earlier_daemon, what_has_no_mark])
+main([the_tun_as_it_is, the_tun_has_no_queueing_discipline, a_tun_that_keeps_another_name,
+      a_tun_that_is_gone, under_load, filters, the_filter_of_the_tun, a_tun_of_an_earlier_daemon,
+      what_has_no_mark])

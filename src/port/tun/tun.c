@@ -18,6 +18,7 @@
 #include "host/sysctl.h"
 #include "port/backend.h"
 #include "port/tun/meta.h"
+#include "port/tun/noqueue.h"
 #include "port/tun/steer.h"
 #include "port/tun/vnet.h"
 #include "tun_meta.h"
@@ -125,6 +126,8 @@ static int bring_up(const char *name, struct xf_io_error *error)
 	if (!err)
 		err = give_address(fd, name, error);
 	close(fd);
+	if (!err)
+		xf_noqueue_make((int)if_nametoindex(name));
 	return err;
 }
 
