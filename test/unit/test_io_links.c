@@ -560,24 +560,6 @@ static void policies_know_the_interface(void **state)
 	teardown();
 }
 
-/* Into a namespace of our own; without root a user namespace gives the right to it. */
-static void enter_namespace(char *self)
-{
-	const char *how = geteuid() ? "-rn" : "-n";
-	char command[64];
-
-	if (getenv("IN_NETNS"))
-		return;
-	snprintf(command, sizeof(command), "unshare %s true 2>/dev/null", how);
-	if (access("/dev/net/tun", R_OK | W_OK) || system(command)) {
-		puts("skip: no network namespace and TUNs to be had here");
-		exit(77);
-	}
-	setenv("IN_NETNS", "1", 1);
-	execlp("unshare", "unshare", how, self, (char *)NULL);
-	exit(1);
-}
-
 /* The kernel itself says nothing on these devices then. */
 static void quieten(void)
 {
@@ -596,7 +578,7 @@ int main(int argc, char **argv)
 	};
 
 	(void)argc;
-	enter_namespace(argv[0]);
+	rig_enter_namespace(argv[0]);
 	quieten();
 	return cmocka_run_group_tests_name("io_links", tests, NULL, NULL);
 }

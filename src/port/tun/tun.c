@@ -299,11 +299,13 @@ int xf_io_remake_tun(struct xf_io *io, struct xf_io_error *error)
 	if (!err && dup3(tun.fd, io->tun.fd, O_CLOEXEC) < 0)
 		err = xf_io_fail(error, -errno, "cannot take over the new TUN");
 	close(tun.fd);
-	if (!err && epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, io->tun.fd, &event) < 0)
-		err = xf_io_fail(error, -errno, "cannot watch the new TUN");
+	if (err)
+		return err;
 	io->tun.marks = tun.marks;
 	io->tun.steered = tun.steered;
-	return err;
+	if (epoll_ctl(io->epoll_fd, EPOLL_CTL_ADD, io->tun.fd, &event) < 0)
+		return xf_io_fail(error, -errno, "cannot watch the new TUN");
+	return 0;
 }
 
 int xf_tun_remove(const char *name, struct xf_io_error *error)
