@@ -100,8 +100,8 @@ static const char chains[] =
 
 /*
  * A flow within that is new on its way to the TUN: conntrack has lost its entry before our rules
- * did. Bound to its own source, it would get another port, since the flow's first entry may be there
- * yet, and the program behind all NAT would drop all its packets.
+ * did. Bound to its own source, it would get another port, since the flow's first entry may be
+ * there yet, and the program behind all NAT would drop all its packets.
  * %1$s table, %2$s TUN, %3$u zone.
  */
 static const char forgetting[] =
