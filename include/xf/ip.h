@@ -20,6 +20,10 @@ extern "C" {
 #define XF_IPV6_FRAG_HDR_LEN 8
 #define XF_IPV6_MIN_MTU 1280 /* RFC 8200 s5 */
 
+#define XF_ECN_MASK 3 /* of TOS or traffic class (RFC 3168 s5) */
+#define XF_ECN_ECT0 2
+#define XF_ECN_CE 3
+
 #define XF_IPV4_DF 0x4000
 #define XF_IPV4_MF 0x2000
 #define XF_IPV4_OFFSET_MASK 0x1fff

@@ -9,6 +9,7 @@
 
 #include "path/worker.h"
 #include "proto/mss.h"
+#include "sad/use.h"
 
 /* What to do with a packet before it is encapsulated. */
 enum fit { FITS, CUT_OUTER, CUT_INNER, REFUSE };
@@ -473,7 +474,7 @@ static void emit(void *arg, struct xf_flight *f)
 			wire = &s->group->packets;
 		if (s->bundle[s->depth - 1] != last) {
 			last = s->bundle[s->depth - 1];
-			mtu = xf_path_outer_mtu(last, o->now_ns);
+			mtu = xf_sa_outer_mtu(last, o->now_ns);
 		}
 		packets++;
 		bytes += s->inner_len;

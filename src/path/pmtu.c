@@ -5,19 +5,10 @@
 
 #include "path/worker.h"
 #include "sad/transform.h"
+#include "sad/use.h"
 
 /* How long a router's word is believed: the kernel's net.ipv4.route.mtu_expires. */
 #define LEARNED_NS (600 * XF_NSEC_PER_SEC)
-
-/* Before anything is known of the path: the MTU of Ethernet. */
-#define MTU_UNKNOWN 1500
-
-uint32_t xf_path_outer_mtu(struct xf_sa *sa, uint64_t now_ns)
-{
-	uint32_t mtu = xf_sa_path_mtu(sa, now_ns);
-
-	return mtu ? mtu : MTU_UNKNOWN;
-}
 
 /* The family of the packet that SA @i of the bundle is given. */
 static uint16_t family_into(const struct xf_slot *s, unsigned i)
@@ -27,7 +18,7 @@ static uint16_t family_into(const struct xf_slot *s, unsigned i)
 
 uint32_t xf_path_bundle_mtu(const struct xf_slot *s, uint64_t now_ns)
 {
-	uint32_t mtu = xf_path_outer_mtu(s->bundle[s->depth - 1], now_ns);
+	uint32_t mtu = xf_sa_outer_mtu(s->bundle[s->depth - 1], now_ns);
 
 	for (unsigned i = s->depth; i-- > 0;)
 		mtu = xf_transform_of(s->bundle[i])
@@ -64,7 +55,7 @@ void xf_path_icmp(struct xf_worker *worker, struct xf_slot *s, uint64_t now_ns)
 
 	if (is_ours == 0 && err.too_big)
 		sa = find_sa(worker, &err, s->pkt->mark);
-	if (sa && err.mtu < xf_path_outer_mtu(sa, now_ns)) {
+	if (sa && err.mtu < xf_sa_outer_mtu(sa, now_ns)) {
 		xf_sa_learn_mtu(sa, err.mtu, now_ns + LEARNED_NS);
 	} else if (is_ours != -ENOENT) {
 		xf_slot_drop(worker, s, XF_DROP_ICMP_IGNORED, sa);

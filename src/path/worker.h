@@ -324,9 +324,6 @@ void xf_path_reassemble(struct xf_worker *worker, struct xf_frag_table *table, s
 /* An ICMP error arrived for one of our outer packets (pmtu.c). Consumes the packet. */
 void xf_path_icmp(struct xf_worker *worker, struct xf_slot *s, uint64_t now_ns);
 
-/* The MTU of the path that @sa's outer packets take, assumed where it is not known (pmtu.c). */
-uint32_t xf_path_outer_mtu(struct xf_sa *sa, uint64_t now_ns);
-
 /* The largest packet that @s's bundle brings to its peer in one piece (pmtu.c). */
 uint32_t xf_path_bundle_mtu(const struct xf_slot *s, uint64_t now_ns);
 

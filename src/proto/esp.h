@@ -10,8 +10,6 @@
 
 /* Padding length and next header, in front of the ICV (RFC 4303 s2). */
 #define XF_ESP_TRAILER_LEN 2u
-/* Assumed of a path that nobody told us about. */
-#define XF_PATH_MTU_DEFAULT 1500
 
 /* What is encrypted is a multiple of that, whatever the cipher (RFC 4303 s2.4). */
 #define XF_ESP_ALIGN 4u
@@ -164,10 +162,6 @@ static inline void xf_ip_move(uint8_t *to, const uint8_t *from, const struct xf_
 	memmove(to, from, front.len);
 	xf_ip_patch(to, ip, front.field, front.proto, len);
 }
-
-#define XF_ECN_MASK 3
-#define XF_ECN_ECT0 2
-#define XF_ECN_CE 3
 
 /*
  * The traffic class of a packet that leaves a tunnel whose outer one was @outer.

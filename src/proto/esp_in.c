@@ -13,13 +13,10 @@
  */
 #include <errno.h>
 
+#include "pkt/l4.h"
 #include "pkt/widen.h"
 #include "proto/runs.h"
 #include "proto/esp.h"
-
-#define TCP_HDR_LEN 20u
-#define TCP_CSUM 16
-#define UDP_CSUM 6
 
 static enum xf_drop check_sa(struct xf_sa *sa, struct xf_sa_brief form, uint64_t now_ns,
 			     struct xf_event_ring *events)

@@ -3,9 +3,6 @@
 #include <xf/frag.h>
 #include <xf/hash.h>
 
-#define ECN_MASK 3
-#define ECN_CE 3
-
 /* One fragment that waits; the first keeps its headers, the others are payload alone. */
 struct piece {
 	struct piece *next;
@@ -307,7 +304,7 @@ static void insert(struct xf_frag_table *table, struct datagram *d, struct piece
 /* What else of a fragment's header counts for the whole. */
 static void note_header(struct datagram *d, const struct xf_ip_info *ip)
 {
-	d->ecn |= (uint8_t)(1 << (ip->tos & ECN_MASK));
+	d->ecn |= (uint8_t)(1 << (ip->tos & XF_ECN_MASK));
 	if (!ip->more_frags)
 		d->has_last = true;
 	if (ip->total_len > d->max_size)
@@ -319,7 +316,7 @@ static void note_header(struct datagram *d, const struct xf_ip_info *ip)
 /* RFC 3168 s5.3, the kernel's ip_frag_ecn_table: Not-ECT mixes with nothing, CE wins over ECT. */
 static bool ecn_of(const struct datagram *d, uint8_t *or_tos)
 {
-	*or_tos = d->ecn & 1 << ECN_CE ? ECN_CE : 0;
+	*or_tos = d->ecn & 1 << XF_ECN_CE ? XF_ECN_CE : 0;
 	return !(d->ecn & 1) || d->ecn == 1;
 }
 

@@ -8,9 +8,6 @@
  */
 #include "proto/mss.h"
 
-#define TCP_HDR_LEN 20u
-#define TCP_OFFSET 12u
-#define TCP_CSUM 16u
 #define OPT_END 0
 #define OPT_NOP 1
 #define OPT_MSS 2
@@ -62,8 +59,7 @@ bool xf_mss_clamp(struct xf_pkt *pkt, const struct xf_ip_info *ip, uint32_t mtu)
 		return false;
 	tcp = xf_pkt_peek(pkt, ip->l4_off, TCP_HDR_LEN, scratch);
 	len = (tcp[TCP_OFFSET] >> 4) * 4u;
-	if (!(tcp[XF_TCP_FLAGS] & XF_TCP_SYN) || len < TCP_HDR_LEN ||
-	    ip->l4_off + len > ip->total_len)
+	if (!(tcp[TCP_FLAGS] & TCP_SYN) || len < TCP_HDR_LEN || ip->l4_off + len > ip->total_len)
 		return false;
 	tcp = xf_pkt_peek(pkt, ip->l4_off, len, scratch);
 	at = find_mss(tcp, len);

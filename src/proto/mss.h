@@ -8,8 +8,7 @@
 
 #include <xf/ip.h>
 
-#define XF_TCP_FLAGS 13u
-#define XF_TCP_SYN 0x02
+#include "pkt/l4.h"
 
 /* Might @pkt, whose parse is @ip, be a SYN? */
 static inline bool xf_mss_is_syn(const struct xf_pkt *pkt, const struct xf_ip_info *ip)
@@ -18,8 +17,7 @@ static inline bool xf_mss_is_syn(const struct xf_pkt *pkt, const struct xf_ip_in
 
 	if (XF_LIKELY(ip->proto != XF_IPPROTO_TCP || ip->is_frag))
 		return false;
-	return seg->len <= ip->l4_off + XF_TCP_FLAGS ||
-	       seg->data[ip->l4_off + XF_TCP_FLAGS] & XF_TCP_SYN;
+	return seg->len <= ip->l4_off + TCP_FLAGS || seg->data[ip->l4_off + TCP_FLAGS] & TCP_SYN;
 }
 
 /*

@@ -3,6 +3,7 @@
  * kernel's, so that both ends of a tunnel tell their senders the same MTU.
  */
 #include "proto/esp.h"
+#include "sad/use.h"
 
 /* The IP header that stays in front in transport mode, options aside, as the kernel counts it. */
 static uint32_t kept_hdr_len(const struct xf_sa_form *form)
@@ -41,13 +42,11 @@ uint32_t xf_esp_tfc_len(const struct xf_sa *sa, uint32_t inner_len, uint64_t now
 {
 	const struct xf_sa_form *form = xf_sa_form(sa);
 	uint32_t tfc_pad = xf_form_terms(form)->tfc_pad;
-	uint32_t mtu;
 	uint32_t want;
 
 	if (tfc_pad == 0 || !(form->own & XF_ESP_TUNNEL))
 		return 0;
-	mtu = xf_sa_path_mtu(sa, now_ns);
-	want = inner_mtu(form, mtu ? mtu : XF_PATH_MTU_DEFAULT, XF_AF_UNSPEC);
+	want = inner_mtu(form, xf_sa_outer_mtu(sa, now_ns), XF_AF_UNSPEC);
 	want = xf_min_u32(want, tfc_pad);
 	return want > inner_len ? want - inner_len : 0;
 }

@@ -404,15 +404,14 @@ void xf_sa_get_stats(const struct xf_sa *sa, struct xf_sa_stats *out)
 	}
 }
 
-/* The kernel's net.ipv4.route.min_pmtu; RFC 8200 s5. */
+/* The kernel's net.ipv4.route.min_pmtu. */
 #define PATH_MTU_MIN4 552u
-#define PATH_MTU_MIN6 1280u
 
 /* No IP packet is longer than 16 bits can say. */
 uint16_t xf_sa_clamp_mtu(const struct xf_sa *sa, uint32_t mtu)
 {
 	bool v6 = xf_sa_cfg(sa)->id.family == XF_AF_INET6;
-	uint32_t floor = v6 ? PATH_MTU_MIN6 : PATH_MTU_MIN4;
+	uint32_t floor = v6 ? XF_IPV6_MIN_MTU : PATH_MTU_MIN4;
 
 	if (mtu && mtu < floor)
 		return (uint16_t)floor;

@@ -124,6 +124,17 @@ static inline enum xf_drop xf_sa_check(struct xf_sa *sa, unsigned what, bool out
 bool xf_sa_limits_are_far(struct xf_sa *sa, const struct xf_sa_form *form, unsigned n,
 			  uint64_t bytes);
 
+/* Before anything is known of the path: the MTU of Ethernet. */
+#define XF_SA_MTU_UNKNOWN 1500u
+
+/* The largest outer packet, as far as it is known. */
+static inline uint32_t xf_sa_outer_mtu(const struct xf_sa *sa, uint64_t now_ns)
+{
+	uint32_t mtu = xf_sa_path_mtu(sa, now_ns);
+
+	return mtu ? mtu : XF_SA_MTU_UNKNOWN;
+}
+
 /* Count a packet that was dropped. */
 void xf_sa_count_drop(struct xf_sa *sa, enum xf_drop reason);
 
