@@ -244,20 +244,15 @@ static void make_whole(struct in *in, struct xf_slot *s, struct xf_flow *flow)
 }
 
 /*
- * Of policies, which direction is asked about @s? Neighbours mostly go to the same place.
- * XF_DIR_MAX: none, for the device that @s came in by does not forward. Linux sees that when it
- * looks for a route, before it asks a policy fwd.
+ * Of policies, which direction is asked about @s? XF_DIR_MAX: none, for the device that @s came in
+ * by does not forward. Linux sees that when it looks for a route, before it asks a policy fwd.
  */
-static enum xf_policy_dir direction(const struct in *in, const struct xf_slot *s,
-				    const struct xf_slot *before, enum xf_policy_dir last)
+static enum xf_policy_dir direction(const struct in *in, const struct xf_slot *s)
 {
 	const struct xf_env *env = &in->worker->engine->env;
 	const union xf_addr *daddr = &s->ip.daddr;
 	uint16_t family = s->ip.family;
 
-	if (before && family == before->ip.family && s->pkt->iif == before->pkt->iif &&
-	    xf_addr_equal(daddr, &before->ip.daddr, family))
-		return last;
 	if (env->is_local(env->arg, daddr, family))
 		return XF_DIR_IN;
 	if (env->may_forward && !env->may_forward(env->arg, daddr, family, s->pkt->iif))
@@ -414,30 +409,46 @@ static bool is_exempt(const struct in *in, const struct xf_slot *s)
 	return env->is_exempt && env->is_exempt(env->arg, &s->ip.daddr, s->ip.family, s->pkt->iif);
 }
 
+/* What the environment says of a packet, by where it goes and by which device it came. */
+struct place {
+	enum xf_policy_dir dir;
+	bool exempt;
+};
+
+/* Neighbours mostly go to the same one: who has @last is @before, or NULL. */
+static struct place place_of(const struct in *in, const struct xf_slot *s,
+			     const struct xf_slot *before, struct place last)
+{
+	if (before && s->ip.family == before->ip.family && s->pkt->iif == before->pkt->iif &&
+	    xf_addr_equal(&s->ip.daddr, &before->ip.daddr, s->ip.family))
+		return last;
+	return (struct place){ direction(in, s), is_exempt(in, s) };
+}
+
 /* Sort the packets by the direction of the policies that are to be asked about them. */
 static void ask_all(struct in *in, struct xf_flight *f)
 {
-	enum xf_policy_dir last = XF_DIR_IN;
+	struct place last = { XF_DIR_IN, false };
 	const struct xf_slot *before = NULL;
 
 	in->worker->asked[XF_DIR_IN].n = 0;
 	in->worker->asked[XF_DIR_FWD].n = 0;
 	for (unsigned i = 0; i < f->n; i++) {
 		struct xf_slot *s = &f->slots[i];
-		enum xf_policy_dir dir;
+		struct place place;
 
 		if (!s->pkt)
 			continue;
-		dir = direction(in, s, before, last);
-		if (XF_UNLIKELY(dir == XF_DIR_MAX)) {
+		place = place_of(in, s, before, last);
+		if (XF_UNLIKELY(place.dir == XF_DIR_MAX)) {
 			xf_slot_drop(in->worker, s, XF_DROP_IN_NOT_FORWARDED, s->bundle[0]);
 			continue;
 		}
 		s->err = XF_PASS;
-		if (!is_exempt(in, s) && !ask(in, s, dir, &in->worker->asked[dir]))
+		if (!place.exempt && !ask(in, s, place.dir, &in->worker->asked[place.dir]))
 			continue;
 		before = s;
-		last = dir;
+		last = place;
 	}
 }
 

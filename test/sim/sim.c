@@ -51,8 +51,9 @@ static bool may_forward(void *arg, const union xf_addr *daddr, uint16_t family, 
 
 static bool is_exempt(void *arg, const union xf_addr *daddr, uint16_t family, uint32_t iif)
 {
-	const struct sim_host *host = arg;
+	struct sim_host *host = arg;
 
+	host->exempt_asked++;
 	if (family == XF_AF_INET6)
 		return host->exempt6 && is_local(arg, daddr, family);
 	return host->exempt4 && host->exempt4 == iif;

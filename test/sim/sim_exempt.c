@@ -85,7 +85,8 @@ static void goes_by_device_or_address(void **state)
 	sim_fini(&sim);
 }
 
-/* The packets of one batch, of one flow: each goes by the device that it came in by. */
+/* The packets of one batch, of one flow: each goes by the device that it came in by, which is asked
+ * about once for those that follow each other. */
 static void neighbours_of_other_devices(void **state)
 {
 	static const uint32_t iifs[] = { WAN, LAN, LAN, WAN, LAN, 0, WAN, WAN, LAN };
@@ -105,9 +106,31 @@ static void neighbours_of_other_devices(void **state)
 		xf_pktq_push(&batch, pkt);
 	}
 	xf_path_in(sim.b.worker, &batch, sim.now_ns, &res);
+	assert_int_equal(sim.b.exempt_asked, 7);
 	assert_int_equal(sim_drain(&res.deliver), 4);
 	assert_int_equal(sim_drops(&sim.b, XF_DROP_IN_POL_BLOCK), 5);
 	assert_int_equal(sim_all_drops(&sim.b), 5);
+	sim_fini(&sim);
+}
+
+/* The same, received by one device, for different destinations: each goes by its own. */
+static void neighbours_for_others(void **state)
+{
+	struct xf_pktq batch = { .count = 0 };
+	struct xf_path_result res = { .wire.count = 0 };
+	struct sim sim;
+
+	(void)state;
+	open_sim(&sim);
+	sim.b.exempt6 = true;
+	for (unsigned i = 0; i < 8; i++) {
+		sim_out(&sim, &sim.a, sim_udp(&sim.a, i % 4 < 2 ? &here6 : &behind6));
+		xf_pktq_push(&batch, xf_pktq_pop(&sim.a.out.wire));
+	}
+	xf_path_in(sim.b.worker, &batch, sim.now_ns, &res);
+	assert_int_equal(sim.b.exempt_asked, 4);
+	assert_int_equal(sim_drain(&res.deliver), 4);
+	assert_int_equal(sim_drops(&sim.b, XF_DROP_IN_POL_BLOCK), 4);
 	sim_fini(&sim);
 }
 
@@ -164,6 +187,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(goes_by_device_or_address),
 		cmocka_unit_test(neighbours_of_other_devices),
+		cmocka_unit_test(neighbours_for_others),
 		cmocka_unit_test(is_forwarded_all_the_same_by_the_device),
 		cmocka_unit_test(fragments_do_not_wait),
 	};
