@@ -107,7 +107,6 @@ static void values_of(const struct xf_sa *sa, struct values *v)
 	}
 }
 
-/* A soft limit that nobody was told of yet is not told here any more, so it is still to be met. */
 void xf_sa_live_save(const struct xf_sa *sa, struct xf_sa_live_field *table, uint8_t *values)
 {
 	struct values v;
@@ -116,8 +115,6 @@ void xf_sa_live_save(const struct xf_sa *sa, struct xf_sa_live_field *table, uin
 	v.used = xf_sa_time_elsewhere(sa, v.used);
 	v.added = xf_sa_time_elsewhere(sa, v.added);
 	v.reasons = XF_DROP_MAX;
-	if (atomic_load(&sa->attention) & XF_SA_SOFT_HIT)
-		v.dying = false;
 	for (unsigned i = 0; i < XF_SA_LIVE_FIELDS; i++)
 		table[i] = (struct xf_sa_live_field){ rows[i].field, rows[i].size, rows[i].to };
 	memcpy(values, &v, sizeof(v));

@@ -317,6 +317,7 @@ static void a_soft_limit_not_told_is_still_to_be_met(void **state)
 	xf_sa_count(&sa->out, 0, 1, 100, 11 * S);
 	assert_int_equal(xf_sa_check(sa, xf_sa_form(sa)->what, true, 11 * S, NULL), XF_PASS);
 	assert_true(atomic_load(&sa->dying));
+	assert_int_equal(xf_sad_freeze(sad, &sa, 1), 1);
 	save(sa, &saved);
 	assert_int_equal(load(is, &saved), 0);
 	assert_false(atomic_load(&is->dying));
