@@ -80,8 +80,11 @@ static bool has_room(const struct xf_slab *slab)
 	return slab->free || slab->fresh < slab->slots;
 }
 
-/* NULL: all slots are used. */
-static void *take(struct xf_slabs *slabs)
+/*
+ * NULL: all slots are used. One that was never touched is zero, as xf_huge_alloc() gives it; what
+ * is @used is not.
+ */
+static void *take(struct xf_slabs *slabs, bool *used)
 {
 	struct xf_slab *slab = slabs->open;
 	void *object;
@@ -89,6 +92,7 @@ static void *take(struct xf_slabs *slabs)
 	if (!slab)
 		return NULL;
 	object = slab->free;
+	*used = object != NULL;
 	if (object)
 		slab->free = *(void **)object;
 	else
@@ -103,11 +107,12 @@ static void *take(struct xf_slabs *slabs)
 void *xf_slab_get(struct xf_slabs *slabs)
 {
 	struct xf_slab *slab;
+	bool used = true;
 	uint32_t count;
 	void *object;
 
 	xf_spin_lock(&slabs->lock);
-	object = take(slabs);
+	object = take(slabs, &used);
 	count = slabs->count;
 	slabs->used += object != NULL;
 	xf_spin_unlock(&slabs->lock);
@@ -119,11 +124,11 @@ void *xf_slab_get(struct xf_slabs *slabs)
 		push(slabs, slab);
 		slabs->count++;
 		slab->number = slabs->made++;
-		object = take(slabs);
+		object = take(slabs, &used);
 		slabs->used++;
 		xf_spin_unlock(&slabs->lock);
 	}
-	return memset(object, 0, slabs->object_bytes);
+	return used ? memset(object, 0, slabs->object_bytes) : object;
 }
 
 void xf_slab_put(struct xf_slabs *slabs, void *object)

@@ -69,12 +69,17 @@ void xf_spd_order_del(struct xf_spd *spd, const struct xf_policy *policy)
 		resize(spd, spd->max_places / 2);
 }
 
-struct xf_policy *xf_spd_order_older(const struct xf_spd *spd, uint64_t pos)
+struct xf_policy *xf_spd_order_older(const struct xf_spd *spd, uint64_t pos, size_t *place)
 {
-	size_t i = count_below(spd, pos);
+	size_t i = *place;
 
-	while (i-- > 0)
-		if (spd->places[i].policy)
-			return spd->places[i].policy;
+	if (i >= spd->nplaces || spd->places[i].pos != pos)
+		i = count_below(spd, pos);
+	while (i-- > 0) {
+		if (!spd->places[i].policy)
+			continue;
+		*place = i;
+		return spd->places[i].policy;
+	}
 	return NULL;
 }

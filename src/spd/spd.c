@@ -353,8 +353,9 @@ unsigned xf_spd_flush(struct xf_spd *spd, uint8_t type)
 	uint64_t pos = UINT64_MAX;
 	unsigned n = 0;
 	struct xf_policy *policy;
+	size_t place = 0;
 
-	while ((policy = xf_spd_order_older(spd, pos))) {
+	while ((policy = xf_spd_order_older(spd, pos, &place))) {
 		pos = policy->pos;
 		if (policy->cfg.type != type)
 			continue;
@@ -369,8 +370,9 @@ bool xf_spd_walk(const struct xf_spd *spd, uint64_t *cursor,
 {
 	uint64_t pos = *cursor ? *cursor : UINT64_MAX;
 	struct xf_policy *policy;
+	size_t place = 0;
 
-	while ((policy = xf_spd_order_older(spd, pos))) {
+	while ((policy = xf_spd_order_older(spd, pos, &place))) {
 		pos = policy->pos;
 		*cursor = pos;
 		if (!visit(arg, policy))

@@ -178,7 +178,10 @@ enum policy_age xf_spd_policy_age(const struct xf_policy *policy, uint64_t now_n
 int xf_spd_order_reserve(struct xf_spd *spd);
 void xf_spd_order_add(struct xf_spd *spd, struct xf_policy *policy);
 void xf_spd_order_del(struct xf_spd *spd, const struct xf_policy *policy);
-/* The youngest policy that is older than @pos, or NULL. */
-struct xf_policy *xf_spd_order_older(const struct xf_spd *spd, uint64_t pos);
+/*
+ * The youngest policy that is older than @pos, or NULL. *@place is where it stands: the next search
+ * begins there if that is still right, and need not be known.
+ */
+struct xf_policy *xf_spd_order_older(const struct xf_spd *spd, uint64_t pos, size_t *place);
 
 #endif

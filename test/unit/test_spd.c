@@ -436,6 +436,51 @@ static void many_policies(void **state)
 	xf_spd_free(spd);
 }
 
+#define WALKED 200
+
+struct walk {
+	struct xf_spd *spd;
+	struct xf_policy *oldest[WALKED]; /* first */
+	unsigned gone; /* of these */
+	unsigned visited;
+	uint64_t last_pos;
+};
+
+/*
+ * Three of four go, and one of the oldest now and then: so places are squeezed while the walk is
+ * among them, ahead of it and behind it.
+ */
+static bool visit_and_delete(void *arg, struct xf_policy *policy)
+{
+	struct walk *walk = arg;
+	uint64_t pos = xf_policy_order_key(policy).pos;
+
+	assert_true(pos < walk->last_pos);
+	walk->last_pos = pos;
+	if (walk->visited % 8 == 0 && policy != walk->oldest[walk->gone])
+		xf_spd_del(walk->spd, walk->oldest[walk->gone++]);
+	if (walk->visited++ % 4)
+		xf_spd_del(walk->spd, policy);
+	return true;
+}
+
+static void walks_while_policies_go(void **state)
+{
+	struct walk walk = { .spd = new_spd(0), .last_pos = UINT64_MAX };
+	uint64_t cursor = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < WALKED; i++) {
+		struct xf_policy_config cfg = config((uint8_t)i);
+
+		walk.oldest[i] = insert(walk.spd, &cfg);
+	}
+	assert_false(xf_spd_walk(walk.spd, &cursor, visit_and_delete, &walk));
+	assert_int_equal(walk.visited + walk.gone, WALKED);
+	xf_spd_free(walk.spd);
+	xf_rcu_drain();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -450,6 +495,7 @@ int main(void)
 		cmocka_unit_test(references),
 		cmocka_unit_test(info_grows_like_the_kernels),
 		cmocka_unit_test(many_policies),
+		cmocka_unit_test(walks_while_policies_go),
 		cmocka_unit_test(ties_between_indexes),
 	};
 

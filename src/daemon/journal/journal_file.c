@@ -240,11 +240,36 @@ int xf_journal_file_append(struct xf_journal_file *file, struct xf_journal_buffe
 
 /* --- reading --- */
 
-static int read_whole(const char *path, struct xf_journal_buffer *out)
+static bool read_header(const struct xf_journal_buffer *all, struct header *header)
+{
+	if (all->len < sizeof(*header))
+		return false;
+	memcpy(header, all->data, sizeof(*header));
+	return memcmp(header->magic, MAGIC, sizeof(header->magic)) == 0 &&
+	       header->version == VERSION && header->len == sizeof(*header) &&
+	       header->sum == sum_of(header, offsetof(struct header, sum), 0);
+}
+
+/* Until there are @len bytes, or no more. */
+static int read_up_to(int fd, struct xf_journal_buffer *out, size_t len)
+{
+	ssize_t n = 1;
+
+	while (n && out->len < len) {
+		n = read(fd, out->data + out->len, len - out->len);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		out->len += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+/* Behind what the header says is committed there is room alone. Without one it is all read. */
+static int read_committed(const char *path, struct xf_journal_buffer *out)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct header header;
 	struct stat st;
-	ssize_t n = 1;
 	int err = 0;
 
 	if (fd < 0 || fstat(fd, &st))
@@ -254,12 +279,12 @@ static int read_whole(const char *path, struct xf_journal_buffer *out)
 		out->data = malloc(out->room);
 		err = out->data ? 0 : -ENOMEM;
 	}
-	while (!err && n && out->len < out->room) {
-		n = read(fd, out->data + out->len, out->room - out->len);
-		if (n < 0 && errno != EINTR)
-			err = -errno;
-		out->len += n > 0 ? (size_t)n : 0;
-	}
+	if (!err)
+		err = read_up_to(fd, out, out->room < sizeof(header) ? out->room : sizeof(header));
+	if (!err && read_header(out, &header) && header.committed < out->room)
+		err = read_up_to(fd, out, (size_t)header.committed);
+	else if (!err)
+		err = read_up_to(fd, out, out->room);
 	if (fd >= 0)
 		close(fd);
 	return err;
@@ -275,16 +300,6 @@ static bool is_plain(const struct xf_journal_buffer *all)
 	memcpy(&first, all->data, sizeof(first));
 	return first.nlmsg_len >= sizeof(first) && first.nlmsg_len <= UINT16_MAX &&
 	       first.nlmsg_type >= XFRM_MSG_BASE && first.nlmsg_type <= XFRM_MSG_MAX;
-}
-
-static bool read_header(const struct xf_journal_buffer *all, struct header *header)
-{
-	if (all->len < sizeof(*header))
-		return false;
-	memcpy(header, all->data, sizeof(*header));
-	return memcmp(header->magic, MAGIC, sizeof(header->magic)) == 0 &&
-	       header->version == VERSION && header->len == sizeof(*header) &&
-	       header->sum == sum_of(header, offsetof(struct header, sum), 0);
 }
 
 /* Blocks that fill the file exactly up to what is committed, and every sum right. */
@@ -309,7 +324,7 @@ int xf_journal_file_read(struct xf_journal_file *file, struct xf_journal_buffer 
 			 enum xf_journal_found *found)
 {
 	struct header header;
-	int err = read_whole(file->path, out);
+	int err = read_committed(file->path, out);
 
 	*found = XF_JOURNAL_NONE;
 	if (err)

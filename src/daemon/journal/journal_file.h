@@ -70,7 +70,7 @@ enum xf_journal_found {
 };
 
 /*
- * Read the file whole, and say whose it is. With OURS and UNSURE @out are its committed blocks,
+ * Read what is committed, and say whose it is. With OURS and UNSURE @out are its committed blocks,
  * all of them good; with PLAIN its bytes.
  *   -EBADMSG  it is damaged: something that was committed is missing or is not what it was
  */
