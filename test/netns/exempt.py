@@ -9,7 +9,7 @@ import signal
 import socket
 
 from tcx import names
-from xfrmd import (KEY, arrived, counter, equal, holds, in_netns, main, passes, stays_away,
+from xfrmd import (FILTERS, KEY, arrived, counter, equal, holds, in_netns, main, passes, stays_away,
                    wait_for, wire)
 
 HOSTS = {4: ("192.0.2.7", "198.51.100.1"), 6: ("fd01::7", "fd02::1")}
@@ -99,6 +99,17 @@ def sent(netns):
     equal(filters(near, "egress"), {"ipv6"})
     wait_for(lambda: "net.ipv4.conf.all.disable_xfrm" in near.text())
     equal(lost(near), 0)
+
+
+def filters_take_turns(netns):
+    """Where programs are at devices by filters, one for IPv6 takes the place of that for all."""
+    near, _ = wire(netns)
+    near.start_with(FILTERS + "twin = tc\n")
+    policy(near, "out")
+    for value, seen in (1, {"ipv6"}), (0, {"all"}), (1, {"ipv6"}):
+        set_to(near, value, "ipv4.conf.eth0.disable_xfrm", "ipv4.conf.eth0.disable_policy")
+        wait_for(lambda want=seen: filters(near, "egress") == want)
+        wait_for(lambda want=seen: filters(near, "ingress") == want)
 
 
 def seen_by_itself(netns):
@@ -302,5 +313,6 @@ def received_past_links(netns):
         far.daemon.send_signal(signal.SIGCONT)
 
 
-main([sent, seen_by_itself, by_the_backstop, received, received_past_links, received_six,
-      decrypted, decrypted_and_forwarded, forwarded_out, forwarded_in, forwarded_past_links])
+main([sent, filters_take_turns, seen_by_itself, by_the_backstop, received, received_past_links,
+      received_six, decrypted, decrypted_and_forwarded, forwarded_out, forwarded_in,
+      forwarded_past_links])
