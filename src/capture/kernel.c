@@ -383,6 +383,7 @@ const struct xf_capture_ops xf_kernel_ops = {
 	.nft_run = kernel_nft_run,
 	.nft_element = kernel_nft_element,
 	.nft_commit = kernel_nft_commit,
+	.nft_element_digest = xf_nft_elements_digest,
 	.nft_each_set = kernel_nft_each_set,
 	.nft_each_chain = kernel_nft_each_chain,
 	.nft_counters = kernel_nft_counters,

@@ -41,7 +41,7 @@ struct xf_capture_seen {
 struct xf_nft_seen {
 	bool there;
 	uint64_t digest; /* of flags, chains, rules, sets, by handles; family bridge, too */
-	uint64_t elements; /* of its sets; 0 unless asked for */
+	uint64_t elements; /* of its sets: the sum of nft_element_digest(); 0 unless asked for */
 };
 
 /* NFPROTO_* of our tables. */
@@ -79,6 +79,8 @@ struct xf_capture_ops {
 	int (*nft_element)(void *arg, const struct xf_nft_set *set, const struct xf_cell_key *key,
 			   bool there);
 	int (*nft_commit)(void *arg);
+	/* What nft_read() makes of that element. NULL where that is. */
+	uint64_t (*nft_element_digest)(const struct xf_nft_set *set, const struct xf_cell_key *key);
 
 	/* Call @visit with the name of each set of the table, which it may delete. */
 	int (*nft_each_set)(void *arg, void (*visit)(void *visit_arg, const char *name),

@@ -125,6 +125,11 @@ static int nft_run(void *arg, const char *script, struct xf_io_error *error)
 	return err;
 }
 
+static uint64_t nft_element_digest(const struct xf_nft_set *set, const struct xf_cell_key *key)
+{
+	return fake_kernel_ops.nft_element_digest(set, key);
+}
+
 static int nft_element(void *arg, const struct xf_nft_set *set, const struct xf_cell_key *key,
 		       bool there)
 {
@@ -434,6 +439,7 @@ const struct xf_capture_ops fake_host_ops = {
 	.nft_table = nft_table,
 	.nft_run = nft_run,
 	.nft_element = nft_element,
+	.nft_element_digest = nft_element_digest,
 	.nft_commit = nft_commit,
 	.nft_each_set = nft_each_set,
 	.nft_each_chain = nft_each_chain,

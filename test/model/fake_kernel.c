@@ -165,6 +165,14 @@ static int nft_element(void *arg, const struct xf_nft_set *set, const struct xf_
 	return kernel->backstop->changes == BATCH ? commit(kernel) : 0;
 }
 
+static uint64_t nft_element_digest(const struct xf_nft_set *set, const struct xf_cell_key *key)
+{
+	uint8_t value[FAKE_KEY];
+
+	put_key(set, key, value);
+	return fake_nft_element_digest(set->name, value);
+}
+
 static int nft_commit(void *arg)
 {
 	struct fake_kernel *kernel = arg;
@@ -327,6 +335,7 @@ const struct xf_capture_ops fake_kernel_ops = {
 	.nft_table = nft_table,
 	.nft_run = nft_run,
 	.nft_element = nft_element,
+	.nft_element_digest = nft_element_digest,
 	.nft_commit = nft_commit,
 	.nft_each_set = nft_each_set,
 	.nft_each_chain = nft_each_chain,

@@ -556,10 +556,30 @@ static uint64_t mix(uint64_t digest, uint64_t number)
 	return (digest ^ number) * 0x100000001b3ull;
 }
 
+uint64_t fake_nft_element_digest(const char *set, const uint8_t key[FAKE_KEY])
+{
+	uint64_t digest = 0xcbf29ce484222325ull;
+
+	for (; *set; set++)
+		digest = mix(digest, (uint8_t)*set);
+	for (unsigned i = 0; i < FAKE_KEY; i++)
+		digest = mix(digest, key[i]);
+	return digest;
+}
+
 /* Sets that packets fill have names of their own. */
 static bool is_filled_by_packets(const struct object *o)
 {
 	return strncmp(o->name, "nat_", 4) == 0;
+}
+
+static uint64_t digest_keys(const struct object *set)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < set->nkeys; i++)
+		sum += fake_nft_element_digest(set->name, set->keys[i]);
+	return sum;
 }
 
 void fake_nft_read(const struct fake_nft *nft, struct fake_nft_seen *out)
@@ -570,7 +590,7 @@ void fake_nft_read(const struct fake_nft *nft, struct fake_nft_seen *out)
 		for (unsigned i = 0; i < o->nrules; i++)
 			out->digest += mix(o->handle, rule_handle(o->rules[i]));
 		if (o->kind == SET && !is_filled_by_packets(o))
-			out->elements += o->nkeys;
+			out->elements += digest_keys(o);
 	}
 }
 

@@ -61,6 +61,7 @@ int fake_nft_run(struct fake_nft *nft, const char *script);
 /* Elements are fields of FAKE_FIELD bytes: addresses, or numbers, and zeros. */
 bool fake_nft_has_set(const struct fake_nft *nft, const char *set);
 bool fake_nft_has_element(const struct fake_nft *nft, const char *set, const uint8_t key[FAKE_KEY]);
+uint64_t fake_nft_element_digest(const char *set, const uint8_t key[FAKE_KEY]);
 void fake_nft_change_element(struct fake_nft *nft, const char *set, const uint8_t key[FAKE_KEY],
 			     bool there);
 void fake_put_number(uint8_t field[FAKE_FIELD], uint32_t number);
@@ -86,7 +87,7 @@ bool fake_nft_part(struct fake_nft *nft, const struct fake_part *part, struct fa
 struct fake_nft_seen {
 	bool there;
 	uint64_t digest;
-	uint64_t elements; /* but for those that packets put there */
+	uint64_t elements; /* their digests' sum, but for those that packets put there */
 	uint64_t generation;
 };
 void fake_nft_read(const struct fake_nft *nft, struct fake_nft_seen *out);

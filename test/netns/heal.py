@@ -119,6 +119,19 @@ def lose_events(net, event):
     net.daemon.send_signal(signal.SIGCONT)
 
 
+def policies_of_all_forms(net):
+    """Each with a field of its own in the elements of its set."""
+    for selector in ("src 10.77.0.0/16 dst 10.201.0.0/24 proto udp dport 53",
+                     "src 10.77.0.0/16 dst 10.201.1.0/24 proto tcp sport 8 dport 9",
+                     "src 10.77.0.0/16 dst 10.201.2.0/24 proto gre",
+                     "src 10.77.0.0/16 dst 10.201.3.0/24 mark 5 mask 0xff",
+                     "src fd77::/48 dst fd78::/64 proto udp dport 53"):
+        net.xfrm("policy", "add", *selector.split(), "dir", "out", "tmpl", "src", "192.0.2.1",
+                 "dst", "192.0.2.2", "proto", "esp", "reqid", "1", "mode", "tunnel", check=True)
+    for start in "out4_16_24_p", "out4_16_24_m", "out6_48_64_p":
+        wait_for(lambda start=start: start in net.run("nft", "-t", "list", "sets").stdout)
+
+
 def events_that_were_lost(netns):
     """What the table should be is known then, too: no loss where there was none."""
     near, far = tunnel(netns, SHARED)
@@ -134,12 +147,24 @@ def events_that_were_lost(netns):
     heals(near, "table", lambda net: lose_events(net, nft("flush", "ruleset")),
           "table xfrmd is gone")
     many_policies(near)
+    policies_of_all_forms(near)
     time.sleep(1.5)
+    lose_events(near, lambda net: None)
+    ping(near, 3)
     equal(parts(near)["elements"]["losses"], 0)
     heals(near, "elements",
           lambda net: lose_events(net, at_set("dst4_32_", "delete element inet xfrmd NAME { "
                                                           "203.0.113.1 }")),
           "sets, have other elements")
+    time.sleep(1.5)
+    # One in place of another, and its number is the same.
+    heals(near, "elements",
+          lambda net: lose_events(net, at_set("dst4_32_", "delete element inet xfrmd NAME { "
+                                                          "203.0.113.1 }; add element inet xfrmd "
+                                                          "NAME { 203.0.113.77 }")),
+          "sets, have other elements")
+    holds(near.run("nft", "list", "set", "inet", "xfrmd", set_named(near, "dst4_32_")).stdout,
+          "203.0.113.1")
     equal(near.daemon.poll(), None)
 
 

@@ -180,15 +180,15 @@ void xf_cells_lost(struct xf_cells *cells, enum xf_cell_at where)
 	}
 }
 
-size_t xf_cells_standing(const struct xf_cells *cells, enum xf_cell_at where)
+void xf_cells_standing(const struct xf_cells *cells, enum xf_cell_at where,
+		       void (*visit)(void *arg, const struct xf_cell *cell), void *arg)
 {
-	size_t n = 0;
-
 	for (size_t i = 0; i < cells->size; i++) {
-		for (const struct xf_cell *cell = cells->buckets[i]; cell; cell = cell->next)
-			n += (cell->at & where) != 0;
+		for (const struct xf_cell *cell = cells->buckets[i]; cell; cell = cell->next) {
+			if (cell->at & where)
+				visit(arg, cell);
+		}
 	}
-	return n;
 }
 
 void xf_cells_each(const struct xf_cells *cells, void (*visit)(void *arg, struct xf_cell *cell),

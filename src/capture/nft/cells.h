@@ -61,8 +61,9 @@ void xf_cells_empty(struct xf_cells *cells);
 void xf_cells_each(const struct xf_cells *cells, void (*visit)(void *arg, struct xf_cell *cell),
 		   void *arg);
 
-/* How many stand @where, those that go away too. */
-size_t xf_cells_standing(const struct xf_cells *cells, enum xf_cell_at where);
+/* Visit those that stand @where, those that go away too. */
+void xf_cells_standing(const struct xf_cells *cells, enum xf_cell_at where,
+		       void (*visit)(void *arg, const struct xf_cell *cell), void *arg);
 
 /* The kernel has lost what stood @where: all cells are pending again. */
 void xf_cells_lost(struct xf_cells *cells, enum xf_cell_at where);

@@ -44,6 +44,28 @@ static size_t put_value(const struct xf_nft_set *set, const struct xf_cell_key *
 	return len == sizeof(uint32_t) && set->proto ? sizeof(proto) : len;
 }
 
+uint64_t xf_nft_digest(uint64_t digest, const void *bytes, size_t len)
+{
+	const uint8_t *byte = bytes;
+
+	for (size_t i = 0; i < len; i++)
+		digest = (digest ^ byte[i]) * 0x100000001b3ull;
+	return digest;
+}
+
+uint64_t xf_nft_elements_digest_value(const char *set, const void *value, size_t len)
+{
+	return xf_nft_digest(xf_nft_digest(XF_NFT_DIGEST, set, strlen(set) + 1), value, len);
+}
+
+uint64_t xf_nft_elements_digest(const struct xf_nft_set *set, const struct xf_cell_key *key)
+{
+	uint8_t value[ELEMENT_MAX];
+	size_t len = put_value(set, key, value);
+
+	return xf_nft_elements_digest_value(set->name, value, len);
+}
+
 static uint8_t kind_of(bool there)
 {
 	return there ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM;

@@ -105,3 +105,41 @@ int xf_nft_sets_sift(const struct xf_capture_ops *ops, void *arg, struct xf_siev
 	}
 	return err ? err : ops->nft_commit(arg);
 }
+
+/* --- what stands in the sets --- */
+
+struct digest {
+	const struct xf_capture_ops *ops;
+	const struct xf_cover *cover; /* or ... */
+	const struct xf_sieve *sieve;
+	uint64_t sum;
+};
+
+static void digest_cell(void *arg, const struct xf_cell *cell)
+{
+	struct digest *digest = arg;
+	struct xf_nft_set set;
+
+	if (digest->cover)
+		xf_nft_set_of_cover(&set, digest->cover, xf_cover_six(&cell->key),
+				    xf_cover_rung(&cell->key));
+	else
+		xf_nft_set_of_sieve(&set, digest->sieve, cell->key.set);
+	digest->sum += digest->ops->nft_element_digest(&set, &cell->key);
+}
+
+uint64_t xf_nft_sets_cover_digest(const struct xf_capture_ops *ops, const struct xf_cover *cover)
+{
+	struct digest digest = { .ops = ops, .cover = cover };
+
+	xf_cells_standing(&cover->cells, XF_CELL_IN_SETS, digest_cell, &digest);
+	return digest.sum;
+}
+
+uint64_t xf_nft_sets_sieve_digest(const struct xf_capture_ops *ops, const struct xf_sieve *sieve)
+{
+	struct digest digest = { .ops = ops, .sieve = sieve };
+
+	xf_cells_standing(&sieve->cells, XF_CELL_IN_SETS, digest_cell, &digest);
+	return digest.sum;
+}

@@ -44,9 +44,21 @@ int xf_nft_sets_cover(const struct xf_capture_ops *ops, void *arg, struct xf_cov
 int xf_nft_sets_sift(const struct xf_capture_ops *ops, void *arg, struct xf_sieve *sieve,
 		     bool there);
 
+/* The sum of what ops->nft_element_digest() says of each element that stands in the sets. */
+uint64_t xf_nft_sets_cover_digest(const struct xf_capture_ops *ops, const struct xf_cover *cover);
+uint64_t xf_nft_sets_sieve_digest(const struct xf_capture_ops *ops, const struct xf_sieve *sieve);
+
 /* The kernel's way: elements as netlink messages, so many a transaction as fit the batch. */
 struct xf_nft_batch;
 int xf_nft_elements_put(struct xf_nft_batch *batch, const struct xf_nft_set *set,
 			const struct xf_cell_key *key, bool there);
+
+/* FNV-1a of @len bytes at @bytes, behind what @digest has seen (XF_NFT_DIGEST: nothing). */
+#define XF_NFT_DIGEST 0xcbf29ce484222325ull
+uint64_t xf_nft_digest(uint64_t digest, const void *bytes, size_t len);
+
+/* Of an element by the name of its set and its value, as the kernel has them. */
+uint64_t xf_nft_elements_digest_value(const char *set, const void *value, size_t len);
+uint64_t xf_nft_elements_digest(const struct xf_nft_set *set, const struct xf_cell_key *key);
 
 #endif

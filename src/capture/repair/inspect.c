@@ -14,6 +14,7 @@
 
 #include "capture/repair/inspect.h"
 #include "capture/nat/nat.h"
+#include "capture/nft/nft_sets.h"
 #include "host/rtnl.h"
 
 /* --- the nftables table --- */
@@ -26,14 +27,11 @@ struct digest {
 /* Attributes that tell one object from another: names, handles, flags, hooks. */
 static int digest_attr(const struct nlattr *attr, void *arg)
 {
-	const uint8_t *bytes = mnl_attr_get_payload(attr);
-	uint16_t len = mnl_attr_get_payload_len(attr);
 	struct digest *digest = arg;
 
-	if (mnl_attr_get_type(attr) > digest->last)
-		return MNL_CB_OK;
-	for (uint16_t i = 0; i < len; i++)
-		digest->value = (digest->value ^ bytes[i]) * 0x100000001b3ull;
+	if (mnl_attr_get_type(attr) <= digest->last)
+		digest->value = xf_nft_digest(digest->value, mnl_attr_get_payload(attr),
+					      mnl_attr_get_payload_len(attr));
 	return MNL_CB_OK;
 }
 
@@ -72,7 +70,7 @@ static int see_object(const struct nlmsghdr *msg, void *arg)
 	uint16_t type = msg->nlmsg_type & 0xff;
 	struct reading *reading = arg;
 	struct digest digest = {
-		.value = 0xcbf29ce484222325ull ^ type,
+		.value = XF_NFT_DIGEST ^ type,
 		.last = type == NFT_MSG_NEWRULE || type == NFT_MSG_NEWOBJ ? NFTA_RULE_HANDLE
 									  : NFTA_CHAIN_POLICY,
 	};
@@ -122,25 +120,54 @@ static int see_set(const struct nlmsghdr *msg, void *arg)
 	return see_object(msg, arg);
 }
 
-static int element_attr(const struct nlattr *attr, void *arg)
+/* Those of one message, which are of one set. */
+struct elements {
+	const char *set;
+	uint64_t sum;
+};
+
+static int value_attr(const struct nlattr *attr, void *arg)
 {
-	(void)attr;
-	++*(uint64_t *)arg;
+	struct elements *elements = arg;
+
+	if (mnl_attr_get_type(attr) == NFTA_DATA_VALUE)
+		elements->sum += xf_nft_elements_digest_value(
+			elements->set, mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr));
 	return MNL_CB_OK;
 }
 
+static int element_attr(const struct nlattr *attr, void *arg)
+{
+	if (mnl_attr_get_type(attr) == NFTA_SET_ELEM_KEY)
+		return mnl_attr_parse_nested(attr, value_attr, arg);
+	return MNL_CB_OK;
+}
+
+static int each_element(const struct nlattr *attr, void *arg)
+{
+	return mnl_attr_parse_nested(attr, element_attr, arg);
+}
+
+/* The name comes first. */
 static int element_list_attr(const struct nlattr *attr, void *arg)
 {
-	if (mnl_attr_get_type(attr) == NFTA_SET_ELEM_LIST_ELEMENTS)
-		mnl_attr_parse_nested(attr, element_attr, arg);
+	struct elements *elements = arg;
+
+	if (mnl_attr_get_type(attr) == NFTA_SET_ELEM_LIST_SET &&
+	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
+		elements->set = mnl_attr_get_str(attr);
+	else if (mnl_attr_get_type(attr) == NFTA_SET_ELEM_LIST_ELEMENTS)
+		return mnl_attr_parse_nested(attr, each_element, arg);
 	return MNL_CB_OK;
 }
 
 static int see_elements(const struct nlmsghdr *msg, void *arg)
 {
+	struct elements elements = { .set = "" };
 	struct reading *reading = arg;
 
-	mnl_attr_parse(msg, sizeof(struct nfgenmsg), element_list_attr, &reading->seen->elements);
+	mnl_attr_parse(msg, sizeof(struct nfgenmsg), element_list_attr, &elements);
+	reading->seen->elements += elements.sum;
 	return MNL_CB_OK;
 }
 

@@ -9,7 +9,7 @@
 #include "capture/capture.h"
 #include "capture/ops.h"
 
-/* The nftables table; with @elements, these are counted. */
+/* The nftables table; with @elements, these too. */
 int xf_inspect_table(bool elements, struct xf_nft_seen *out);
 
 /* The table's counters; libnftables would read all elements of its sets first. -ENOENT: none. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "capture/nft/nft_sets.h"
 #include "capture/nft/ruleset.h"
 #include "capture/state.h"
 
@@ -115,13 +116,14 @@ static void look_around(struct xf_capture *capture, struct xf_capture_seen *seen
 	say_taker(capture, seen->taker);
 }
 
-static uint64_t count_elements(const struct xf_capture *capture)
+/* What nft_read() says of the elements that should stand. */
+static uint64_t elements_digest(const struct xf_capture *capture)
 {
-	uint64_t n = xf_cells_standing(&capture->cover.cells, XF_CELL_IN_SETS);
+	uint64_t sum = xf_nft_sets_cover_digest(capture->ops, &capture->cover);
 
 	for (uint8_t dir = 0; dir < XF_DIR_MAX; dir++)
-		n += xf_cells_standing(&capture->sieve[dir].cells, XF_CELL_IN_SETS);
-	return n;
+		sum += xf_nft_sets_sieve_digest(capture->ops, &capture->sieve[dir]);
+	return sum;
 }
 
 /* Events were lost, so what has happened meanwhile is not known: is all still there? */
@@ -138,7 +140,7 @@ static void look_at_table(struct xf_capture *capture)
 		lose(capture, XF_HEAL_TABLE, "nftables table " XF_NFT_TABLE " is gone");
 	else if (!capture->snapshot.there || seen.digest != capture->snapshot.digest)
 		lose(capture, XF_HEAL_TABLE, "nftables table " XF_NFT_TABLE " may have changed");
-	else if (seen.elements != count_elements(capture))
+	else if (seen.elements != elements_digest(capture))
 		lose(capture, XF_HEAL_ELEMENTS,
 		     "nftables table " XF_NFT_TABLE ", sets, have other elements");
 }
