@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
+#include <linux/if_arp.h>
 
 #include "fake_conntrack.h"
 #include "fake_term.h"
@@ -27,6 +28,8 @@ enum what {
 	OIFNAME,
 	IIF,
 	OIF,
+	IIFTYPE,
+	OIFTYPE,
 	FIB_OIF,
 	FIB_ADDR_TYPE,
 	CT_ADDR,
@@ -152,6 +155,9 @@ static void read_what(struct words *w, struct term *term)
 	} else if (strcmp(word, "iif") == 0 || strcmp(word, "oif") == 0) {
 		term->what = word[0] == 'i' ? IIF : OIF;
 		term->type = NUMBER;
+	} else if (strcmp(word, "iiftype") == 0 || strcmp(word, "oiftype") == 0) {
+		term->what = word[0] == 'i' ? IIFTYPE : OIFTYPE;
+		term->type = NUMBER;
 	} else if (strcmp(word, "fib") == 0) {
 		read_fib(w, term);
 	} else if (strcmp(word, "ct") == 0) {
@@ -237,6 +243,14 @@ uint32_t fake_ifindex(const char *name)
 	return i + 1;
 }
 
+/* As the kernel has it (linux/if_arp.h). */
+static uint32_t device_type(const char *name)
+{
+	if (strcmp(name, "lo") == 0)
+		return ARPHRD_LOOPBACK;
+	return strcmp(name, xf_io_names_default.tun) == 0 ? ARPHRD_NONE : ARPHRD_ETHER;
+}
+
 static uint32_t transport(const struct term *term, const struct fake_packet *p)
 {
 	uint32_t value = 0;
@@ -309,6 +323,10 @@ static bool load(const struct term *term, const struct fake_packet *p, uint8_t f
 	case IIF:
 	case OIF:
 		fake_put_number(field, fake_ifindex(term->what == IIF ? p->iif : p->oif));
+		return true;
+	case IIFTYPE:
+	case OIFTYPE:
+		fake_put_number(field, device_type(term->what == IIFTYPE ? p->iif : p->oif));
 		return true;
 	case FIB_ADDR_TYPE:
 		fake_put_name(field, term->side ? p->daddr_type : p->saddr_type);
