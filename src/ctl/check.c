@@ -62,6 +62,10 @@ static const struct {
 				  "(rule_priority)" },
 	[XF_CHECK_MARK] = { "mark", "packets with one bit are taken for those of the other",
 			    "leave our bits out of it, or choose others in xfrmd.conf" },
+	[XF_CHECK_FLOWTABLE] = { "flowtable",
+				 "connections that are in it before a policy comes go on past the "
+				 "policy, in clear",
+				 "keep what policies want out of its rules (flow add)" },
 	[XF_CHECK_PORT] = { "port", "ESP in UDP that arrives there is lost",
 			    "free the port (who has it: ss -ulnp), then add the SA again" },
 	[XF_CHECK_VRF] = { "vrf",

@@ -330,6 +330,14 @@ static void check_rule(struct xf_check *check, const json_t *list, const json_t 
 			     family, table, chain);
 }
 
+static void check_flowtable(struct xf_check *check, const json_t *flowtable)
+{
+	xf_check_add(check, XF_CHECK_FLOWTABLE,
+		     "nftables table \"%s %s\" has the flow table \"%s\"",
+		     xf_ctl_text(flowtable, "family"), xf_ctl_text(flowtable, "table"),
+		     xf_ctl_text(flowtable, "name"));
+}
+
 void xf_check_ruleset(struct xf_check *check, const json_t *ruleset)
 {
 	const json_t *list = json_object_get(ruleset, "nftables");
@@ -340,7 +348,10 @@ void xf_check_ruleset(struct xf_check *check, const json_t *ruleset)
 	{
 		const json_t *chain = json_object_get(item, "chain");
 		const json_t *rule = json_object_get(item, "rule");
+		const json_t *flowtable = json_object_get(item, "flowtable");
 
+		if (flowtable && is_ip(flowtable))
+			check_flowtable(check, flowtable);
 		if (chain && is_ip(chain) && !is_ours(chain))
 			check_chain(check, list, chain);
 		if (rule && is_ip(rule) && !is_ours(rule))

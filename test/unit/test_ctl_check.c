@@ -41,6 +41,9 @@ static void names_of(struct xf_check *check, char *text, size_t size)
 #define CHAIN(family, table, hook, policy)                             \
 	"{\"chain\": {\"family\": \"" family "\", \"table\": \"" table \
 	"\", \"name\": \"c\", \"hook\": \"" hook "\", \"policy\": \"" policy "\"}}"
+#define FLOWTABLE(family)                                                 \
+	"{\"flowtable\": {\"family\": \"" family "\", \"table\": \"t\", " \
+	"\"name\": \"f\", \"hook\": \"ingress\", \"prio\": 0, \"dev\": [\"a\"]}}"
 #define RULE(family, table, expr)                                       \
 	", {\"rule\": {\"family\": \"" family "\", \"table\": \"" table \
 	"\", \"chain\": \"c\", \"expr\": [" expr "]}}"
@@ -65,6 +68,9 @@ static const struct {
 } shapes[] = {
 	{ LIST(""), "" },
 	{ LIST(CHAIN("ip", "t", "forward", "drop")), "forward " },
+	{ LIST(FLOWTABLE("ip")), "flowtable " },
+	{ LIST(FLOWTABLE("inet") ", " FLOWTABLE("ip6")), "flowtable flowtable " },
+	{ LIST(FLOWTABLE("bridge")), "" },
 	{ LIST(CHAIN("ip6", "t", "input", "drop")), "input " },
 	{ LIST(CHAIN("bridge", "t", "input", "drop")), "" },
 	{ LIST(CHAIN("inet", "t", "output", "drop")), "" },
