@@ -1,7 +1,7 @@
 /*
- * From a flight's operations to transforms, for out.c and in.c. One call for all of a batch, as
- * nearly always; where a batch has several transforms, its operations are taken apart first, so
- * that runs of one SA are made of what belongs together.
+ * From a flight's operations to transforms, for out_flight.c and in_flight.c. One call for all of a
+ * batch, as nearly always; where a batch has several transforms, its operations are taken apart
+ * first, so that runs of one SA are made of what belongs together.
  */
 #include "path/worker.h"
 #include "sad/transform.h"

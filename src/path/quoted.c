@@ -1,7 +1,7 @@
 /*
  * ICMP errors and policies (RFC 4301 s6): where an error's own flow says no, the packet that it is
- * about may say yes, reversed. out.c asks for errors that nothing would protect, in.c for those
- * that its policies refuse. What differs from Linux is docs/decisions/0028.
+ * about may say yes, reversed. out_policy.c asks for errors that nothing would protect, in_policy.c
+ * for those that its policies refuse. What differs from Linux is docs/decisions/0028.
  */
 #include "path/worker.h"
 

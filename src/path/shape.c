@@ -1,6 +1,6 @@
 /*
  * Transforms that make other packets of those that they are given, and hold some (xf/shaping.h):
- * for out.c and in.c, which set such packets aside while their flight goes on.
+ * for out_flight.c and in_flight.c, which set such packets aside while their flight goes on.
  *
  * What is held is one of the worker's holds. A flight is not: it is one of few, and a hold may
  * last. Nested calls are of SAs further on in the same packets' bundles, so they meet other holds.

@@ -367,7 +367,7 @@ enum xf_drop xf_path_check_icmp(struct xf_worker *worker, enum xf_policy_dir dir
 void xf_path_count_policies(const struct xf_worker *worker, struct xf_policy *const *policies,
 			    const uint32_t *lens, unsigned n, uint64_t now_ns);
 
-/* Go on with what has come back from the cipher (out.c, in.c). In a read section. */
+/* Go on with what has come back from the cipher (out_flight.c, in_flight.c). In a read section. */
 void xf_path_out_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);
 void xf_path_in_resume(struct xf_worker *worker, uint64_t now_ns, struct xf_path_result *res);
 
