@@ -10,7 +10,7 @@
 
 #include <xf/huge.h>
 
-#include "sad/sa.h"
+#include "path/worker.h"
 #include "sim.h"
 
 #define WORKERS 4
@@ -23,9 +23,11 @@
 
 /* That each worker does at least. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define ROUNDS 10
+#define ROUNDS 5
+#define ALL_PAIRS false
 #else
 #define ROUNDS 60
+#define ALL_PAIRS true
 #endif
 
 /* Bytes that are not given back; any thread may ask. */
@@ -119,6 +121,7 @@ static void open_workers(struct side *side)
 		if (side->nworkers > 1)
 			job->worker = xf_worker_new(side->host->engine, &cfg);
 		assert_non_null(job->worker);
+		assert_int_equal(job->worker->alone, side->nworkers == 1);
 	}
 	if (side->nworkers == 1)
 		assert_null(xf_worker_new(side->host->engine, &cfg));
@@ -231,15 +234,17 @@ static void end(struct side *side)
 #define REVERSED 200u
 
 /* Packets come back in the other order: the window alone takes so many, slack takes them all. */
-static void check_slack(struct side *side)
+static void *check_slack(void *arg)
 {
-	static struct xf_pktq frames;
+	struct side *side = arg;
+	struct xf_pktq frames = { .count = 0 };
 	struct job *job = &side->jobs[0];
 	struct xf_path_result res = { 0 };
 	struct xf_pkt *all[REVERSED];
 	uint64_t delivered = 0;
 	unsigned n = 0;
 
+	xf_read_register();
 	for (unsigned i = 0; i < REVERSED / BATCH; i++) {
 		struct xf_pktq q = { .count = 0 };
 
@@ -261,6 +266,8 @@ static void check_slack(struct side *side)
 	}
 	assert_int_equal(delivered, side->slack ? REVERSED : WINDOW);
 	assert_int_equal(sim_drops(side->host, XF_DROP_IN_STATE_SEQ), REVERSED - delivered);
+	xf_read_unregister();
+	return NULL;
 }
 
 /* No number twice and none left out, and nobody's packet was counted over. */
@@ -291,9 +298,11 @@ struct kind {
 	uint32_t slack;
 };
 
-/* In the place of an engine that has gone. */
+/* In the place of an engine that has gone. A worker is one thread's at a time: never this one's. */
 static void open_side(struct side *side, const struct kind *kind)
 {
+	pthread_t thread;
+
 	side->nworkers = kind->nworkers;
 	side->slack = kind->slack;
 	sim.replay_slack = kind->slack;
@@ -303,7 +312,10 @@ static void open_side(struct side *side, const struct kind *kind)
 	open_workers(side);
 	assert_int_equal((xf_sa_form(side->shared)->what & XF_FORM_ALONE) != 0,
 			 side->nworkers == 1);
-	check_slack(side);
+	assert_int_equal(pthread_create(&thread, NULL, check_slack, side), 0);
+	xf_read_offline();
+	pthread_join(thread, NULL);
+	xf_read_online();
 }
 
 static void free_host(struct sim_host *host)
@@ -390,7 +402,8 @@ static void one_goes_under_the_others_load(void **state)
 	(void)state;
 	for (unsigned i = 0; i < XF_ARRAY_SIZE(kinds); i++)
 		for (unsigned k = 0; k < XF_ARRAY_SIZE(kinds); k++)
-			one_of_each(&kinds[i], &kinds[k]);
+			if (ALL_PAIRS || i + k == XF_ARRAY_SIZE(kinds) - 1)
+				one_of_each(&kinds[i], &kinds[k]);
 }
 
 int main(void)

@@ -548,6 +548,7 @@ static void terms_are_a_sads_own(void **state)
 	struct xf_sa *here = sa_of(&cfg), *there = sas_new(other, &cfg, 1);
 
 	(void)state;
+	assert_memory_equal(other->terms.seed, other->cfg.seed, sizeof(other->cfg.seed));
 	assert_ptr_not_equal(xf_sa_cfg(here)->terms, xf_sa_cfg(there)->terms);
 	assert_int_equal(tableless->terms.count, before + 1);
 	assert_int_equal(other->terms.count, 1);
