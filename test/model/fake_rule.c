@@ -436,6 +436,9 @@ static enum verdict run_rule(const struct rule *rule, struct fake_packet *p)
 		case STATEMENT:
 			if (!statement_run(&expr->statement, p))
 				return CONTINUE;
+			/* NAT is a verdict. */
+			if (expr->statement.kind == KEEP_SOURCE)
+				return ACCEPTED;
 			break;
 		case CHANGE_SET:
 			if (!change_set(expr, p))
