@@ -71,14 +71,14 @@ static void host_init(struct sim *sim, struct sim_host *host, const char *addr4,
 	const struct xf_worker_config worker = {
 		.pool = { .packets = 512, .small_bufs = 512, .large_bufs = 32 },
 		.seed = { sim->rng, 1 },
-		.wake = sim->wake,
+		.wake = sim->options.wake,
 	};
 	struct xf_engine_config cfg = {
 		.sad = { .random = sim_random_bytes,
 			 .arg = sim,
 			 .larval_lifetime_s = 30,
-			 .replay_slack = sim->replay_slack,
-			 .one_worker = sim->one_worker },
+			 .replay_slack = sim->options.replay_slack,
+			 .one_worker = sim->options.one_worker },
 		.env = { .arg = host,
 			 .is_local = is_local,
 			 .may_forward = may_forward,
@@ -104,9 +104,12 @@ void sim_host_again(struct sim *sim, struct sim_host *host)
 
 void sim_init(struct sim *sim, uint64_t seed)
 {
-	*sim = (struct sim){ .wake = sim->wake,
-			     .replay_slack = sim->replay_slack,
-			     .one_worker = sim->one_worker };
+	sim_init_with(sim, &(struct sim_options){ 0 }, seed);
+}
+
+void sim_init_with(struct sim *sim, const struct sim_options *options, uint64_t seed)
+{
+	*sim = (struct sim){ .options = *options };
 	sim->rng = seed * 0x9e3779b97f4a7c15ull + 1;
 	sim->now_ns = XF_NSEC_PER_SEC;
 	xf_read_register();
@@ -135,8 +138,6 @@ void sim_fini(struct sim *sim)
 {
 	host_fini(sim, &sim->a);
 	host_fini(sim, &sim->b);
-	sim->replay_slack = 0;
-	sim->one_worker = false;
 	xf_rcu_drain();
 	xf_read_unregister();
 }

@@ -38,18 +38,23 @@ struct sim_host {
 	struct xf_path_result in; /* of the last sim_in() */
 };
 
+/* Of both engines; zero is a default. */
+struct sim_options {
+	struct xf_crypto_wake wake; /* of the workers */
+	uint32_t replay_slack;
+	bool one_worker;
+};
+
 struct sim {
 	struct sim_host a, b;
 	const struct xf_crypto_provider *provider; /* of keys; NULL: the best */
-	/* Set before sim_init(). */
-	struct xf_crypto_wake wake; /* of the workers */
-	uint32_t replay_slack;
-	bool one_worker; /* of each engine */
+	struct sim_options options;
 	uint64_t now_ns;
 	uint64_t rng;
 };
 
 void sim_init(struct sim *sim, uint64_t seed);
+void sim_init_with(struct sim *sim, const struct sim_options *options, uint64_t seed);
 /* Every packet must be back in its pool by then. */
 void sim_fini(struct sim *sim);
 

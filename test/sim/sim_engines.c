@@ -250,8 +250,9 @@ static void *check_slack(void *arg)
 
 		fill(job, &q, 2);
 		xf_path_out(job->worker, &q, sim.now_ns, &res);
-		while ((all[n] = xf_pktq_pop(&res.wire)))
-			n++;
+		assert_int_equal(res.wire.count, BATCH);
+		while (res.wire.count)
+			all[n++] = xf_pktq_pop(&res.wire);
 		xf_path_sent(job->worker, &res);
 	}
 	assert_int_equal(n, REVERSED);
@@ -305,8 +306,8 @@ static void open_side(struct side *side, const struct kind *kind)
 
 	side->nworkers = kind->nworkers;
 	side->slack = kind->slack;
-	sim.replay_slack = kind->slack;
-	sim.one_worker = kind->nworkers == 1;
+	sim.options.replay_slack = kind->slack;
+	sim.options.one_worker = kind->nworkers == 1;
 	sim_host_again(&sim, side->host);
 	add_ways(side);
 	open_workers(side);

@@ -180,8 +180,7 @@ static void make_frames(unsigned tunnel)
 
 static void begin(void)
 {
-	sim.replay_slack = 64;
-	sim_init(&sim, 1);
+	sim_init_with(&sim, &(struct sim_options){ .replay_slack = 64 }, 1);
 	sim_host_again(&sim, &second);
 	rec_init(&a1, &sim.a);
 	rec_init(&a2, &second);

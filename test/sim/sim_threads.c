@@ -141,8 +141,7 @@ static void packets_survive_rekeying(void **state)
 	pthread_t thread;
 
 	(void)state;
-	sim.wake = (struct xf_crypto_wake){ .fn = wake };
-	sim_init(&sim, 3);
+	sim_init_with(&sim, &(struct sim_options){ .wake = { .fn = wake } }, 3);
 	sim.provider = &xf_provider_threads;
 	sim_add_tunnel(&sim, &like);
 	assert_int_equal(pthread_create(&thread, NULL, move_packets, NULL), 0);

@@ -158,8 +158,7 @@ static void four_ordered_workers_and_a_late_cipher(void **state)
 
 	(void)state;
 	memset(res, 0, sizeof(res));
-	sim.replay_slack = 4096;
-	sim_init(&sim, 11);
+	sim_init_with(&sim, &(struct sim_options){ .replay_slack = 4096 }, 11);
 	sim.provider = &late_provider;
 	toy_add_way(&sim, &sa, 0, 0);
 	make_workers(&sim.a);

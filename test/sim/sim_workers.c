@@ -20,6 +20,7 @@
 #endif
 
 static struct sim sim;
+static const struct sim_options wide = { .replay_slack = WORKERS * 16 * BATCH };
 
 /* Frames between A and B: what workers of A send, in that order, and those of B read. */
 static struct {
@@ -379,8 +380,7 @@ static void batches_are_delivered_in_the_order_of_their_tickets(void **state)
 
 	(void)state;
 	wire.turn = (struct xf_turn){ .now = 0 };
-	sim.replay_slack = 256;
-	sim_init(&sim, 5);
+	sim_init_with(&sim, &(struct sim_options){ .replay_slack = 256 }, 5);
 	sim_add_tunnel(&sim, &like);
 	w1 = make_worker(&sim.b);
 	w2 = make_worker(&sim.b);
@@ -449,8 +449,7 @@ static void one_sa_and_one_source_keep_their_order(void **state)
 	struct sim_sa like = { .replay_window = 32, .flags = XF_SA_ESN };
 
 	(void)state;
-	sim.replay_slack = WORKERS * 16 * BATCH;
-	sim_init(&sim, 5);
+	sim_init_with(&sim, &wide, 5);
 	sim_add_tunnel(&sim, &like);
 	assert_int_equal(there_and_in_order(&esp_kind, 1), PACKETS / WORKERS * WORKERS);
 	sim_fini(&sim);
@@ -463,9 +462,8 @@ static void what_becomes_fewer_keeps_its_order(void **state)
 	unsigned n;
 
 	(void)state;
-	sim.replay_slack = WORKERS * 16 * BATCH;
 	toy_register();
-	sim_init(&sim, 5);
+	sim_init_with(&sim, &wide, 5);
 	toy_add_way(&sim, &sa, 0, 0);
 	n = there_and_in_order(&toy_kind, 0);
 	print_message("# %u packets in %u\n", PACKETS / WORKERS * WORKERS, n);
