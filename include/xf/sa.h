@@ -105,7 +105,6 @@ struct xf_sa_terms {
 	uint32_t extra_flags;
 	uint32_t tfc_pad;
 	uint32_t pcpu; /* UINT32_MAX = any */
-	bool has_extra_flags;
 	bool replay_esn_attr; /* configured by XFRMA_REPLAY_ESN_VAL, dumped the same way */
 };
 

@@ -93,7 +93,6 @@ static int parse_attrs(struct xf_nl_request *req, struct xf_sa_config *cfg)
 {
 	struct xfrm_replay_state_esn esn;
 
-	cfg->terms.has_extra_flags = req->attrs[XFRMA_SA_EXTRA_FLAGS] != NULL;
 	cfg->terms.extra_flags = xf_nl_u32(req, XFRMA_SA_EXTRA_FLAGS, 0);
 	cfg->terms.tfc_pad = xf_nl_u32(req, XFRMA_TFCPAD, 0);
 	cfg->terms.mark = xf_nl_mark(req);

@@ -222,6 +222,27 @@ static void test_selector_family(void **state)
 	nl_teardown(f);
 }
 
+/* An SA that was given none of the flags shows no attribute, as one without it. */
+static void test_no_extra_flags(void **state)
+{
+	struct nl_fixture *f = nl_setup();
+	struct xfrm_usersa_info info;
+	struct nl_req r;
+
+	(void)state;
+	for (uint32_t flags = 0; flags < 3; flags++) {
+		nl_sa_info(&info, 0x100 + flags);
+		nl_begin(&r, XFRM_MSG_NEWSA, 0, &info, sizeof(info));
+		nl_attr_u32(&r, XFRMA_SA_EXTRA_FLAGS, flags);
+		nl_attr_aead(&r, 160, 128);
+		nl_send(f, 0, &r);
+		assert_int_equal(nl_find(get_sa(f, 0x100 + flags), SA_HDR, XFRMA_SA_EXTRA_FLAGS) !=
+					 NULL,
+				 flags != 0);
+	}
+	nl_teardown(f);
+}
+
 static void test_lookup_errors(void **state)
 {
 	struct nl_fixture *f = nl_setup();
@@ -540,12 +561,19 @@ static void test_expired_by_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),	cmocka_unit_test(test_largest),
-		cmocka_unit_test(test_selector_family), cmocka_unit_test(test_lookup_errors),
-		cmocka_unit_test(test_alloc_spi),	cmocka_unit_test(test_reserved_spis),
-		cmocka_unit_test(test_events),		cmocka_unit_test(test_del_larval_event),
-		cmocka_unit_test(test_expire),		cmocka_unit_test(test_ae),
-		cmocka_unit_test(test_ae_esn),		cmocka_unit_test(test_copy_back),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_largest),
+		cmocka_unit_test(test_selector_family),
+		cmocka_unit_test(test_no_extra_flags),
+		cmocka_unit_test(test_lookup_errors),
+		cmocka_unit_test(test_alloc_spi),
+		cmocka_unit_test(test_reserved_spis),
+		cmocka_unit_test(test_events),
+		cmocka_unit_test(test_del_larval_event),
+		cmocka_unit_test(test_expire),
+		cmocka_unit_test(test_ae),
+		cmocka_unit_test(test_ae_esn),
+		cmocka_unit_test(test_copy_back),
 		cmocka_unit_test(test_expired_by_time),
 	};
 
