@@ -30,10 +30,10 @@ struct sim_host {
 	uint32_t iif; /* what sim_in() and sim_carry() bring is received on this device */
 	uint32_t exempt4; /* of IPv4 that this device has received no policy is asked */
 	bool exempt6; /* likewise, of IPv6 for addr6 */
-	unsigned exempt_asked; /* how often the engine asked for that */
+	_Atomic unsigned exempt_asked; /* how often the engine asked for that */
 	const struct sim_forwards *forwards; /* as many as nforwards; NULL: every device does */
 	unsigned nforwards;
-	unsigned wakes; /* how often the engine asked for xf_engine_take_events() */
+	_Atomic unsigned wakes; /* how often the engine asked for xf_engine_take_events() */
 	struct xf_path_result out; /* of the last sim_out() */
 	struct xf_path_result in; /* of the last sim_in() */
 };
