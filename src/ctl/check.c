@@ -19,6 +19,7 @@ static const struct {
 	const char *id;
 	const char *why;
 	const char *remedy;
+	bool is_note; /* it is as it may be: no reason for another exit status */
 } kinds[XF_CHECK_KINDS] = {
 	[XF_CHECK_DAEMON] = { "daemon",
 			      "what an earlier one has captured is dropped, all else is in clear",
@@ -66,6 +67,12 @@ static const struct {
 				 "connections that are in it before a policy comes go on past the "
 				 "policy, in clear",
 				 "keep what policies want out of its rules (flow add)" },
+	[XF_CHECK_NAT] = { "nat",
+			   "what policies of any source want after NAT, too, is kept from leaving "
+			   "in clear by the backstop alone while xfrmd is dead",
+			   "give them the sources that they are for, or see that nobody takes the "
+			   "programs at devices away meanwhile",
+			   true },
 	[XF_CHECK_PORT] = { "port", "ESP in UDP that arrives there is lost",
 			    "free the port (who has it: ss -ulnp), then add the SA again" },
 	[XF_CHECK_VRF] = { "vrf",
@@ -97,6 +104,8 @@ void xf_check_add(struct xf_check *check, enum xf_check_kind kind, const char *f
 		finding =
 			json_pack("{s:s, s:s, s:s, s:s}", "id", kinds[kind].id, "what",
 				  kinds[kind].id, "why", kinds[kind].why, "do", kinds[kind].remedy);
+	if (kinds[kind].is_note)
+		json_object_set_new(finding, "note", json_true());
 	json_array_append_new(check->findings, finding);
 }
 
@@ -142,6 +151,7 @@ static void ask_daemon(struct xf_check *check)
 		  bits(capture, "mark_bypass"));
 	check->in = xf_ctl_number(policies, "in");
 	check->fwd = xf_ctl_number(policies, "fwd");
+	check->out = xf_ctl_number(policies, "out");
 	xf_check_status(check);
 	xf_check_tables(check);
 }
@@ -161,6 +171,19 @@ static void show(const json_t *findings)
 		puts("nothing wrong was found");
 }
 
+static bool is_anything_wrong(const json_t *findings)
+{
+	json_t *finding;
+	size_t i;
+
+	json_array_foreach(findings, i, finding)
+	{
+		if (!json_is_true(json_object_get(finding, "note")))
+			return true;
+	}
+	return false;
+}
+
 int xf_ctl_check(const struct xf_ctl_options *opt)
 {
 	struct xf_ctl_options patient = *opt;
@@ -172,12 +195,13 @@ int xf_ctl_check(const struct xf_ctl_options *opt)
 	ask_daemon(&check);
 	xf_check_host(&check);
 	xf_check_nft(&check);
+	xf_check_nat(&check);
 	xf_check_saved(&check, "/etc/nftables.conf");
 	if (opt->json)
 		xf_ctl_print_json(check.findings);
 	else
 		show(check.findings);
-	status = json_array_size(check.findings) ? EXIT_FAILURE : EXIT_SUCCESS;
+	status = is_anything_wrong(check.findings) ? EXIT_FAILURE : EXIT_SUCCESS;
 	json_decref(check.findings);
 	json_decref(check.status);
 	return status;

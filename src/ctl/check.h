@@ -27,6 +27,7 @@ enum xf_check_kind {
 	XF_CHECK_RULE_ORDER,
 	XF_CHECK_MARK,
 	XF_CHECK_FLOWTABLE,
+	XF_CHECK_NAT,
 	XF_CHECK_PORT,
 	XF_CHECK_VRF,
 	XF_CHECK_KERNEL,
@@ -34,15 +35,19 @@ enum xf_check_kind {
 	XF_CHECK_KINDS
 };
 
+#define XF_CHECK_CHAIN_MAX 256
+
 struct xf_check {
 	const struct xf_ctl_options *opt;
-	json_t *findings; /* objects with id, what, why, do */
+	json_t *findings; /* objects with id, what, why, do; true "note": nothing is wrong */
 	json_t *status; /* the daemon's; NULL: none answers */
 	char tun[16];
 	uint32_t mark_capture;
 	uint32_t mark_bypass;
 	json_int_t in; /* policies */
 	json_int_t fwd;
+	json_int_t out;
+	char source_nat[2][XF_CHECK_CHAIN_MAX]; /* IPv4, IPv6: the first chain with it; or "" */
 };
 
 /* Add a finding: what, in one sentence without its full stop. */
@@ -53,7 +58,17 @@ void xf_check_add(struct xf_check *check, enum xf_check_kind kind, const char *f
 void xf_check_status(struct xf_check *check);
 void xf_check_tables(struct xf_check *check);
 
-/* check_nft.c: @ruleset is the answer of "nft -j list ruleset"; our own table is passed over. */
+/*
+ * The same file, behind check_nft.c: policies out of any source where source NAT was seen. @policy
+ * is one as the daemon shows it, @arg a struct xf_check; false: no other one matters.
+ */
+void xf_check_nat(struct xf_check *check);
+bool xf_check_nat_policy(void *arg, const json_t *policy);
+
+/*
+ * check_nft.c: @ruleset is the answer of "nft -j list ruleset"; our own table is passed over. Who
+ * does source NAT is noted in check->source_nat.
+ */
 void xf_check_ruleset(struct xf_check *check, const json_t *ruleset);
 void xf_check_nft(struct xf_check *check);
 

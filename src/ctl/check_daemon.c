@@ -198,3 +198,48 @@ void xf_check_tables(struct xf_check *check)
 				     families[i]);
 	}
 }
+
+/* --- source NAT --- */
+
+/* Does it want packets protected or dropped? Those of an xfrm interface are not captured. */
+static bool keeps_plaintext_in(const json_t *policy)
+{
+	json_t *tmpl;
+	size_t i;
+
+	if (strcmp(xf_ctl_text(policy, "dir"), "out") != 0 || json_object_get(policy, "if_id"))
+		return false;
+	json_array_foreach(json_object_get(policy, "templates"), i, tmpl)
+	{
+		if (!strcmp(xf_ctl_text(tmpl, "level"), "required"))
+			return true;
+	}
+	return !strcmp(xf_ctl_text(policy, "action"), "block");
+}
+
+/* NAT gives a flow no source that such a policy does not select: docs/decisions/0020. */
+bool xf_check_nat_policy(void *arg, const json_t *policy)
+{
+	static const char *const anywhere[] = { "0.0.0.0/0", "::/0" };
+	struct xf_check *check = arg;
+	const char *src = xf_ctl_text(json_object_get(policy, "selector"), "src");
+
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(anywhere); i++) {
+		char *chain = check->source_nat[i];
+
+		if (!*chain || strcmp(src, anywhere[i]) != 0 || !keeps_plaintext_in(policy))
+			continue;
+		xf_check_add(check, XF_CHECK_NAT,
+			     "a policy out has the source %s, and nftables chain \"%s\" has "
+			     "source NAT",
+			     src, chain);
+		*chain = '\0'; /* one finding is enough */
+	}
+	return *check->source_nat[0] || *check->source_nat[1];
+}
+
+void xf_check_nat(struct xf_check *check)
+{
+	if (check->out && (*check->source_nat[0] || *check->source_nat[1]))
+		xf_ctl_each(check->opt, "policy", "policies", xf_check_nat_policy, check);
+}

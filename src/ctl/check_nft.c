@@ -313,6 +313,71 @@ static uint32_t rule_bits(const json_t *rule)
 	return bits;
 }
 
+/* --- source NAT of what leaves --- */
+
+enum { IPV4 = 1, IPV6 = 2 }; /* 1 << the index into check->source_nat */
+
+/* Those that nft's name for a family, or for a protocol, leaves. */
+static unsigned families_of(const char *name)
+{
+	if (!strcmp(name, "ip") || !strcmp(name, "ipv4"))
+		return IPV4;
+	return !strcmp(name, "ip6") || !strcmp(name, "ipv6") ? IPV6 : IPV4 | IPV6;
+}
+
+static unsigned match_families(const json_t *match)
+{
+	const json_t *left = json_object_get(match, "left");
+
+	if (is_key(left, "meta", "nfproto") && !strcmp(xf_ctl_text(match, "op"), "=="))
+		return families_of(xf_ctl_text(match, "right"));
+	return families_of(xf_ctl_text(json_object_get(left, "payload"), "protocol"));
+}
+
+static unsigned rule_families(const json_t *rule, const json_t *nat)
+{
+	unsigned families =
+		families_of(xf_ctl_text(rule, "family")) & families_of(xf_ctl_text(nat, "family"));
+	json_t *part;
+	size_t i;
+
+	json_array_foreach(json_object_get(rule, "expr"), i, part) families &=
+		match_families(json_object_get(part, "match"));
+	return families;
+}
+
+/* Source NAT is also at input, for what does not leave. */
+static bool is_at_input(const json_t *list, const json_t *rule)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(list, i, item)
+	{
+		const json_t *chain = json_object_get(item, "chain");
+
+		if (chain && same_table(chain, rule) &&
+		    !strcmp(xf_ctl_text(chain, "name"), xf_ctl_text(rule, "chain")))
+			return !strcmp(xf_ctl_text(chain, "hook"), "input");
+	}
+	return false;
+}
+
+static void note_source_nat(struct xf_check *check, const json_t *list, const json_t *rule)
+{
+	const json_t *snat = statement(rule, "snat");
+	unsigned families = 0;
+
+	if ((snat || statement(rule, "masquerade")) && !is_at_input(list, rule))
+		families = rule_families(rule, snat);
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(check->source_nat); i++) {
+		if ((families & 1u << i) && !*check->source_nat[i])
+			snprintf(check->source_nat[i], sizeof(check->source_nat[i]), "%s %s %s",
+				 xf_ctl_text(rule, "family"), xf_ctl_text(rule, "table"),
+				 xf_ctl_text(rule, "chain"));
+	}
+}
+
 static void check_rule(struct xf_check *check, const json_t *list, const json_t *rule)
 {
 	uint32_t clash = rule_bits(rule) & (check->mark_capture | check->mark_bypass);
@@ -328,6 +393,7 @@ static void check_rule(struct xf_check *check, const json_t *list, const json_t 
 		xf_check_add(check, XF_CHECK_FIB,
 			     "a rule of nftables chain \"%s %s %s\" drops by fib saddr . iif",
 			     family, table, chain);
+	note_source_nat(check, list, rule);
 }
 
 static void check_flowtable(struct xf_check *check, const json_t *flowtable)

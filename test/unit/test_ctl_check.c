@@ -180,6 +180,151 @@ static void chains_matter_by_policies(void **state)
 	json_decref(ruleset);
 }
 
+#define NAT(expr) LIST(POST("inet") RULE("inet", "t", expr))
+#define POST(family) CHAIN(family, "t", "postrouting", "accept")
+#define MASQUERADE "{\"masquerade\": null}"
+#define SNAT "{\"snat\": {\"addr\": \"192.0.2.1\"}}"
+#define NFPROTO(op, name)                                                                 \
+	"{\"match\": {\"op\": \"" op "\", \"left\": {\"meta\": {\"key\": \"nfproto\"}}, " \
+	"\"right\": \"" name "\"}}, "
+#define SADDR(protocol)                                                                   \
+	"{\"match\": {\"op\": \"==\", \"left\": {\"payload\": {\"protocol\": \"" protocol \
+	"\", \"field\": \"saddr\"}}, \"right\": \"x\"}}, "
+
+/* Whose source NAT is seen: of IPv4, of IPv6. */
+static void source_nat(void **state)
+{
+	static const struct {
+		const char *text;
+		bool seen[2];
+	} table[] = {
+		{ NAT(MASQUERADE), { true, true } },
+		{ NAT(SNAT), { true, true } },
+		{ NAT("{\"counter\": null}, " MASQUERADE), { true, true } },
+		{ NAT("{\"dnat\": {}}"), { false, false } },
+		{ NAT("{\"snat\": {\"family\": \"ip\", \"addr\": \"x\"}}"), { true, false } },
+		{ NAT("{\"snat\": {\"family\": \"ip6\", \"addr\": \"x\"}}"), { false, true } },
+		{ NAT(NFPROTO("==", "ipv4") MASQUERADE), { true, false } },
+		{ NAT(NFPROTO("==", "ipv6") MASQUERADE), { false, true } },
+		{ NAT(NFPROTO("!=", "ipv6") MASQUERADE), { true, true } },
+		{ NAT(SADDR("ip") MASQUERADE), { true, false } },
+		{ NAT(SADDR("ip6") SNAT), { false, true } },
+		{ NAT(SADDR("tcp") MASQUERADE), { true, true } },
+		{ LIST(POST("ip") RULE("ip", "t", MASQUERADE)), { true, false } },
+		{ LIST(POST("ip6") RULE("ip6", "t", MASQUERADE)), { false, true } },
+		{ LIST(POST("bridge") RULE("bridge", "t", MASQUERADE)), { false, false } },
+		{ LIST(CHAIN("ip", "t", "input", "accept") RULE("ip", "t", SNAT)),
+		  { false, false } },
+		{ LIST(CHAIN("ip6", "t", "input", "accept") "," POST("ip") RULE("ip", "t", SNAT)),
+		  { true, false } },
+		{ LIST("{\"chain\": {\"family\": \"ip\", \"table\": \"t\", \"name\": \"d\", "
+		       "\"hook\": \"input\"}}, " POST("ip") RULE("ip", "t", SNAT)),
+		  { true, false } },
+		{ LIST(CHAIN("inet", "xfrmd", "postrouting", "accept")
+			       RULE("inet", "xfrmd", MASQUERADE)),
+		  { false, false } },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(table); i++) {
+		json_t *ruleset = json_loads(table[i].text, 0, NULL);
+		struct xf_check check;
+		char found[200];
+
+		print_message("# %u\n", i);
+		assert_non_null(ruleset);
+		set_up(&check);
+		xf_check_ruleset(&check, ruleset);
+		names_of(&check, found, sizeof(found));
+		assert_string_equal(found, "");
+		for (unsigned k = 0; k < 2; k++)
+			assert_int_equal(*check.source_nat[k] != '\0', table[i].seen[k]);
+		json_decref(ruleset);
+	}
+}
+
+static void the_first_chain_is_named(void **state)
+{
+	json_t *ruleset =
+		json_loads(LIST(POST("ip") RULE("ip", "t", SNAT) RULE("inet", "u", SNAT)), 0, NULL);
+	struct xf_check check;
+
+	(void)state;
+	set_up(&check);
+	xf_check_ruleset(&check, ruleset);
+	assert_string_equal(check.source_nat[0], "ip t c");
+	assert_string_equal(check.source_nat[1], "inet u c");
+	json_decref(check.findings);
+	json_decref(ruleset);
+}
+
+#define POLICY(dir, action, src, more)                                                      \
+	"{\"dir\": \"" dir "\", \"action\": \"" action "\", \"selector\": {\"src\": \"" src \
+	"\", \"dst\": \"10.0.0.0/8\"}" more "}"
+#define TMPL(level) ", \"templates\": [{\"level\": \"" level "\"}]"
+
+static void policies_behind_source_nat(void **state)
+{
+	static const struct {
+		const char *policy;
+		const char *four, *six; /* chains with source NAT */
+		const char *found;
+	} table[] = {
+		{ POLICY("out", "allow", "0.0.0.0/0", TMPL("required")), "c", "", "nat " },
+		{ POLICY("out", "allow", "0.0.0.0/0", TMPL("required")), "c", "d", "nat " },
+		{ POLICY("out", "allow", "0.0.0.0/0", TMPL("required")), "", "d", "" },
+		{ POLICY("out", "allow", "::/0", TMPL("required")), "c", "d", "nat " },
+		{ POLICY("out", "allow", "::/0", TMPL("required")), "c", "", "" },
+		{ POLICY("out", "block", "::/0", ""), "", "d", "nat " },
+		{ POLICY("out", "allow", "0.0.0.0/0", ""), "c", "d", "" },
+		{ POLICY("out", "allow", "0.0.0.0/0", TMPL("use")), "c", "d", "" },
+		{ POLICY("out", "allow", "0.0.0.0/1", TMPL("required")), "c", "d", "" },
+		{ POLICY("in", "allow", "0.0.0.0/0", TMPL("required")), "c", "d", "" },
+		{ POLICY("fwd", "block", "0.0.0.0/0", ""), "c", "d", "" },
+		{ POLICY("out", "block", "0.0.0.0/0", ", \"if_id\": \"0x1\""), "c", "d", "" },
+		{ "{}", "c", "d", "" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(table); i++) {
+		json_t *policy = json_loads(table[i].policy, 0, NULL);
+		bool both = *table[i].four && *table[i].six;
+		struct xf_check check;
+		char found[200];
+
+		print_message("# %u\n", i);
+		assert_non_null(policy);
+		set_up(&check);
+		strcpy(check.source_nat[0], table[i].four);
+		strcpy(check.source_nat[1], table[i].six);
+		/* A second one like it says nothing new; what is not found yet is looked for. */
+		for (unsigned k = 0; k < 2; k++)
+			assert_int_equal(xf_check_nat_policy(&check, policy),
+					 both || !*table[i].found);
+		names_of(&check, found, sizeof(found));
+		assert_string_equal(found, table[i].found);
+		json_decref(policy);
+	}
+}
+
+/* A note, which says that nothing is wrong, is told from what is. */
+static void notes_are_marked(void **state)
+{
+	struct xf_check check;
+
+	(void)state;
+	set_up(&check);
+	for (unsigned kind = 0; kind < XF_CHECK_KINDS; kind++) {
+		const json_t *finding;
+
+		xf_check_add(&check, (enum xf_check_kind)kind, "%s", "x");
+		finding = json_array_get(check.findings, kind);
+		assert_int_equal(json_is_true(json_object_get(finding, "note")),
+				 kind == XF_CHECK_NAT);
+	}
+	json_decref(check.findings);
+}
+
 static void what_the_daemon_says(void **state)
 {
 	static const struct {
@@ -258,6 +403,10 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rulesets),
 		cmocka_unit_test(chains_matter_by_policies),
+		cmocka_unit_test(source_nat),
+		cmocka_unit_test(the_first_chain_is_named),
+		cmocka_unit_test(policies_behind_source_nat),
+		cmocka_unit_test(notes_are_marked),
 		cmocka_unit_test(what_the_daemon_says),
 		cmocka_unit_test(lines_of_saved_rulesets),
 	};
