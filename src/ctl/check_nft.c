@@ -2,12 +2,17 @@
  * Looks through other people's nftables rules for those that lose what the tunnel delivers, or use
  * our mark bits; check.c calls it. Rules of iptables-nft that nft shows as "xt" are not understood.
  */
+#include <arpa/inet.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <nftables/libnftables.h>
 
 #include "check.h"
+#include "host/rtnl.h"
 #include "port/io.h"
 
 /* --- words of the JSON of libnftables(5) --- */
@@ -434,29 +439,72 @@ static json_t *list_json(struct nft_ctx *nft, const char *command)
 	return json_loads(nft_ctx_get_output_buffer(nft), 0, NULL);
 }
 
-/* Our own table may be large, so others are asked for one by one. */
+struct reading {
+	struct xf_check *check;
+	struct nft_ctx *nft;
+};
+
+struct table {
+	const char *name;
+	uint32_t flags; /* NFT_TABLE_F_* */
+};
+
+static int table_attr(const struct nlattr *attr, void *arg)
+{
+	struct table *table = arg;
+
+	if (mnl_attr_get_type(attr) == NFTA_TABLE_NAME &&
+	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
+		table->name = mnl_attr_get_str(attr);
+	else if (mnl_attr_get_type(attr) == NFTA_TABLE_FLAGS &&
+		 mnl_attr_get_payload_len(attr) == sizeof(table->flags))
+		table->flags = ntohl(mnl_attr_get_u32(attr));
+	return MNL_CB_OK;
+}
+
+/* Our own may be large, so others are asked for one by one. One that is dormant does nothing. */
+static int see_table(const struct nlmsghdr *msg, void *arg)
+{
+	static const char *const families[NFPROTO_NUMPROTO] = {
+		[NFPROTO_INET] = "inet",
+		[NFPROTO_IPV4] = "ip",
+		[NFPROTO_IPV6] = "ip6",
+	};
+	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(msg);
+	const char *family =
+		nfg->nfgen_family < NFPROTO_NUMPROTO ? families[nfg->nfgen_family] : NULL;
+	struct reading *reading = arg;
+	struct table table = { .name = "" };
+	char command[300];
+	json_t *ruleset;
+
+	mnl_attr_parse(msg, sizeof(*nfg), table_attr, &table);
+	if (!family || (table.flags & NFT_TABLE_F_DORMANT) ||
+	    (nfg->nfgen_family == NFPROTO_INET && !strcmp(table.name, XF_NFT_TABLE)))
+		return MNL_CB_OK;
+	snprintf(command, sizeof(command), "list table %s %s", family, table.name);
+	ruleset = list_json(reading->nft, command);
+	xf_check_ruleset(reading->check, ruleset);
+	json_decref(ruleset);
+	return MNL_CB_OK;
+}
+
+/*
+ * The kernel itself is asked for tables: of one with one flag, as ours is when its owner has gone,
+ * libnftables 1.0.6 prints JSON that it has freed before.
+ */
 static void check_tables(struct xf_check *check, struct nft_ctx *nft)
 {
-	json_t *tables = list_json(nft, "list tables");
-	json_t *item;
-	size_t i;
+	struct reading reading = { .check = check, .nft = nft };
+	struct xf_rtnl rtnl;
+	struct nlmsghdr *msg;
 
-	json_array_foreach(json_object_get(tables, "nftables"), i, item)
-	{
-		const json_t *table = json_object_get(item, "table");
-		const char *family = xf_ctl_text(table, "family");
-		const char *name = xf_ctl_text(table, "name");
-		char command[300];
-		json_t *ruleset;
-
-		if (!is_ip(table) || (!strcmp(family, "inet") && !strcmp(name, XF_NFT_TABLE)))
-			continue;
-		snprintf(command, sizeof(command), "list table %s %s", family, name);
-		ruleset = list_json(nft, command);
-		xf_check_ruleset(check, ruleset);
-		json_decref(ruleset);
-	}
-	json_decref(tables);
+	if (xf_rtnl_open_bus(&rtnl, NETLINK_NETFILTER, NULL))
+		return;
+	msg = xf_rtnl_start(&rtnl, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, NLM_F_DUMP);
+	mnl_nlmsg_put_extra_header(msg, sizeof(struct nfgenmsg));
+	xf_rtnl_talk(&rtnl, msg, see_table, &reading);
+	xf_rtnl_close(&rtnl);
 }
 
 void xf_check_nft(struct xf_check *check)
