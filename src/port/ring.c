@@ -14,6 +14,7 @@
 #pragma GCC diagnostic pop
 
 #include "host/pins.h"
+#include "host/quiet.h"
 #include "port/backend.h"
 #include "port/ring.h"
 #include "port/ring_frags.h"
@@ -306,14 +307,6 @@ void xf_ring_end(struct xf_ring *ring)
 	__atomic_store_n(&ring->skel->bss->on, ring->pairs > 0, __ATOMIC_SEQ_CST);
 }
 
-static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
-{
-	(void)level;
-	(void)fmt;
-	(void)ap;
-	return 0;
-}
-
 /* Our place, which we write, and behind it what only the kernel writes. */
 static int map_ring(struct xf_ring *ring)
 {
@@ -335,11 +328,12 @@ static int map_ring(struct xf_ring *ring)
 int xf_ring_new(const struct xf_io_names *names, struct xf_ring **out, struct xf_io_error *error)
 {
 	struct xf_ring *ring = calloc(1, sizeof(*ring));
-	libbpf_print_fn_t print = libbpf_set_print(quiet);
+	libbpf_print_fn_t print;
 	int err;
 
 	if (!ring)
 		return xf_io_fail(error, -ENOMEM, "cannot make a ring to receive from");
+	print = xf_libbpf_quiet();
 	ring->page = (size_t)sysconf(_SC_PAGESIZE);
 	xf_pins_init(&ring->pins, names->bpffs);
 	ring->skel = ring__open_and_load();

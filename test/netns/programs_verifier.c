@@ -23,6 +23,8 @@
 #include "twin.skel.h"
 #pragma GCC diagnostic pop
 
+#include "host/quiet.h"
+
 /* Kernels take 1,000,000. Without global functions it was up to 700,000. */
 #define INSTRUCTIONS_MAX 20000
 /* Of the verifier's log: totals, nothing else. */
@@ -110,14 +112,6 @@ static void programs_at_netfilters_hooks_are_looked_at_quickly(void **unused)
 	}
 }
 
-static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
-{
-	(void)level;
-	(void)fmt;
-	(void)ap;
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,7 +123,7 @@ int main(void)
 		puts("skip: needs root");
 		return 77;
 	}
-	libbpf_set_print(quiet);
+	xf_libbpf_quiet();
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

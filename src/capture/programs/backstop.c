@@ -19,6 +19,7 @@
 #include "capture/programs/devices.h"
 #include "capture/programs/nat_layout.h"
 #include "capture/programs/tuples.h"
+#include "host/quiet.h"
 
 #include "policy_maps.h"
 
@@ -45,14 +46,6 @@ struct xf_backstop {
 	uint8_t keys[BATCH * sizeof(struct xf_bpf_key)] __attribute__((aligned(8)));
 	uint8_t values[BATCH * sizeof(struct xf_bpf_entry)] __attribute__((aligned(8)));
 };
-
-static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
-{
-	(void)level;
-	(void)fmt;
-	(void)ap;
-	return 0;
-}
 
 /* What netfilter cannot have, devices do. */
 static void open_twin(struct xf_backstop *backstop)
@@ -106,7 +99,7 @@ int xf_backstop_new(const struct xf_io_names *names, enum xf_twin_form form, boo
 
 	if (!backstop)
 		return xf_io_fail(error, -ENOMEM, "cannot load the backstop");
-	libbpf_set_print(quiet);
+	xf_libbpf_quiet();
 	backstop->names = *names;
 	backstop->form = form;
 	backstop->nat_err = -ENOENT;
@@ -465,7 +458,7 @@ bool xf_backstop_is_linked(const struct xf_backstop *backstop)
 
 int xf_backstop_release(const char *bpffs, struct xf_io_error *error)
 {
-	libbpf_set_print(quiet);
+	xf_libbpf_quiet();
 	return xf_devices_release(bpffs, error);
 }
 

@@ -9,18 +9,11 @@
 #pragma GCC diagnostic pop
 
 #include "host/clsact.h"
+#include "host/quiet.h"
 #include "port/backend.h"
 #include "port/tun/meta.h"
 
 #include "tc_filter.h"
-
-static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
-{
-	(void)level;
-	(void)fmt;
-	(void)ap;
-	return 0;
-}
 
 /* A filter of our handle, behind which nothing of others is asked. */
 static int put_filter(struct xf_rtnl *rtnl, int ifindex, int prog_fd)
@@ -49,7 +42,7 @@ bool xf_meta_is_attached(unsigned ifindex)
 {
 	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = BPF_TC_EGRESS);
 	LIBBPF_OPTS(bpf_tc_opts, opts, .handle = XF_TC_HANDLE, .priority = XF_TC_META_PRIORITY);
-	libbpf_print_fn_t print = libbpf_set_print(quiet);
+	libbpf_print_fn_t print = xf_libbpf_quiet();
 	int err = bpf_tc_query(&hook, &opts);
 
 	libbpf_set_print(print);
@@ -81,7 +74,7 @@ static int load_and_attach(const struct xf_io_names *names, struct xf_io_error *
 
 int xf_meta_attach(const struct xf_io_names *names, struct xf_io_error *error)
 {
-	libbpf_print_fn_t print = libbpf_set_print(quiet);
+	libbpf_print_fn_t print = xf_libbpf_quiet();
 	int err = load_and_attach(names, error);
 
 	libbpf_set_print(print);

@@ -9,19 +9,12 @@
 #include "steer.skel.h"
 #pragma GCC diagnostic pop
 
+#include "host/quiet.h"
 #include "port/tun/steer.h"
-
-static int quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
-{
-	(void)level;
-	(void)fmt;
-	(void)ap;
-	return 0;
-}
 
 int xf_steer_attach(int tun_fd)
 {
-	libbpf_print_fn_t print = libbpf_set_print(quiet);
+	libbpf_print_fn_t print = xf_libbpf_quiet();
 	struct steer *skel = steer__open_and_load();
 	int fd = skel ? bpf_program__fd(skel->progs.xf_steer) : -1;
 	int err = 0;
