@@ -14,6 +14,7 @@
 
 #include "capture/programs/devices.h"
 #include "check.h"
+#include "host/link.h"
 #include "host/rtnl.h"
 
 #include "tc_filter.h"
@@ -54,7 +55,7 @@ static void check_rp_filter(struct xf_check *check)
 struct device {
 	int ifindex;
 	char name[IFNAMSIZ];
-	char kind[16];
+	bool is_vrf;
 };
 
 struct devices {
@@ -62,42 +63,17 @@ struct devices {
 	unsigned count;
 };
 
-static void copy_text(char *to, size_t size, const struct nlattr *attr)
-{
-	if (mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
-		snprintf(to, size, "%s", mnl_attr_get_str(attr));
-}
-
-static int kind_attr(const struct nlattr *attr, void *arg)
-{
-	struct device *device = arg;
-
-	if (mnl_attr_get_type(attr) == IFLA_INFO_KIND)
-		copy_text(device->kind, sizeof(device->kind), attr);
-	return MNL_CB_OK;
-}
-
-static int device_attr(const struct nlattr *attr, void *arg)
-{
-	struct device *device = arg;
-
-	if (mnl_attr_get_type(attr) == IFLA_IFNAME)
-		copy_text(device->name, sizeof(device->name), attr);
-	else if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
-		mnl_attr_parse_nested(attr, kind_attr, device);
-	return MNL_CB_OK;
-}
-
 static int see_device(const struct nlmsghdr *msg, void *arg)
 {
-	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(msg);
 	struct devices *devices = arg;
+	struct xf_link link;
 
-	if (msg->nlmsg_type == RTM_NEWLINK && devices->count < DEVICES_MAX) {
+	if (devices->count < DEVICES_MAX && xf_link_read(msg, &link)) {
 		struct device *device = &devices->list[devices->count++];
 
-		device->ifindex = ifi->ifi_index;
-		mnl_attr_parse(msg, sizeof(*ifi), device_attr, device);
+		device->ifindex = link.ifindex;
+		snprintf(device->name, sizeof(device->name), "%s", link.name);
+		device->is_vrf = !strcmp(link.kind, "vrf");
 	}
 	return MNL_CB_OK;
 }
@@ -155,7 +131,7 @@ static void check_devices(struct xf_check *check, struct xf_rtnl *rtnl)
 	for (unsigned i = 0; i < devices.count; i++) {
 		const struct device *device = &devices.list[i];
 
-		if (!strcmp(device->kind, "vrf"))
+		if (device->is_vrf)
 			xf_check_add(check, XF_CHECK_VRF, "%s is a VRF", device->name);
 		if (strcmp(device->name, check->tun) != 0 &&
 		    has_program_before(rtnl, device->ifindex))

@@ -12,40 +12,16 @@
 #include "capture/programs/devices.h"
 #include "capture/exempt.h"
 #include "capture/programs/filters.h"
+#include "host/link.h"
 #include "host/rtnl.h"
 
-/* A device as a dump of links shows it. */
-struct link {
-	const char *name;
-	const char *slave_kind;
-	bool up;
+struct device {
+	struct xf_link link;
 	uint32_t exempt; /* enum xf_exempt_from, itself */
 };
 
-static int linkinfo_attr(const struct nlattr *attr, void *arg)
-{
-	struct link *link = arg;
-
-	if (mnl_attr_get_type(attr) == IFLA_INFO_SLAVE_KIND &&
-	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
-		link->slave_kind = mnl_attr_get_str(attr);
-	return MNL_CB_OK;
-}
-
-static int link_attr(const struct nlattr *attr, void *arg)
-{
-	struct link *link = arg;
-
-	if (mnl_attr_get_type(attr) == IFLA_IFNAME &&
-	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
-		link->name = mnl_attr_get_str(attr);
-	else if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
-		mnl_attr_parse_nested(attr, linkinfo_attr, arg);
-	return MNL_CB_OK;
-}
-
 struct visit {
-	int (*act)(void *arg, int ifindex, const struct link *link);
+	int (*act)(void *arg, const struct device *device);
 	void *arg;
 	unsigned done;
 	int err;
@@ -53,15 +29,14 @@ struct visit {
 
 static int visit_link(const struct nlmsghdr *msg, void *arg)
 {
-	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(msg);
 	struct visit *visit = arg;
-	struct link link = { .up = ifi->ifi_flags & IFF_UP, .exempt = xf_exempt_of_link(msg) };
+	struct device device;
 	int err;
 
-	if (msg->nlmsg_type != RTM_NEWLINK || (ifi->ifi_flags & IFF_LOOPBACK))
+	if (!xf_link_read(msg, &device.link) || (device.link.flags & IFF_LOOPBACK))
 		return MNL_CB_OK;
-	mnl_attr_parse(msg, sizeof(*ifi), link_attr, &link);
-	err = visit->act(visit->arg, ifi->ifi_index, &link);
+	device.exempt = xf_exempt_of_link(msg);
+	err = visit->act(visit->arg, &device);
 	if (err > 0)
 		visit->done++;
 	else if (err < 0 && err != -ENODEV)
@@ -90,11 +65,11 @@ static int for_each_device(struct visit *visit, struct xf_io_error *error)
  * What leaves by a port of one of these passes its master first, and what the port forwards for
  * others is none of our business.
  */
-static bool is_port(const struct link *link)
+static bool is_port(const struct xf_link *link)
 {
 	static const char *const kinds[] = { "bridge", "bond", "team", "openvswitch" };
 
-	for (unsigned i = 0; link->slave_kind && i < XF_ARRAY_SIZE(kinds); i++)
+	for (unsigned i = 0; i < XF_ARRAY_SIZE(kinds); i++)
 		if (strcmp(link->slave_kind, kinds[i]) == 0)
 			return true;
 	return false;
@@ -124,13 +99,13 @@ struct wanted {
 	bool tun;
 };
 
-static struct wanted wanted_at(const struct attaching *a, const struct link *link)
+static struct wanted wanted_at(const struct attaching *a, const struct device *device)
 {
-	uint32_t exempt = a->exempt | link->exempt;
+	uint32_t exempt = a->exempt | device->exempt;
 
-	if (link->name && strcmp(link->name, a->cfg->tun) == 0)
+	if (strcmp(device->link.name, a->cfg->tun) == 0)
 		return (struct wanted){ .fd = { -1, a->cfg->tun_fd }, .tun = true };
-	if (is_port(link))
+	if (is_port(&device->link))
 		return (struct wanted){ .fd = { -1, -1 } };
 	return (struct wanted){
 		.fd = { a->cfg->ingress_fd, a->cfg->egress_fd },
@@ -303,15 +278,16 @@ static void note_bare(struct xf_devices *devices, const char *name)
 }
 
 /* 1: attached; 0: not a device for us, or no more: it has become a port. Or there is no room. */
-static int attach_one(void *arg, int ifindex, const struct link *link)
+static int attach_one(void *arg, const struct device *device)
 {
 	struct attaching *a = arg;
-	const struct wanted wanted = wanted_at(a, link);
+	const struct wanted wanted = wanted_at(a, device);
+	int ifindex = device->link.ifindex;
 	bool bare = false;
 	int err = 0;
 
 	if (wanted.tun)
-		a->out->tun_ifindex = link->up ? (uint32_t)ifindex : 0;
+		a->out->tun_ifindex = device->link.flags & IFF_UP ? (uint32_t)ifindex : 0;
 	for (unsigned side = 0; side < SIDES && !err; side++) {
 		if (wanted.fd[side] < 0) {
 			remove_program(a, ifindex, side);
@@ -322,7 +298,7 @@ static int attach_one(void *arg, int ifindex, const struct link *link)
 		err = has_no_room(err) ? 0 : err;
 	}
 	if (bare)
-		note_bare(a->out, link->name);
+		note_bare(a->out, device->link.name);
 	return err ? err : !bare && !wanted.tun && wanted.fd[EGRESS] >= 0;
 }
 
@@ -357,18 +333,18 @@ struct looking {
 };
 
 /* Filters tell when they go. */
-static int look_at(void *arg, int ifindex, const struct link *link)
+static int look_at(void *arg, const struct device *device)
 {
 	struct looking *looking = arg;
-	const struct wanted wanted = wanted_at(&looking->a, link);
+	const struct wanted wanted = wanted_at(&looking->a, device);
 	struct xf_tcx_seen seen;
 
 	for (unsigned side = 0; side < SIDES; side++) {
 		if (wanted.fd[side] < 0 || wanted.six[side] ||
-		    xf_tcx_query((uint32_t)ifindex, sides[side], &seen) < 0 ||
+		    xf_tcx_query((uint32_t)device->link.ifindex, sides[side], &seen) < 0 ||
 		    xf_tcx_find(seen.prog, seen.n, xf_tcx_program_id(wanted.fd[side])) >= 0)
 			continue;
-		snprintf(looking->name, XF_DEVICE_NAME, "%s", link->name);
+		snprintf(looking->name, XF_DEVICE_NAME, "%s", device->link.name);
 	}
 	return 0;
 }
@@ -408,11 +384,11 @@ static void detach_by_name(uint32_t ifindex, enum xf_tcx_side side)
 	}
 }
 
-static int release_one(void *arg, int ifindex, const struct link *link)
+static int release_one(void *arg, const struct device *device)
 {
 	struct attaching *a = arg;
+	int ifindex = device->link.ifindex;
 
-	(void)link;
 	for (unsigned side = 0; side < SIDES; side++) {
 		remove_program(a, ifindex, side);
 		detach_by_name((uint32_t)ifindex, sides[side]);

@@ -4,10 +4,11 @@
  * into another namespace. service.c calls it before the TUN is opened.
  */
 #include <errno.h>
-#include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <string.h>
 
+#include "host/link.h"
 #include "host/rtnl.h"
 #include "port/backend.h"
 #include "port/tun/meta.h"
@@ -20,45 +21,15 @@ struct search {
 	unsigned n;
 };
 
-struct link {
-	const char *name;
-	bool is_tun;
-};
-
-static int info_attr(const struct nlattr *attr, void *arg)
-{
-	struct link *link = arg;
-
-	if (mnl_attr_get_type(attr) == IFLA_INFO_KIND &&
-	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
-		link->is_tun = strcmp(mnl_attr_get_str(attr), "tun") == 0;
-	return MNL_CB_OK;
-}
-
-static int link_attr(const struct nlattr *attr, void *arg)
-{
-	struct link *link = arg;
-
-	if (mnl_attr_get_type(attr) == IFLA_IFNAME &&
-	    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
-		link->name = mnl_attr_get_str(attr);
-	else if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
-		return mnl_attr_parse_nested(attr, info_attr, arg);
-	return MNL_CB_OK;
-}
-
 static int see_link(const struct nlmsghdr *msg, void *arg)
 {
-	const struct ifinfomsg *info = mnl_nlmsg_get_payload(msg);
 	struct search *search = arg;
-	struct link link = { .name = "" };
+	struct xf_link link;
 
-	if (msg->nlmsg_type != RTM_NEWLINK)
-		return MNL_CB_OK;
-	mnl_attr_parse(msg, sizeof(*info), link_attr, &link);
-	if (link.is_tun && strcmp(link.name, search->name) != 0 && search->n < LEFT_MAX &&
-	    xf_meta_is_attached((unsigned)info->ifi_index))
-		search->left[search->n++] = (unsigned)info->ifi_index;
+	if (xf_link_read(msg, &link) && !strcmp(link.kind, "tun") &&
+	    strcmp(link.name, search->name) != 0 && search->n < LEFT_MAX &&
+	    xf_meta_is_attached((unsigned)link.ifindex))
+		search->left[search->n++] = (unsigned)link.ifindex;
 	return MNL_CB_OK;
 }
 
