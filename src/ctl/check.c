@@ -19,7 +19,6 @@ static const struct {
 	const char *id;
 	const char *why;
 	const char *remedy;
-	bool is_note; /* it is as it may be: no reason for another exit status */
 } kinds[XF_CHECK_KINDS] = {
 	[XF_CHECK_DAEMON] = { "daemon",
 			      "what an earlier one has captured is dropped, all else is in clear",
@@ -71,8 +70,7 @@ static const struct {
 			   "what policies of any source want after NAT, too, is kept from leaving "
 			   "in clear by the backstop alone while xfrmd is dead",
 			   "give them the sources that they are for, or see that nobody takes the "
-			   "programs at devices away meanwhile",
-			   true },
+			   "programs at devices away meanwhile" },
 	[XF_CHECK_PORT] = { "port", "ESP in UDP that arrives there is lost",
 			    "free the port (who has it: ss -ulnp), then add the SA again" },
 	[XF_CHECK_VRF] = { "vrf",
@@ -89,6 +87,12 @@ static const struct {
 			     "take the table out of the file, as in docs/firewall.md" },
 };
 
+/* It is as it may be: no reason for another exit status. */
+static bool is_note(enum xf_check_kind kind)
+{
+	return kind == XF_CHECK_NAT;
+}
+
 void xf_check_add(struct xf_check *check, enum xf_check_kind kind, const char *format, ...)
 {
 	char what[512];
@@ -104,7 +108,7 @@ void xf_check_add(struct xf_check *check, enum xf_check_kind kind, const char *f
 		finding =
 			json_pack("{s:s, s:s, s:s, s:s}", "id", kinds[kind].id, "what",
 				  kinds[kind].id, "why", kinds[kind].why, "do", kinds[kind].remedy);
-	if (kinds[kind].is_note)
+	if (is_note(kind))
 		json_object_set_new(finding, "note", json_true());
 	json_array_append_new(check->findings, finding);
 }

@@ -41,7 +41,8 @@ static void copy(void *arg, const struct xf_event *event)
 
 static void data_arrives_as_it_was(void **state)
 {
-	struct xf_event_ring *ring = ring_of(1, &(_Atomic unsigned){ 0 });
+	_Atomic unsigned wakes = 0;
+	struct xf_event_ring *ring = ring_of(1, &wakes);
 	struct xf_event event = { .kind = XF_EVENT_NEXT_HOP }, seen = { 0 };
 	struct xf_event_lost lost = { 0 };
 
@@ -107,7 +108,8 @@ static void agrees_with_a_queue(void **state)
 
 	(void)state;
 	for (unsigned size = 1; size < 8; size++) {
-		struct xf_event_ring *ring = ring_of(size, &(_Atomic unsigned){ 0 });
+		_Atomic unsigned wakes = 0;
+		struct xf_event_ring *ring = ring_of(size, &wakes);
 		struct queue queue = { 0 };
 
 		for (unsigned i = 0; i < 10000; i++) {

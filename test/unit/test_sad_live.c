@@ -353,7 +353,8 @@ static void limits_run_on_elsewhere(void **state)
 		save(was, &saved);
 		is = into(to, &saved);
 		assert_in_range(xf_sa_added_ns(was) - xf_sa_added_ns(is) + 10, 0, 20);
-		assert_true(xf_sa_used_ns(was, &was_ns) && xf_sa_used_ns(is, &is_ns));
+		assert_true(xf_sa_used_ns(was, &was_ns));
+		assert_true(xf_sa_used_ns(is, &is_ns));
 		assert_in_range(was_ns - is_ns + 10, 0, 20);
 		xf_sa_lifetime_now(is, &shown);
 		if (!late_step) {
