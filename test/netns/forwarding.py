@@ -290,9 +290,9 @@ def ipv6_where_it_is_forced(netns):
     # The kernel takes it from all devices, and tells nobody.
     setting(far, "ipv6", "all.forwarding", 0)
     equal(setting(far, "ipv6", "lan.force_forwarding"), "0")
+    before = refused_by_kernel(far, True)
 
     def seen():
-        before = refused_by_kernel(far, True)
         world.send(BEHIND[1])
         return refused_by_kernel(far, True) > before
     wait_for(seen)
