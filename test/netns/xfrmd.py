@@ -41,6 +41,9 @@ class Netns:
         self.name = f"xfrmd-t{os.getpid()}-{Netns.count}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self.run("ip", "link", "set", "lo", "up", check=True)
+        # Link-local addresses wait a second or two for each other before neighbours are asked.
+        self.run("sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0",
+                 "net.ipv6.conf.default.accept_dad=0", check=True)
         self.daemon = None
         self.log = None
 
