@@ -111,6 +111,9 @@ make_network() {
 	local ns
 	for ns in h1 g1 g2 h2; do
 		ip netns add "$id-$ns"
+		# Link-local addresses wait for each other before neighbours are asked.
+		ip netns exec "$id-$ns" sysctl -qw net.ipv6.conf.all.accept_dad=0 \
+			net.ipv6.conf.default.accept_dad=0
 		ip -n "$id-$ns" link set lo up
 	done
 	link h1 eth0 g1 lan
