@@ -92,12 +92,10 @@ static int see_filter(const struct nlmsghdr *msg, void *arg)
 
 static bool has_filter_before(struct xf_rtnl *rtnl, int ifindex)
 {
-	struct nlmsghdr *msg = xf_rtnl_start(rtnl, RTM_GETTFILTER, NLM_F_DUMP);
-	struct tcmsg *tcm = mnl_nlmsg_put_extra_header(msg, sizeof(*tcm));
+	struct nlmsghdr *msg = xf_rtnl_start_tc(rtnl, RTM_GETTFILTER, NLM_F_DUMP, ifindex,
+						TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS));
 	bool found = false;
 
-	tcm->tcm_ifindex = ifindex;
-	tcm->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS);
 	xf_rtnl_talk(rtnl, msg, see_filter, &found);
 	return found;
 }

@@ -9,13 +9,7 @@
 
 static struct nlmsghdr *start(struct xf_rtnl *rtnl, uint16_t type, uint16_t flags, int ifindex)
 {
-	struct nlmsghdr *msg = xf_rtnl_start(rtnl, type, (uint16_t)(NLM_F_ACK | flags));
-	struct tcmsg *tc = mnl_nlmsg_put_extra_header(msg, sizeof(*tc));
-
-	tc->tcm_family = AF_UNSPEC;
-	tc->tcm_ifindex = ifindex;
-	tc->tcm_parent = TC_H_CLSACT;
-	return msg;
+	return xf_rtnl_start_tc(rtnl, type, (uint16_t)(NLM_F_ACK | flags), ifindex, TC_H_CLSACT);
 }
 
 static int add(struct xf_rtnl *rtnl, int ifindex)

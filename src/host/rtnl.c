@@ -38,6 +38,18 @@ struct nlmsghdr *xf_rtnl_start(struct xf_rtnl *rtnl, uint16_t type, uint16_t fla
 	return msg;
 }
 
+struct nlmsghdr *xf_rtnl_start_tc(struct xf_rtnl *rtnl, uint16_t type, uint16_t flags, int ifindex,
+				  uint32_t parent)
+{
+	struct nlmsghdr *msg = xf_rtnl_start(rtnl, type, flags);
+	struct tcmsg *tc = mnl_nlmsg_put_extra_header(msg, sizeof(*tc));
+
+	tc->tcm_family = AF_UNSPEC;
+	tc->tcm_ifindex = ifindex;
+	tc->tcm_parent = parent;
+	return msg;
+}
+
 int xf_rtnl_talk(struct xf_rtnl *rtnl, struct nlmsghdr *msg, mnl_cb_t visit, void *arg)
 {
 	unsigned portid = mnl_socket_get_portid(rtnl->socket);

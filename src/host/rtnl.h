@@ -29,6 +29,10 @@ void xf_rtnl_close(struct xf_rtnl *rtnl);
 /* Start a message of @type with @flags in rtnl->buf; the caller adds the rest. */
 struct nlmsghdr *xf_rtnl_start(struct xf_rtnl *rtnl, uint16_t type, uint16_t flags);
 
+/* The same about queueing disciplines and filters: those of @ifindex at @parent (TC_H_...). */
+struct nlmsghdr *xf_rtnl_start_tc(struct xf_rtnl *rtnl, uint16_t type, uint16_t flags, int ifindex,
+				  uint32_t parent);
+
 /* Send it; @visit sees each answer (a dump's messages, a get's one), then the error is returned. */
 int xf_rtnl_talk(struct xf_rtnl *rtnl, struct nlmsghdr *msg, mnl_cb_t visit, void *arg);
 

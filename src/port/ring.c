@@ -154,14 +154,12 @@ static int note_filter(const struct nlmsghdr *msg, void *arg)
 /* True, also when nobody can say. No such queueing discipline: no filters. */
 static bool has_filters(struct xf_ring *ring, uint32_t ifindex)
 {
-	struct nlmsghdr *msg = xf_rtnl_start(&ring->rtnl, RTM_GETTFILTER, NLM_F_DUMP);
-	struct tcmsg *tcm = mnl_nlmsg_put_extra_header(msg, sizeof(*tcm));
+	struct nlmsghdr *msg =
+		xf_rtnl_start_tc(&ring->rtnl, RTM_GETTFILTER, NLM_F_DUMP, (int)ifindex,
+				 TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS));
 	bool found = false;
 	int err;
 
-	tcm->tcm_family = AF_UNSPEC;
-	tcm->tcm_ifindex = (int)ifindex;
-	tcm->tcm_parent = TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS);
 	err = xf_rtnl_talk(&ring->rtnl, msg, note_filter, &found);
 	return found || (err && err != -EINVAL && err != -ENOENT);
 }

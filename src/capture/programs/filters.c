@@ -16,12 +16,11 @@
 static struct nlmsghdr *start(struct xf_rtnl *rtnl, const struct xf_place *at, bool six, bool put)
 {
 	uint16_t flags = (uint16_t)(NLM_F_ACK | (put ? NLM_F_CREATE | NLM_F_REPLACE : 0));
-	struct nlmsghdr *msg = xf_rtnl_start(rtnl, put ? RTM_NEWTFILTER : RTM_DELTFILTER, flags);
-	struct tcmsg *tc = mnl_nlmsg_put_extra_header(msg, sizeof(*tc));
+	uint32_t parent = TC_H_MAKE(TC_H_CLSACT, at->egress ? TC_H_MIN_EGRESS : TC_H_MIN_INGRESS);
+	struct nlmsghdr *msg = xf_rtnl_start_tc(rtnl, put ? RTM_NEWTFILTER : RTM_DELTFILTER, flags,
+						at->ifindex, parent);
+	struct tcmsg *tc = mnl_nlmsg_get_payload(msg);
 
-	tc->tcm_family = AF_UNSPEC;
-	tc->tcm_ifindex = at->ifindex;
-	tc->tcm_parent = TC_H_MAKE(TC_H_CLSACT, at->egress ? TC_H_MIN_EGRESS : TC_H_MIN_INGRESS);
 	tc->tcm_handle = XF_TC_HANDLE;
 	tc->tcm_info = TC_H_MAKE((six ? SIX_PRIORITY : XF_TC_PRIORITY) << 16,
 				 htons(six ? ETH_P_IPV6 : ETH_P_ALL));
